@@ -1,0 +1,77 @@
+//! Derived, read-only kinds: what sites report, shaped for `get` and `watch`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// An endpoint's health, as one site sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointView {
+    /// `SERVICE.NAMESPACE.TENANT`.
+    pub service: String,
+    /// The site it is in, `SITE.TENANT`.
+    pub site: String,
+    /// Its address there.
+    pub address: String,
+    /// `healthy`, `unhealthy`, `unknown` …
+    pub health: String,
+    /// Can the reporting site reach the endpoint's site?
+    pub reachable: bool,
+    /// The measured round trip to the endpoint's site, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_us: Option<u64>,
+}
+
+/// A tunnel, as one of its ends sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkView {
+    /// The other end, `SITE.TENANT`.
+    pub peer: String,
+    /// The measured round trip, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_us: Option<u64>,
+}
+
+/// What one node says about itself: the upward half of site-sync, and `GET /api/v1/sitestatus`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeStatus {
+    /// When the node wrote this, RFC 3339.
+    pub at: String,
+    /// The revision it runs; 0 before the first.
+    pub applied: u64,
+    /// Why it refused a newer revision, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// The version of the binary.
+    pub version: String,
+    /// Whole days until the node's certificate ends.
+    pub certificate_days: u64,
+    /// Listeners that could not be bound: address and reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listener_failures: Vec<String>,
+    /// Its tunnels.
+    #[serde(default)]
+    pub links: Vec<LinkView>,
+    /// Every endpoint it knows.
+    #[serde(default)]
+    pub endpoints: Vec<EndpointView>,
+}
+
+/// One site in `GET /api/v1/sitestatus`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SiteStatusView {
+    /// `SITE.TENANT`.
+    pub site: String,
+    /// The node.
+    pub node: String,
+    /// Is its site-sync stream open now?
+    pub connected: bool,
+    /// The revision the site should run.
+    pub wanted: u64,
+    /// What the node said last, if it ever did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<NodeStatus>,
+}

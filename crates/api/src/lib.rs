@@ -1,0 +1,41 @@
+//! What crosses a process border: the kinds users write, the REST contract around them, the
+//! problem body of every error, and the messages of site-sync.
+//!
+//! What it is not: it decides nothing. Whether a set of resources makes sense together is
+//! `plan::check`; what a node does with it is `plan::compile`.
+//!
+//! Main types: [`Object`] (the envelope), [`Kind`] and [`Spec`] (the closed set of kinds),
+//! [`ObjectKey`] (where an object lives), [`Problem`] (RFC 9457), [`sync`] (bundle, delta, ack,
+//! status). A manifest travels `text → manifest::parse → Object → JSON → controller → Object →
+//! bundle → node`, and is strict at each door: an unknown field is an error with a JSON Pointer.
+//!
+//! ```
+//! let text = "kind: Namespace\nmetadata: {tenant: acme, name: shop}\nspec: {}\n";
+//! let objects = api::manifest::parse(text).expect("one document");
+//! assert_eq!(objects[0].key().to_string(), "tenants/acme/namespaces/shop");
+//! let bad = api::manifest::parse("kind: Namespace\nmetadata: {name: shop}\nspec: {color: 1}");
+//! assert_eq!(bad.unwrap_err().problem.pointer.as_deref(), Some("/metadata/tenant"));
+//! ```
+
+pub mod derived;
+mod duration;
+mod kinds;
+pub mod manifest;
+mod object;
+pub mod openapi;
+mod problem;
+pub mod sync;
+
+pub use duration::Span;
+pub use kinds::{
+    Advertise, AdvertisedAddress, Attach, BackendRef, Balance, BalanceAlgorithm, CertificateSource,
+    CertificateSpec, Everywhere, HeaderMatch, HealthCheck, HostPattern, HttpCheck, HttpMethod,
+    LbType, LoadBalancerSpec, LoadBalancerTls, NamespaceSpec, NodeSpec, NodeTunnel, Origin,
+    PathMatch, PathMatchType, PublicAddresses, Role, Route, RouteMatch, RouteTimeouts,
+    ServiceProtocol, ServiceSpec, SiteSpec, TenantSpec, TokenSpec,
+};
+pub use object::{Condition, Kind, Metadata, Object, ObjectKey, Scope, SiteReport, Spec, Status};
+pub use problem::Problem;
+
+/// The largest manifest document, request body or bundle resource, in bytes.
+pub const MAX_OBJECT_BYTES: usize = 1 << 20;

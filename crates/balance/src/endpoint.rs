@@ -1,0 +1,147 @@
+//! One endpoint: its identity, its state, its counters.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use base::{NetworkId, SiteId, SiteName};
+
+/// What makes two endpoints the same one: the site it stands in, the network inside that site, and
+/// the address inside that network. Islands may overlap, so an address alone says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointKey {
+    /// The site the endpoint stands in.
+    pub site: SiteId,
+    /// The network inside the site's tenant.
+    pub network: NetworkId,
+    /// Address and port inside that network.
+    pub address: SocketAddr,
+}
+
+impl fmt::Display for EndpointKey {
+    /// `SITE/NETWORK/ADDRESS:PORT`, both ids as numbers.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.site, self.network, self.address)
+    }
+}
+
+/// The state of an endpoint as announced by its site, the worse of announced and observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Health {
+    /// No probe has answered yet: used only if nothing is healthy or degraded.
+    Unknown,
+    /// Selectable at full weight.
+    Healthy,
+    /// Selectable at half weight.
+    Degraded,
+    /// Existing sticky sessions only: never picked.
+    Draining,
+    /// Taken out by an operator: never picked.
+    Maintenance,
+    /// Fails its probes: picked only in panic, if the policy allows it.
+    Unhealthy,
+    /// Exists no more: never picked.
+    Withdrawn,
+}
+
+impl Health {
+    /// May a request that waits on this endpoint go on waiting? False once the endpoint is known
+    /// to be sick or gone.
+    #[must_use]
+    pub const fn is_alive(self) -> bool {
+        match self {
+            Health::Unknown
+            | Health::Healthy
+            | Health::Degraded
+            | Health::Draining
+            | Health::Maintenance => true,
+            Health::Unhealthy | Health::Withdrawn => false,
+        }
+    }
+}
+
+/// Counters of one endpoint, shared by every worker and by successive sets. Relaxed: each is
+/// exact, no order between them is promised.
+#[derive(Debug, Default)]
+pub struct EndpointStats {
+    in_flight: AtomicU32,
+    requests: AtomicU64,
+    failures: AtomicU64,
+}
+
+impl EndpointStats {
+    /// Requests running now.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Relaxed)
+    }
+
+    /// Requests (tries) started since the counters were made.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Relaxed)
+    }
+
+    /// Tries that the endpoint or the way to it failed.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Relaxed)
+    }
+
+    /// Count one failed try.
+    pub fn failed(&self) {
+        self.failures.fetch_add(1, Relaxed);
+    }
+}
+
+/// A running try on an endpoint: counted from [`InFlight::start`] until it is dropped.
+#[derive(Debug)]
+pub struct InFlight(Arc<EndpointStats>);
+
+impl InFlight {
+    /// Count one more request, running now.
+    #[must_use]
+    pub fn start(stats: &Arc<EndpointStats>) -> Self {
+        stats.in_flight.fetch_add(1, Relaxed);
+        stats.requests.fetch_add(1, Relaxed);
+        InFlight(Arc::clone(stats))
+    }
+
+    /// The counters this guard counts on.
+    #[must_use]
+    pub fn stats(&self) -> &EndpointStats {
+        &self.0
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+/// One endpoint as a set holds it.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Its identity.
+    pub key: EndpointKey,
+    /// The name of the site `key.site`.
+    pub site: SiteName,
+    /// Its state.
+    pub health: Health,
+    /// Its share among endpoints of one tier, relative; 0 receives nothing.
+    pub weight: u16,
+    /// Measured round trip to its site. `None` is the own site and counts as zero; a remote site
+    /// not measured yet should carry a long guess, not `None`.
+    pub distance: Option<Duration>,
+    /// Is there a living way to its site? Always true for the own site.
+    pub reachable: bool,
+    /// Its counters; the maker of sets hands the same ones to each successive set.
+    pub stats: Arc<EndpointStats>,
+}

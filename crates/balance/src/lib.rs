@@ -1,0 +1,47 @@
+//! Which endpoint of a service a request goes to, and when an endpoint counts as healthy.
+//!
+//! What it is: the pure arithmetic of load balancing. [`EndpointSet`] is an immutable snapshot of
+//! one service's endpoints with everything a pick needs computed beforehand: who is eligible,
+//! at which half or full weight, and in which tier of distance. [`Hysteresis`] turns single probe
+//! results into [`Health`] transitions.
+//!
+//! What it is not: it opens no connection, sends no probe, reads no clock and no randomness (the
+//! caller hands in a [`base::Rng`]). It does not know where distances or health come from, nor
+//! does it smooth distances: whoever builds the set decides when a distance has changed.
+//!
+//! The way of data: `plan` learns health and distance, builds an [`EndpointSet`] and stores it in
+//! the service's [`Cell`]; `proxy` loads the cell once a request and calls [`pick`]; while the
+//! request runs it holds an [`InFlight`] guard on the endpoint's [`EndpointStats`], relaxed atomics
+//! that live on when the set is replaced.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use balance::{BalancePolicy, Endpoint, EndpointKey, EndpointSet, Health, InFlight, pick};
+//! use base::{NetworkId, Rng, SiteId};
+//! let endpoint = Endpoint {
+//!     key: EndpointKey {
+//!         site: SiteId(7),
+//!         network: NetworkId(0),
+//!         address: "10.0.0.1:8080".parse().expect("an address"),
+//!     },
+//!     site: "aws.acme".parse().expect("a site"),
+//!     health: Health::Healthy,
+//!     weight: 1,
+//!     distance: None,
+//!     reachable: true,
+//!     stats: Arc::default(),
+//! };
+//! let set = EndpointSet::build(&BalancePolicy::default(), vec![endpoint]);
+//! let chosen = pick(&set, &mut Rng::new(1), &[]).expect("one endpoint is healthy");
+//! let _running = InFlight::start(&chosen.stats);
+//! ```
+
+mod endpoint;
+mod hysteresis;
+mod pick;
+mod set;
+
+pub use endpoint::{Endpoint, EndpointKey, EndpointStats, Health, InFlight};
+pub use hysteresis::{Hysteresis, ProbeOutcome};
+pub use pick::pick;
+pub use set::{BalancePolicy, Cell, EndpointSet, Scope, empty_cell};

@@ -1,0 +1,116 @@
+//! Messages: framing, OPEN, UPDATE, KEEPALIVE, NOTIFICATION, ROUTE-REFRESH.
+//!
+//! Decoding borrows; an UPDATE is validated in one pass that ends in one of RFC 7606's outcomes:
+//! attribute discard and treat-as-withdraw are counted in [`UpdateFindings`], session reset is an
+//! `Err` with the NOTIFICATION to send.
+
+mod attribute_decode;
+mod notification;
+mod open;
+mod update;
+
+use bytes::Bytes;
+
+use crate::cursor::len16;
+
+pub use notification::{Notification, NotificationName};
+pub use open::{Open, OpenExpectation};
+pub use update::{Update, UpdateFindings, UpdateOutcome, decode_update};
+pub(crate) use update::{encode_announcement, encode_withdrawal};
+
+/// The longest message (RFC 4271 §4.1).
+pub const MAX_MESSAGE: usize = 4096;
+/// Marker, length and type.
+pub const HEADER: usize = 19;
+
+/// An address family: AFI and SAFI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Family {
+    /// Address family identifier.
+    pub afi: u16,
+    /// Subsequent address family identifier.
+    pub safi: u8,
+}
+
+impl Family {
+    /// The MESH family by its default numbers (private use).
+    pub const MESH: Family = Family { afi: 16397, safi: 244 };
+}
+
+/// The five message types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum MessageKind {
+    /// 1.
+    Open = 1,
+    /// 2.
+    Update = 2,
+    /// 3.
+    Notification = 3,
+    /// 4.
+    Keepalive = 4,
+    /// 5 (RFC 2918).
+    RouteRefresh = 5,
+}
+
+/// Look for one whole message at the start of `octets`: its kind and its length, header
+/// included; `None` while octets are missing.
+///
+/// # Errors
+/// The NOTIFICATION of RFC 4271 §6.1.
+pub fn frame(octets: &[u8]) -> Result<Option<(MessageKind, usize)>, Notification> {
+    let Some(header) = octets.get(..HEADER) else {
+        return Ok(None);
+    };
+    if header[..16] != [0xFF; 16] {
+        return Err(Notification::new(1, 1));
+    }
+    let bad_length = || Notification::with_data(1, 2, &header[16..18]);
+    let length = usize::from(u16::from_be_bytes([header[16], header[17]]));
+    if !(HEADER..=MAX_MESSAGE).contains(&length) {
+        return Err(bad_length());
+    }
+    let (kind, good) = match header[18] {
+        1 => (MessageKind::Open, length >= 29),
+        2 => (MessageKind::Update, length >= 23),
+        3 => (MessageKind::Notification, length >= 21),
+        4 => (MessageKind::Keepalive, length == HEADER),
+        5 => (MessageKind::RouteRefresh, length == 23),
+        _ => return Err(Notification::with_data(1, 3, &header[18..19])),
+    };
+    if !good {
+        return Err(bad_length());
+    }
+    Ok((octets.len() >= length).then_some((kind, length)))
+}
+
+/// Put a header before `body`, which must fit.
+pub(crate) fn message(kind: MessageKind, body: &[u8]) -> Bytes {
+    debug_assert!(body.len() <= MAX_MESSAGE - HEADER, "a message of {} octets", body.len());
+    let mut out = Vec::with_capacity(HEADER + body.len());
+    out.extend([0xFF; 16]);
+    out.extend(len16(HEADER + body.len()).to_be_bytes());
+    out.push(kind as u8);
+    out.extend_from_slice(body);
+    Bytes::from(out)
+}
+
+/// A KEEPALIVE.
+#[must_use]
+pub fn keepalive() -> Bytes {
+    message(MessageKind::Keepalive, &[])
+}
+
+/// A ROUTE-REFRESH for `family`.
+#[must_use]
+pub fn route_refresh(family: Family) -> Bytes {
+    let [a, b] = family.afi.to_be_bytes();
+    message(MessageKind::RouteRefresh, &[a, b, 0, family.safi])
+}
+
+/// An End-of-RIB for `family`: an `MP_UNREACH` without routes (RFC 4724 §2).
+#[must_use]
+pub fn end_of_rib(family: Family) -> Bytes {
+    let [a, b] = family.afi.to_be_bytes();
+    message(MessageKind::Update, &[0, 0, 0, 6, 0x80, 15, 3, a, b, family.safi])
+}

@@ -1,0 +1,158 @@
+//! A node's own socket: `STATE/admin.sock`, HTTP/1.1, JSON; only for the node's user.
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::UnixStream;
+
+use crate::{
+    args::{Format, GetArgs},
+    client::problem,
+    context,
+    error::{Exit, Failure},
+    text::{self, Table},
+    watch,
+};
+
+/// The socket in a node's state folder.
+pub(crate) const SOCKET: &str = "admin.sock";
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The largest answer, in bytes.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+
+/// `sealane get routes|neighbors|endpoints --node-state DIR`.
+pub(crate) async fn get(
+    path: &str,
+    args: &GetArgs,
+    out: &mut dyn Write,
+) -> Result<Exit, Failure> {
+    let state = state_folder(args)?;
+    watch::poll(args.watch, out, async |out, last: &mut Vec<String>| {
+        let value = ask(&state.join(SOCKET), path).await?;
+        match args.output {
+            Format::Json => writeln!(out, "{}", text::json(&value)?)?,
+            Format::Yaml => write!(out, "---\n{}", text::yaml(&value)?)?,
+            Format::Table => {
+                let rows = rows(&value, args.name.as_deref());
+                watch::changed(Table::of_values(&rows).lines(), last, out)?;
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// The folder that is meant: a path, or the name of a node of the `up` that is meant.
+fn state_folder(args: &GetArgs) -> Result<PathBuf, Failure> {
+    let Some(given) = &args.node_state else {
+        return Err(Failure::usage(format!("whose {}?", args.kind))
+            .at("--node-state")
+            .fix("name the node's state folder, or a node of the running `up`: --node-state par"));
+    };
+    if given.is_dir() || given.components().count() != 1 {
+        return Ok(given.clone());
+    }
+    let home = context::home(args.connection.home.as_deref())?;
+    Ok(home.join(crate::up::NODES).join(given))
+}
+
+/// The objects of a list, wherever it is in the answer; those that hold `word`, if given.
+fn rows(value: &Value, word: Option<&str>) -> Vec<Value> {
+    let list = match value {
+        Value::Array(items) => items.clone(),
+        Value::Object(map) => match map.values().find_map(Value::as_array) {
+            Some(items) => items.clone(),
+            None => vec![value.clone()],
+        },
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => vec![value.clone()],
+    };
+    let wanted = |item: &Value| word.is_none_or(|word| item.to_string().contains(word));
+    list.into_iter().filter(wanted).collect()
+}
+
+/// `GET path` of a node.
+async fn ask(socket: &Path, path: &str) -> Result<Value, Failure> {
+    let place = socket.display().to_string();
+    let lost = |why: String| {
+        Failure::unreachable(format!("the node does not answer: {why}"))
+            .at(place.clone())
+            .fix("is the node running, under this user, with this --state folder?")
+    };
+    let asking = async {
+        let stream = UnixStream::connect(socket).await.map_err(|e| lost(e.to_string()))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| lost(e.to_string()))?;
+        let request = Request::get(path)
+            .header(header::HOST, "node")
+            .body(Empty::<Bytes>::new())
+            .map_err(|e| lost(e.to_string()))?;
+        let answer = async {
+            let response = sender.send_request(request).await.map_err(|e| lost(e.to_string()))?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+            Ok::<_, Failure>((status, body.map_err(|e| lost(e.to_string()))?.to_bytes()))
+        };
+        // The connection has to be driven; the answer comes first.
+        tokio::pin!(answer);
+        tokio::select! {
+            answered = &mut answer => answered,
+            ended = connection => match ended {
+                Ok(()) => answer.await,
+                Err(error) => Err(lost(error.to_string())),
+            },
+        }
+    };
+    let (status, body) = tokio::time::timeout(PATIENCE, asking)
+        .await
+        .map_err(|_| lost(format!("nothing within {} s", PATIENCE.as_secs())))??;
+    if !status.is_success() {
+        return Err(problem(status, &format!("{place}{path}"), &body));
+    }
+    serde_json::from_slice(&body).map_err(|error| {
+        Failure::refused(format!("the node's answer is not understood: {error}")).at(place.clone())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[test]
+    fn lists_are_found_and_filtered() {
+        let value = json!({"revision": 7, "routes": [{"key": "a"}, {"key": "b"}]});
+        assert_eq!(rows(&value, None).len(), 2);
+        assert_eq!(rows(&value, Some("b")), [json!({"key": "b"})]);
+        assert_eq!(rows(&json!({"up": true}), None), [json!({"up": true})]);
+    }
+
+    #[tokio::test]
+    async fn a_node_is_asked_over_its_socket() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(SOCKET);
+        let missing = ask(&path, "/routes").await.expect_err("no socket");
+        assert_eq!(missing.exit().code(), 3);
+        let listener = tokio::net::UnixListener::bind(&path).expect("bound");
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.expect("accepted");
+            let mut head = vec![0; 1024];
+            let n = stream.read(&mut head).await.expect("read");
+            assert!(head[..n].starts_with(b"GET /routes HTTP/1.1\r\n"));
+            let answer = "HTTP/1.1 200 OK\r\ncontent-length: 13\r\n\r\n{\"routes\":[]}";
+            stream.write_all(answer.as_bytes()).await.expect("written");
+        };
+        let (value, ()) = tokio::join!(ask(&path, "/routes"), serve);
+        assert_eq!(value.expect("an answer"), json!({"routes": []}));
+    }
+}

@@ -1,0 +1,163 @@
+//! The second look: what may come out of a tunnel at a gateway.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use balance::{EndpointKey, EndpointStats};
+use base::{QualifiedService, ServiceId, SiteName, TenantId};
+use http::StatusCode;
+
+use crate::Cluster;
+
+/// To whom a load balancer offers a service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Offer {
+    /// Every PoP may ask for it (it is advertised publicly).
+    pub all_pops: bool,
+    /// These ingress sites may, PoPs or sites of the tenant.
+    pub sites: BTreeSet<SiteName>,
+}
+
+/// A service that has endpoints in this site.
+#[derive(Clone, Debug)]
+pub struct EgressService {
+    /// The service; its cell holds this site's own endpoints (others are ignored).
+    pub cluster: Arc<Cluster>,
+    /// By load balancer name (`namespace/name`).
+    pub offers: BTreeMap<String, Offer>,
+}
+
+/// Everything that may leave a tunnel in this site: published services and nothing else.
+#[derive(Debug, Default)]
+pub struct Egress {
+    services: BTreeMap<QualifiedService, EgressService>,
+    site: base::SiteId,
+}
+
+impl Egress {
+    /// The egress table of site `site`. Of two entries for one service the last stays.
+    #[must_use]
+    pub fn build(site: base::SiteId, services: Vec<EgressService>) -> Self {
+        let services = services
+            .into_iter()
+            .map(|s| (s.cluster.service.clone(), s))
+            .collect();
+        Egress { services, site }
+    }
+}
+
+/// What the head of a tunnel stream claims.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamClaim<'a> {
+    /// `SERVICE.NAMESPACE.TENANT:PORT`.
+    pub authority: &'a str,
+    /// The endpoint the ingress chose.
+    pub endpoint: EndpointKey,
+    /// The load balancer it serves, `namespace/name`.
+    pub lb: &'a str,
+}
+
+/// A stream that may go on, to this endpoint only.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    /// The service.
+    pub service: QualifiedService,
+    /// Its owner.
+    pub tenant: TenantId,
+    /// The service as a number.
+    pub id: ServiceId,
+    /// The endpoint.
+    pub endpoint: EndpointKey,
+    /// Its counters in this site.
+    pub stats: Arc<EndpointStats>,
+}
+
+/// Why a stream is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+pub enum Refusal {
+    /// The authority is not `SERVICE.NAMESPACE.TENANT:PORT`.
+    #[error("the authority is not an application address")]
+    BadAuthority,
+    /// The peer is neither a PoP nor a site of the service's tenant.
+    #[error("the peer may not ask for services of this tenant")]
+    OtherTenant,
+    /// The load balancer is not offered to that ingress site.
+    #[error("the load balancer is not offered to this ingress site")]
+    NotOffered,
+    /// No such service, port or load balancer here.
+    #[error("no such published service here")]
+    NoService,
+    /// The endpoint is not one of the service in this site.
+    #[error("no such endpoint of the service here")]
+    NoEndpoint,
+}
+
+impl Refusal {
+    /// The status the peer gets.
+    #[must_use]
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Refusal::BadAuthority => StatusCode::BAD_REQUEST,
+            Refusal::OtherTenant | Refusal::NotOffered => StatusCode::FORBIDDEN,
+            Refusal::NoService | Refusal::NoEndpoint => StatusCode::NOT_FOUND,
+        }
+    }
+
+    /// A stable word for logs and counters.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Refusal::BadAuthority => "bad-authority",
+            Refusal::OtherTenant => "other-tenant",
+            Refusal::NotOffered => "not-offered",
+            Refusal::NoService => "no-service",
+            Refusal::NoEndpoint => "no-endpoint",
+        }
+    }
+}
+
+/// May `peer` (as its certificate names it) have this stream? The tenant is checked before
+/// anything is looked up, so a refusal tells a stranger nothing about what exists.
+///
+/// # Errors
+/// The first rule that is broken.
+pub fn admit(
+    egress: &Egress,
+    peer: &SiteName,
+    claim: &StreamClaim<'_>,
+) -> Result<Admitted, Refusal> {
+    let (service, port) = claim
+        .authority
+        .rsplit_once(':')
+        .ok_or(Refusal::BadAuthority)?;
+    let service: QualifiedService = service.parse().map_err(|_| Refusal::BadAuthority)?;
+    let port: u16 = port.parse().map_err(|_| Refusal::BadAuthority)?;
+    if !peer.is_pop() && peer.tenant != service.tenant {
+        return Err(Refusal::OtherTenant);
+    }
+    let known = egress.services.get(&service).ok_or(Refusal::NoService)?;
+    if known.cluster.port != port {
+        return Err(Refusal::NoService);
+    }
+    let offer = known.offers.get(claim.lb).ok_or(Refusal::NoService)?;
+    if !((offer.all_pops && peer.is_pop()) || offer.sites.contains(peer)) {
+        return Err(Refusal::NotOffered);
+    }
+    if claim.endpoint.site != egress.site {
+        return Err(Refusal::NoEndpoint);
+    }
+    let set = known.cluster.cell.load();
+    let endpoint = set.find(&claim.endpoint).ok_or(Refusal::NoEndpoint)?;
+    Ok(Admitted {
+        tenant: known.cluster.tenant,
+        id: known.cluster.id,
+        endpoint: endpoint.key,
+        stats: Arc::clone(&endpoint.stats),
+        service,
+    })
+}
+
+#[cfg(test)]
+mod tests;

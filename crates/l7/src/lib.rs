@@ -1,0 +1,51 @@
+//! What a request may do: from a parsed head to a route, a service and a verdict.
+//!
+//! What it is: the pure engine of the application datapath. It owns the compiled configuration
+//! that `proxy` serves by ([`Table`] at an ingress, [`Egress`] at a gateway), the decision
+//! ([`decide`]), the second look at the other end of a tunnel ([`admit`]), the hygiene of headers
+//! ([`headers`]), the limits ([`Limits`]) and the story of a request ([`AccessRecord`]).
+//!
+//! What it is not: it reads no bytes off a wire, dials nobody, picks no endpoint (that is
+//! `balance`), knows no clock, and its snapshots are not serialisable: `plan` compiles them.
+//!
+//! The way of data: the shell parses a head, normalises the host with [`host_of`], calls
+//! [`decide`] on its current table and gets a closed [`Decision`]: forward to a [`Cluster`], or
+//! answer now. At the gateway the shell calls [`admit`] on the head of the tunnel stream before it
+//! looks at any HTTP.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use base::Rng;
+//! use http::{HeaderMap, Method};
+//! use l7::{Decision, RequestHead, Table, decide};
+//! let table = Table::build(Vec::new()).expect("an empty table has no conflict");
+//! let head = RequestHead {
+//!     port: 80,
+//!     tls: false,
+//!     sni: None,
+//!     method: &Method::GET,
+//!     host: "cart.example",
+//!     path: "/",
+//!     headers: &HeaderMap::new(),
+//! };
+//! let Decision::Respond(answer) = decide(&table, &head, &mut Rng::new(1)) else { panic!() };
+//! assert_eq!(answer.status, 404);
+//! ```
+
+mod decide;
+mod egress;
+pub mod headers;
+mod host;
+mod limits;
+mod record;
+mod table;
+
+pub use decide::{Decision, Forward, RequestHead, Respond, decide};
+pub use egress::{Admitted, Egress, EgressService, Offer, Refusal, StreamClaim, admit};
+pub use host::host_of;
+pub use limits::Limits;
+pub use record::{AccessRecord, Fault};
+pub use table::{
+    Backend, Cluster, HeaderMatch, Match, Offered, PathMatch, Retry, Route, Table, TableError,
+    Timeouts, VirtualHost,
+};

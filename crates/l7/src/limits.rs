@@ -1,0 +1,51 @@
+//! Everything has a limit.
+
+use std::time::Duration;
+
+/// What one client connection and one request may use. The defaults hold where nobody says
+/// otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a request line (HTTP/1.1): 8 KiB.
+    pub request_line_bytes: usize,
+    /// Bytes of a whole head, request line included: 32 KiB.
+    pub header_bytes: usize,
+    /// Header fields in a head: 100.
+    pub header_count: usize,
+    /// Bytes of a body, in either direction; `None` (the default) is unlimited: bodies stream and
+    /// are never held.
+    pub body_bytes: Option<u64>,
+    /// From the first byte of a connection or head to its end: 10 s.
+    pub header_timeout: Duration,
+    /// A connection without a request, or a body without a byte: 60 s.
+    pub idle_timeout: Duration,
+    /// From the end of the request head to the response head, all tries together: 30 s; a route
+    /// may say otherwise.
+    pub request_timeout: Duration,
+    /// One attempt to reach an endpoint: 2 s.
+    pub connect_timeout: Duration,
+    /// A TLS handshake: 10 s.
+    pub handshake_timeout: Duration,
+    /// Client connections a worker holds; more are closed at once: 20,000.
+    pub connections: usize,
+    /// Streams at a time on one HTTP/2 connection: 128.
+    pub concurrent_streams: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            request_line_bytes: 8 << 10,
+            header_bytes: 32 << 10,
+            header_count: 100,
+            body_bytes: None,
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            request_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(2),
+            handshake_timeout: Duration::from_secs(10),
+            connections: 20_000,
+            concurrent_streams: 128,
+        }
+    }
+}

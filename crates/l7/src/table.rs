@@ -1,0 +1,305 @@
+//! The compiled configuration of an ingress: listeners, hosts, routes, clusters.
+
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc, time::Duration};
+
+use balance::Cell;
+use base::{LbId, QualifiedService, ServiceId, TenantId};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+use crate::{Limits, RequestHead};
+
+/// A service as an ingress or egress forwards to it; its endpoints change without the table.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The application address.
+    pub service: QualifiedService,
+    /// The owner, as a number.
+    pub tenant: TenantId,
+    /// The service, as a number inside its tenant.
+    pub id: ServiceId,
+    /// The port of the application address (not of an endpoint).
+    pub port: u16,
+    /// Its endpoints now.
+    pub cell: Cell,
+}
+
+/// One share of a route's traffic.
+#[derive(Clone, Debug)]
+pub struct Backend {
+    /// Where it goes.
+    pub cluster: Arc<Cluster>,
+    /// Relative share; 0 receives nothing.
+    pub weight: u32,
+}
+
+/// How a path is compared (Gateway API `HTTPPathMatch`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathMatch {
+    /// The whole path, byte by byte.
+    Exact(String),
+    /// Whole leading segments: `/a` matches `/a` and `/a/b`, not `/ab`. A final `/` says nothing.
+    Prefix(String),
+}
+
+/// A header that must be there with exactly this value (of several lines, any one).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderMatch {
+    /// Its name.
+    pub name: HeaderName,
+    /// Its value.
+    pub value: HeaderValue,
+}
+
+/// One way to match a route; all parts must hold (Gateway API `HTTPRouteMatch`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Match {
+    /// The path; `Prefix("/")` is every path.
+    pub path: PathMatch,
+    /// The method, if it matters.
+    pub method: Option<Method>,
+    /// Headers, all of them.
+    pub headers: Vec<HeaderMatch>,
+}
+
+impl Default for Match {
+    /// Matches every request.
+    fn default() -> Self {
+        Match {
+            path: PathMatch::Prefix("/".into()),
+            method: None,
+            headers: Vec::new(),
+        }
+    }
+}
+
+/// Times of a route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From request head to response head, all tries together; `None`: the host's limit.
+    pub request: Option<Duration>,
+}
+
+/// Whether a failed try is repeated on another endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Tries in all, the first included: 3 by default; 0 counts as 1.
+    pub tries: u8,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Retry { tries: 3 }
+    }
+}
+
+/// One route of a host. Without matches it matches every request.
+#[derive(Clone, Debug, Default)]
+pub struct Route {
+    /// Its name in logs; last resort of precedence (alphabetical).
+    pub name: String,
+    /// Any of these.
+    pub matches: Vec<Match>,
+    /// Where its requests go.
+    pub backends: Vec<Backend>,
+    /// Its times.
+    pub timeouts: Timeouts,
+    /// Its retries.
+    pub retry: Retry,
+}
+
+/// What one load balancer serves on its hosts.
+#[derive(Debug)]
+pub struct VirtualHost {
+    /// The load balancer.
+    pub lb: LbId,
+    /// Its name, `namespace/name`.
+    pub lb_name: String,
+    /// Its owner.
+    pub tenant: TenantId,
+    /// Its owner's name.
+    pub tenant_name: String,
+    /// What its clients may use.
+    pub limits: Limits,
+    routes: Vec<Route>,
+    /// (match, index of its route) in the order they are tried.
+    order: Vec<(Match, usize)>,
+}
+
+impl VirtualHost {
+    /// Sort the routes by Gateway API precedence: exact path, then longest prefix, then a method,
+    /// then most headers, then the order given.
+    #[must_use]
+    pub fn build(
+        lb: LbId,
+        lb_name: String,
+        tenant: TenantId,
+        tenant_name: String,
+        limits: Limits,
+        routes: Vec<Route>,
+    ) -> Self {
+        let mut order: Vec<(Match, usize)> = Vec::new();
+        for (at, route) in routes.iter().enumerate() {
+            if route.matches.is_empty() {
+                order.push((Match::default(), at));
+            }
+            order.extend(route.matches.iter().map(|m| (normal(m), at)));
+        }
+        order.sort_by_key(|(m, at)| (Reverse(specificity(m)), *at));
+        VirtualHost {
+            lb,
+            lb_name,
+            tenant,
+            tenant_name,
+            limits,
+            routes,
+            order,
+        }
+    }
+
+    /// The routes as they were given.
+    #[must_use]
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
+    /// The route of a request, by precedence.
+    #[must_use]
+    pub fn route(&self, head: &RequestHead<'_>) -> Option<&Route> {
+        let (_, at) = self.order.iter().find(|(m, _)| m.holds(head))?;
+        self.routes.get(*at)
+    }
+}
+
+/// A prefix without its final `/`, so that the empty prefix is every path.
+fn normal(m: &Match) -> Match {
+    let mut m = m.clone();
+    if let PathMatch::Prefix(prefix) = &mut m.path {
+        prefix.truncate(prefix.trim_end_matches('/').len());
+    }
+    m
+}
+
+fn specificity(m: &Match) -> (bool, usize, bool, usize) {
+    let (exact, length) = match &m.path {
+        PathMatch::Exact(path) => (true, path.len()),
+        PathMatch::Prefix(prefix) => (false, prefix.len()),
+    };
+    (exact, length, m.method.is_some(), m.headers.len())
+}
+
+impl Match {
+    fn holds(&self, head: &RequestHead<'_>) -> bool {
+        let path = match &self.path {
+            PathMatch::Exact(path) => head.path == path,
+            PathMatch::Prefix(prefix) => head
+                .path
+                .strip_prefix(prefix.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || prefix.is_empty()),
+        };
+        path && self.method.as_ref().is_none_or(|m| m == head.method)
+            && self.headers.iter().all(|h| h.holds(head.headers))
+    }
+}
+
+impl HeaderMatch {
+    fn holds(&self, headers: &HeaderMap) -> bool {
+        headers.get_all(&self.name).iter().any(|v| *v == self.value)
+    }
+}
+
+/// A virtual host offered on a logical port under some hosts.
+#[derive(Clone, Debug)]
+pub struct Offered {
+    /// The logical port (80, 443), not the bound one.
+    pub port: u16,
+    /// Is TLS terminated in front of it?
+    pub tls: bool,
+    /// Host names, exact or `*.suffix`, any case.
+    pub hosts: Vec<String>,
+    /// What is served there.
+    pub host: Arc<VirtualHost>,
+}
+
+/// Why offers do not fit together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TableError {
+    /// A host has one owner.
+    #[error("host {host:?} is offered twice on port {port}")]
+    HostTaken {
+        /// The host.
+        host: String,
+        /// The logical port.
+        port: u16,
+    },
+    /// Neither a host name nor `*.` before one.
+    #[error("{0:?} is not a host name or a '*.' before one")]
+    BadHost(String),
+}
+
+#[derive(Debug, Default)]
+struct Hosts {
+    exact: BTreeMap<String, Arc<VirtualHost>>,
+    /// By suffix, without `*.`.
+    wildcard: BTreeMap<String, Arc<VirtualHost>>,
+}
+
+/// Everything an ingress serves: (logical port, tls) → host → routes.
+#[derive(Debug, Default)]
+pub struct Table {
+    listeners: BTreeMap<(u16, bool), Hosts>,
+}
+
+impl Table {
+    /// Put offers together.
+    ///
+    /// # Errors
+    /// A host that is offered twice on one (port, tls), or that is no host name.
+    pub fn build(offers: Vec<Offered>) -> Result<Self, TableError> {
+        let mut table = Table::default();
+        for offer in offers {
+            let hosts = table.listeners.entry((offer.port, offer.tls)).or_default();
+            for name in offer.hosts {
+                let (map, key) = match name.strip_prefix("*.") {
+                    Some(suffix) => (&mut hosts.wildcard, suffix),
+                    None => (&mut hosts.exact, name.as_str()),
+                };
+                let Some(key) = crate::host_of(key).map(|host| host.into_owned()) else {
+                    return Err(TableError::BadHost(name));
+                };
+                if map.insert(key, Arc::clone(&offer.host)).is_some() {
+                    return Err(TableError::HostTaken {
+                        host: name,
+                        port: offer.port,
+                    });
+                }
+            }
+        }
+        Ok(table)
+    }
+
+    /// Who serves `host` (lower case, without port) on this logical port: exact before wildcard,
+    /// the longest wildcard first. A wildcard stands for one or more labels.
+    #[must_use]
+    pub fn host(&self, port: u16, tls: bool, host: &str) -> Option<&VirtualHost> {
+        let hosts = self.listeners.get(&(port, tls))?;
+        if let Some(found) = hosts.exact.get(host) {
+            return Some(found);
+        }
+        if hosts.wildcard.is_empty() {
+            return None;
+        }
+        let mut rest = host;
+        while let Some((_, suffix)) = rest.split_once('.') {
+            if let Some(found) = hosts.wildcard.get(suffix) {
+                return Some(found);
+            }
+            rest = suffix;
+        }
+        None
+    }
+
+    /// The logical ports served, in order.
+    pub fn ports(&self) -> impl Iterator<Item = (u16, bool)> {
+        self.listeners.keys().copied()
+    }
+}

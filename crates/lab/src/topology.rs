@@ -1,0 +1,316 @@
+//! The planet that `up` starts: sites, tenants, applications, round trips and addresses.
+//!
+//! [`Topology`] is pure: who there is and how far apart. [`Layout`] gives everything an address
+//! inside one 127.R.S.0/24, which [`Subnet::hold`] keeps for this run alone.
+
+mod subnet;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+pub use subnet::{Subnet, SubnetError};
+
+use crate::relay;
+
+/// The port of the controller's API.
+pub const API_PORT: u16 = 16_443;
+/// The port on which `PoPs` take tunnels; on a relay's address, the port that gateways dial.
+pub const TUNNEL_PORT: u16 = 17_443;
+/// The port on which `PoPs` offer port 80.
+pub const HTTP_PORT: u16 = 18_080;
+/// The port on which `PoPs` offer port 443.
+pub const HTTPS_PORT: u16 = 18_443;
+/// The port of every demo endpoint.
+pub const APP_PORT: u16 = 18_000;
+
+/// A site behind NAT, of one tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    /// Its name, unique on this planet.
+    pub name: String,
+    /// Its tenant.
+    pub tenant: String,
+}
+
+/// An application: one Service and its published host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct App {
+    /// The tenant.
+    pub tenant: String,
+    /// The namespace inside the tenant.
+    pub namespace: String,
+    /// The Service's name.
+    pub service: String,
+    /// The host under which the `PoPs` offer it.
+    pub host: String,
+    /// Where its endpoints are: a gateway and how many.
+    pub origins: Vec<(String, usize)>,
+}
+
+/// How far a site is from another, whoever dials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoundTrip {
+    /// One site.
+    pub a: String,
+    /// The other.
+    pub b: String,
+    /// There and back.
+    pub rtt: Duration,
+}
+
+/// Who there is and how far apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topology {
+    /// The `PoPs`' names.
+    pub pops: Vec<String>,
+    /// The gateways.
+    pub gateways: Vec<Gateway>,
+    /// The applications.
+    pub apps: Vec<App>,
+    /// The distances: one for every pair of a site and a `PoP`.
+    pub round_trips: Vec<RoundTrip>,
+}
+
+impl Topology {
+    /// The planet of `up`: two `PoPs`, two tenants, three gateways, and an application with the
+    /// same names in both tenants.
+    #[must_use]
+    pub fn demo() -> Self {
+        let gateway =
+            |name: &str, tenant: &str| Gateway { name: name.to_owned(), tenant: tenant.to_owned() };
+        let cart = |tenant: &str, origins: &[(&str, usize)]| App {
+            tenant: tenant.to_owned(),
+            namespace: "shop".to_owned(),
+            service: "cart".to_owned(),
+            host: format!("cart.{tenant}.example"),
+            origins: origins.iter().map(|(site, n)| ((*site).to_owned(), *n)).collect(),
+        };
+        let far = |a: &str, b: &str, ms| RoundTrip {
+            a: a.to_owned(),
+            b: b.to_owned(),
+            rtt: Duration::from_millis(ms),
+        };
+        Topology {
+            pops: vec!["par".to_owned(), "nyc".to_owned()],
+            gateways: vec![
+                gateway("aws", "acme"),
+                gateway("factory", "acme"),
+                gateway("shop", "blue"),
+            ],
+            apps: vec![cart("acme", &[("aws", 3), ("factory", 2)]), cart("blue", &[("shop", 1)])],
+            round_trips: vec![
+                far("aws", "par", 5),
+                far("aws", "nyc", 40),
+                far("factory", "nyc", 5),
+                far("factory", "par", 40),
+                far("shop", "par", 5),
+                far("shop", "nyc", 40),
+                far("par", "nyc", 40),
+            ],
+        }
+    }
+
+    /// The round trip between two sites, whoever dials; `None` if it is not described.
+    #[must_use]
+    pub fn round_trip(&self, one: &str, other: &str) -> Option<Duration> {
+        let found = self.round_trips.iter().find(|far| {
+            (far.a == one && far.b == other) || (far.a == other && far.b == one)
+        });
+        found.map(|far| far.rtt)
+    }
+
+    /// The tenants, each once, in the order of their gateways.
+    #[must_use]
+    pub fn tenants(&self) -> Vec<&str> {
+        let mut tenants: Vec<&str> = Vec::new();
+        for gateway in &self.gateways {
+            if !tenants.contains(&gateway.tenant.as_str()) {
+                tenants.push(&gateway.tenant);
+            }
+        }
+        tenants
+    }
+}
+
+/// A `PoP` with its addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PopLayout {
+    /// The `PoP`.
+    pub name: String,
+    /// Where it takes tunnels; nobody dials it but the relay.
+    pub tunnel: SocketAddr,
+    /// Where it offers port 80.
+    pub http: SocketAddr,
+    /// Where it offers port 443.
+    pub https: SocketAddr,
+}
+
+/// The address by which one site dials one `PoP`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayLayout {
+    /// The dialling site (a gateway or another `PoP`).
+    pub from: String,
+    /// The `PoP`.
+    pub pop: String,
+    /// Where the site dials: `advertise.address` with `from` of the `PoP`'s Site.
+    pub listen: SocketAddr,
+    /// The `PoP`'s tunnel address.
+    pub target: SocketAddr,
+    /// The round trip.
+    pub rtt: Duration,
+}
+
+impl RelayLayout {
+    /// The pair's name at the relay, such as `aws-par`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}-{}", self.from, self.pop)
+    }
+}
+
+/// One demo endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointLayout {
+    /// The index of its application in [`Topology::apps`].
+    pub app: usize,
+    /// The application's tenant.
+    pub tenant: String,
+    /// Its site.
+    pub site: String,
+    /// Its name, such as `cart-1`; unique in its site.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// Everything's address in one /24: the controller at .2, `PoPs` from .10, the relay's from
+/// .100 (one a directed pair of site and `PoP`), endpoints from .200.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The controller's API.
+    pub controller: SocketAddr,
+    /// The `PoPs`, in the topology's order.
+    pub pops: Vec<PopLayout>,
+    /// The relay's pairs: of every gateway, then of every other `PoP`.
+    pub relays: Vec<RelayLayout>,
+    /// The demo endpoints, application by application.
+    pub endpoints: Vec<EndpointLayout>,
+}
+
+/// Why a topology has no layout.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LayoutError {
+    /// More of one sort than the /24 has addresses for.
+    #[error("a planet on one machine has room for {limit} {what}, not {count}")]
+    Room {
+        /// The sort: PoPs, relay pairs, endpoints.
+        what: &'static str,
+        /// How many there are addresses for.
+        limit: usize,
+        /// How many there are.
+        count: usize,
+    },
+    /// A site and a `PoP` without a round trip.
+    #[error("the topology does not say how far {from} is from {pop}")]
+    Distance {
+        /// The site.
+        from: String,
+        /// The `PoP`.
+        pop: String,
+    },
+}
+
+impl Layout {
+    /// Gives everything in `topology` its address inside `network`, a /24 (its last octet is
+    /// not looked at).
+    ///
+    /// # Errors
+    /// The /24 is too small, or a distance is missing.
+    pub fn new(topology: &Topology, network: Ipv4Addr) -> Result<Self, LayoutError> {
+        let at = |host: u8, port| {
+            let [a, b, c, _] = network.octets();
+            SocketAddr::from(([a, b, c, host], port))
+        };
+        let mut hosts = Hosts { what: "PoPs", base: 10, limit: 90, next: 0 };
+        let mut pops = Vec::new();
+        for name in &topology.pops {
+            let host = hosts.take()?;
+            pops.push(PopLayout {
+                name: name.clone(),
+                tunnel: at(host, TUNNEL_PORT),
+                http: at(host, HTTP_PORT),
+                https: at(host, HTTPS_PORT),
+            });
+        }
+        let mut hosts = Hosts { what: "relay pairs", base: 100, limit: 100, next: 0 };
+        let mut relays = Vec::new();
+        let gateways = topology.gateways.iter().map(|gateway| &gateway.name);
+        for from in gateways.chain(&topology.pops) {
+            for pop in pops.iter().filter(|pop| pop.name != *from) {
+                let rtt = topology.round_trip(from, &pop.name).ok_or_else(|| {
+                    LayoutError::Distance { from: from.clone(), pop: pop.name.clone() }
+                })?;
+                relays.push(RelayLayout {
+                    from: from.clone(),
+                    pop: pop.name.clone(),
+                    listen: at(hosts.take()?, TUNNEL_PORT),
+                    target: pop.tunnel,
+                    rtt,
+                });
+            }
+        }
+        let mut hosts = Hosts { what: "endpoints", base: 200, limit: 54, next: 0 };
+        let mut endpoints = Vec::new();
+        for (app, spec) in topology.apps.iter().enumerate() {
+            for (site, count) in &spec.origins {
+                for n in 1..=*count {
+                    endpoints.push(EndpointLayout {
+                        app,
+                        tenant: spec.tenant.clone(),
+                        site: site.clone(),
+                        name: format!("{}-{n}", spec.service),
+                        address: at(hosts.take()?, APP_PORT),
+                    });
+                }
+            }
+        }
+        Ok(Layout { controller: at(2, API_PORT), pops, relays, endpoints })
+    }
+
+    /// The relay's configuration.
+    #[must_use]
+    pub fn relay(&self, control: Option<std::path::PathBuf>) -> relay::Config {
+        let pairs = self.relays.iter().map(|pair| relay::Pair {
+            name: pair.name(),
+            listen: pair.listen,
+            target: pair.target,
+            one_way: pair.rtt / 2,
+        });
+        relay::Config { control, pairs: pairs.collect() }
+    }
+}
+
+/// Host numbers of one sort.
+struct Hosts {
+    what: &'static str,
+    base: u8,
+    limit: u8,
+    next: u8,
+}
+
+impl Hosts {
+    fn take(&mut self) -> Result<u8, LayoutError> {
+        let taken = self.next;
+        if taken >= self.limit {
+            let (what, limit) = (self.what, usize::from(self.limit));
+            return Err(LayoutError::Room { what, limit, count: limit + 1 });
+        }
+        self.next += 1;
+        Ok(self.base + taken)
+    }
+}

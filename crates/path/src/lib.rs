@@ -1,0 +1,30 @@
+//! What a node knows about the paths between sites: how long a round trip takes, and whether the
+//! other side is still there.
+//!
+//! What it is not: it sends no ping and keeps no timer; `tunnel` does, and hands the samples and
+//! the time in. It chooses no path yet: with one link per pair of nodes there is nothing to
+//! choose.
+//!
+//! Two machines, one each per link: [`LinkEstimator`] turns ping samples into a [`LinkQuality`],
+//! and [`DeadDetector`] turns "heard something" into a deadline. The way of data: a pong arrives →
+//! `estimator.handle_sample(now, rtt)` and `detector.handle_heard(now)`; the shell's timer fires →
+//! `detector.handle_timeout(now)`.
+//!
+//! ```
+//! use base::Instant;
+//! use path::{DeadDetector, LinkEstimator, Liveness};
+//! use std::time::Duration;
+//!
+//! let mut estimator = LinkEstimator::default();
+//! estimator.handle_sample(Instant::ZERO, Duration::from_millis(5));
+//! assert_eq!(estimator.quality().map(|q| q.rtt), Some(Duration::from_millis(5)));
+//!
+//! let mut detector = DeadDetector::new(Instant::ZERO, DeadDetector::INTERVAL);
+//! assert_eq!(detector.handle_timeout(Instant::ZERO + DeadDetector::INTERVAL), Liveness::Alive);
+//! ```
+
+mod dead;
+mod estimator;
+
+pub use dead::{DeadDetector, Liveness};
+pub use estimator::{LinkEstimator, LinkQuality};

@@ -1,0 +1,309 @@
+//! The machine: closed events in, closed effects out.
+
+mod import;
+mod originate;
+
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
+
+use api::sync::{Bundle, TroubleKind};
+use balance::{Cell, EndpointKey, EndpointSet, Health, ProbeOutcome};
+use base::{Instant, QualifiedService, Revision, ServiceId, SiteName, TenantId};
+
+use crate::{Cells, CompileError, Compiled, Me, Target, TargetKey};
+use import::Import;
+use originate::Origin;
+
+/// Which half of a node a brain works for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Probes endpoints and announces what it finds.
+    Control,
+    /// Imports what is announced and publishes endpoint sets.
+    Data,
+}
+
+/// What the world tells the brain.
+#[derive(Debug)]
+pub enum Event {
+    /// What the site should run now; already verified, newer than all before.
+    Bundle(Box<Bundle>),
+    /// The answer to [`Effect::Compile`].
+    Compiled(Revision, Result<Box<Compiled>, CompileError>),
+    /// The answer to [`Effect::Probe`] (control).
+    Probed(TargetKey, ProbeResult),
+    /// What the egress proxy saw of an endpoint of this site (control).
+    Trouble(TargetKey, TroubleKind),
+    /// The best route of a key changed; `None`: it exists no more (data).
+    Route(bgp::Key, Option<bgp::Value>),
+    /// The tunnels to a site: the best measured round trip, or `None` when the last one is down
+    /// (data).
+    Reach(SiteName, Option<Duration>),
+}
+
+/// What one probe found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeResult {
+    /// How it ended.
+    pub outcome: ProbeOutcome,
+    /// How long the answer took, if there was one.
+    pub rtt: Option<Duration>,
+}
+
+/// What the brain wants done.
+#[derive(Debug)]
+pub enum Effect {
+    /// Run [`compile`](crate::compile()) somewhere else and answer with [`Event::Compiled`].
+    Compile {
+        /// What to compile.
+        bundle: Box<Bundle>,
+        /// The cells to carry over.
+        cells: Cells,
+    },
+    /// Serve by these snapshots from now on, and acknowledge their revision.
+    Publish(Arc<Compiled>),
+    /// The revision does not compile here; the snapshots before it go on serving.
+    Reject(Revision, CompileError),
+    /// Store `set` in `cell`.
+    Endpoints {
+        /// Where the workers look.
+        cell: Cell,
+        /// What they should see.
+        set: Arc<EndpointSet>,
+    },
+    /// The endpoint stopped being alive: tries that wait for it should go elsewhere.
+    EndpointDown {
+        /// The owner.
+        tenant: TenantId,
+        /// The service.
+        service: ServiceId,
+        /// The endpoint.
+        endpoint: EndpointKey,
+    },
+    /// Probe this endpoint now.
+    Probe(TargetKey, Box<Target>),
+    /// Announce, or announce anew.
+    Originate(bgp::LocalRoute),
+    /// Announce no more.
+    Withdraw(bgp::Key),
+}
+
+/// One endpoint as this node sees it, for status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointFact {
+    /// The service.
+    pub service: QualifiedService,
+    /// The endpoint's site.
+    pub site: SiteName,
+    /// Its address there.
+    pub address: SocketAddr,
+    /// Its health.
+    pub health: Health,
+    /// Is there a way to its site?
+    pub reachable: bool,
+    /// The round trip to its site.
+    pub distance: Option<Duration>,
+}
+
+/// One site as this node sees it, for status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteFact {
+    /// The site.
+    pub site: SiteName,
+    /// The round trip, if there is a tunnel.
+    pub rtt: Option<Duration>,
+}
+
+/// The machine of one half of one node.
+///
+/// Effects come out by priority: an endpoint or site going down, then other health, then
+/// configuration. Each queue is drained by the shell after each event, so its length is bounded
+/// by what one event can cause: the number of endpoints.
+#[derive(Debug)]
+pub struct Brain {
+    me: Me,
+    table: Option<Arc<Compiled>>,
+    /// A revision is being compiled, and perhaps a newer one waits.
+    compiling: bool,
+    waiting: Option<Box<Bundle>>,
+    half: Half,
+    effects: Effects,
+}
+
+#[derive(Debug)]
+enum Half {
+    Control(Box<Origin>),
+    Data(Box<Import>),
+}
+
+/// Effects by priority.
+#[derive(Debug, Default)]
+struct Effects {
+    down: VecDeque<Effect>,
+    health: VecDeque<Effect>,
+    configuration: VecDeque<Effect>,
+}
+
+impl Brain {
+    /// A brain that knows nothing yet. `seed` is for probe jitter, `start` is where the numbers of
+    /// what it announces begin ([`bgp::Sequence::start`]).
+    #[must_use]
+    pub fn new(part: Part, me: Me, seed: u64, start: bgp::Seq) -> Self {
+        let half = match part {
+            Part::Control => Half::Control(Box::new(Origin::new(seed, start))),
+            Part::Data => Half::Data(Box::new(Import::new(me.site.clone()))),
+        };
+        Brain {
+            me,
+            table: None,
+            compiling: false,
+            waiting: None,
+            half,
+            effects: Effects::default(),
+        }
+    }
+
+    /// Which node it works for.
+    #[must_use]
+    pub fn me(&self) -> &Me {
+        &self.me
+    }
+
+    /// The snapshots that serve now.
+    #[must_use]
+    pub fn table(&self) -> Option<&Arc<Compiled>> {
+        self.table.as_ref()
+    }
+
+    /// The greatest sequence number given out, to be kept on disk (control).
+    #[must_use]
+    pub fn sequence(&self) -> Option<bgp::Seq> {
+        match &self.half {
+            Half::Control(origin) => Some(origin.sequence()),
+            Half::Data(_) => None,
+        }
+    }
+
+    /// Every endpoint this node knows (data; empty in control).
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<EndpointFact> {
+        match (&self.half, &self.table) {
+            (Half::Data(import), Some(table)) => import.facts(table),
+            (Half::Data(_), None) | (Half::Control(_), _) => Vec::new(),
+        }
+    }
+
+    /// Every site with a tunnel (data; empty in control).
+    #[must_use]
+    pub fn sites(&self) -> Vec<SiteFact> {
+        match &self.half {
+            Half::Data(import) => import.sites(),
+            Half::Control(_) => Vec::new(),
+        }
+    }
+
+    /// Take in one event. Never fails: what does not fit is ignored.
+    pub fn handle(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Bundle(bundle) => self.want(bundle),
+            Event::Compiled(revision, result) => self.compiled(now, revision, result),
+            Event::Probed(key, result) => {
+                if let Half::Control(origin) = &mut self.half {
+                    origin.handle_probed(now, key, result, &mut self.effects);
+                }
+            }
+            Event::Trouble(key, kind) => {
+                if let Half::Control(origin) = &mut self.half {
+                    origin.handle_trouble(now, key, kind, &mut self.effects);
+                }
+            }
+            Event::Route(key, value) => {
+                if let Half::Data(import) = &mut self.half {
+                    import.handle_route(self.table.as_ref(), key, value, &mut self.effects);
+                }
+            }
+            Event::Reach(site, rtt) => {
+                if let Half::Data(import) = &mut self.half {
+                    import.handle_reach(self.table.as_ref(), site, rtt, &mut self.effects);
+                }
+            }
+        }
+    }
+
+    /// Do what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if let Half::Control(origin) = &mut self.half {
+            origin.handle_timeout(now, &mut self.effects);
+        }
+    }
+
+    /// When [`Brain::handle_timeout`] wants to be called next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match &self.half {
+            Half::Control(origin) => origin.poll_timeout(),
+            Half::Data(_) => None,
+        }
+    }
+
+    /// The next thing to do, by priority.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        let Effects {
+            down,
+            health,
+            configuration,
+        } = &mut self.effects;
+        down.pop_front()
+            .or_else(|| health.pop_front())
+            .or_else(|| configuration.pop_front())
+    }
+
+    fn want(&mut self, bundle: Box<Bundle>) {
+        if self.compiling {
+            self.waiting = Some(bundle);
+            return;
+        }
+        self.compiling = true;
+        let cells = self
+            .table
+            .as_ref()
+            .map(|table| table.cells())
+            .unwrap_or_default();
+        self.effects
+            .configuration
+            .push_back(Effect::Compile { bundle, cells });
+    }
+
+    fn compiled(
+        &mut self,
+        now: Instant,
+        revision: Revision,
+        result: Result<Box<Compiled>, CompileError>,
+    ) {
+        self.compiling = false;
+        match result {
+            Ok(table) => {
+                let table: Arc<Compiled> = Arc::from(table);
+                self.effects
+                    .configuration
+                    .push_back(Effect::Publish(Arc::clone(&table)));
+                match &mut self.half {
+                    Half::Control(origin) => origin.handle_table(now, &table, &mut self.effects),
+                    Half::Data(import) => import.handle_table(&table, &mut self.effects),
+                }
+                self.table = Some(table);
+            }
+            Err(error) => {
+                self.effects
+                    .configuration
+                    .push_back(Effect::Reject(revision, error));
+            }
+        }
+        // Only the newest of those that came in the meantime was kept.
+        if let Some(bundle) = self.waiting.take() {
+            self.want(bundle);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

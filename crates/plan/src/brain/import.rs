@@ -1,0 +1,315 @@
+//! From selected routes and tunnels to endpoint sets.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use balance::{Endpoint, EndpointKey, EndpointSet, EndpointStats, Health};
+use base::{ServiceId, SiteName, TenantId};
+use bgp::{Key, State, Value};
+
+use super::{Effect, Effects, EndpointFact, SiteFact};
+use crate::Compiled;
+
+type ServiceKey = (TenantId, ServiceId);
+
+/// What the data half knows of the world, and the sets it published.
+#[derive(Debug)]
+pub(super) struct Import {
+    own: SiteName,
+    /// Selected routes, as they are: what they mean depends on the site table.
+    routes: BTreeMap<Key, Value>,
+    /// The keys of each service's endpoints, by the table in force.
+    by_service: BTreeMap<ServiceKey, BTreeSet<Key>>,
+    /// Sites with a tunnel, and the round trip that the published sets go by.
+    reach: BTreeMap<SiteName, Duration>,
+    /// Counters survive sets and tables as long as the endpoint is in a set.
+    stats: BTreeMap<(ServiceKey, EndpointKey), Arc<EndpointStats>>,
+    published: BTreeMap<ServiceKey, Arc<EndpointSet>>,
+}
+
+impl Import {
+    pub(super) fn new(own: SiteName) -> Self {
+        Import {
+            own,
+            routes: BTreeMap::new(),
+            by_service: BTreeMap::new(),
+            reach: BTreeMap::new(),
+            stats: BTreeMap::new(),
+            published: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn handle_table(&mut self, table: &Arc<Compiled>, effects: &mut Effects) {
+        self.by_service.clear();
+        for key in self.routes.keys() {
+            if let Some(service) = service_of(table, key) {
+                self.by_service.entry(service).or_default().insert(*key);
+            }
+        }
+        self.published
+            .retain(|service, _| table.services.contains_key(service));
+        self.stats
+            .retain(|(service, _), _| table.services.contains_key(service));
+        for service in table.services.keys() {
+            self.publish(table, *service, effects);
+        }
+    }
+
+    pub(super) fn handle_route(
+        &mut self,
+        table: Option<&Arc<Compiled>>,
+        key: Key,
+        value: Option<Value>,
+        effects: &mut Effects,
+    ) {
+        let existed = match &value {
+            Some(value) => self.routes.insert(key, *value).is_some(),
+            None => self.routes.remove(&key).is_some(),
+        };
+        let Some(table) = table else { return };
+        if matches!(key, Key::Site { .. }) {
+            let site = key.site().and_then(|id| table.site_names.get(&id));
+            if let Some(site) = site.cloned() {
+                self.publish_site(table, &site, effects);
+            }
+            return;
+        }
+        let Some(service) = service_of(table, &key) else {
+            return;
+        };
+        let keys = self.by_service.entry(service).or_default();
+        match value {
+            Some(_) => keys.insert(key),
+            None => keys.remove(&key),
+        };
+        if value.is_some() || existed {
+            self.publish(table, service, effects);
+        }
+    }
+
+    pub(super) fn handle_reach(
+        &mut self,
+        table: Option<&Arc<Compiled>>,
+        site: SiteName,
+        rtt: Option<Duration>,
+        effects: &mut Effects,
+    ) {
+        let changed = match rtt {
+            None => self.reach.remove(&site).is_some(),
+            Some(rtt) => {
+                let before = self.reach.get(&site).copied();
+                let matters = before.is_none_or(|before| is_other(before, rtt));
+                if matters {
+                    self.reach.insert(site.clone(), rtt);
+                }
+                matters
+            }
+        };
+        if let (true, Some(table)) = (changed, table) {
+            self.publish_site(table, &site, effects);
+        }
+    }
+
+    pub(super) fn facts(&self, table: &Compiled) -> Vec<EndpointFact> {
+        let mut facts = Vec::new();
+        for (service, set) in &self.published {
+            let Some(plan) = table.services.get(service) else {
+                continue;
+            };
+            facts.extend(set.endpoints().iter().map(|endpoint| EndpointFact {
+                service: plan.name.clone(),
+                site: endpoint.site.clone(),
+                address: endpoint.key.address,
+                health: endpoint.health,
+                reachable: endpoint.reachable,
+                distance: endpoint.distance,
+            }));
+        }
+        facts
+    }
+
+    pub(super) fn sites(&self) -> Vec<SiteFact> {
+        let fact = |(site, rtt): (&SiteName, &Duration)| SiteFact {
+            site: site.clone(),
+            rtt: Some(*rtt),
+        };
+        self.reach.iter().map(fact).collect()
+    }
+
+    /// Publish anew every service that has an endpoint in `site`.
+    fn publish_site(&mut self, table: &Arc<Compiled>, site: &SiteName, effects: &mut Effects) {
+        let Some(id) = table.site_ids.get(site).copied() else {
+            return;
+        };
+        let concerned = |(service, keys): (&ServiceKey, &BTreeSet<Key>)| {
+            keys.iter()
+                .any(|key| key.site() == Some(id))
+                .then_some(*service)
+        };
+        let services: Vec<ServiceKey> = self.by_service.iter().filter_map(concerned).collect();
+        for service in services {
+            self.publish(table, service, effects);
+        }
+    }
+
+    fn publish(&mut self, table: &Arc<Compiled>, service: ServiceKey, effects: &mut Effects) {
+        let Some(plan) = table.services.get(&service) else {
+            return;
+        };
+        let mut endpoints = BTreeMap::new();
+        // The configuration says which endpoints this site has; routes say how they are.
+        for (key, weight) in &plan.own {
+            let endpoint = self.endpoint(service, *key, self.own.clone(), Health::Unknown, *weight);
+            endpoints.insert(*key, endpoint);
+        }
+        for key in self.by_service.get(&service).into_iter().flatten() {
+            let Some((endpoint, health, weight)) = self.announced(key) else {
+                continue;
+            };
+            if endpoint.site == table.numbers.site {
+                if let Some(own) = endpoints.get_mut(&endpoint) {
+                    own.health = health;
+                }
+                continue;
+            }
+            let Some(site) = table.site_names.get(&endpoint.site) else {
+                continue;
+            };
+            let built = self.endpoint(service, endpoint, site.clone(), health, weight);
+            endpoints.insert(endpoint, built);
+        }
+        for endpoint in endpoints.values() {
+            self.stats
+                .insert((service, endpoint.key), Arc::clone(&endpoint.stats));
+        }
+        let set = EndpointSet::build(&plan.policy, endpoints.into_values().collect());
+        self.stats
+            .retain(|(s, key), _| *s != service || set.find(key).is_some());
+        let set = Arc::new(set);
+        let before = self.published.insert(service, Arc::clone(&set));
+        let died = before.iter().flat_map(|before| {
+            before
+                .endpoints()
+                .iter()
+                .filter(|e| before.is_alive(&e.key) && !set.is_alive(&e.key))
+        });
+        let died: Vec<EndpointKey> = died.map(|e| e.key).collect();
+        // The set first: a try that is sent elsewhere must not find the dead endpoint in it.
+        let urgent = !died.is_empty();
+        let queue = if urgent {
+            &mut effects.down
+        } else {
+            &mut effects.health
+        };
+        queue.push_back(Effect::Endpoints {
+            cell: Arc::clone(&plan.cell),
+            set,
+        });
+        let (tenant, service) = service;
+        effects
+            .down
+            .extend(died.into_iter().map(|endpoint| Effect::EndpointDown {
+                tenant,
+                service,
+                endpoint,
+            }));
+    }
+
+    fn endpoint(
+        &self,
+        service: ServiceKey,
+        key: EndpointKey,
+        site: SiteName,
+        health: Health,
+        weight: u8,
+    ) -> Endpoint {
+        let local = site == self.own;
+        let distance = self.reach.get(&site).copied();
+        let stats = self
+            .stats
+            .get(&(service, key))
+            .map(Arc::clone)
+            .unwrap_or_default();
+        Endpoint {
+            key,
+            health,
+            weight: u16::from(weight),
+            distance: if local {
+                None
+            } else {
+                Some(distance.unwrap_or(FAR))
+            },
+            reachable: local || distance.is_some(),
+            site,
+            stats,
+        }
+    }
+
+    /// An endpoint route with its effective health: the worse of its own and its site's.
+    fn announced(&self, key: &Key) -> Option<(EndpointKey, Health, u8)> {
+        let Key::Endpoint {
+            rd,
+            site,
+            network,
+            address,
+            port,
+            ..
+        } = key
+        else {
+            return None;
+        };
+        let value = self.routes.get(key)?.as_endpoint()?;
+        let site_key = Key::Site {
+            rd: bgp::Rd {
+                slot: base::SlotId(0),
+                ..*rd
+            },
+            site: *site,
+        };
+        let of_site = self.routes.get(&site_key).and_then(Value::state);
+        let state = match of_site {
+            Some(state) if state.badness() > value.state.badness() => state,
+            Some(_) | None => value.state,
+        };
+        let address = std::net::SocketAddr::new(*address, *port);
+        let endpoint = EndpointKey {
+            site: *site,
+            network: *network,
+            address,
+        };
+        Some((endpoint, health_of(state), value.weight))
+    }
+}
+
+/// The distance of a site that was never measured.
+const FAR: Duration = Duration::from_secs(1);
+
+/// Does a new round trip matter? An eighth or half a millisecond is noise.
+fn is_other(before: Duration, now: Duration) -> bool {
+    before.abs_diff(now) > (before / 8).max(Duration::from_micros(500))
+}
+
+fn service_of(table: &Compiled, key: &Key) -> Option<ServiceKey> {
+    match key {
+        Key::Endpoint { rd, service, .. } => {
+            let tenant = table.slots.get(&(rd.site, rd.slot))?;
+            Some((*tenant, *service))
+        }
+        Key::Site { .. } | Key::Unknown { .. } => None,
+    }
+}
+
+fn health_of(state: State) -> Health {
+    match state {
+        State::Unknown => Health::Unknown,
+        State::Healthy => Health::Healthy,
+        State::Degraded => Health::Degraded,
+        State::Draining => Health::Draining,
+        State::Maintenance => Health::Maintenance,
+        State::Unhealthy => Health::Unhealthy,
+        State::Withdrawn => Health::Withdrawn,
+    }
+}

@@ -1,0 +1,385 @@
+//! Services, load balancers, certificates: what is offered.
+
+use std::time::Duration;
+
+use api::{
+    Advertise, CertificateSource, CertificateSpec, HealthCheck, HostPattern, Kind,
+    LoadBalancerSpec, Object, Problem, Route, ServiceSpec, Span,
+};
+use base::{Name, WallTime};
+use http::{HeaderName, HeaderValue};
+
+use super::{bad, check_count, dangling};
+use crate::{
+    World,
+    compile::endpoint_addresses,
+    world::{key, pop, scope},
+};
+
+pub(super) fn service(world: &World, object: &Object, spec: &ServiceSpec) -> Result<(), Problem> {
+    let Some((tenant, namespace)) = scope(object) else {
+        return Ok(());
+    };
+    if spec.port == 0 {
+        return Err(bad("/spec/port", "1 to 65535"));
+    }
+    check_count("/spec/origins", spec.origins.len(), 1000)?;
+    for (at, origin) in spec.origins.iter().enumerate() {
+        let here = format!("/spec/origins/{at}");
+        check_count(&format!("{here}/sites"), origin.sites.len(), 1000)?;
+        for (i, site) in origin.sites.iter().enumerate() {
+            if world.site_for(tenant, site).is_none() {
+                return Err(dangling(
+                    &format!("{here}/sites/{i}"),
+                    "site",
+                    site.as_str(),
+                ));
+            }
+        }
+        check_count(&format!("{here}/addresses"), origin.addresses.len(), 1000)?;
+        if origin.weight == 0 {
+            return Err(bad(here + "/weight", "1 to 255"));
+        }
+        if origin.port == Some(0) {
+            return Err(bad(here + "/port", "1 to 65535"));
+        }
+        if let Err((i, title)) = endpoint_addresses(spec, origin) {
+            return Err(bad(format!("{here}/addresses/{i}"), title));
+        }
+    }
+    let id = pki::service_id(namespace, &object.metadata.name);
+    let twin = world.services().find(|(other, _)| {
+        scope(other).is_some_and(|(t, ns)| {
+            t == tenant
+                && (ns, &other.metadata.name) != (namespace, &object.metadata.name)
+                && pki::service_id(ns, &other.metadata.name) == id
+        })
+    });
+    if let Some((twin, _)) = twin {
+        let title = format!(
+            "gets the same service id as {}: choose another name",
+            twin.key()
+        );
+        return Err(Problem {
+            status: 409,
+            ..Problem::field("id-collision", "/metadata/name", title)
+        });
+    }
+    health_check(&spec.health_check)
+}
+
+fn health_check(check: &HealthCheck) -> Result<(), Problem> {
+    let between = |field: &str, span: Span, least: Duration, most: Duration| {
+        if (least..=most).contains(&span.0) {
+            return Ok(());
+        }
+        let title = format!("{} to {}", Span(least), Span(most));
+        Err(bad(format!("/spec/healthCheck/{field}"), title))
+    };
+    let ms = Duration::from_millis;
+    between("interval", check.interval, ms(50), ms(300_000))?;
+    between("timeout", check.timeout, ms(10), ms(60_000))?;
+    for (field, n) in [("rise", check.rise), ("fall", check.fall)] {
+        if !(1..=20).contains(&n) {
+            return Err(bad(format!("/spec/healthCheck/{field}"), "1 to 20"));
+        }
+    }
+    let Some(http) = &check.http else {
+        return Ok(());
+    };
+    if !http.path.starts_with('/') || http.path.parse::<http::uri::PathAndQuery>().is_err() {
+        return Err(bad(
+            "/spec/healthCheck/http/path",
+            "a path that begins with '/'",
+        ));
+    }
+    if http
+        .host
+        .as_ref()
+        .is_some_and(|h| HeaderValue::from_str(h).is_err() || h.contains(' '))
+    {
+        return Err(bad("/spec/healthCheck/http/host", "not a host"));
+    }
+    check_count("/spec/healthCheck/http/expect", http.expect.len(), 32)?;
+    match http.expect.iter().find(|code| !(200..=599).contains(*code)) {
+        Some(code) => Err(bad(
+            "/spec/healthCheck/http/expect",
+            format!("{code} is no final status: 200 to 599"),
+        )),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn load_balancer(
+    world: &World,
+    object: &Object,
+    spec: &LoadBalancerSpec,
+) -> Result<(), Problem> {
+    let Some((tenant, namespace)) = scope(object) else {
+        return Ok(());
+    };
+    check_count("/spec/hosts", spec.hosts.len(), 100)?;
+    let allowed = world.tenants().find(|(o, _)| o.metadata.name == *tenant);
+    let allowed = allowed
+        .map(|(_, t)| t.public_hosts.as_slice())
+        .unwrap_or_default();
+    for (at, host) in spec.hosts.iter().enumerate() {
+        let pointer = format!("/spec/hosts/{at}");
+        if !allowed.iter().any(|pattern| pattern.covers(host)) {
+            let title = format!(
+                "tenant {tenant} may not publish {host}: add it to the Tenant's publicHosts"
+            );
+            return Err(Problem {
+                status: 403,
+                ..Problem::field("host-not-allowed", pointer, title)
+            });
+        }
+        if host_taken(world, object, spec, host) {
+            let title = format!("{host} is published already by another load balancer");
+            return Err(Problem {
+                status: 409,
+                ..Problem::field("host-taken", pointer, title)
+            });
+        }
+    }
+    ports(world, object, spec)?;
+    check_count("/spec/advertise", spec.advertise.len(), 64)?;
+    for (at, place) in spec.advertise.iter().enumerate() {
+        match place {
+            Advertise::Public(_) => {}
+            Advertise::Pops(pops) => {
+                check_count(&format!("/spec/advertise/{at}/pops"), pops.len(), 1000)?;
+                for (i, name) in pops.iter().enumerate() {
+                    if world.site(&pop(name)).is_none() {
+                        let pointer = format!("/spec/advertise/{at}/pops/{i}");
+                        return Err(dangling(&pointer, "PoP", name.as_str()));
+                    }
+                }
+            }
+        }
+    }
+    tls(world, tenant, namespace, spec)?;
+    check_count("/spec/routes", spec.routes.len(), 256)?;
+    for (at, route) in spec.routes.iter().enumerate() {
+        check_route(
+            world,
+            (tenant, namespace),
+            &format!("/spec/routes/{at}"),
+            route,
+        )?;
+    }
+    Ok(())
+}
+
+fn host_taken(world: &World, object: &Object, spec: &LoadBalancerSpec, host: &HostPattern) -> bool {
+    let key = object.key();
+    let all_ports = |lb: &LoadBalancerSpec| -> Vec<u16> {
+        lb.ports
+            .iter()
+            .chain(lb.tls.iter().flat_map(|tls| &tls.ports))
+            .copied()
+            .collect()
+    };
+    let own = all_ports(spec);
+    world.load_balancers().any(|(other, lb)| {
+        other.key() != key
+            && lb.hosts.contains(host)
+            && (other.metadata.tenant != object.metadata.tenant
+                || all_ports(lb).iter().any(|port| own.contains(port)))
+    })
+}
+
+fn ports(world: &World, object: &Object, spec: &LoadBalancerSpec) -> Result<(), Problem> {
+    let tls: &[u16] = spec
+        .tls
+        .as_ref()
+        .map(|tls| tls.ports.as_slice())
+        .unwrap_or_default();
+    if spec.ports.is_empty() && tls.is_empty() {
+        return Err(bad(
+            "/spec/ports",
+            "no port at all: name one here or under tls",
+        ));
+    }
+    if spec.ports.len() + tls.len() > 16 {
+        return Err(bad("/spec/ports", "16 ports at most"));
+    }
+    if spec.ports.iter().chain(tls).any(|port| *port == 0) {
+        return Err(bad("/spec/ports", "1 to 65535"));
+    }
+    if let Some(port) = spec.ports.iter().find(|port| tls.contains(port)) {
+        return Err(bad(
+            "/spec/tls/ports",
+            format!("{port} is in plain text already"),
+        ));
+    }
+    let key = object.key();
+    for (_, other) in world.load_balancers().filter(|(o, _)| o.key() != key) {
+        let other_tls: &[u16] = other
+            .tls
+            .as_ref()
+            .map(|t| t.ports.as_slice())
+            .unwrap_or_default();
+        let clash = spec.ports.iter().find(|port| other_tls.contains(port));
+        if let Some(port) = clash.or_else(|| tls.iter().find(|port| other.ports.contains(port))) {
+            let title = format!("port {port} is taken with the other of TLS and plain text");
+            return Err(Problem {
+                status: 409,
+                ..Problem::field("port-taken", "/spec/ports", title)
+            });
+        }
+    }
+    Ok(())
+}
+
+fn tls(
+    world: &World,
+    tenant: &Name,
+    namespace: &Name,
+    spec: &LoadBalancerSpec,
+) -> Result<(), Problem> {
+    let Some(tls) = &spec.tls else { return Ok(()) };
+    check_count("/spec/tls/certificates", tls.certificates.len(), 100)?;
+    let mut covered: Vec<&HostPattern> = Vec::new();
+    for (at, name) in tls.certificates.iter().enumerate() {
+        let Some(certificate) = world.certificate(tenant, namespace, name) else {
+            let pointer = format!("/spec/tls/certificates/{at}");
+            return Err(dangling(&pointer, "certificate", name.as_str()));
+        };
+        covered.extend(&certificate.hosts);
+    }
+    match spec
+        .hosts
+        .iter()
+        .find(|host| !covered.iter().any(|c| c.covers(host)))
+    {
+        Some(host) => {
+            let title =
+                format!("no certificate is for {host}: add one, or the host to one's hosts");
+            Err(bad("/spec/tls/certificates", title))
+        }
+        None => Ok(()),
+    }
+}
+
+fn check_route(
+    world: &World,
+    (tenant, namespace): (&Name, &Name),
+    here: &str,
+    route: &Route,
+) -> Result<(), Problem> {
+    check_count(&format!("{here}/backendRefs"), route.backend_refs.len(), 64)?;
+    for (at, backend) in route.backend_refs.iter().enumerate() {
+        let namespace = backend.namespace.as_ref().unwrap_or(namespace);
+        if world
+            .find(&key(Kind::Service, tenant, Some(namespace), &backend.name))
+            .is_none()
+        {
+            let pointer = format!("{here}/backendRefs/{at}/name");
+            return Err(dangling(
+                &pointer,
+                "service",
+                &format!("{namespace}/{}", backend.name),
+            ));
+        }
+    }
+    if route.backend_refs.iter().all(|b| b.weight == 0) {
+        return Err(bad(
+            format!("{here}/backendRefs"),
+            "every weight is 0: nothing could be picked",
+        ));
+    }
+    if let Some(request) = route.timeouts.request {
+        let most = Duration::from_secs(3600);
+        if request.0.is_zero() || request.0 > most {
+            return Err(bad(
+                format!("{here}/timeouts/request"),
+                "more than 0, 1h at most",
+            ));
+        }
+    }
+    if route.matches.len() > 64 {
+        return Err(bad(format!("{here}/matches"), "64 matches at most"));
+    }
+    for (at, one) in route.matches.iter().enumerate() {
+        let here = format!("{here}/matches/{at}");
+        if one
+            .path
+            .as_ref()
+            .is_some_and(|p| !p.value.starts_with('/') || p.value.len() > 1024)
+        {
+            return Err(bad(
+                here + "/path/value",
+                "begins with '/', 1,024 bytes at most",
+            ));
+        }
+        if one.headers.len() > 16 {
+            return Err(bad(here + "/headers", "16 headers at most"));
+        }
+        for (i, header) in one.headers.iter().enumerate() {
+            let name = HeaderName::from_bytes(header.name.as_bytes());
+            if name.is_err() || HeaderValue::from_str(&header.value).is_err() {
+                return Err(bad(
+                    format!("{here}/headers/{i}"),
+                    "not a header name and value",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn certificate(spec: &CertificateSpec, now: WallTime) -> Result<(), Problem> {
+    check_count("/spec/hosts", spec.hosts.len(), 100)?;
+    match (spec.source, &spec.certificate, &spec.private_key) {
+        (CertificateSource::SelfSigned, None, None) => Ok(()),
+        (CertificateSource::SelfSigned, ..) => Err(bad(
+            "/spec/source",
+            "selfSigned makes its own key: remove certificate and privateKey",
+        )),
+        (CertificateSource::Pem, Some(chain), Some(key)) => {
+            let pair = pki::check_pair(chain, key, now)
+                .map_err(|e| bad(pair_pointer(&e), base::Chain(&e).to_string()))?;
+            let names: Vec<HostPattern> =
+                pair.hosts.iter().filter_map(|h| h.parse().ok()).collect();
+            match spec
+                .hosts
+                .iter()
+                .find(|host| !names.iter().any(|n| n.covers(host)))
+            {
+                Some(host) => {
+                    let title = format!(
+                        "the certificate is not for {host}, but for {}",
+                        pair.hosts.join(", ")
+                    );
+                    Err(bad("/spec/hosts", title))
+                }
+                None => Ok(()),
+            }
+        }
+        (CertificateSource::Pem, None, _) => Err(Problem::field(
+            "missing-field",
+            "/spec/certificate",
+            "with source pem, give the chain",
+        )),
+        (CertificateSource::Pem, Some(_), None) => Err(Problem::field(
+            "missing-field",
+            "/spec/privateKey",
+            "with source pem, give the key",
+        )),
+    }
+}
+
+fn pair_pointer(error: &pki::PairError) -> &'static str {
+    match error {
+        pki::PairError::NoKey
+        | pki::PairError::BadKeyPem(_)
+        | pki::PairError::KeyTooLarge(_)
+        | pki::PairError::BadKey(_)
+        | pki::PairError::Mismatch => "/spec/privateKey",
+        pki::PairError::NoCertificate
+        | pki::PairError::BadChain(_)
+        | pki::PairError::NotYetValid(_)
+        | pki::PairError::Expired(_) => "/spec/certificate",
+    }
+}

@@ -1,0 +1,149 @@
+//! Tenants, sites, tokens: who and where.
+
+use std::collections::BTreeSet;
+
+use api::{Object, Problem, Role, SiteSpec, TenantSpec, TokenSpec};
+use base::SiteName;
+
+use super::{bad, check_count, dangling};
+use crate::{World, world::pop};
+
+pub(super) fn tenant(world: &World, object: &Object, spec: &TenantSpec) -> Result<(), Problem> {
+    if spec.public_hosts.len() > 1000 {
+        return Err(bad("/spec/publicHosts", "1,000 hosts at most"));
+    }
+    for (at, host) in spec.public_hosts.iter().enumerate() {
+        let others = world
+            .tenants()
+            .filter(|(o, _)| o.metadata.name != object.metadata.name);
+        let taken = others
+            .flat_map(|(_, other)| &other.public_hosts)
+            .any(|other| other.covers(host) || host.covers(other));
+        if taken {
+            let title = format!("{host} belongs to another tenant");
+            let pointer = format!("/spec/publicHosts/{at}");
+            return Err(Problem {
+                status: 409,
+                ..Problem::field("host-taken", pointer, title)
+            });
+        }
+    }
+    let name = &object.metadata.name;
+    for (lb, lb_spec) in world.load_balancers() {
+        let lost = lb_spec
+            .hosts
+            .iter()
+            .find(|host| !spec.public_hosts.iter().any(|p| p.covers(host)));
+        if let (Some(host), true) = (lost, lb.metadata.tenant.as_ref() == Some(name)) {
+            let title = format!("{host} is still published by {}", lb.key());
+            return Err(Problem {
+                status: 409,
+                ..Problem::field("in-use", "/spec/publicHosts", title)
+            });
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn token(world: &World, object: &Object, spec: &TokenSpec) -> Result<(), Problem> {
+    let site = SiteName {
+        tenant: object.key().site_name().tenant,
+        site: spec.site.clone(),
+    };
+    let Some((_, site)) = world.site(&site) else {
+        return Err(dangling("/spec/site", "site", spec.site.as_str()));
+    };
+    match &spec.node {
+        Some(node) if !site.nodes.iter().any(|n| n.name == *node) => {
+            return Err(dangling("/spec/node", "node", node.as_str()));
+        }
+        None if site.nodes.len() > 1 => {
+            return Err(bad(
+                "/spec/node",
+                "the site has several nodes: say which one is admitted",
+            ));
+        }
+        Some(_) | None => {}
+    }
+    let seconds = spec.valid_for.0.as_secs();
+    if !(1..=7 * 86_400).contains(&seconds) {
+        return Err(bad("/spec/validFor", "from 1s to a week (168h)"));
+    }
+    Ok(())
+}
+
+pub(super) fn site(world: &World, object: &Object, spec: &SiteSpec) -> Result<(), Problem> {
+    let is_pop = spec.role == Role::Pop;
+    if is_pop && object.metadata.tenant.is_some() {
+        return Err(bad(
+            "/metadata/tenant",
+            "a PoP belongs to no tenant: remove it, or use role gateway",
+        ));
+    }
+    if !is_pop && object.metadata.tenant.is_none() {
+        return Err(bad(
+            "/metadata/tenant",
+            "a gateway belongs to a tenant: name it",
+        ));
+    }
+    if !is_pop && world.site(&pop(&object.metadata.name)).is_some() {
+        return Err(bad("/metadata/name", "a PoP has this name: choose another"));
+    }
+    let own = object.key().site_name();
+    if is_pop
+        && world
+            .sites()
+            .any(|(name, ..)| name != own && name.site == own.site)
+    {
+        return Err(bad(
+            "/metadata/name",
+            "a gateway has this name: choose another",
+        ));
+    }
+    if !(1..=16).contains(&spec.attach.count) {
+        return Err(bad("/spec/attach/count", "1 to 16"));
+    }
+    check_count("/spec/nodes", spec.nodes.len(), 64)?;
+    let mut names = BTreeSet::new();
+    for (at, node) in spec.nodes.iter().enumerate() {
+        let here = format!("/spec/nodes/{at}");
+        if !names.insert(&node.name) {
+            return Err(bad(
+                here + "/name",
+                format!("two nodes are called {}", node.name),
+            ));
+        }
+        match (&node.tunnel, is_pop) {
+            (None, true) => return Err(bad(here, "a PoP's node needs tunnel.bind")),
+            (Some(_), false) => {
+                return Err(bad(
+                    here + "/tunnel",
+                    "a gateway listens to nothing: remove it",
+                ));
+            }
+            (Some(tunnel), true) => {
+                check_count(&format!("{here}/tunnel/bind"), tunnel.bind.len(), 16)?;
+                if tunnel.advertise.len() > 10_000 {
+                    return Err(bad(here + "/tunnel/advertise", "10,000 entries at most"));
+                }
+            }
+            (None, false) => {}
+        }
+        if let Some(public) = &node.public {
+            if !is_pop {
+                return Err(bad(
+                    here + "/public",
+                    "a gateway listens to nothing: remove it",
+                ));
+            }
+            check_count(&format!("{here}/public/bind"), public.bind.len(), 64)?;
+            if let Some(port) = public.port_map.iter().find(|(a, b)| **a == 0 || **b == 0) {
+                return Err(bad(
+                    here + "/public/portMap",
+                    format!("{} → {}: no port is 0", port.0, port.1),
+                ));
+            }
+        }
+    }
+    Ok(())
+}

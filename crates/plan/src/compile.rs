@@ -1,0 +1,288 @@
+//! From a bundle to the snapshots a node serves by: all or nothing.
+
+mod delivery;
+mod fabric;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use api::{ObjectKey, Origin, ServiceSpec, sync::Bundle};
+use balance::{BalancePolicy, Cell, EndpointKey};
+use base::{Name, NodeId, Revision, ServiceId, SiteId, SiteName, SlotId, TenantId};
+
+use crate::World;
+
+/// Which node this is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Me {
+    /// Its site.
+    pub site: SiteName,
+    /// Its name inside the site.
+    pub node: Name,
+}
+
+/// The cells that outlive tables, by tenant and service.
+pub type Cells = BTreeMap<(TenantId, ServiceId), Cell>;
+
+/// Everything one node runs. Not serialisable: it is made from a [`Bundle`] wherever it is needed.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The bundle's revision.
+    pub revision: Revision,
+    /// This node, by numbers.
+    pub numbers: Numbers,
+    /// What users may ask for here.
+    pub ingress: Arc<l7::Table>,
+    /// What may leave a tunnel here.
+    pub egress: Arc<l7::Egress>,
+    /// Certificates for users' TLS.
+    pub certificates: Vec<FrontCertificate>,
+    /// Sockets for users.
+    pub listeners: BTreeSet<Listener>,
+    /// Tunnels.
+    pub fabric: Fabric,
+    /// The site table, for `bgp`'s authority check.
+    pub site_table: bgp::SiteTable,
+    /// What this node probes.
+    pub targets: BTreeMap<TargetKey, Target>,
+    /// Every service that is served here or through here.
+    pub services: BTreeMap<(TenantId, ServiceId), ServicePlan>,
+    /// Numbers of sites by name.
+    pub site_ids: BTreeMap<SiteName, SiteId>,
+    /// Names of sites, by number.
+    pub site_names: BTreeMap<SiteId, SiteName>,
+    /// Whose facts a (site, slot) carries.
+    pub slots: BTreeMap<(SiteId, SlotId), TenantId>,
+}
+
+/// This node, by numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbers {
+    /// Its site.
+    pub site: SiteId,
+    /// The site's owner; 0 for a PoP.
+    pub tenant: TenantId,
+    /// The node: its BGP Identifier.
+    pub node: NodeId,
+    /// Is the site a PoP?
+    pub pop: bool,
+}
+
+/// A socket for users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listener {
+    /// What the socket is bound to.
+    pub bind: SocketAddr,
+    /// The logical port it stands for.
+    pub port: u16,
+    /// Is TLS terminated on it?
+    pub tls: bool,
+}
+
+/// A key and chain for users' TLS.
+#[derive(Debug)]
+pub struct FrontCertificate {
+    /// The hosts it is for, exact or `*.suffix`.
+    pub hosts: Vec<String>,
+    /// The pair.
+    pub pair: pki::ServerCertificate,
+}
+
+/// What the tunnel shell should do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fabric {
+    /// Where this node accepts tunnels.
+    pub bind: Vec<SocketAddr>,
+    /// Which sites it dials, and where.
+    pub dial: BTreeMap<SiteName, Vec<SocketAddr>>,
+    /// Which sites it may have tunnels with.
+    pub peers: BTreeSet<SiteName>,
+    /// With whom it speaks BGP.
+    pub neighbors: BTreeMap<SiteName, Neighbor>,
+}
+
+/// One BGP neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbor {
+    /// Its site.
+    pub site: SiteId,
+    /// Its owner; 0 for a PoP.
+    pub tenant: TenantId,
+    /// Is it a PoP?
+    pub pop: bool,
+    /// Does this node open the session?
+    pub dial: bool,
+}
+
+/// One endpoint to probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TargetKey {
+    /// The owner.
+    pub tenant: TenantId,
+    /// The service.
+    pub service: ServiceId,
+    /// The endpoint, in this site.
+    pub address: SocketAddr,
+}
+
+/// How one endpoint is probed and announced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The slot its facts are announced under.
+    pub slot: SlotId,
+    /// Its share, 1 to 255.
+    pub weight: u8,
+    /// The request to send; `None`: a connect alone.
+    pub http: Option<HttpProbe>,
+    /// From the start of one probe to the start of the next.
+    pub interval: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// Successes that make it healthy.
+    pub rise: u8,
+    /// Failures that make it unhealthy.
+    pub fall: u8,
+}
+
+/// A probe by a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpProbe {
+    /// Its path.
+    pub path: String,
+    /// Its Host; the endpoint's address if absent.
+    pub host: Option<String>,
+    /// The status codes that mean healthy.
+    pub expect: Vec<u16>,
+}
+
+/// One service as `import` fills its cell.
+#[derive(Clone, Debug)]
+pub struct ServicePlan {
+    /// Its application address.
+    pub name: base::QualifiedService,
+    /// Where its endpoints are published to the workers.
+    pub cell: Cell,
+    /// How it is balanced.
+    pub policy: BalancePolicy,
+    /// Its endpoints in this site, with their weights: the configuration's, whatever routes say.
+    pub own: BTreeMap<EndpointKey, u8>,
+}
+
+/// Why a bundle does not compile here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CompileError {
+    /// The bundle is not for this node.
+    #[error("the site table has no node {0} in site {1}")]
+    NotMe(Name, SiteName),
+    /// A resource cannot be run.
+    #[error("{0}: {1}")]
+    Resource(ObjectKey, String),
+    /// Resources do not fit together.
+    #[error("the load balancers do not fit together")]
+    Table(#[source] l7::TableError),
+}
+
+/// Compile `bundle` for node `me`, reusing the cells of services that are known.
+///
+/// # Errors
+/// The first thing that cannot be run; nothing is half done.
+pub fn compile(bundle: &Bundle, me: &Me, cells: &Cells) -> Result<Compiled, CompileError> {
+    let not_me = || CompileError::NotMe(me.node.clone(), me.site.clone());
+    let row = bundle
+        .sites
+        .iter()
+        .find(|row| row.name == me.site)
+        .ok_or_else(not_me)?;
+    let node = row
+        .nodes
+        .iter()
+        .find(|node| node.name == me.node)
+        .ok_or_else(not_me)?;
+    let numbers = Numbers {
+        site: row.id,
+        tenant: row.tenant,
+        node: node.id,
+        pop: row.pop,
+    };
+    let world = World(bundle.resources.clone());
+    let (_, site) = world.site(&me.site).ok_or_else(not_me)?;
+    let node_spec = site
+        .nodes
+        .iter()
+        .find(|node| node.name == me.node)
+        .ok_or_else(not_me)?;
+    let delivery = delivery::compile(&world, bundle, me, numbers, node_spec, cells)?;
+    let fabric = fabric::compile(bundle, me, numbers, site, node_spec);
+    Ok(Compiled {
+        revision: bundle.revision,
+        numbers,
+        ingress: Arc::new(delivery.ingress),
+        egress: Arc::new(delivery.egress),
+        certificates: delivery.certificates,
+        listeners: delivery.listeners,
+        fabric,
+        site_table: fabric::site_table(bundle),
+        targets: delivery.targets,
+        services: delivery.services,
+        site_ids: bundle
+            .sites
+            .iter()
+            .map(|row| (row.name.clone(), row.id))
+            .collect(),
+        site_names: bundle
+            .sites
+            .iter()
+            .map(|row| (row.id, row.name.clone()))
+            .collect(),
+        slots: bundle
+            .sites
+            .iter()
+            .flat_map(|row| {
+                row.slots
+                    .iter()
+                    .map(|slot| ((row.id, slot.slot), slot.tenant))
+            })
+            .collect(),
+    })
+}
+
+impl Compiled {
+    /// The cells of its services.
+    #[must_use]
+    pub fn cells(&self) -> Cells {
+        self.services
+            .iter()
+            .map(|(key, plan)| (*key, Arc::clone(&plan.cell)))
+            .collect()
+    }
+}
+
+/// The addresses of an origin with their ports.
+///
+/// # Errors
+/// The index of the first that is neither `IP` nor `IP:PORT`, and a sentence.
+pub(crate) fn endpoint_addresses(
+    spec: &ServiceSpec,
+    origin: &Origin,
+) -> Result<Vec<SocketAddr>, (usize, String)> {
+    let default_port = origin.port.unwrap_or(spec.port);
+    let parse = |(at, text): (usize, &String)| {
+        let whole = text.parse::<SocketAddr>().ok();
+        let address =
+            whole.or_else(|| Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, default_port)));
+        let shown: String = text.chars().take(80).collect();
+        match address {
+            Some(address) if address.port() != 0 => Ok(address),
+            Some(_) => Err((at, format!("{shown:?}: no port is 0"))),
+            None => Err((at, format!("{shown:?} is neither IP nor IP:PORT"))),
+        }
+    };
+    origin.addresses.iter().enumerate().map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,401 @@
+//! Hosts, routes, services, endpoints.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use api::{
+    BalanceAlgorithm, LoadBalancerSpec, NodeSpec, Object, ObjectKey, PathMatchType, RouteMatch,
+    ServiceSpec, sync::Bundle,
+};
+use balance::{BalancePolicy, EndpointKey, Scope};
+use base::{LbId, Name, NetworkId, QualifiedService, ServiceId, SlotId, TenantId};
+use http::{HeaderName, HeaderValue, Method};
+
+use super::{
+    Cells, CompileError, FrontCertificate, HttpProbe, Listener, Me, Numbers, ServicePlan, Target,
+    TargetKey, endpoint_addresses,
+};
+use crate::{
+    World,
+    project::{backends, offered_at},
+    world::scope,
+};
+
+pub(super) struct Delivery {
+    pub(super) ingress: l7::Table,
+    pub(super) egress: l7::Egress,
+    pub(super) certificates: Vec<FrontCertificate>,
+    pub(super) listeners: BTreeSet<Listener>,
+    pub(super) targets: BTreeMap<TargetKey, Target>,
+    pub(super) services: BTreeMap<(TenantId, ServiceId), ServicePlan>,
+}
+
+struct Compiler<'a> {
+    world: &'a World,
+    me: &'a Me,
+    numbers: Numbers,
+    node: &'a NodeSpec,
+    tenants: BTreeMap<&'a Name, TenantId>,
+    /// The slot of this site under which a tenant's facts are announced.
+    slots: BTreeMap<TenantId, SlotId>,
+    clusters: BTreeMap<ObjectKey, Arc<l7::Cluster>>,
+    out: Delivery,
+}
+
+pub(super) fn compile(
+    world: &World,
+    bundle: &Bundle,
+    me: &Me,
+    numbers: Numbers,
+    node: &NodeSpec,
+    cells: &Cells,
+) -> Result<Delivery, CompileError> {
+    let tenants = world.tenants().filter_map(|(object, _)| {
+        let id = u32::try_from(object.metadata.id?).ok()?;
+        Some((&object.metadata.name, TenantId(id)))
+    });
+    let row = bundle.sites.iter().find(|row| row.id == numbers.site);
+    let slots = row
+        .into_iter()
+        .flat_map(|row| row.slots.iter().map(|s| (s.tenant, s.slot)));
+    let mut compiler = Compiler {
+        world,
+        me,
+        numbers,
+        node,
+        tenants: tenants.collect(),
+        slots: slots.collect(),
+        clusters: BTreeMap::new(),
+        out: Delivery {
+            ingress: l7::Table::default(),
+            egress: l7::Egress::default(),
+            certificates: Vec::new(),
+            listeners: BTreeSet::new(),
+            targets: BTreeMap::new(),
+            services: BTreeMap::new(),
+        },
+    };
+    for (object, spec) in world.services() {
+        compiler.service(object, spec, cells)?;
+    }
+    compiler.ingress()?;
+    compiler.egress()?;
+    Ok(compiler.out)
+}
+
+impl Compiler<'_> {
+    fn tenant(&self, object: &Object) -> Result<TenantId, CompileError> {
+        let known = object
+            .metadata
+            .tenant
+            .as_ref()
+            .and_then(|name| self.tenants.get(name));
+        known
+            .copied()
+            .ok_or_else(|| wrong(object, "its tenant has no id in this bundle"))
+    }
+
+    fn service(
+        &mut self,
+        object: &Object,
+        spec: &ServiceSpec,
+        cells: &Cells,
+    ) -> Result<(), CompileError> {
+        let Some((tenant_name, namespace)) = scope(object) else {
+            return Ok(());
+        };
+        let tenant = self.tenant(object)?;
+        let id = pki::service_id(namespace, &object.metadata.name);
+        let cell = cells
+            .get(&(tenant, id))
+            .map_or_else(balance::empty_cell, Arc::clone);
+        let mut own = BTreeMap::new();
+        for origin in &spec.origins {
+            let here =
+                |site| self.world.site_for(tenant_name, site).as_ref() == Some(&self.me.site);
+            if !origin.sites.iter().any(here) {
+                continue;
+            }
+            let addresses =
+                endpoint_addresses(spec, origin).map_err(|(_, title)| wrong(object, title))?;
+            let slot = self.slots.get(&tenant).copied();
+            let slot = slot.ok_or_else(|| wrong(object, "this site has no slot for its tenant"))?;
+            for address in addresses {
+                let key = EndpointKey {
+                    site: self.numbers.site,
+                    network: NetworkId(0),
+                    address,
+                };
+                own.insert(key, origin.weight);
+                let target = target(spec, slot, origin.weight);
+                self.out.targets.insert(
+                    TargetKey {
+                        tenant,
+                        service: id,
+                        address,
+                    },
+                    target,
+                );
+            }
+        }
+        let policy = match spec.balance.algorithm {
+            BalanceAlgorithm::LeastRequest => BalancePolicy {
+                scope: Scope::PreferLocal,
+                panic: false,
+            },
+        };
+        let service = QualifiedService {
+            tenant: tenant_name.clone(),
+            namespace: namespace.clone(),
+            service: object.metadata.name.clone(),
+        };
+        let plan = ServicePlan {
+            name: service.clone(),
+            cell: Arc::clone(&cell),
+            policy,
+            own,
+        };
+        if self.out.services.insert((tenant, id), plan).is_some() {
+            return Err(wrong(
+                object,
+                "another service of the tenant has the same id",
+            ));
+        }
+        let cluster = l7::Cluster {
+            service,
+            tenant,
+            id,
+            port: spec.port,
+            cell,
+        };
+        self.clusters.insert(object.key(), Arc::new(cluster));
+        Ok(())
+    }
+
+    fn ingress(&mut self) -> Result<(), CompileError> {
+        let mut offers = Vec::new();
+        let mut used = BTreeSet::new();
+        for (object, spec) in self.world.load_balancers() {
+            if !offered_at(spec, &self.me.site) {
+                continue;
+            }
+            let host = Arc::new(self.virtual_host(object, spec)?);
+            let hosts: Vec<String> = spec.hosts.iter().map(ToString::to_string).collect();
+            let tls_ports = spec.tls.iter().flat_map(|tls| &tls.ports);
+            let ports = spec
+                .ports
+                .iter()
+                .map(|p| (*p, false))
+                .chain(tls_ports.map(|p| (*p, true)));
+            for (port, tls) in ports {
+                offers.push(l7::Offered {
+                    port,
+                    tls,
+                    hosts: hosts.clone(),
+                    host: Arc::clone(&host),
+                });
+                self.out.listeners.extend(self.sockets(port, tls));
+            }
+            for name in spec.tls.iter().flat_map(|tls| &tls.certificates) {
+                if let Some((tenant, namespace)) = scope(object) {
+                    used.insert((tenant.clone(), namespace.clone(), name.clone()));
+                }
+            }
+        }
+        self.out.ingress = l7::Table::build(offers).map_err(CompileError::Table)?;
+        for (tenant, namespace, name) in used {
+            let key = crate::world::key(api::Kind::Certificate, &tenant, Some(&namespace), &name);
+            let wrong = |title: String| CompileError::Resource(key.clone(), title);
+            let spec = self.world.certificate(&tenant, &namespace, &name);
+            let spec = spec.ok_or_else(|| wrong("is not in this bundle".to_owned()))?;
+            let (Some(chain), Some(private)) = (&spec.certificate, &spec.private_key) else {
+                return Err(wrong("has no chain or key in this bundle".to_owned()));
+            };
+            // Its end is not looked at: what served yesterday serves today.
+            let pair =
+                pki::parse_pair(chain, private).map_err(|e| wrong(base::Chain(&e).to_string()))?;
+            let hosts = spec.hosts.iter().map(ToString::to_string).collect();
+            self.out.certificates.push(FrontCertificate { hosts, pair });
+        }
+        Ok(())
+    }
+
+    fn sockets(&self, port: u16, tls: bool) -> Vec<Listener> {
+        let Some(public) = &self.node.public else {
+            return Vec::new();
+        };
+        let bound = public.port_map.get(&port).copied().unwrap_or(port);
+        let listener = |ip: &std::net::IpAddr| Listener {
+            bind: SocketAddr::new(*ip, bound),
+            port,
+            tls,
+        };
+        public.bind.iter().map(listener).collect()
+    }
+
+    fn virtual_host(
+        &self,
+        object: &Object,
+        spec: &LoadBalancerSpec,
+    ) -> Result<l7::VirtualHost, CompileError> {
+        let tenant = self.tenant(object)?;
+        let mut routes = Vec::new();
+        for (at, route) in spec.routes.iter().enumerate() {
+            let name = route
+                .name
+                .as_ref()
+                .map_or_else(|| format!("route-{at}"), ToString::to_string);
+            let mut backends = Vec::new();
+            for backend in &route.backend_refs {
+                let cluster = self.cluster(object, backend)?;
+                backends.push(l7::Backend {
+                    cluster,
+                    weight: u32::from(backend.weight),
+                });
+            }
+            let matches: Result<Vec<l7::Match>, CompileError> = route
+                .matches
+                .iter()
+                .map(|m| self::matches(object, m))
+                .collect();
+            let timeouts = l7::Timeouts {
+                request: route.timeouts.request.map(|span| span.0),
+            };
+            let retry = l7::Retry::default();
+            routes.push(l7::Route {
+                name,
+                matches: matches?,
+                backends,
+                timeouts,
+                retry,
+            });
+        }
+        Ok(l7::VirtualHost::build(
+            LbId(object.metadata.id.unwrap_or(0)),
+            lb_name(object),
+            tenant,
+            object
+                .metadata
+                .tenant
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            l7::Limits::default(),
+            routes,
+        ))
+    }
+
+    fn cluster(
+        &self,
+        object: &Object,
+        backend: &api::BackendRef,
+    ) -> Result<Arc<l7::Cluster>, CompileError> {
+        let Some((tenant, namespace)) = scope(object) else {
+            return Err(wrong(object, "has no namespace"));
+        };
+        let namespace = backend.namespace.as_ref().unwrap_or(namespace);
+        let key = crate::world::key(api::Kind::Service, tenant, Some(namespace), &backend.name);
+        let known = self.clusters.get(&key).map(Arc::clone);
+        known.ok_or_else(|| {
+            wrong(
+                object,
+                format!("leads to {key}, which is not in this bundle"),
+            )
+        })
+    }
+
+    /// Services with endpoints here, and to whom load balancers offer them.
+    fn egress(&mut self) -> Result<(), CompileError> {
+        let mut offers: BTreeMap<ObjectKey, BTreeMap<String, l7::Offer>> = BTreeMap::new();
+        for (object, spec) in self.world.load_balancers() {
+            let offer = offer(spec);
+            for service in backends(object, spec) {
+                offers
+                    .entry(service)
+                    .or_default()
+                    .insert(lb_name(object), offer.clone());
+            }
+        }
+        let mut services = Vec::new();
+        for (key, cluster) in &self.clusters {
+            let plan = self.out.services.get(&(cluster.tenant, cluster.id));
+            if plan.is_some_and(|plan| !plan.own.is_empty()) {
+                let offers = offers.remove(key).unwrap_or_default();
+                services.push(l7::EgressService {
+                    cluster: Arc::clone(cluster),
+                    offers,
+                });
+            }
+        }
+        self.out.egress = l7::Egress::build(self.numbers.site, services);
+        Ok(())
+    }
+}
+
+fn offer(spec: &LoadBalancerSpec) -> l7::Offer {
+    let mut offer = l7::Offer::default();
+    for place in &spec.advertise {
+        match place {
+            api::Advertise::Public(_) => offer.all_pops = true,
+            api::Advertise::Pops(pops) => offer.sites.extend(pops.iter().map(crate::world::pop)),
+        }
+    }
+    offer
+}
+
+fn target(spec: &ServiceSpec, slot: SlotId, weight: u8) -> Target {
+    let check = &spec.health_check;
+    let http = check.http.as_ref().map(|http| HttpProbe {
+        path: http.path.clone(),
+        host: http.host.clone(),
+        expect: http.expect.clone(),
+    });
+    Target {
+        slot,
+        weight,
+        http,
+        interval: check.interval.0,
+        timeout: check.timeout.0,
+        rise: check.rise,
+        fall: check.fall,
+    }
+}
+
+fn matches(object: &Object, one: &RouteMatch) -> Result<l7::Match, CompileError> {
+    let mut out = l7::Match::default();
+    if let Some(path) = &one.path {
+        out.path = match path.kind {
+            PathMatchType::Exact => l7::PathMatch::Exact(path.value.clone()),
+            PathMatchType::PathPrefix => l7::PathMatch::Prefix(path.value.clone()),
+        };
+    }
+    if let Some(method) = one.method {
+        let method = Method::from_bytes(method.as_str().as_bytes());
+        out.method = Some(method.map_err(|e| wrong(object, e.to_string()))?);
+    }
+    for header in &one.headers {
+        let name = HeaderName::from_bytes(header.name.as_bytes());
+        let value = HeaderValue::from_str(&header.value);
+        let (Ok(name), Ok(value)) = (name, value) else {
+            return Err(wrong(
+                object,
+                format!("{:?} is no header to match", header.name),
+            ));
+        };
+        out.headers.push(l7::HeaderMatch { name, value });
+    }
+    Ok(out)
+}
+
+/// A load balancer's name in stream heads, logs and tables: `namespace/name`.
+fn lb_name(object: &Object) -> String {
+    let namespace = object.metadata.namespace.as_ref();
+    namespace.map_or_else(String::new, |ns| format!("{ns}/{}", object.metadata.name))
+}
+
+fn wrong(object: &Object, title: impl Into<String>) -> CompileError {
+    CompileError::Resource(object.key(), title.into())
+}

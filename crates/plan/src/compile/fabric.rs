@@ -1,0 +1,81 @@
+//! Tunnels, neighbours and the site table.
+
+use std::collections::BTreeMap;
+
+use api::{
+    NodeSpec, SiteSpec,
+    sync::{Bundle, SiteEntry},
+};
+use base::SiteId;
+
+use super::{Fabric, Me, Neighbor, Numbers};
+
+pub(super) fn compile(
+    bundle: &Bundle,
+    me: &Me,
+    numbers: Numbers,
+    site: &SiteSpec,
+    node: &NodeSpec,
+) -> Fabric {
+    let bind = node
+        .tunnel
+        .as_ref()
+        .map(|tunnel| tunnel.bind.clone())
+        .unwrap_or_default();
+    let mut fabric = Fabric {
+        bind,
+        ..Fabric::default()
+    };
+    let others = || bundle.sites.iter().filter(|row| row.name != me.site);
+    if numbers.pop {
+        // Of two PoPs the one with the greater id dials, so that there is one tunnel a pair.
+        for row in others() {
+            let dial = row.pop && row.id < numbers.site;
+            add(&mut fabric, row, dial);
+        }
+    } else {
+        let count = usize::from(site.attach.count);
+        for row in others()
+            .filter(|row| row.pop && !addresses(row).is_empty())
+            .take(count)
+        {
+            add(&mut fabric, row, true);
+        }
+    }
+    fabric
+}
+
+fn add(fabric: &mut Fabric, row: &SiteEntry, dial: bool) {
+    fabric.peers.insert(row.name.clone());
+    if dial {
+        fabric.dial.insert(row.name.clone(), addresses(row));
+    }
+    let neighbor = Neighbor {
+        site: row.id,
+        tenant: row.tenant,
+        pop: row.pop,
+        dial,
+    };
+    fabric.neighbors.insert(row.name.clone(), neighbor);
+}
+
+fn addresses(row: &SiteEntry) -> Vec<std::net::SocketAddr> {
+    row.nodes
+        .iter()
+        .flat_map(|node| node.dial.iter().copied())
+        .collect()
+}
+
+pub(super) fn site_table(bundle: &Bundle) -> bgp::SiteTable {
+    let grant = |row: &SiteEntry| bgp::Grant {
+        tenant: row.tenant,
+        slots: row.slots.iter().map(|slot| slot.slot).collect(),
+        nodes: row.nodes.iter().map(|node| node.id).collect(),
+    };
+    let sites: BTreeMap<SiteId, bgp::Grant> = bundle
+        .sites
+        .iter()
+        .map(|row| (row.id, grant(row)))
+        .collect();
+    bgp::SiteTable { sites }
+}

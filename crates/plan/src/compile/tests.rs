@@ -1,0 +1,1 @@
+//! Tests of compile by bundles.

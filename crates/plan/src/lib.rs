@@ -1,0 +1,49 @@
+//! The brain of a node: where intent (a bundle) and facts (routes, probes, links) meet.
+//!
+//! What it is: pure functions and one machine. [`check_put`] says whether a resource makes sense
+//! (the API asks before it stores), [`project()`] what one site needs of all resources (the
+//! controller asks before it signs), [`open()`] whether a signed update is to be believed,
+//! [`compile()`] turns a bundle into the snapshots of the engines, all or nothing, and [`Brain`]
+//! keeps a node's snapshots true while facts change.
+//!
+//! What it is not: it dials nobody, reads no clock and writes no file. [`Event`]s come in,
+//! [`Effect`]s go out; `node` carries them out for real and the simulator in virtual time, with the
+//! very same `Brain`.
+//!
+//! The way of data: `Signed → open → Update → Bundle → Event::Bundle → Effect::Compile →
+//! compile → Event::Compiled → Effect::Publish`, and beside it, without any management plane,
+//! `probe → Event::Probed → Effect::Originate → BGP → Event::Route → Effect::Endpoints`.
+//!
+//! The same `Brain` runs in both halves of a node: [`Part::Control`] probes and originates,
+//! [`Part::Data`] imports. Both compile.
+//!
+//! ```
+//! use base::Instant;
+//! use plan::{Brain, Effect, Event, Me, Part};
+//! let me = Me {
+//!     site: "aws.acme".parse().expect("a site"),
+//!     node: "n1".parse().expect("a name"),
+//! };
+//! let mut brain = Brain::new(Part::Data, me, 7, bgp::Seq(1));
+//! brain.handle(Instant::ZERO, Event::Bundle(Box::default()));
+//! assert!(matches!(brain.poll_effect(), Some(Effect::Compile { .. })));
+//! ```
+
+mod brain;
+mod check;
+mod compile;
+mod ids;
+mod open;
+mod project;
+mod world;
+
+pub use brain::{Brain, Effect, EndpointFact, Event, Part, ProbeResult, SiteFact};
+pub use check::{check_delete, check_put};
+pub use compile::{
+    Cells, CompileError, Compiled, Fabric, FrontCertificate, HttpProbe, Listener, Me, Neighbor,
+    Numbers, ServicePlan, Target, TargetKey, compile,
+};
+pub use ids::{Collision, Ids};
+pub use open::{OpenError, open, replay};
+pub use project::{Projection, dial, project};
+pub use world::World;

@@ -1,0 +1,258 @@
+//! What one site needs to know, and nothing else.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use api::{
+    Advertise, AdvertisedAddress, LoadBalancerSpec, NodeSpec, Object, ObjectKey, Role, Route,
+    RouteTimeouts, ServiceSpec, Spec, TenantSpec,
+    sync::{NodeEntry, SiteEntry, SlotEntry},
+};
+use base::{NetworkId, SiteName, SlotId};
+
+use crate::{
+    Ids, World,
+    world::{key, scope},
+};
+
+/// What one site should run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Projection {
+    /// Its resources, cut down to what it needs, with ids in their metadata.
+    pub resources: BTreeMap<ObjectKey, Object>,
+    /// Its view of the site table.
+    pub sites: Vec<SiteEntry>,
+}
+
+/// What `site` needs of `world`. Empty if the site does not exist.
+///
+/// A PoP gets the load balancers advertised there, their services and certificates, and every
+/// site. A gateway gets the services that have endpoints in it, the offers that lead to them, the
+/// PoPs and the sites of its own tenant. Neither gets server fields other than `id`, so that an
+/// update that changes nothing for a site is no update.
+#[must_use]
+pub fn project(world: &World, ids: &Ids, site: &SiteName) -> Projection {
+    let Some((object, spec)) = world.site(site) else {
+        return Projection::default();
+    };
+    let mut out = Projection::default();
+    add(&mut out, ids, object.clone());
+    match spec.role {
+        Role::Pop => pop(&mut out, world, ids, site),
+        Role::Gateway => gateway(&mut out, world, ids, site),
+    }
+    out.sites = site_table(world, ids, site);
+    out
+}
+
+/// Is the load balancer offered at this PoP?
+#[must_use]
+pub(crate) fn offered_at(spec: &LoadBalancerSpec, site: &SiteName) -> bool {
+    site.is_pop()
+        && spec.advertise.iter().any(|place| match place {
+            Advertise::Public(_) => true,
+            Advertise::Pops(pops) => pops.contains(&site.site),
+        })
+}
+
+/// The keys of the services a load balancer leads to.
+pub(crate) fn backends(object: &Object, spec: &LoadBalancerSpec) -> Vec<ObjectKey> {
+    let Some((tenant, namespace)) = scope(object) else {
+        return Vec::new();
+    };
+    let refs = spec.routes.iter().flat_map(|route| &route.backend_refs);
+    refs.map(|r| {
+        let namespace = r.namespace.as_ref().unwrap_or(namespace);
+        key(api::Kind::Service, tenant, Some(namespace), &r.name)
+    })
+    .collect()
+}
+
+fn pop(out: &mut Projection, world: &World, ids: &Ids, site: &SiteName) {
+    for (object, spec) in world
+        .load_balancers()
+        .filter(|(_, spec)| offered_at(spec, site))
+    {
+        let Some((tenant, namespace)) = scope(object) else {
+            continue;
+        };
+        add(out, ids, object.clone());
+        add_tenant(out, world, ids, object);
+        for name in spec.tls.iter().flat_map(|tls| &tls.certificates) {
+            let key = key(api::Kind::Certificate, tenant, Some(namespace), name);
+            out.resources
+                .extend(world.find(&key).map(|o| (key, bare(o.clone()))));
+        }
+        for service in backends(object, spec) {
+            if let Some(object) = world.find(&service) {
+                add(out, ids, with_origins_in(object.clone(), world, site));
+            }
+        }
+    }
+}
+
+fn gateway(out: &mut Projection, world: &World, ids: &Ids, site: &SiteName) {
+    for (object, spec) in world.services() {
+        if object.metadata.tenant.as_ref() == Some(&site.tenant) && has_origin_in(spec, site) {
+            add(out, ids, with_origins_in(object.clone(), world, site));
+            add_tenant(out, world, ids, object);
+        }
+    }
+    for (object, spec) in world.load_balancers() {
+        let leads_here = |key: &ObjectKey| out.resources.contains_key(key);
+        let services: Vec<ObjectKey> = backends(object, spec)
+            .into_iter()
+            .filter(leads_here)
+            .collect();
+        if !services.is_empty() {
+            add(out, ids, offer_of(object.clone(), spec, &services));
+        }
+    }
+}
+
+/// The load balancer as the egress needs it: who offers which services where.
+fn offer_of(mut object: Object, spec: &LoadBalancerSpec, services: &[ObjectKey]) -> Object {
+    let here = |r: &api::BackendRef| {
+        services.iter().any(|key| {
+            key.name == r.name
+                && key.namespace == r.namespace.clone().or(object.metadata.namespace.clone())
+        })
+    };
+    let refs = spec.routes.iter().flat_map(|route| &route.backend_refs);
+    let mut backend_refs: Vec<api::BackendRef> = refs.filter(|r| here(r)).cloned().collect();
+    backend_refs.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    backend_refs.dedup_by(|a, b| (&a.namespace, &a.name) == (&b.namespace, &b.name));
+    let route = Route {
+        name: None,
+        matches: Vec::new(),
+        backend_refs,
+        timeouts: RouteTimeouts::default(),
+    };
+    object.spec = Spec::LoadBalancer(LoadBalancerSpec {
+        tls: None,
+        routes: vec![route],
+        ..spec.clone()
+    });
+    object
+}
+
+fn has_origin_in(spec: &ServiceSpec, site: &SiteName) -> bool {
+    spec.origins
+        .iter()
+        .any(|origin| origin.sites.contains(&site.site))
+}
+
+/// The service with only the endpoints of `site`.
+fn with_origins_in(mut object: Object, world: &World, site: &SiteName) -> Object {
+    let tenant = object.metadata.tenant.clone();
+    if let Spec::Service(spec) = &mut object.spec {
+        for origin in &mut spec.origins {
+            origin.sites.retain(|name| {
+                tenant
+                    .as_ref()
+                    .and_then(|t| world.site_for(t, name))
+                    .as_ref()
+                    == Some(site)
+            });
+        }
+        spec.origins.retain(|origin| !origin.sites.is_empty());
+    }
+    object
+}
+
+fn add_tenant(out: &mut Projection, world: &World, ids: &Ids, of: &Object) {
+    let tenant = of.metadata.tenant.as_ref();
+    let found = world
+        .tenants()
+        .find(|(o, _)| Some(&o.metadata.name) == tenant);
+    if let Some((object, _)) = found {
+        let mut object = object.clone();
+        object.spec = Spec::Tenant(TenantSpec::default());
+        add(out, ids, object);
+    }
+}
+
+fn add(out: &mut Projection, ids: &Ids, object: Object) {
+    let mut object = bare(object);
+    ids.stamp(&mut object);
+    out.resources.insert(object.key(), object);
+}
+
+/// The object without what the server wrote on it.
+fn bare(object: Object) -> Object {
+    let mut bare = Object::new(
+        object.metadata.tenant,
+        object.metadata.namespace,
+        object.metadata.name,
+        object.spec,
+    );
+    bare.metadata.labels = object.metadata.labels;
+    bare
+}
+
+fn site_table(world: &World, ids: &Ids, reader: &SiteName) -> Vec<SiteEntry> {
+    let mut table = Vec::new();
+    for (name, _, spec) in world.sites() {
+        if !(reader.is_pop() || name.is_pop() || name.tenant == reader.tenant) {
+            continue;
+        }
+        let (Some(id), Some(tenant)) = (ids.site(&name), ids.tenant(&name.tenant)) else {
+            continue;
+        };
+        let network = NetworkId(0);
+        let mut slots = vec![SlotEntry {
+            slot: SlotId(0),
+            tenant,
+            network,
+        }];
+        slots.extend(ids.slots(&name).map(|(slot, tenant)| SlotEntry {
+            slot,
+            tenant,
+            network,
+        }));
+        let nodes = spec.nodes.iter().filter_map(|node| {
+            let id = ids.node(&name, &node.name)?;
+            Some(NodeEntry {
+                name: node.name.clone(),
+                id,
+                dial: dial(node, reader),
+            })
+        });
+        table.push(SiteEntry {
+            pop: name.is_pop(),
+            nodes: nodes.collect(),
+            name,
+            id,
+            tenant,
+            slots,
+        });
+    }
+    table
+}
+
+/// The addresses at which `reader` reaches `node`: those given out for it, else those for any,
+/// else where the node listens.
+#[must_use]
+pub fn dial(node: &NodeSpec, reader: &SiteName) -> Vec<SocketAddr> {
+    let Some(tunnel) = &node.tunnel else {
+        return Vec::new();
+    };
+    let full = reader.to_string();
+    let given = |wanted: &dyn Fn(&AdvertisedAddress) -> bool| -> Vec<SocketAddr> {
+        tunnel
+            .advertise
+            .iter()
+            .filter(|a| wanted(a))
+            .map(|a| a.address)
+            .collect()
+    };
+    let own = given(&|a| a.from == full || a.from == reader.site.as_str());
+    if !own.is_empty() {
+        return own;
+    }
+    let any = given(&|a| a.from == "any");
+    if any.is_empty() {
+        tunnel.bind.clone()
+    } else {
+        any
+    }
+}

@@ -1,0 +1,148 @@
+//! All resources there are, or all that one site has.
+
+use std::collections::BTreeMap;
+
+use api::{
+    CertificateSpec, Kind, LoadBalancerSpec, Object, ObjectKey, ServiceSpec, SiteSpec, Spec,
+    TenantSpec,
+};
+use base::{Name, SiteName};
+
+/// Resources by key, with the look-ups that checking, projecting and compiling share.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct World(pub BTreeMap<ObjectKey, Object>);
+
+impl World {
+    /// A world of these objects; of two with one key the last stays.
+    #[must_use]
+    pub fn new(objects: impl IntoIterator<Item = Object>) -> Self {
+        World(objects.into_iter().map(|o| (o.key(), o)).collect())
+    }
+
+    /// The object, if it exists.
+    #[must_use]
+    pub fn find(&self, key: &ObjectKey) -> Option<&Object> {
+        self.0.get(key)
+    }
+
+    /// Every tenant.
+    pub fn tenants(&self) -> impl Iterator<Item = (&Object, &TenantSpec)> {
+        self.0.values().filter_map(|o| match &o.spec {
+            Spec::Tenant(spec) => Some((o, spec)),
+            Spec::Namespace(_) | Spec::Token(_) | Spec::Site(_) => None,
+            Spec::Service(_) | Spec::LoadBalancer(_) | Spec::Certificate(_) => None,
+        })
+    }
+
+    /// Every site.
+    pub fn sites(&self) -> impl Iterator<Item = (SiteName, &Object, &SiteSpec)> {
+        self.0.values().filter_map(|o| match &o.spec {
+            Spec::Site(spec) => Some((o.key().site_name(), o, spec)),
+            Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) => None,
+            Spec::Service(_) | Spec::LoadBalancer(_) | Spec::Certificate(_) => None,
+        })
+    }
+
+    /// Every service.
+    pub fn services(&self) -> impl Iterator<Item = (&Object, &ServiceSpec)> {
+        self.0.values().filter_map(|o| match &o.spec {
+            Spec::Service(spec) => Some((o, spec)),
+            Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) => None,
+            Spec::Site(_) | Spec::LoadBalancer(_) | Spec::Certificate(_) => None,
+        })
+    }
+
+    /// Every load balancer.
+    pub fn load_balancers(&self) -> impl Iterator<Item = (&Object, &LoadBalancerSpec)> {
+        self.0.values().filter_map(|o| match &o.spec {
+            Spec::LoadBalancer(spec) => Some((o, spec)),
+            Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) => None,
+            Spec::Site(_) | Spec::Service(_) | Spec::Certificate(_) => None,
+        })
+    }
+
+    /// A site by name.
+    #[must_use]
+    pub fn site(&self, name: &SiteName) -> Option<(&Object, &SiteSpec)> {
+        let tenant = (!name.is_pop()).then(|| name.tenant.clone());
+        let key = ObjectKey {
+            kind: Kind::Site,
+            tenant,
+            namespace: None,
+            name: name.site.clone(),
+        };
+        match self.find(&key) {
+            Some(
+                object @ Object {
+                    spec: Spec::Site(spec),
+                    ..
+                },
+            ) => Some((object, spec)),
+            Some(_) | None => None,
+        }
+    }
+
+    /// The site that `name` means inside `tenant`: a gateway of the tenant, or else a PoP.
+    #[must_use]
+    pub fn site_for(&self, tenant: &Name, name: &Name) -> Option<SiteName> {
+        let own = SiteName {
+            tenant: tenant.clone(),
+            site: name.clone(),
+        };
+        let pop = pop(name);
+        [own, pop]
+            .into_iter()
+            .find(|site| self.site(site).is_some())
+    }
+
+    /// A certificate of a namespace.
+    #[must_use]
+    pub fn certificate(
+        &self,
+        tenant: &Name,
+        namespace: &Name,
+        name: &Name,
+    ) -> Option<&CertificateSpec> {
+        match self.find(&key(Kind::Certificate, tenant, Some(namespace), name)) {
+            Some(Object {
+                spec: Spec::Certificate(spec),
+                ..
+            }) => Some(spec),
+            Some(_) | None => None,
+        }
+    }
+}
+
+/// The key of an object of a tenant.
+#[must_use]
+pub(crate) fn key(kind: Kind, tenant: &Name, namespace: Option<&Name>, name: &Name) -> ObjectKey {
+    ObjectKey {
+        kind,
+        tenant: Some(tenant.clone()),
+        namespace: namespace.cloned(),
+        name: name.clone(),
+    }
+}
+
+/// The PoP of this name.
+#[must_use]
+pub(crate) fn pop(name: &Name) -> SiteName {
+    let fabric = SiteName::FABRIC
+        .parse()
+        .expect("the constant is a DNS label");
+    SiteName {
+        tenant: fabric,
+        site: name.clone(),
+    }
+}
+
+/// Tenant and namespace of a namespaced object.
+///
+/// `api` refuses such an object without them, so this fails for other kinds only.
+#[must_use]
+pub(crate) fn scope(object: &Object) -> Option<(&Name, &Name)> {
+    Some((
+        object.metadata.tenant.as_ref()?,
+        object.metadata.namespace.as_ref()?,
+    ))
+}

@@ -1,0 +1,151 @@
+//! Toward the clients: HTTP/1.1 and HTTP/2 servers that look the same to an exchange.
+
+pub(crate) mod h1;
+pub(crate) mod h2;
+
+use std::{
+    io,
+    net::SocketAddr,
+    task::{Context, Poll},
+};
+
+use base::SiteName;
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+
+use crate::{
+    http1::{BodyError, Framing, Piece},
+    upstream::connect::StreamRequest,
+};
+
+/// What is known about a connection before its first request.
+#[derive(Debug)]
+pub(crate) struct ConnInfo {
+    pub(crate) peer: SocketAddr,
+    /// Logical port.
+    pub(crate) port: u16,
+    pub(crate) tls: bool,
+    /// Normalised server name.
+    pub(crate) sni: Option<String>,
+}
+
+/// On whose behalf requests come.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    /// A client's connection to a listener.
+    Client(ConnInfo),
+    /// A tunnel stream, fixed to one endpoint.
+    Site {
+        peer: SiteName,
+        request: StreamRequest,
+    },
+}
+
+/// A request, parsed and checked.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    /// Path and query.
+    pub(crate) target: String,
+    /// As asked for.
+    pub(crate) authority: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) framing: Framing,
+    pub(crate) protocol: &'static str,
+}
+
+/// What can go wrong on a client's side.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    #[error("the client is gone")]
+    Gone(#[source] io::Error),
+    #[error("the client's body is malformed")]
+    Body(#[source] BodyError),
+    #[error("the client's body is too large")]
+    TooLarge,
+}
+
+/// One request's client: where its body comes from and its response goes to.
+pub(crate) enum Client<'a> {
+    H1(&'a mut h1::H1),
+    H2(&'a mut h2::H2),
+}
+
+impl Client<'_> {
+    pub(crate) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, ClientError>> {
+        match self {
+            Client::H1(c) => c.poll_body(cx),
+            Client::H2(c) => c.poll_body(cx),
+        }
+    }
+
+    /// Ready when the client has given up, as far as that can be seen.
+    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<ClientError> {
+        match self {
+            Client::H1(_) => Poll::Pending,
+            Client::H2(c) => c.poll_gone(cx),
+        }
+    }
+
+    /// An informational response.
+    pub(crate) fn inform(&mut self, status: StatusCode, headers: &HeaderMap) {
+        match self {
+            Client::H1(c) => c.inform(status, headers),
+            Client::H2(c) => c.inform(status, headers),
+        }
+    }
+
+    /// The response head; after `Framing::None` no body follows.
+    pub(crate) fn head(
+        &mut self,
+        status: StatusCode,
+        headers: HeaderMap,
+        framing: Framing,
+    ) -> Result<(), ClientError> {
+        match self {
+            Client::H1(c) => {
+                c.head(status, &headers, framing);
+                Ok(())
+            }
+            Client::H2(c) => c.head(status, headers, framing),
+        }
+    }
+
+    /// Ready when another piece may be given.
+    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
+        match self {
+            Client::H1(c) => c.poll_room(cx),
+            Client::H2(c) => c.poll_flush(cx),
+        }
+    }
+
+    pub(crate) fn data(&mut self, piece: Bytes) {
+        match self {
+            Client::H1(c) => c.data(&piece),
+            Client::H2(c) => c.data(piece),
+        }
+    }
+
+    pub(crate) fn end(&mut self, trailers: Option<HeaderMap>) {
+        match self {
+            Client::H1(c) => c.end(trailers.as_ref()),
+            Client::H2(c) => c.end(trailers),
+        }
+    }
+
+    /// Ready when everything given is on its way.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
+        match self {
+            Client::H1(c) => c.poll_flush(cx),
+            Client::H2(c) => c.poll_flush(cx),
+        }
+    }
+
+    /// End the response so that the client sees it is not whole.
+    pub(crate) fn abort(&mut self) {
+        match self {
+            Client::H1(c) => c.abort(),
+            Client::H2(c) => c.abort(),
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The HTTP/1.1 server side of one connection.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use http::{HeaderMap, Method, StatusCode};
+use l7::Limits;
+use tokio::time::{Sleep, sleep, timeout};
+
+use super::{Client, ClientError, Origin, Request};
+use crate::{
+    egress, exchange,
+    http1::{
+        BodyDecoder, BodyEncoder, Framing, HeadError, Piece, RequestHead, Version, Wire, encode,
+        head, wire::ReadError,
+    },
+    io::Io,
+    worker::Worker,
+};
+
+/// After an early answer the client may still be sending: read on this long, so that it gets to
+/// read the answer before a reset.
+const LINGER: Duration = Duration::from_millis(500);
+const LINGER_BYTES: usize = 256 << 10;
+
+/// The connection and where its current message stands.
+#[derive(Debug)]
+pub(crate) struct H1 {
+    wire: Wire,
+    decoder: BodyDecoder,
+    encoder: BodyEncoder,
+    version: Version,
+    to_head: bool,
+    expects_continue: bool,
+    close: bool,
+    aborted: bool,
+}
+
+/// How waiting for a request ended.
+enum Next {
+    Request(Box<RequestHead>),
+    Refused(HeadError),
+    /// Too slow after it had begun.
+    Slow,
+    /// Nothing more to do.
+    Over,
+}
+
+/// Serve a connection until it ends or the worker drains.
+pub(crate) async fn serve(worker: Rc<Worker>, io: Io, origin: Origin) {
+    let mut conn = H1 {
+        wire: Wire::new(io),
+        decoder: BodyDecoder::Done,
+        encoder: BodyEncoder::Plain,
+        version: Version::V11,
+        to_head: false,
+        expects_continue: false,
+        close: false,
+        aborted: false,
+    };
+    let drain = worker.drain();
+    let mut draining = pin!(drain.draining());
+    let limits = worker.snapshot().limits;
+    let mut patience = limits.header_timeout;
+    while !conn.close {
+        let head = match conn.next(&limits, patience, draining.as_mut()).await {
+            Next::Request(head) => head,
+            Next::Refused(error) => {
+                conn.refuse(error.status()).await;
+                worker.metrics.malformed.inc();
+                break;
+            }
+            Next::Slow => {
+                conn.refuse(StatusCode::REQUEST_TIMEOUT).await;
+                break;
+            }
+            Next::Over => return,
+        };
+        patience = limits.idle_timeout;
+        let request = conn.begin(*head);
+        conn.close |= drain.is_draining();
+        let mut client = Client::H1(&mut conn);
+        match &origin {
+            Origin::Client(info) => exchange::serve(&worker, info, &mut client, request).await,
+            Origin::Site {
+                peer,
+                request: claim,
+            } => egress::serve(&worker, peer, claim, &mut client, request).await,
+        }
+        if conn.aborted {
+            return;
+        }
+    }
+    conn.goodbye().await;
+}
+
+impl H1 {
+    async fn next<F: Future<Output = ()>>(
+        &mut self,
+        limits: &Limits,
+        patience: Duration,
+        mut draining: Pin<&mut F>,
+    ) -> Next {
+        let mut timer = pin!(sleep(patience));
+        let mut begun = false;
+        poll_fn(|cx| {
+            loop {
+                let wire = &mut self.wire;
+                match head::request(&mut wire.input, &mut wire.seen, limits) {
+                    Ok(Some(head)) => return Poll::Ready(Next::Request(Box::new(head))),
+                    Ok(None) => {}
+                    Err(error) => return Poll::Ready(Next::Refused(error)),
+                }
+                if !begun && !wire.input.is_empty() {
+                    begun = true;
+                    restart(timer.as_mut(), limits.header_timeout);
+                }
+                match wire.poll_fill(cx) {
+                    Poll::Ready(Ok(true)) => continue,
+                    Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(Next::Over),
+                    Poll::Pending => {}
+                }
+                if !begun && draining.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Next::Over);
+                }
+                ready!(timer.as_mut().poll(cx));
+                return Poll::Ready(if begun { Next::Slow } else { Next::Over });
+            }
+        })
+        .await
+    }
+
+    fn begin(&mut self, head: RequestHead) -> Request {
+        self.decoder = BodyDecoder::new(head.framing);
+        self.version = head.version;
+        self.to_head = head.method == Method::HEAD;
+        self.expects_continue = head.expects_continue && !self.decoder.is_done();
+        self.close = !head.keep_alive;
+        Request {
+            method: head.method,
+            target: head.target,
+            authority: head.authority,
+            headers: head.headers,
+            framing: head.framing,
+            protocol: "http/1.1",
+        }
+    }
+
+    pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, ClientError>> {
+        if std::mem::take(&mut self.expects_continue) && self.wire.input.is_empty() {
+            self.wire
+                .output
+                .extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        if !self.wire.output.is_empty() && !self.decoder.is_done() {
+            // The 100 must be out before we wait for what it asks for.
+            if let Poll::Ready(Err(error)) = self.wire.poll_flush(cx) {
+                return Poll::Ready(Err(ClientError::Gone(error)));
+            }
+        }
+        self.wire
+            .poll_body(cx, &mut self.decoder)
+            .map_err(|error| match error {
+                ReadError::Io(error) => ClientError::Gone(error),
+                ReadError::Body(error) => ClientError::Body(error),
+            })
+    }
+
+    pub(super) fn inform(&mut self, status: StatusCode, headers: &HeaderMap) {
+        if self.version == Version::V11 {
+            let out = &mut self.wire.output;
+            encode::response(out, status, headers, Framing::None, false, true);
+        }
+    }
+
+    pub(super) fn head(&mut self, status: StatusCode, headers: &HeaderMap, framing: Framing) {
+        // What is not read by now may never come; the connection cannot be used again.
+        self.close |= !self.decoder.is_done();
+        let bodiless = self.to_head || status == StatusCode::NOT_MODIFIED;
+        let framing = match (framing, self.version) {
+            (Framing::None | Framing::Length(_), _) => framing,
+            (Framing::Chunked | Framing::Close, Version::V11) => Framing::Chunked,
+            (Framing::Chunked | Framing::Close, Version::V10) => {
+                self.close = true;
+                Framing::Close
+            }
+        };
+        let out = &mut self.wire.output;
+        self.encoder = encode::response(out, status, headers, framing, self.close, bodiless);
+    }
+
+    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
+        self.wire.poll_room(cx).map_err(ClientError::Gone)
+    }
+
+    pub(super) fn data(&mut self, piece: &[u8]) {
+        self.encoder.data(&mut self.wire.output, piece);
+    }
+
+    pub(super) fn end(&mut self, trailers: Option<&HeaderMap>) {
+        self.encoder.end(&mut self.wire.output, trailers);
+        self.encoder = BodyEncoder::Plain;
+    }
+
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
+        self.wire.poll_flush(cx).map_err(ClientError::Gone)
+    }
+
+    pub(super) fn abort(&mut self) {
+        self.close = true;
+        self.aborted = true;
+    }
+
+    /// Answer a head that is none.
+    async fn refuse(&mut self, status: StatusCode) {
+        self.close = true;
+        self.decoder = BodyDecoder::Close;
+        let out = &mut self.wire.output;
+        encode::response(out, status, &HeaderMap::new(), Framing::None, true, false);
+    }
+
+    /// Close in order; never longer than [`LINGER`].
+    async fn goodbye(&mut self) {
+        let unread = !self.decoder.is_done();
+        let farewell = poll_fn(|cx| -> Poll<io::Result<()>> {
+            ready!(self.wire.poll_shutdown(cx))?;
+            let mut left = LINGER_BYTES;
+            while unread && left > 0 {
+                self.wire.input.clear();
+                if !ready!(self.wire.poll_fill(cx))? {
+                    break;
+                }
+                left = left.saturating_sub(self.wire.input.len());
+            }
+            Poll::Ready(Ok(()))
+        });
+        // Whether the client heard it or not, the connection is over.
+        let _ = timeout(LINGER, farewell).await;
+    }
+}
+
+fn restart(mut timer: Pin<&mut Sleep>, patience: Duration) {
+    timer.set(sleep(patience));
+}

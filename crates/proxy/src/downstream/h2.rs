@@ -1,0 +1,347 @@
+//! The HTTP/2 server side of one connection (RFC 9113), on the `h2` crate.
+
+use std::{
+    cell::Cell,
+    future::poll_fn,
+    io,
+    pin::pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use h2::{
+    Reason, RecvStream, SendStream,
+    server::{Connection, SendResponse},
+};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
+use l7::Limits;
+use tokio::time::timeout;
+
+use super::{Client, ClientError, ConnInfo, Request};
+use crate::{
+    exchange,
+    http1::{Framing, Piece},
+    io::Io,
+    worker::Worker,
+};
+
+/// Receive windows: one stream, and all streams of a connection together.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+const SEND_BUFFER: usize = 64 << 10;
+/// Resets by the peer that we have not taken up yet (CVE-2023-44487), and resets by us for its
+/// errors; one more ends the connection.
+const PENDING_RESETS: usize = 20;
+const ERROR_RESETS: usize = 128;
+
+/// One stream: a request and its response.
+#[derive(Debug)]
+pub(crate) struct H2 {
+    recv: RecvStream,
+    recv_done: bool,
+    respond: SendResponse<Bytes>,
+    send: Option<SendStream<Bytes>>,
+    pending: Bytes,
+    end: Option<Option<HeaderMap>>,
+}
+
+/// Serve a connection until it ends; on drain it says GOAWAY and finishes its streams.
+pub(crate) async fn serve(worker: Rc<Worker>, io: Io, info: ConnInfo) {
+    let limits = worker.snapshot().limits;
+    let shaking = builder(&limits).handshake::<_, Bytes>(io);
+    let Ok(Ok(mut connection)) = timeout(limits.header_timeout, shaking).await else {
+        worker.metrics.malformed.inc();
+        return;
+    };
+    let drain = worker.drain();
+    let mut draining = pin!(drain.draining());
+    let info = Rc::new(info);
+    let live = Rc::new(Cell::new(0_usize));
+    let mut leaving = false;
+    loop {
+        let idle = tokio::time::sleep(limits.idle_timeout);
+        tokio::select! {
+            accepted = connection.accept() => match accepted {
+                Some(Ok((request, respond))) => {
+                    start(&worker, &info, &live, request, respond);
+                }
+                Some(Err(_)) | None => break,
+            },
+            () = &mut draining, if !leaving => {
+                leaving = true;
+                connection.graceful_shutdown();
+            }
+            () = idle, if live.get() == 0 => {
+                if leaving {
+                    break;
+                }
+                leaving = true;
+                connection.graceful_shutdown();
+            }
+        }
+    }
+    finish(connection).await;
+}
+
+fn builder(limits: &Limits) -> h2::server::Builder {
+    let mut builder = h2::server::Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(limits.concurrent_streams)
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_local_error_reset_streams(Some(ERROR_RESETS));
+    builder
+}
+
+/// Let what is queued go out.
+async fn finish(mut connection: Connection<Io, Bytes>) {
+    // The peer may be gone already; nothing depends on it.
+    let _ = poll_fn(|cx| connection.poll_closed(cx)).await;
+}
+
+fn start(
+    worker: &Rc<Worker>,
+    info: &Rc<ConnInfo>,
+    live: &Rc<Cell<usize>>,
+    request: http::Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let (parts, recv) = request.into_parts();
+    let recv_done = recv.is_end_stream();
+    let request = match checked(parts, recv_done, &worker.snapshot().limits) {
+        Ok(request) => request,
+        Err(status) => {
+            let mut answer = Response::new(());
+            *answer.status_mut() = status;
+            // The peer may have reset the stream: then there is nobody to tell.
+            let _ = respond.send_response(answer, true);
+            worker.metrics.malformed.inc();
+            return;
+        }
+    };
+    let mut stream = H2 {
+        recv,
+        recv_done,
+        respond,
+        send: None,
+        pending: Bytes::new(),
+        end: None,
+    };
+    let (worker, info) = (Rc::clone(worker), Rc::clone(info));
+    let alive = Alive::new(live);
+    let tasks = worker.tasks.clone();
+    tasks.spawn_local("h2-stream", async move {
+        exchange::serve(&worker, &info, &mut Client::H2(&mut stream), request).await;
+        drop(alive);
+    });
+}
+
+struct Alive(Rc<Cell<usize>>);
+
+impl Alive {
+    fn new(live: &Rc<Cell<usize>>) -> Self {
+        live.set(live.get() + 1);
+        Alive(Rc::clone(live))
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// What `h2` leaves to check, and the shape an HTTP/1.1 upstream needs.
+fn checked(parts: Parts, bodiless: bool, limits: &Limits) -> Result<Request, StatusCode> {
+    let Parts {
+        method,
+        uri,
+        mut headers,
+        ..
+    } = parts;
+    if headers.len() > limits.header_count {
+        return Err(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+    }
+    let target = uri.path_and_query().map_or("", |p| p.as_str());
+    if target.len() > limits.request_line_bytes {
+        return Err(StatusCode::URI_TOO_LONG);
+    }
+    if !target.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(StatusCode::BAD_REQUEST);
+    }
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (None, _) => None,
+        (Some(host), None) => Some(host.to_str().map_err(|_| StatusCode::BAD_REQUEST)?),
+        (Some(_), Some(_)) => return Err(StatusCode::BAD_REQUEST),
+    };
+    let authority = match (uri.authority(), host) {
+        (Some(a), Some(host)) if !a.as_str().eq_ignore_ascii_case(host) => {
+            return Err(StatusCode::BAD_REQUEST);
+        }
+        (Some(a), _) => a.as_str().to_owned(),
+        (None, Some(host)) => host.to_owned(),
+        (None, None) => return Err(StatusCode::BAD_REQUEST),
+    };
+    let host = HeaderValue::from_str(&authority).map_err(|_| StatusCode::BAD_REQUEST)?;
+    headers.insert(header::HOST, host);
+    join_cookies(&mut headers);
+    let framing = framing(&method, &headers, bodiless)?;
+    Ok(Request {
+        target: target.to_owned(),
+        method,
+        authority,
+        headers,
+        framing,
+        protocol: "h2",
+    })
+}
+
+fn framing(method: &Method, headers: &HeaderMap, bodiless: bool) -> Result<Framing, StatusCode> {
+    if bodiless || method == Method::CONNECT {
+        return Ok(Framing::None);
+    }
+    // `h2` holds the body to its content-length.
+    match headers.get(header::CONTENT_LENGTH) {
+        None => Ok(Framing::Chunked),
+        Some(value) => {
+            let length = value.to_str().ok().and_then(|v| v.parse().ok());
+            length.map(Framing::Length).ok_or(StatusCode::BAD_REQUEST)
+        }
+    }
+}
+
+/// RFC 9113 §8.2.3: cookie crumbs become one line again.
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut lines = headers.get_all(header::COOKIE).iter();
+    if lines.next().is_none() || lines.next().is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
+fn gone(error: h2::Error) -> ClientError {
+    ClientError::Gone(runtime::h2io::io_error(error))
+}
+
+impl H2 {
+    pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, ClientError>> {
+        if self.recv_done {
+            return Poll::Ready(Ok(Piece::End(None)));
+        }
+        if let Some(piece) = ready!(self.recv.poll_data(cx)) {
+            let piece = piece.map_err(gone)?;
+            // Fails only when the stream is gone, and then there is no window to open.
+            let _ = self.recv.flow_control().release_capacity(piece.len());
+            return Poll::Ready(Ok(Piece::Data(piece)));
+        }
+        let mut trailers = ready!(self.recv.poll_trailers(cx)).map_err(gone)?;
+        self.recv_done = true;
+        if let Some(trailers) = &mut trailers {
+            let never: Vec<_> = trailers
+                .keys()
+                .filter(|name| !crate::http1::body::may_trail(name))
+                .cloned()
+                .collect();
+            for name in never {
+                trailers.remove(name);
+            }
+        }
+        Poll::Ready(Ok(Piece::End(trailers.filter(|t| !t.is_empty()))))
+    }
+
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<ClientError> {
+        let reset = match &mut self.send {
+            Some(send) => ready!(send.poll_reset(cx)),
+            None => ready!(self.respond.poll_reset(cx)),
+        };
+        Poll::Ready(match reset {
+            Ok(_) => ClientError::Gone(io::ErrorKind::ConnectionReset.into()),
+            Err(error) => gone(error),
+        })
+    }
+
+    pub(super) fn inform(&mut self, status: StatusCode, headers: &HeaderMap) {
+        let mut response = Response::new(());
+        *response.status_mut() = status;
+        *response.headers_mut() = headers.clone();
+        // A hint that cannot be sent is no loss.
+        let _ = self.respond.send_informational(response);
+    }
+
+    pub(super) fn head(
+        &mut self,
+        status: StatusCode,
+        headers: HeaderMap,
+        framing: Framing,
+    ) -> Result<(), ClientError> {
+        let mut response = Response::new(());
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        let send = self
+            .respond
+            .send_response(response, framing == Framing::None)
+            .map_err(gone)?;
+        self.send = Some(send);
+        Ok(())
+    }
+
+    pub(super) fn data(&mut self, piece: Bytes) {
+        debug_assert!(self.pending.is_empty(), "poll_room was ready");
+        self.pending = piece;
+    }
+
+    pub(super) fn end(&mut self, trailers: Option<HeaderMap>) {
+        self.end = Some(trailers);
+    }
+
+    /// Hand to `h2` what the peer's window takes.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
+        let Some(send) = &mut self.send else {
+            return Poll::Ready(Ok(()));
+        };
+        let broken = || ClientError::Gone(io::ErrorKind::BrokenPipe.into());
+        while !self.pending.is_empty() {
+            send.reserve_capacity(self.pending.len());
+            if send.capacity() == 0 {
+                match ready!(send.poll_capacity(cx)) {
+                    Some(Ok(_)) => continue,
+                    Some(Err(error)) => return Poll::Ready(Err(gone(error))),
+                    None => return Poll::Ready(Err(broken())),
+                }
+            }
+            let now = self.pending.split_to(send.capacity().min(self.pending.len()));
+            let last = self.pending.is_empty() && matches!(self.end, Some(None));
+            send.send_data(now, last).map_err(gone)?;
+            if last {
+                self.end = None;
+            }
+        }
+        match self.end.take() {
+            None => {}
+            Some(None) => send.send_data(Bytes::new(), true).map_err(gone)?,
+            Some(Some(trailers)) => send.send_trailers(trailers).map_err(gone)?,
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    pub(super) fn abort(&mut self) {
+        self.end = None;
+        self.pending = Bytes::new();
+        match &mut self.send {
+            Some(send) => send.send_reset(Reason::INTERNAL_ERROR),
+            None => self.respond.send_reset(Reason::INTERNAL_ERROR),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Heads and bodies onto the wire.
+
+use bytes::BytesMut;
+use http::{HeaderMap, Method, StatusCode, header};
+
+use super::Framing;
+
+/// Frames the body of the message being written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyEncoder {
+    /// No body, or one whose length was announced, or that ends with the connection.
+    Plain,
+    Chunked,
+}
+
+impl BodyEncoder {
+    pub(crate) fn data(self, out: &mut BytesMut, piece: &[u8]) {
+        match self {
+            BodyEncoder::Plain => out.extend_from_slice(piece),
+            // An empty chunk would end the body.
+            BodyEncoder::Chunked if piece.is_empty() => {}
+            BodyEncoder::Chunked => {
+                out.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+                out.extend_from_slice(piece);
+                out.extend_from_slice(b"\r\n");
+            }
+        }
+    }
+
+    pub(crate) fn end(self, out: &mut BytesMut, trailers: Option<&HeaderMap>) {
+        match self {
+            BodyEncoder::Plain => {}
+            BodyEncoder::Chunked => {
+                out.extend_from_slice(b"0\r\n");
+                if let Some(trailers) = trailers {
+                    fields(out, trailers);
+                }
+                out.extend_from_slice(b"\r\n");
+            }
+        }
+    }
+}
+
+/// A request head; framing headers in `headers` are ignored.
+pub(crate) fn request(
+    out: &mut BytesMut,
+    method: &Method,
+    target: &str,
+    headers: &HeaderMap,
+    framing: Framing,
+) -> BodyEncoder {
+    out.reserve(256 + headers.len() * 48);
+    out.extend_from_slice(method.as_str().as_bytes());
+    out.extend_from_slice(b" ");
+    out.extend_from_slice(target.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    fields(out, headers);
+    let wants_length = [Method::POST, Method::PUT, Method::PATCH].contains(method);
+    let encoder = match framing {
+        Framing::None | Framing::Close => {
+            if wants_length {
+                length(out, 0);
+            }
+            BodyEncoder::Plain
+        }
+        Framing::Length(n) => {
+            length(out, n);
+            BodyEncoder::Plain
+        }
+        Framing::Chunked => chunked(out),
+    };
+    out.extend_from_slice(b"\r\n");
+    encoder
+}
+
+/// A response head; framing headers in `headers` are ignored but for a bodiless answer, whose
+/// `content-length` says what a body would have been (RFC 9110 §8.6).
+pub(crate) fn response(
+    out: &mut BytesMut,
+    status: StatusCode,
+    headers: &HeaderMap,
+    framing: Framing,
+    close: bool,
+    bodiless: bool,
+) -> BodyEncoder {
+    out.reserve(256 + headers.len() * 48);
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.extend_from_slice(b" ");
+    out.extend_from_slice(status.canonical_reason().unwrap_or("-").as_bytes());
+    out.extend_from_slice(b"\r\n");
+    fields(out, headers);
+    let never = status.is_informational() || status == StatusCode::NO_CONTENT;
+    let encoder = match framing {
+        _ if never => BodyEncoder::Plain,
+        _ if bodiless => {
+            if let Some(value) = headers.get(header::CONTENT_LENGTH) {
+                out.extend_from_slice(b"content-length: ");
+                out.extend_from_slice(value.as_bytes());
+                out.extend_from_slice(b"\r\n");
+            }
+            BodyEncoder::Plain
+        }
+        Framing::None => {
+            length(out, 0);
+            BodyEncoder::Plain
+        }
+        Framing::Length(n) => {
+            length(out, n);
+            BodyEncoder::Plain
+        }
+        Framing::Chunked => chunked(out),
+        Framing::Close => BodyEncoder::Plain,
+    };
+    if close && !status.is_informational() {
+        out.extend_from_slice(b"connection: close\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    encoder
+}
+
+fn fields(out: &mut BytesMut, headers: &HeaderMap) {
+    for (name, value) in headers {
+        if *name == header::CONTENT_LENGTH || *name == header::TRANSFER_ENCODING {
+            continue;
+        }
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+fn length(out: &mut BytesMut, n: u64) {
+    out.extend_from_slice(format!("content-length: {n}\r\n").as_bytes());
+}
+
+fn chunked(out: &mut BytesMut) -> BodyEncoder {
+    out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    BodyEncoder::Chunked
+}

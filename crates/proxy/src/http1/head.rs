@@ -1,0 +1,320 @@
+//! Request and response heads.
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use l7::Limits;
+
+/// More header fields than this are never parsed, whatever the limits say.
+const MAX_FIELDS: usize = 128;
+
+/// The version a message was written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    V10,
+    V11,
+}
+
+/// Where a body ends (RFC 9112 §6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    None,
+    Length(u64),
+    Chunked,
+    /// At the end of the connection; responses only.
+    Close,
+}
+
+/// Why a head is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum HeadError {
+    #[error("{0}")]
+    Bad(&'static str),
+    #[error("the head is too large")]
+    TooLarge,
+    #[error("the request line is too long")]
+    LineTooLong,
+}
+
+impl HeadError {
+    pub(crate) const fn status(self) -> StatusCode {
+        match self {
+            HeadError::Bad(_) => StatusCode::BAD_REQUEST,
+            HeadError::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            HeadError::LineTooLong => StatusCode::URI_TOO_LONG,
+        }
+    }
+}
+
+/// A request head, checked.
+#[derive(Debug)]
+pub(crate) struct RequestHead {
+    pub(crate) method: Method,
+    /// Path and query, or `*`; empty for CONNECT.
+    pub(crate) target: String,
+    /// The host as asked for: of the target in absolute form, else of `Host`.
+    pub(crate) authority: String,
+    pub(crate) version: Version,
+    pub(crate) headers: HeaderMap,
+    pub(crate) framing: Framing,
+    pub(crate) keep_alive: bool,
+    pub(crate) expects_continue: bool,
+}
+
+/// A response head, checked.
+#[derive(Debug)]
+pub(crate) struct ResponseHead {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) framing: Framing,
+    pub(crate) keep_alive: bool,
+}
+
+/// Take a request head off the front of `buf`. `seen` is how much of `buf` was searched before;
+/// zero it with a new message.
+pub(crate) fn request(
+    buf: &mut BytesMut,
+    seen: &mut usize,
+    limits: &Limits,
+) -> Result<Option<RequestHead>, HeadError> {
+    // RFC 9112 §2.2: an empty line before a request is ignored, once.
+    if *seen == 0 && buf.starts_with(b"\r\n") {
+        let _ = buf.split_to(2);
+    }
+    let Some(raw) = raw_head(buf, seen, limits.header_bytes)? else {
+        let line = buf.get(..limits.request_line_bytes);
+        if line.is_some_and(|line| !line.contains(&b'\n')) {
+            return Err(HeadError::LineTooLong);
+        }
+        return Ok(None);
+    };
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let count = limits.header_count.min(MAX_FIELDS);
+    let mut parsed = httparse::Request::new(fields.get_mut(..count).unwrap_or_default());
+    complete(parsed.parse(&raw), raw.len())?;
+    let target = parsed.path.unwrap_or_default();
+    if raw.iter().position(|b| *b == b'\n').unwrap_or(0) > limits.request_line_bytes {
+        return Err(HeadError::LineTooLong);
+    }
+    let method = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes())
+        .map_err(|_| HeadError::Bad("bad method"))?;
+    let version = version(parsed.version)?;
+    let headers = header_map(&raw, parsed.headers)?;
+    let (authority, target) = target_of(&method, target, version, &headers)?;
+    let framing = request_framing(&headers, version)?;
+    let expects_continue = version == Version::V11
+        && headers
+            .get(header::EXPECT)
+            .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    Ok(Some(RequestHead {
+        keep_alive: keep_alive(&headers, version),
+        method,
+        target,
+        authority,
+        version,
+        headers,
+        framing,
+        expects_continue,
+    }))
+}
+
+/// Take a response head off the front of `buf`; `to` is the method it answers.
+pub(crate) fn response(
+    buf: &mut BytesMut,
+    seen: &mut usize,
+    limits: &Limits,
+    to: &Method,
+) -> Result<Option<ResponseHead>, HeadError> {
+    let Some(raw) = raw_head(buf, seen, limits.header_bytes)? else {
+        return Ok(None);
+    };
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut parsed = httparse::Response::new(&mut fields);
+    complete(parsed.parse(&raw), raw.len())?;
+    let status = StatusCode::from_u16(parsed.code.unwrap_or_default())
+        .map_err(|_| HeadError::Bad("bad status"))?;
+    let version = version(parsed.version)?;
+    let headers = header_map(&raw, parsed.headers)?;
+    let framing = response_framing(&headers, version, status, to)?;
+    Ok(Some(ResponseHead {
+        keep_alive: keep_alive(&headers, version) && framing != Framing::Close,
+        status,
+        headers,
+        framing,
+    }))
+}
+
+/// The bytes up to and with the empty line.
+fn raw_head(buf: &mut BytesMut, seen: &mut usize, max: usize) -> Result<Option<Bytes>, HeadError> {
+    let from = seen.saturating_sub(3);
+    let fresh = buf.get(from..).unwrap_or_default();
+    let Some(at) = fresh.windows(4).position(|w| w == b"\r\n\r\n") else {
+        *seen = buf.len();
+        return if buf.len() >= max {
+            Err(HeadError::TooLarge)
+        } else {
+            Ok(None)
+        };
+    };
+    let end = from + at + 4;
+    if end > max {
+        return Err(HeadError::TooLarge);
+    }
+    *seen = 0;
+    let raw = buf.split_to(end).freeze();
+    // A CR or LF alone ends a line for some and not for others.
+    let mut before = 0;
+    for &byte in &raw {
+        if (byte == b'\n') != (before == b'\r') {
+            return Err(HeadError::Bad("CR or LF alone"));
+        }
+        before = byte;
+    }
+    Ok(Some(raw))
+}
+
+fn complete(
+    parsed: Result<httparse::Status<usize>, httparse::Error>,
+    length: usize,
+) -> Result<(), HeadError> {
+    match parsed {
+        Ok(httparse::Status::Complete(used)) if used == length => Ok(()),
+        Ok(_) => Err(HeadError::Bad("malformed head")),
+        Err(httparse::Error::TooManyHeaders) => Err(HeadError::TooLarge),
+        Err(_) => Err(HeadError::Bad("malformed head")),
+    }
+}
+
+fn version(minor: Option<u8>) -> Result<Version, HeadError> {
+    match minor {
+        Some(0) => Ok(Version::V10),
+        Some(1) => Ok(Version::V11),
+        _ => Err(HeadError::Bad("unsupported version")),
+    }
+}
+
+/// Values share the memory of `raw`.
+fn header_map(raw: &Bytes, fields: &[httparse::Header<'_>]) -> Result<HeaderMap, HeadError> {
+    let bad = HeadError::Bad("malformed header");
+    let mut map = HeaderMap::with_capacity(fields.len() + 4);
+    for field in fields {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| bad)?;
+        let value = if field.value.is_empty() {
+            Bytes::new()
+        } else {
+            raw.slice_ref(field.value)
+        };
+        let value = HeaderValue::from_maybe_shared(value).map_err(|_| bad)?;
+        map.try_append(name, value)
+            .map_err(|_| HeadError::TooLarge)?;
+    }
+    Ok(map)
+}
+
+/// Authority and target (RFC 9112 §3.2).
+fn target_of(
+    method: &Method,
+    target: &str,
+    version: Version,
+    headers: &HeaderMap,
+) -> Result<(String, String), HeadError> {
+    if !target.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
+        return Err(HeadError::Bad("bad request target"));
+    }
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host
+            .to_str()
+            .map_err(|_| HeadError::Bad("bad host"))?
+            .to_owned(),
+        (None, _) if version == Version::V10 => String::new(),
+        (None, _) => return Err(HeadError::Bad("no host")),
+        (Some(_), Some(_)) => return Err(HeadError::Bad("two hosts")),
+    };
+    if method == Method::CONNECT {
+        return Ok((host, String::new()));
+    }
+    if target.starts_with('/') || (target == "*" && method == Method::OPTIONS) {
+        return Ok((host, target.to_owned()));
+    }
+    let rest = ["http://", "https://"]
+        .iter()
+        .find_map(|scheme| {
+            let (head, rest) = target.split_at_checked(scheme.len())?;
+            head.eq_ignore_ascii_case(scheme).then_some(rest)
+        })
+        .ok_or(HeadError::Bad("bad request target"))?;
+    let at = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(at);
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    Ok((authority.to_owned(), format!("{slash}{path}")))
+}
+
+fn request_framing(headers: &HeaderMap, version: Version) -> Result<Framing, HeadError> {
+    match (chunked(headers, version)?, content_length(headers)?) {
+        (true, Some(_)) => Err(HeadError::Bad("both content-length and transfer-encoding")),
+        (true, None) => Ok(Framing::Chunked),
+        (false, Some(0) | None) => Ok(Framing::None),
+        (false, Some(length)) => Ok(Framing::Length(length)),
+    }
+}
+
+fn response_framing(
+    headers: &HeaderMap,
+    version: Version,
+    status: StatusCode,
+    to: &Method,
+) -> Result<Framing, HeadError> {
+    let bodiless = status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        || to == Method::HEAD;
+    match (chunked(headers, version)?, content_length(headers)?) {
+        (true, Some(_)) => Err(HeadError::Bad("both content-length and transfer-encoding")),
+        _ if bodiless => Ok(Framing::None),
+        (true, None) => Ok(Framing::Chunked),
+        (false, Some(0)) => Ok(Framing::None),
+        (false, Some(length)) => Ok(Framing::Length(length)),
+        (false, None) => Ok(Framing::Close),
+    }
+}
+
+/// Only `chunked`, once: no other coding is understood the same by everybody.
+fn chunked(headers: &HeaderMap, version: Version) -> Result<bool, HeadError> {
+    let mut lines = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (lines.next(), lines.next()) {
+        (None, _) => Ok(false),
+        (Some(value), None)
+            if version == Version::V11 && value.as_bytes().eq_ignore_ascii_case(b"chunked") =>
+        {
+            Ok(true)
+        }
+        _ => Err(HeadError::Bad("bad transfer-encoding")),
+    }
+}
+
+/// Digits only; several lines must agree.
+fn content_length(headers: &HeaderMap) -> Result<Option<u64>, HeadError> {
+    let bad = HeadError::Bad("bad content-length");
+    let mut length = None;
+    for value in headers.get_all(header::CONTENT_LENGTH) {
+        let digits = value.to_str().map_err(|_| bad)?;
+        if !(1..=19).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(bad);
+        }
+        let this = digits.parse().map_err(|_| bad)?;
+        if length.is_some_and(|other| other != this) {
+            return Err(bad);
+        }
+        length = Some(this);
+    }
+    Ok(length)
+}
+
+fn keep_alive(headers: &HeaderMap, version: Version) -> bool {
+    let close = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .any(|option| option.trim().eq_ignore_ascii_case("close"));
+    version == Version::V11 && !close
+}

@@ -1,0 +1,10 @@
+//! Toward the endpoints: dialling, connections, the pool of idle ones, and the tries that wait.
+
+pub(crate) mod conn;
+pub mod connect;
+pub(crate) mod pool;
+pub(crate) mod waiting;
+
+pub(crate) use conn::{RecvError, UpConn, Via};
+pub(crate) use pool::{Pool, PoolKey};
+pub(crate) use waiting::{Target, Waiting};

@@ -1,0 +1,73 @@
+//! The border to the tunnels: how a stream to another site is asked for and taken.
+
+use std::{future::Future, io, pin::Pin};
+
+use balance::EndpointKey;
+use base::SiteName;
+use http::StatusCode;
+
+use crate::io::BoxDuplex;
+
+/// What a stream between sites is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamRequest {
+    /// The application address, `SERVICE.NAMESPACE.TENANT:PORT`.
+    pub authority: String,
+    /// The endpoint at the other side.
+    pub endpoint: EndpointKey,
+    /// The load balancer the traffic came through, `namespace/name`.
+    pub lb: String,
+}
+
+/// Why there is no stream.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// No living link to that site.
+    #[error("no link to the site is up")]
+    NoLink,
+    /// The other side answered, and not with 200.
+    #[error("the other side refused the stream with {status}: {reason}")]
+    Refused {
+        /// Its status.
+        status: StatusCode,
+        /// Its word for it.
+        reason: String,
+    },
+    /// The link broke meanwhile.
+    #[error("the link broke")]
+    Broken(#[source] io::Error),
+}
+
+/// A stream being opened.
+pub type Dialing = Pin<Box<dyn Future<Output = Result<BoxDuplex, DialError>> + Send>>;
+
+/// Opens streams to other sites. Called from every worker; must not block.
+pub trait Dial: Send + Sync {
+    /// Open a stream to site `peer`. Dropping the future gives up.
+    fn open(&self, peer: &SiteName, request: StreamRequest) -> Dialing;
+}
+
+/// A dialler for a node without tunnels: every site is unreachable.
+#[derive(Clone, Copy, Debug)]
+pub struct NoTunnels;
+
+impl Dial for NoTunnels {
+    fn open(&self, _: &SiteName, _: StreamRequest) -> Dialing {
+        Box::pin(std::future::ready(Err(DialError::NoLink)))
+    }
+}
+
+/// A stream being accepted.
+pub type Accepting = Pin<Box<dyn Future<Output = io::Result<BoxDuplex>> + Send>>;
+
+/// A stream that another site asks for, not yet answered. Dropping it refuses it.
+pub trait Incoming: Send {
+    /// Who asks, by its certificate (or for whom a PoP vouches).
+    fn peer(&self) -> &SiteName;
+    /// For what; `None` if the head names no endpoint or load balancer.
+    fn request(&self) -> Option<StreamRequest>;
+    /// Answer 200 and take the stream.
+    fn accept(self: Box<Self>) -> Accepting;
+    /// Answer `status`, with a word for machines.
+    fn refuse(self: Box<Self>, status: StatusCode, code: &'static str);
+}

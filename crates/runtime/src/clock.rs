@@ -1,0 +1,39 @@
+//! The two clocks. Everything else gets time as an argument.
+
+use std::{
+    sync::OnceLock,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use base::{Instant, WallTime};
+
+/// The process's first reading lies this far after `Instant::ZERO`, so that subtracting a
+/// timeout from an early reading does not saturate.
+const OFFSET: Duration = Duration::from_secs(3600);
+
+/// The monotonic clock. Under a paused tokio test clock it is that clock.
+#[must_use]
+pub fn now() -> Instant {
+    static ORIGIN: OnceLock<tokio::time::Instant> = OnceLock::new();
+    let now = tokio::time::Instant::now();
+    let origin = *ORIGIN.get_or_init(|| now);
+    let zero = Instant::ZERO + OFFSET;
+    if now >= origin {
+        zero + now.duration_since(origin)
+    } else {
+        zero - origin.duration_since(now)
+    }
+}
+
+/// The wall clock; the epoch if the machine's clock is before 1970.
+#[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the place that reads the wall clock"
+)]
+pub fn wall() -> WallTime {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    WallTime::from_unix_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

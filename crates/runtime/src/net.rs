@@ -1,0 +1,136 @@
+//! Sockets with the options we always want.
+
+use std::{io, net::SocketAddr, os::unix::net as std_unix, path::Path, time::Duration};
+
+use rustix::fs::Mode;
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+/// Connections the kernel completes for us before we accept them.
+const BACKLOG: i32 = 1024;
+
+/// Who else may listen on the same address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// Nobody.
+    Exclusive,
+    /// Other sockets of the same user (`SO_REUSEPORT`): one a core.
+    ReusePort,
+}
+
+/// Listens on `address` with `SO_REUSEADDR`. An IPv6 socket takes IPv6 only.
+///
+/// # Errors
+/// What the system said: address taken, not ours, no permission.
+pub fn tcp_listener(address: SocketAddr, share: Share) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    if share == Share::ReusePort {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Connects to `address` within `timeout`, with TCP_NODELAY.
+///
+/// # Errors
+/// What the system said; `TimedOut`.
+pub async fn tcp_connect(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+    let stream = tokio::time::timeout(timeout, TcpStream::connect(address))
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Prepares a connection between nodes: TCP_NODELAY, and BBR where the kernel has it and lets us
+/// (a lossy path costs cubic most of its throughput). Failing is not an error.
+pub fn tune_tunnel(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    for tuned in [socket.set_tcp_nodelay(true), socket.set_tcp_congestion(b"bbr")] {
+        if let Err(error) = tuned {
+            tracing::trace!(%error, "socket option refused");
+        }
+    }
+}
+
+/// Listens on a Unix socket that only this user may open (mode 0600 from its first moment). A
+/// socket file that nobody listens on is replaced.
+///
+/// # Errors
+/// What the system said; `AddrInUse` if somebody listens there.
+pub fn unix_listener(path: &Path) -> io::Result<UnixListener> {
+    if path.exists() {
+        match std_unix::UnixStream::connect(path) {
+            Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Linux gives the file the mode of the socket's inode.
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    UnixListener::from_std(socket.into())
+}
+
+/// Does the process at the other end belong to our user?
+///
+/// # Errors
+/// The system could not tell.
+pub fn same_user(stream: &UnixStream) -> io::Result<bool> {
+    Ok(stream.peer_cred()?.uid() == rustix::process::geteuid().as_raw())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn listeners_share_only_when_asked() {
+        let first = tcp_listener(([127, 0, 0, 1], 0).into(), Share::ReusePort).expect("a port");
+        let address = first.local_addr().expect("an address");
+        let second = tcp_listener(address, Share::ReusePort).expect("shared");
+        assert!(tcp_listener(address, Share::Exclusive).is_err());
+        drop((first, second));
+        let error = tcp_connect(address, Duration::from_secs(5))
+            .await
+            .expect_err("closed");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[tokio::test]
+    async fn a_unix_socket_is_ours_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("node.sock");
+        let listener = unix_listener(&path).expect("bound");
+        let mode = std::fs::metadata(&path)
+            .expect("metadata")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let error = unix_listener(&path).expect_err("in use");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        let (stream, accepted) = tokio::join!(UnixStream::connect(&path), listener.accept());
+        let (stream, _accepted) = (stream.expect("connected"), accepted.expect("accepted"));
+        assert!(same_user(&stream).expect("credentials"));
+        drop(listener);
+        unix_listener(&path).expect("the stale socket is replaced");
+    }
+}

@@ -1,0 +1,139 @@
+//! The listening side: who may come in, and as what.
+
+use std::{cell::RefCell, net::SocketAddr, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwapOption;
+use pki::Identity;
+use runtime::Tasks;
+use rustls::server::Acceptor;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+};
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
+
+use crate::{
+    config::Active,
+    hub::Note,
+    join::{JOIN_ALPN, JoinRate, JoinStream, Joining},
+    preface::{self, Answer, Role},
+    refusal::{PeerError, Refusals, admit},
+    transport::BoxPipe,
+};
+
+/// Connections whose peer is not yet known.
+pub(crate) const MAX_HANDSHAKES: usize = 256;
+/// How long a connection may stay unknown.
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between attempts when the system has no more descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a connection meets, coming or going. Lives on the tunnel's thread.
+#[derive(Debug)]
+pub(crate) struct Door {
+    pub(crate) active: ArcSwapOption<Active>,
+    pub(crate) permits: Arc<Semaphore>,
+    pub(crate) refusals: Refusals,
+    pub(crate) notes: mpsc::Sender<Note>,
+    pub(crate) joins: mpsc::Sender<Joining>,
+    pub(crate) rate: RefCell<JoinRate>,
+}
+
+/// One of the three connections of a link that is being dialled to us.
+pub(crate) struct Part {
+    pub(crate) peer: Identity,
+    pub(crate) wire_id: u64,
+    pub(crate) role: Role,
+    pub(crate) pipe: BoxPipe,
+    /// Counts it as a handshake until its link is whole.
+    pub(crate) permit: OwnedSemaphorePermit,
+}
+
+impl std::fmt::Debug for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Part({} {:?})", self.peer, self.role)
+    }
+}
+
+/// What a connection asks for in its ClientHello.
+enum Wish {
+    Link(Role),
+    Join,
+}
+
+/// Accepts on one address until aborted.
+pub(crate) async fn listen(door: std::rc::Rc<Door>, tasks: Tasks, listener: TcpListener) {
+    loop {
+        let (tcp, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::debug!(%error, "accept failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&door.permits).try_acquire_owned() else {
+            door.refusals.note(address, &PeerError::Busy);
+            continue;
+        };
+        let door = std::rc::Rc::clone(&door);
+        tasks.spawn_local("tunnel-handshake", async move {
+            let welcome = welcome(&door, tcp, address, permit);
+            let outcome = tokio::time::timeout(HANDSHAKE_TIMEOUT, welcome).await;
+            if let Err(error) = outcome.unwrap_or(Err(PeerError::Timeout)) {
+                door.refusals.note(address, &error);
+            }
+        });
+    }
+}
+
+async fn welcome(
+    door: &Door,
+    tcp: TcpStream,
+    address: SocketAddr,
+    permit: OwnedSemaphorePermit,
+) -> Result<(), PeerError> {
+    let Some(active) = door.active.load_full() else {
+        return Err(PeerError::Busy);
+    };
+    runtime::net::tune_tunnel(&tcp);
+    let start =
+        LazyConfigAcceptor::new(Acceptor::default(), tcp).await.map_err(PeerError::Tls)?;
+    match wish(&start).ok_or(PeerError::Protocol)? {
+        Wish::Join => join(door, &active, start, address).await,
+        Wish::Link(role) => {
+            let config = active.server(role);
+            let mut tls = start.into_stream(config).await.map_err(PeerError::Tls)?;
+            let admitted = admit(&active, tls.get_ref().1.peer_certificates());
+            let wire_id = preface::expect(&mut tls, role).await.map_err(PeerError::Preface)?;
+            let answer = if admitted.is_ok() { Answer::Welcome } else { Answer::NotAdmitted };
+            preface::answer(&mut tls, answer, wire_id).await.map_err(PeerError::Preface)?;
+            let part = Part { peer: admitted?, wire_id, role, pipe: Box::new(tls), permit };
+            door.notes.send(Note::Part(part)).await.map_err(|_| PeerError::Busy)
+        }
+    }
+}
+
+fn wish(start: &StartHandshake<TcpStream>) -> Option<Wish> {
+    let hello = start.client_hello();
+    let mut names = hello.alpn()?;
+    names.find_map(|name| {
+        if name == JOIN_ALPN { Some(Wish::Join) } else { Role::from_alpn(name).map(Wish::Link) }
+    })
+}
+
+async fn join(
+    door: &Door,
+    active: &Active,
+    start: StartHandshake<TcpStream>,
+    address: SocketAddr,
+) -> Result<(), PeerError> {
+    let config = active.join().ok_or(PeerError::Protocol)?;
+    if !door.rate.borrow_mut().allow(runtime::now(), address.ip()) {
+        return Err(PeerError::JoinRate);
+    }
+    let tls = start.into_stream(config).await.map_err(PeerError::Tls)?;
+    door.refusals.metrics.joins.inc();
+    let joining = Joining { address, stream: JoinStream::new(tls) };
+    door.joins.try_send(joining).map_err(|_| PeerError::JoinRate)
+}

@@ -1,0 +1,113 @@
+//! What a node tells its tunnels, replaceable at run time.
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use base::SiteName;
+use pki::{Identity, Planet};
+use runtime::tls::{self, Credentials, TlsError};
+use rustls::{ClientConfig, ServerConfig};
+use rustls_pki_types::CertificateDer;
+
+use crate::{join::JOIN_ALPN, preface::Role};
+
+/// Says whether a peer whose certificate is good may have a link: known and not revoked.
+#[derive(Clone)]
+pub struct Admit(Arc<dyn Fn(&Identity) -> bool + Send + Sync>);
+
+impl Admit {
+    /// Admits whom `rule` says.
+    pub fn when(rule: impl Fn(&Identity) -> bool + Send + Sync + 'static) -> Self {
+        Admit(Arc::new(rule))
+    }
+
+    /// Admits every node of the planet.
+    #[must_use]
+    pub fn all() -> Self {
+        Admit::when(|_| true)
+    }
+
+    pub(crate) fn admits(&self, peer: &Identity) -> bool {
+        (self.0)(peer)
+    }
+}
+
+impl fmt::Debug for Admit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Admit")
+    }
+}
+
+/// A node to keep a link to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DialTarget {
+    /// The site that must answer; `None` takes any site that is admitted.
+    pub expected: Option<SiteName>,
+    /// Its addresses, tried in turn.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// Everything a node's tunnels need to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Peers of another planet are refused.
+    pub planet: Planet,
+    /// This node's certificate chain and key.
+    pub credentials: Credentials,
+    /// The fabric's CAs.
+    pub roots: Vec<CertificateDer<'static>>,
+    /// Addresses to listen on; empty for a gateway.
+    pub listen: Vec<SocketAddr>,
+    /// Nodes to dial, all at once.
+    pub dial: Vec<DialTarget>,
+    /// Who may have a link.
+    pub admit: Admit,
+    /// Whether nodes without a certificate may ask to join here.
+    pub joins: bool,
+}
+
+/// A configuration with its TLS made.
+#[derive(Debug)]
+pub(crate) struct Active {
+    pub(crate) config: Config,
+    servers: [Arc<ServerConfig>; 3],
+    clients: [Arc<ClientConfig>; 3],
+    join: Option<Arc<ServerConfig>>,
+}
+
+impl Active {
+    pub(crate) fn new(config: Config) -> Result<Self, TlsError> {
+        let Config { credentials, roots, .. } = &config;
+        let server = |role: Role| tls::fabric_server(credentials, roots, &[role.alpn()]);
+        let client = |role: Role| tls::fabric_client(credentials, roots, &[role.alpn()]);
+        let [control, forward, reverse] = Role::ALL;
+        Ok(Active {
+            servers: [server(control)?, server(forward)?, server(reverse)?],
+            clients: [client(control)?, client(forward)?, client(reverse)?],
+            join: if config.joins { Some(join_server(&config)?) } else { None },
+            config,
+        })
+    }
+
+    pub(crate) fn server(&self, role: Role) -> Arc<ServerConfig> {
+        Arc::clone(&self.servers[role.index()])
+    }
+
+    pub(crate) fn client(&self, role: Role) -> Arc<ClientConfig> {
+        Arc::clone(&self.clients[role.index()])
+    }
+
+    pub(crate) fn join(&self) -> Option<Arc<ServerConfig>> {
+        self.join.clone()
+    }
+}
+
+/// Who joins knows the CA by its hash only, so the chain it is shown ends with the CA itself.
+fn join_server(config: &Config) -> Result<Arc<ServerConfig>, TlsError> {
+    let mut credentials = config.credentials.clone();
+    for root in &config.roots {
+        if !credentials.chain.contains(root) {
+            credentials.chain.push(root.clone());
+        }
+    }
+    tls::server(&credentials, &[JOIN_ALPN])
+}

@@ -1,0 +1,458 @@
+//! The one owner of a node's links: it decides which live, and tells everybody else.
+
+use std::{
+    cell::Cell,
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use base::Instant;
+use path::LinkQuality;
+use pki::Identity;
+use runtime::{Task, net::Share};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+
+use crate::{
+    accept::{self, Door, HANDSHAKE_TIMEOUT, Part},
+    config::{Active, DialTarget},
+    dial::Dialler,
+    event::{DownReason, LinkEvent, LinkId, Outbox},
+    link::{self, Ground, Seed, Side},
+    links::{Link, LinkTable},
+    preface::Role,
+    transport::{BoxPipe, Pipes},
+};
+
+/// How often half-made links are swept.
+const SWEEP: Duration = Duration::from_secs(1);
+/// How often a drain looks whether streams are left.
+const DRAIN_LOOK: Duration = Duration::from_millis(50);
+/// How long streams get to end in a drain.
+const DRAIN: Duration = Duration::from_secs(4);
+
+/// What tasks on the tunnel's thread tell the hub.
+#[derive(Debug)]
+pub(crate) enum Note {
+    /// A connection dialled to us is good.
+    Part(Part),
+    /// A link carries streams.
+    Up { link: Arc<Link>, origin: Origin, close: watch::Sender<Option<DownReason>> },
+    /// A link is gone.
+    Down { link: LinkId, reason: DownReason },
+    /// A link's round trip changed.
+    Quality { link: LinkId, quality: LinkQuality },
+}
+
+/// What the node tells the hub.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Configure { active: Box<Active>, done: oneshot::Sender<Listening> },
+    Attach { peer: Identity, side: Side, pipes: Pipes },
+}
+
+/// How a link came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Target(u64),
+    Accepted,
+    Attached,
+}
+
+/// What became of the addresses to listen on.
+#[derive(Debug, Default)]
+pub struct Listening {
+    /// Asked for, and what it is bound to (they differ if the port was 0).
+    pub bound: Vec<(SocketAddr, SocketAddr)>,
+    /// Addresses that could not be bound; they are tried again with the next configuration.
+    pub failed: Vec<(SocketAddr, io::Error)>,
+}
+
+/// Numbers links.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NextId(Rc<Cell<u64>>);
+
+impl NextId {
+    pub(crate) fn next(&self) -> LinkId {
+        self.0.set(self.0.get() + 1);
+        LinkId(self.0.get())
+    }
+}
+
+struct Entry {
+    link: Arc<Link>,
+    origin: Origin,
+    close: watch::Sender<Option<DownReason>>,
+    closing: bool,
+}
+
+struct Target {
+    target: DialTarget,
+    addresses: watch::Sender<Vec<SocketAddr>>,
+}
+
+struct Listener {
+    bound: SocketAddr,
+    task: Task,
+}
+
+/// Connections of a link that is not whole yet.
+#[derive(Default)]
+struct Half {
+    pipes: [Option<BoxPipe>; 3],
+    permits: Vec<OwnedSemaphorePermit>,
+    since: Instant,
+}
+
+/// Its queues.
+pub(crate) struct Ports {
+    pub(crate) notes: mpsc::Receiver<Note>,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) events: mpsc::Sender<LinkEvent>,
+}
+
+pub(crate) struct Hub {
+    door: Rc<Door>,
+    ground: Ground,
+    table: Arc<ArcSwap<LinkTable>>,
+    ids: NextId,
+    links: BTreeMap<LinkId, Entry>,
+    halves: BTreeMap<(Identity, u64), Half>,
+    targets: BTreeMap<u64, Target>,
+    next_target: u64,
+    listeners: BTreeMap<SocketAddr, Listener>,
+    outbox: Outbox,
+    /// When the drain ends at the latest.
+    draining: Option<Instant>,
+}
+
+impl Hub {
+    pub(crate) fn new(door: Rc<Door>, ground: Ground, table: Arc<ArcSwap<LinkTable>>) -> Self {
+        Hub {
+            door,
+            ground,
+            table,
+            ids: NextId::default(),
+            links: BTreeMap::new(),
+            halves: BTreeMap::new(),
+            targets: BTreeMap::new(),
+            next_target: 0,
+            listeners: BTreeMap::new(),
+            outbox: Outbox::default(),
+            draining: None,
+        }
+    }
+
+    /// Runs until drained, or until the node dropped its end of `commands`.
+    pub(crate) async fn run(mut self, mut ports: Ports) {
+        let drain = self.ground.tasks.token();
+        let mut tick = runtime::now() + SWEEP;
+        let mut listened = true;
+        while self.draining.is_none() || !self.links.is_empty() {
+            tokio::select! {
+                biased;
+                () = drain.draining(), if self.draining.is_none() => {
+                    self.start_drain();
+                    tick = runtime::now();
+                }
+                Some(note) = ports.notes.recv() => self.handle_note(note),
+                command = ports.commands.recv(), if self.draining.is_none() => match command {
+                    Some(command) => self.handle_command(command),
+                    None => self.start_drain(),
+                },
+                permit = ports.events.reserve(), if listened && !self.outbox.is_empty() => {
+                    match (permit, self.outbox.pop()) {
+                        (Ok(permit), Some(event)) => permit.send(event),
+                        (Ok(_), None) => {}
+                        (Err(_), _) => listened = false,
+                    }
+                }
+                () = tokio::time::sleep(tick.since(runtime::now())) => {
+                    tick = runtime::now() + self.handle_tick(runtime::now());
+                }
+            }
+            if !listened {
+                self.outbox = Outbox::default();
+            }
+        }
+    }
+
+    fn handle_note(&mut self, note: Note) {
+        match note {
+            Note::Part(part) => self.handle_part(part),
+            Note::Up { link, origin, close } => self.handle_up(link, origin, close),
+            Note::Down { link, reason } => self.handle_down(link, reason),
+            Note::Quality { link, quality } => {
+                if let Some(entry) = self.links.get(&link) {
+                    let peer = entry.link.peer.clone();
+                    self.outbox.push(LinkEvent::Rtt { peer, link, quality });
+                }
+            }
+        }
+    }
+
+    fn handle_command(&mut self, command: Command) {
+        match command {
+            Command::Configure { active, done } => {
+                // The node may have stopped waiting.
+                let _ = done.send(self.configure(*active));
+            }
+            Command::Attach { peer, side, pipes } => {
+                let origin = Origin::Attached;
+                self.start_link(Seed { id: self.ids.next(), peer, side, origin, pipes });
+            }
+        }
+    }
+
+    fn handle_part(&mut self, part: Part) {
+        let key = (part.peer, part.wire_id);
+        let half = self.halves.entry(key.clone()).or_default();
+        if half.permits.is_empty() {
+            half.since = runtime::now();
+        }
+        half.pipes[part.role.index()] = Some(part.pipe);
+        half.permits.push(part.permit);
+        if half.pipes.iter().any(Option::is_none) {
+            return;
+        }
+        let Some(mut half) = self.halves.remove(&key) else {
+            return;
+        };
+        let mut take = |role: Role| half.pipes[role.index()].take();
+        let pipes = (take(Role::Control), take(Role::Forward), take(Role::Reverse));
+        if let (Some(control), Some(forward), Some(reverse)) = pipes {
+            let pipes = Pipes { control, forward, reverse };
+            let (side, origin) = (Side::Acceptor, Origin::Accepted);
+            self.start_link(Seed { id: self.ids.next(), peer: key.0, side, origin, pipes });
+        }
+    }
+
+    fn start_link(&self, seed: Seed) {
+        if self.draining.is_some() {
+            return;
+        }
+        let ground = self.ground.clone();
+        self.ground.tasks.spawn_local("tunnel-link", async move {
+            link::run(&ground, seed).await;
+        });
+    }
+
+    /// The newest link of a node wins, separately for links we dialled and links dialled to us:
+    /// two nodes that dial each other would otherwise cut each other's links for ever.
+    fn handle_up(
+        &mut self,
+        link: Arc<Link>,
+        origin: Origin,
+        close: watch::Sender<Option<DownReason>>,
+    ) {
+        for entry in self.links.values_mut() {
+            let attached = |origin| origin == Origin::Attached;
+            if entry.link.peer == link.peer
+                && entry.link.dialled == link.dialled
+                && attached(entry.origin) == attached(origin)
+            {
+                entry.end(DownReason::Replaced);
+            }
+        }
+        tracing::info!(peer = %link.peer, link = %link.id, dialled = link.dialled, "link is up");
+        self.outbox.push(LinkEvent::Up { peer: link.peer.clone(), link: link.id });
+        let mut entry = Entry { link, origin, close, closing: false };
+        if !self.is_wanted(&entry) {
+            entry.end(DownReason::Removed);
+        }
+        self.links.insert(entry.link.id, entry);
+        self.publish();
+    }
+
+    fn handle_down(&mut self, id: LinkId, reason: DownReason) {
+        if let Some(Entry { link, .. }) = self.links.remove(&id) {
+            let why = reason.as_str();
+            tracing::info!(peer = %link.peer, link = %id, reason = why, "link is down");
+            self.ground.sink.metrics.downs.inc(why);
+            self.outbox.push(LinkEvent::Down { peer: link.peer.clone(), link: id, reason });
+            self.publish();
+        }
+    }
+
+    /// Does what is due; how long until the next time.
+    fn handle_tick(&mut self, now: Instant) -> Duration {
+        let refusals = &self.door.refusals;
+        self.halves.retain(|(peer, _), half| {
+            let keep = now.since(half.since) < HANDSHAKE_TIMEOUT;
+            if !keep {
+                refusals.metrics.refused_peers.inc("torn");
+                tracing::debug!(%peer, "a link was never completed");
+            }
+            keep
+        });
+        let Some(deadline) = self.draining else {
+            return SWEEP;
+        };
+        let streams: usize = self.links.values().map(|entry| entry.link.streams()).sum();
+        if streams == 0 || now >= deadline {
+            for entry in self.links.values_mut() {
+                entry.end(DownReason::Draining);
+            }
+        }
+        DRAIN_LOOK
+    }
+
+    fn start_drain(&mut self) {
+        self.draining = Some(runtime::now() + DRAIN);
+        self.stop_listening(|_| false);
+        self.targets.clear();
+        self.halves.clear();
+    }
+
+    /// Takes a new configuration: new connections use it, old ones stay unless it removes them.
+    fn configure(&mut self, active: Active) -> Listening {
+        let active = Arc::new(active);
+        self.door.active.store(Some(Arc::clone(&active)));
+        let listening = self.listen(&active.config.listen);
+        self.retarget(&active.config.dial);
+        let unwanted: Vec<LinkId> = self
+            .links
+            .values()
+            .filter(|entry| !self.is_wanted(entry))
+            .map(|entry| entry.link.id)
+            .collect();
+        for id in &unwanted {
+            if let Some(entry) = self.links.get_mut(id) {
+                entry.end(DownReason::Removed);
+            }
+        }
+        if !unwanted.is_empty() {
+            self.publish();
+        }
+        listening
+    }
+
+    /// May this link exist under the configuration of now?
+    fn is_wanted(&self, entry: &Entry) -> bool {
+        let admitted = || {
+            self.door.active.load().as_ref().is_some_and(|active| {
+                let peer = &entry.link.peer;
+                *peer.planet() == active.config.planet && active.config.admit.admits(peer)
+            })
+        };
+        match entry.origin {
+            Origin::Attached => true,
+            Origin::Accepted => admitted(),
+            Origin::Target(target) => self.targets.contains_key(&target) && admitted(),
+        }
+    }
+
+    fn stop_listening(&mut self, keep: impl Fn(&SocketAddr) -> bool) {
+        self.listeners.retain(|address, listener| {
+            let kept = keep(address);
+            if !kept {
+                listener.task.abort();
+            }
+            kept
+        });
+    }
+
+    /// Listens on exactly `addresses`; a listener that stays is not touched.
+    fn listen(&mut self, addresses: &[SocketAddr]) -> Listening {
+        self.stop_listening(|address| addresses.contains(address));
+        let mut listening = Listening::default();
+        for address in addresses {
+            if let Some(listener) = self.listeners.get(address) {
+                listening.bound.push((*address, listener.bound));
+                continue;
+            }
+            let bound = runtime::net::tcp_listener(*address, Share::Exclusive)
+                .and_then(|listener| Ok((listener.local_addr()?, listener)));
+            match bound {
+                Ok((bound, listener)) => {
+                    let (door, tasks) = (Rc::clone(&self.door), self.ground.tasks.clone());
+                    let task = accept::listen(door, tasks, listener);
+                    let task = self.ground.tasks.spawn_local("tunnel-listener", task);
+                    self.listeners.insert(*address, Listener { bound, task });
+                    listening.bound.push((*address, bound));
+                }
+                Err(error) => {
+                    tracing::error!(%address, %error, "cannot listen for tunnels");
+                    listening.failed.push((*address, error));
+                }
+            }
+        }
+        listening
+    }
+
+    /// Dials exactly `wanted`. A target that only changed its addresses keeps its link.
+    fn retarget(&mut self, wanted: &[DialTarget]) {
+        let mut new: Vec<&DialTarget> = Vec::new();
+        let mut kept: BTreeMap<u64, DialTarget> = BTreeMap::new();
+        for want in wanted {
+            let same = self.targets.iter().find(|(id, old)| {
+                !kept.contains_key(id) && old.target == *want
+            });
+            match same {
+                Some((id, _)) => drop(kept.insert(*id, want.clone())),
+                None => new.push(want),
+            }
+        }
+        new.retain(|want| {
+            let moved = self.targets.iter().find(|(id, old)| {
+                want.expected.is_some()
+                    && !kept.contains_key(id)
+                    && old.target.expected == want.expected
+            });
+            if let Some((id, old)) = moved {
+                old.addresses.send_replace(want.addresses.clone());
+                kept.insert(*id, (*want).clone());
+                return false;
+            }
+            true
+        });
+        self.targets.retain(|id, old| match kept.remove(id) {
+            Some(target) => {
+                old.target = target;
+                true
+            }
+            None => false,
+        });
+        for target in new {
+            self.start_target(target.clone());
+        }
+    }
+
+    fn start_target(&mut self, target: DialTarget) {
+        let id = self.next_target;
+        self.next_target += 1;
+        let (sender, addresses) = watch::channel(target.addresses.clone());
+        let dialler = Dialler {
+            door: Rc::clone(&self.door),
+            ground: self.ground.clone(),
+            table: Arc::clone(&self.table),
+            ids: self.ids.clone(),
+            target: id,
+            expected: target.expected.clone(),
+            addresses,
+        };
+        self.ground.tasks.spawn_local("tunnel-dialler", dialler.keep());
+        self.targets.insert(id, Target { target, addresses: sender });
+    }
+
+    fn publish(&self) {
+        let usable = self.links.values().filter(|entry| !entry.closing);
+        let table = LinkTable::new(usable.map(|entry| Arc::clone(&entry.link)));
+        let links = i64::try_from(table.links().count()).unwrap_or(i64::MAX);
+        self.ground.sink.metrics.links.set(links);
+        self.table.store(Arc::new(table));
+    }
+}
+
+impl Entry {
+    fn end(&mut self, reason: DownReason) {
+        if !self.closing {
+            self.closing = true;
+            self.close.send_replace(Some(reason));
+        }
+    }
+}

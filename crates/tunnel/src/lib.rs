@@ -1,0 +1,70 @@
+//! Links between nodes, and the streams on them.
+//!
+//! A link is three connections between two nodes, always dialled by one of them (the one behind
+//! NAT): `sealane-control/1` for pings and reserved streams, `sealane/1` for streams the dialler
+//! opens, `sealane-rev/1` for streams the other side opens. Each is mutual TLS 1.3 with a 24-byte
+//! preface that ties the three together, and HTTP/2 above; each stream is a CONNECT request with
+//! a [`StreamHead`]. If one of the three ends, or nothing is heard on any of them for three ping
+//! intervals, the link ends, and with it all its streams. The parts of one node use the same
+//! links over pipes in memory or Unix sockets, without TLS.
+//!
+//! What it is not: it does not decide what a stream may reach (the proxy does, from its own
+//! bundle), routes nothing over more than one link, and knows no bundle, service or tenant rule.
+//!
+//! Main types: [`start`] gives a [`Tunnel`]; [`Control::configure`] takes a [`Config`];
+//! [`Links::open`] opens a [`Stream`] from any thread, without asking the tunnel's thread;
+//! [`Incoming`] is a stream the other side opens; [`LinkEvent`] tells what is up; [`LinkTable`]
+//! shows it without a lock.
+//!
+//! The way of data: bytes written to a [`Stream`] are queued in its HTTP/2 connection, whose task
+//! on the tunnel's thread frames, encrypts and writes them; a slow reader closes the stream's
+//! window (512 KiB), and writing waits. Links live on a thread of their own so that a busy proxy
+//! never makes a living peer look dead.
+//!
+//! ```no_run
+//! # async fn example(config: tunnel::Config) -> Result<(), Box<dyn std::error::Error>> {
+//! use tokio::io::AsyncWriteExt;
+//! use tunnel::StreamHead;
+//! let mut tunnel = tunnel::start(&runtime::metrics::Metrics::default())?;
+//! tunnel.control.configure(config).await?;
+//! println!("{:?}", tunnel.events.recv().await);
+//! let head = StreamHead::to("cart.shop.acme:80");
+//! let mut stream = tunnel.links.open(&"aws.acme".parse()?, &head).await?;
+//! stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod accept;
+mod config;
+mod dial;
+mod event;
+mod head;
+mod hub;
+mod incoming;
+mod join;
+mod link;
+mod links;
+mod metrics;
+mod preface;
+mod refusal;
+mod tasks;
+mod transport;
+
+pub use config::{Admit, Config, DialTarget};
+pub use event::{DownReason, LinkEvent, LinkId};
+pub use head::{
+    EndpointRef, EndpointRefError, HeadError, MAX_HEAD_BYTES, RESERVED_DOMAIN, StreamHead,
+};
+pub use hub::Listening;
+pub use incoming::Incoming;
+pub use join::{
+    JOIN_ALPN, JOIN_TIMEOUT, JoinError, JoinStream, Joining, MAX_JOIN_BYTES, join_dial,
+};
+pub use link::Side;
+pub use links::{Link, LinkTable, Links, OPEN_TIMEOUT, OpenError, Stream};
+pub use tasks::{Control, ControlError, Tunnel, start};
+pub use transport::{BoxPipe, Pipe, Pipes};
+
+#[cfg(test)]
+mod tests;

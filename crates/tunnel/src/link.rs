@@ -1,0 +1,312 @@
+//! One link: HTTP/2 on its three pipes, pings, and its end.
+
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+
+use base::Instant;
+use bytes::Bytes;
+use h2::{Ping, PingPong, client, client::SendRequest, server};
+use path::{DeadDetector, LinkEstimator, LinkQuality, Liveness};
+use pki::Identity;
+use runtime::{Task, Tasks};
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    event::{DownReason, LinkId},
+    head::MAX_HEAD_BYTES,
+    hub::{Note, Origin},
+    incoming::{Sink, Source},
+    links::{Link, LinkState},
+    preface::Role,
+    transport::{Heard, Pipes, Watched},
+};
+
+/// Streams one connection carries at once.
+const MAX_STREAMS: u32 = 4096;
+/// What one stream may send before we read it.
+const STREAM_WINDOW: u32 = 512 * 1024;
+/// What all streams of a connection may send before we read it.
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+/// What one stream may queue for sending.
+const SEND_BUFFER: usize = 256 * 1024;
+/// Longer frames cost less and delay other streams' frames more.
+const FRAME: u32 = 32 * 1024;
+/// Streams the peer may reset before we saw them: cancelled requests come in bursts.
+const PENDING_RESETS: usize = 1024;
+/// How long HTTP/2 may take to begin.
+const BEGIN: Duration = Duration::from_secs(5);
+
+/// Which end of a link this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// This side dialled.
+    Dialler,
+    /// The other side dialled.
+    Acceptor,
+}
+
+/// What a link begins with.
+#[derive(Debug)]
+pub(crate) struct Seed {
+    pub(crate) id: LinkId,
+    pub(crate) peer: Identity,
+    pub(crate) side: Side,
+    pub(crate) origin: Origin,
+    pub(crate) pipes: Pipes,
+}
+
+/// What links need from their surroundings.
+#[derive(Clone, Debug)]
+pub(crate) struct Ground {
+    pub(crate) tasks: Tasks,
+    pub(crate) sink: Arc<Sink>,
+    pub(crate) notes: mpsc::Sender<Note>,
+    pub(crate) interval: Duration,
+}
+
+type Client = client::Connection<Watched, Bytes>;
+type Server = server::Connection<Watched, Bytes>;
+
+/// Tasks that end with their link.
+struct Connections(Vec<Task>);
+
+impl Drop for Connections {
+    fn drop(&mut self) {
+        for task in &self.0 {
+            task.abort();
+        }
+    }
+}
+
+/// The state of a link in use.
+struct Running {
+    heard: Heard,
+    pinger: Option<PingPong>,
+    ended: mpsc::Receiver<()>,
+    /// Dropped last but named: aborts the connections.
+    _connections: Connections,
+    link: Arc<Link>,
+}
+
+/// Brings the link up, serves it, and returns why it ended. The hub hears `Up`, `Quality` and
+/// `Down` through notes.
+pub(crate) async fn run(ground: &Ground, seed: Seed) -> DownReason {
+    let origin = seed.origin;
+    let Ok(Ok(mut running)) = tokio::time::timeout(BEGIN, begin(ground, seed)).await else {
+        return DownReason::Closed;
+    };
+    let (close, closing) = watch::channel(None);
+    let link = Arc::clone(&running.link);
+    let up = Note::Up { link: Arc::clone(&link), origin, close };
+    if ground.notes.send(up).await.is_err() {
+        return DownReason::Draining;
+    }
+    let reason = watch_over(ground, &mut running, closing).await;
+    link.state.set_down();
+    drop(running);
+    // An error means that the hub is gone, and its table with it.
+    let _ = ground.notes.send(Note::Down { link: link.id, reason }).await;
+    reason
+}
+
+/// HTTP/2 handshakes on all three pipes.
+async fn begin(ground: &Ground, seed: Seed) -> Result<Running, h2::Error> {
+    let heard = Heard::new(runtime::now());
+    let Pipes { control, forward, reverse } = seed.pipes;
+    let (control, forward, reverse) =
+        (heard.watch(control), heard.watch(forward), heard.watch(reverse));
+    let state = Arc::new(LinkState::default());
+    let (end, ended) = mpsc::channel(1);
+    let spawner = Spawner { ground, id: seed.id, peer: &seed.peer, state: &state, end };
+    let mut tasks = Connections(Vec::with_capacity(3));
+    let (pinger, opener, control): (_, SendRequest<Bytes>, SendRequest<Bytes>) = match seed.side {
+        Side::Dialler => {
+            let (control_opener, mut control) = client_on(control).await?;
+            let (opener, forward) = client_on(forward).await?;
+            let reverse = server_on(reverse).await?;
+            let pinger = control.ping_pong();
+            tasks.0.push(spawner.client(control));
+            tasks.0.push(spawner.client(forward));
+            tasks.0.push(spawner.server(reverse, Role::Reverse));
+            (pinger, opener, control_opener)
+        }
+        Side::Acceptor => {
+            let mut control = server_on(control).await?;
+            let forward = server_on(forward).await?;
+            let (opener, reverse) = client_on(reverse).await?;
+            let pinger = control.ping_pong();
+            tasks.0.push(spawner.server(control, Role::Control));
+            tasks.0.push(spawner.server(forward, Role::Forward));
+            tasks.0.push(spawner.client(reverse));
+            (pinger, opener.clone(), opener)
+        }
+    };
+    let dialled = seed.side == Side::Dialler;
+    let link = Arc::new(Link { id: seed.id, peer: seed.peer, dialled, state, opener, control });
+    Ok(Running { heard, pinger, ended, _connections: tasks, link })
+}
+
+async fn client_on(pipe: Watched) -> Result<(SendRequest<Bytes>, Client), h2::Error> {
+    client::Builder::new()
+        .enable_push(false)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME)
+        .max_header_list_size(MAX_HEAD_BYTES)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_concurrent_reset_streams(PENDING_RESETS)
+        .max_local_error_reset_streams(None)
+        .data_frame_budget(usize::MAX)
+        .handshake(pipe)
+        .await
+}
+
+async fn server_on(pipe: Watched) -> Result<Server, h2::Error> {
+    server::Builder::new()
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME)
+        .max_header_list_size(MAX_HEAD_BYTES)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_concurrent_reset_streams(PENDING_RESETS)
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_local_error_reset_streams(None)
+        .data_frame_budget(usize::MAX)
+        .handshake(pipe)
+        .await
+}
+
+struct Spawner<'a> {
+    ground: &'a Ground,
+    id: LinkId,
+    peer: &'a Identity,
+    state: &'a Arc<LinkState>,
+    end: mpsc::Sender<()>,
+}
+
+impl Spawner<'_> {
+    fn client(&self, connection: Client) -> Task {
+        let (end, link) = (self.end.clone(), self.id);
+        self.ground.tasks.spawn_local("tunnel-client", async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%link, %error, "connection of a link ended");
+            }
+            // Full means that another connection ended first.
+            let _ = end.try_send(());
+        })
+    }
+
+    fn server(&self, mut connection: Server, role: Role) -> Task {
+        let (end, link, peer) = (self.end.clone(), self.id, self.peer.clone());
+        let (sink, state) = (Arc::clone(&self.ground.sink), Arc::clone(self.state));
+        self.ground.tasks.spawn_local("tunnel-server", async move {
+            let source = Source { peer: &peer, link, role };
+            while let Some(accepted) = connection.accept().await {
+                match accepted {
+                    Ok((request, respond)) => {
+                        sink.deliver(&source, state.live(), request, respond);
+                    }
+                    Err(error) => {
+                        tracing::debug!(%link, %error, "connection of a link ended");
+                        break;
+                    }
+                }
+            }
+            // Full means that another connection ended first.
+            let _ = end.try_send(());
+        })
+    }
+}
+
+/// Pings every interval and waits for the first reason to end.
+async fn watch_over(
+    ground: &Ground,
+    running: &mut Running,
+    mut closing: watch::Receiver<Option<DownReason>>,
+) -> DownReason {
+    let mut pulse = Pulse {
+        detector: DeadDetector::new(runtime::now(), ground.interval),
+        estimator: LinkEstimator::default(),
+        sent: None,
+        told: None,
+    };
+    pulse.ping(running.pinger.as_mut());
+    loop {
+        let wait = pulse.detector.poll_timeout().since(runtime::now());
+        tokio::select! {
+            biased;
+            _ = running.ended.recv() => return DownReason::Closed,
+            reason = closing.wait_for(Option::is_some) => {
+                return reason.ok().and_then(|reason| *reason).unwrap_or(DownReason::Draining);
+            }
+            pong = pong(running.pinger.as_mut(), pulse.sent.is_some()) => {
+                if pong.is_err() {
+                    return DownReason::Closed;
+                }
+                if let Some(quality) = pulse.handle_pong(&running.link.state) {
+                    let note = Note::Quality { link: running.link.id, quality };
+                    // Full: the next sample will do.
+                    let _ = ground.notes.try_send(note);
+                }
+            }
+            () = tokio::time::sleep(wait) => {
+                let stalls = pulse.detector.stalls();
+                pulse.detector.handle_heard(running.heard.last());
+                let liveness = pulse.detector.handle_timeout(runtime::now());
+                ground.sink.metrics.stalls.inc_by(pulse.detector.stalls() - stalls);
+                match liveness {
+                    Liveness::Alive => pulse.ping(running.pinger.as_mut()),
+                    Liveness::Dead => return DownReason::Silent,
+                }
+            }
+        }
+    }
+}
+
+/// The liveness of a link.
+struct Pulse {
+    detector: DeadDetector,
+    estimator: LinkEstimator,
+    /// When the ping under way was sent.
+    sent: Option<Instant>,
+    /// The round trip the hub knows.
+    told: Option<Duration>,
+}
+
+impl Pulse {
+    /// Sends a ping unless one is under way.
+    fn ping(&mut self, pinger: Option<&mut PingPong>) {
+        if self.sent.is_none()
+            && let Some(pinger) = pinger
+            && pinger.send_ping(Ping::opaque()).is_ok()
+        {
+            self.sent = Some(runtime::now());
+        }
+    }
+
+    /// Takes in a pong; the quality if it is news.
+    fn handle_pong(&mut self, state: &LinkState) -> Option<LinkQuality> {
+        let now = runtime::now();
+        let sent = self.sent.take()?;
+        self.detector.handle_heard(now);
+        self.estimator.handle_sample(now, now.since(sent));
+        let quality = self.estimator.quality()?;
+        state.store(&quality);
+        let is_news = self.told.is_none_or(|told| {
+            let change = told.abs_diff(quality.rtt);
+            change > told / 20 && change > Duration::from_micros(100)
+        });
+        if is_news {
+            self.told = Some(quality.rtt);
+        }
+        is_news.then_some(quality)
+    }
+}
+
+/// Waits for the pong under way; forever if there is none.
+async fn pong(pinger: Option<&mut PingPong>, under_way: bool) -> Result<(), h2::Error> {
+    match pinger.filter(|_| under_way) {
+        Some(pinger) => poll_fn(|cx| pinger.poll_pong(cx).map_ok(|_| ())).await,
+        None => poll_fn(|_| Poll::Pending).await,
+    }
+}

@@ -1,0 +1,375 @@
+//! The links that are up, and how to open a stream on them from any thread.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use base::SiteName;
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::StatusCode;
+use path::LinkQuality;
+use pki::Identity;
+use runtime::h2io::H2Stream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::{
+    event::LinkId,
+    head::{self, HeadError, StreamHead},
+};
+
+/// How long the other side may take to accept or refuse a stream.
+pub const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One link that is up. Reading it takes no lock.
+#[derive(Debug)]
+pub struct Link {
+    /// Its number in this process.
+    pub id: LinkId,
+    /// The node at the other end.
+    pub peer: Identity,
+    /// Did this side dial?
+    pub dialled: bool,
+    pub(crate) state: Arc<LinkState>,
+    pub(crate) opener: SendRequest<Bytes>,
+    pub(crate) control: SendRequest<Bytes>,
+}
+
+/// The moving parts of a link.
+#[derive(Debug, Default)]
+pub(crate) struct LinkState {
+    rtt_ns: AtomicU64,
+    min_rtt_ns: AtomicU64,
+    jitter_ns: AtomicU64,
+    samples: AtomicU64,
+    streams: AtomicUsize,
+    down: AtomicBool,
+}
+
+impl LinkState {
+    pub(crate) fn store(&self, quality: &LinkQuality) {
+        let ns = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
+        self.rtt_ns.store(ns(quality.rtt), Ordering::Relaxed);
+        self.min_rtt_ns.store(ns(quality.min_rtt), Ordering::Relaxed);
+        self.jitter_ns.store(ns(quality.jitter), Ordering::Relaxed);
+        self.samples.store(quality.samples, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_down(&self) {
+        self.down.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn live(self: &Arc<Self>) -> LiveStream {
+        self.streams.fetch_add(1, Ordering::AcqRel);
+        LiveStream(Arc::clone(self))
+    }
+}
+
+/// Counts a stream as long as it lives.
+#[derive(Debug)]
+pub(crate) struct LiveStream(Arc<LinkState>);
+
+impl Drop for LiveStream {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Link {
+    /// What is measured; the fields are read one by one and may be of neighbouring samples.
+    #[must_use]
+    pub fn quality(&self) -> Option<LinkQuality> {
+        let load = |ns: &AtomicU64| Duration::from_nanos(ns.load(Ordering::Relaxed));
+        let samples = self.state.samples.load(Ordering::Relaxed);
+        (samples > 0).then(|| LinkQuality {
+            rtt: load(&self.state.rtt_ns),
+            min_rtt: load(&self.state.min_rtt_ns),
+            jitter: load(&self.state.jitter_ns),
+            samples,
+        })
+    }
+
+    /// Has the link gone down since the table was made?
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        !self.state.down.load(Ordering::Acquire)
+    }
+
+    /// Streams alive on it, of both directions.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.state.streams.load(Ordering::Acquire)
+    }
+
+    /// Smoothed round trip; unmeasured counts as the longest.
+    fn rtt(&self) -> Duration {
+        self.quality().map_or(Duration::MAX, |quality| quality.rtt)
+    }
+}
+
+/// All links that are up, by site.
+#[derive(Debug, Default)]
+pub struct LinkTable {
+    sites: BTreeMap<SiteName, Vec<Arc<Link>>>,
+}
+
+impl LinkTable {
+    pub(crate) fn new(links: impl Iterator<Item = Arc<Link>>) -> Self {
+        let mut sites: BTreeMap<SiteName, Vec<Arc<Link>>> = BTreeMap::new();
+        for link in links {
+            if let Some(site) = link.peer.site() {
+                sites.entry(site.clone()).or_default().push(link);
+            }
+        }
+        LinkTable { sites }
+    }
+
+    /// Sites and their links, by name.
+    pub fn sites(&self) -> impl Iterator<Item = (&SiteName, &[Arc<Link>])> {
+        self.sites.iter().map(|(site, links)| (site, &**links))
+    }
+
+    /// Every link.
+    pub fn links(&self) -> impl Iterator<Item = &Arc<Link>> {
+        self.sites.values().flatten()
+    }
+
+    /// The links to a site.
+    #[must_use]
+    pub fn site(&self, site: &SiteName) -> &[Arc<Link>] {
+        self.sites.get(site).map_or(&[], |links| links)
+    }
+
+    /// The link with the shortest round trip to a site.
+    #[must_use]
+    pub fn best(&self, site: &SiteName) -> Option<&Arc<Link>> {
+        self.site(site).iter().filter(|link| link.is_up()).min_by_key(|link| link.rtt())
+    }
+
+    /// Is there a link to the site?
+    #[must_use]
+    pub fn reaches(&self, site: &SiteName) -> bool {
+        self.best(site).is_some()
+    }
+}
+
+/// Opens streams; cheap to clone, usable from any thread.
+#[derive(Clone, Debug)]
+pub struct Links {
+    table: Arc<ArcSwap<LinkTable>>,
+}
+
+/// Why a stream could not be opened. In no case was a byte of the stream itself sent: the head
+/// goes first and alone.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The head does not keep its bounds.
+    #[error("stream head is not valid")]
+    Head(#[source] HeadError),
+    /// There is no link to that site.
+    #[error("no link to site {0}")]
+    NoLink(SiteName),
+    /// The other side said no.
+    #[error("stream refused with status {status}: {reason}")]
+    Refused {
+        /// An HTTP status.
+        status: StatusCode,
+        /// Its words, at most 256 bytes; may be empty.
+        reason: String,
+    },
+    /// The link went down, or the other side dropped the stream without an answer.
+    #[error("link closed while a stream was opened")]
+    Closed {
+        /// Whether the head may have arrived.
+        head_sent: bool,
+        /// What the link said.
+        #[source]
+        source: h2::Error,
+    },
+    /// No answer within [`OPEN_TIMEOUT`].
+    #[error("stream was not answered in time")]
+    Timeout {
+        /// Whether the head may have arrived.
+        head_sent: bool,
+    },
+}
+
+impl OpenError {
+    /// Did the other side certainly see nothing, not even the head?
+    #[must_use]
+    pub const fn nothing_sent(&self) -> bool {
+        match self {
+            OpenError::Head(_) | OpenError::NoLink(_) => true,
+            OpenError::Refused { .. } => false,
+            OpenError::Closed { head_sent, .. } | OpenError::Timeout { head_sent } => !*head_sent,
+        }
+    }
+}
+
+impl Links {
+    pub(crate) fn new(table: Arc<ArcSwap<LinkTable>>) -> Self {
+        Links { table }
+    }
+
+    /// The links that are up now.
+    #[must_use]
+    pub fn table(&self) -> Arc<LinkTable> {
+        self.table.load_full()
+    }
+
+    /// Opens a stream to `site` on its link with the shortest round trip, and waits for the other
+    /// side to accept it: one round trip. Dropping the future gives the stream up.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(&self, site: &SiteName, head: &StreamHead) -> Result<Stream, OpenError> {
+        self.open_on(site, head, |link| link.opener.clone()).await
+    }
+
+    /// Opens a reserved stream: on the control connection if this side dialled, else on the
+    /// reverse one.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; [`OpenError::Head`] if the authority is not reserved.
+    pub async fn open_control(
+        &self,
+        site: &SiteName,
+        head: &StreamHead,
+    ) -> Result<Stream, OpenError> {
+        if !head.is_reserved() {
+            return Err(OpenError::Head(HeadError::Authority));
+        }
+        self.open_on(site, head, |link| link.control.clone()).await
+    }
+
+    async fn open_on(
+        &self,
+        site: &SiteName,
+        head: &StreamHead,
+        pick: impl Fn(&Link) -> SendRequest<Bytes>,
+    ) -> Result<Stream, OpenError> {
+        let link = self
+            .table
+            .load()
+            .best(site)
+            .map(Arc::clone)
+            .ok_or_else(|| OpenError::NoLink(site.clone()))?;
+        open_stream(&link, pick(&link), head).await
+    }
+}
+
+impl Link {
+    /// Opens a stream on this link and no other; see [`Links::open`].
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(&self, head: &StreamHead) -> Result<Stream, OpenError> {
+        open_stream(self, self.opener.clone(), head).await
+    }
+
+    /// Opens a reserved stream on this link and no other; see [`Links::open_control`].
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open_control(&self, head: &StreamHead) -> Result<Stream, OpenError> {
+        if !head.is_reserved() {
+            return Err(OpenError::Head(HeadError::Authority));
+        }
+        open_stream(self, self.control.clone(), head).await
+    }
+}
+
+async fn open_stream(
+    link: &Link,
+    opener: SendRequest<Bytes>,
+    head: &StreamHead,
+) -> Result<Stream, OpenError> {
+    let request = head.to_request().map_err(OpenError::Head)?;
+    let mut head_sent = false;
+    let live = link.state.live();
+    let answer = async {
+        let closed = |head_sent| move |source| OpenError::Closed { head_sent, source };
+        let mut opener = opener.ready().await.map_err(closed(false))?;
+        let (response, send) = opener.send_request(request, false).map_err(closed(false))?;
+        head_sent = true;
+        let response = response.await.map_err(closed(true))?;
+        Ok((response, send))
+    };
+    let answered = tokio::time::timeout(OPEN_TIMEOUT, answer).await;
+    let Ok(answered) = answered else {
+        return Err(OpenError::Timeout { head_sent });
+    };
+    let (response, send) = answered?;
+    if response.status() != StatusCode::OK {
+        let reason = response.headers().get(head::REASON).and_then(|reason| reason.to_str().ok());
+        return Err(OpenError::Refused {
+            status: response.status(),
+            reason: reason.unwrap_or_default().chars().take(256).collect(),
+        });
+    }
+    Ok(Stream { io: H2Stream::new(send, response.into_body()), link: link.id, _live: live })
+}
+
+/// A stream over a link: bytes in order, both ways, each half closed on its own.
+///
+/// `shutdown` ends our half; dropping an unfinished stream resets it.
+#[derive(Debug)]
+pub struct Stream {
+    io: H2Stream,
+    link: LinkId,
+    _live: LiveStream,
+}
+
+impl Stream {
+    pub(crate) fn new(io: H2Stream, link: LinkId, live: LiveStream) -> Self {
+        Stream { io, link, _live: live }
+    }
+
+    /// The link it runs on.
+    #[must_use]
+    pub const fn link(&self) -> LinkId {
+        self.link
+    }
+
+    /// The next piece as it was received, without copying; `None` at the end.
+    pub fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        self.io.poll_bytes(cx)
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,28 @@
+//! What the tunnels count.
+
+use runtime::metrics::{Counter, CounterBy, Gauge, Metrics};
+
+/// The room's metrics; clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct TunnelMetrics {
+    pub(crate) refused_peers: CounterBy,
+    pub(crate) refused_streams: CounterBy,
+    pub(crate) downs: CounterBy,
+    pub(crate) links: Gauge,
+    pub(crate) stalls: Counter,
+    pub(crate) joins: Counter,
+}
+
+impl TunnelMetrics {
+    pub(crate) fn declare(metrics: &Metrics) -> Self {
+        let by_cause = |name, help| metrics.counter_by(name, help, "cause");
+        TunnelMetrics {
+            refused_peers: by_cause("tunnel_peers_refused", "Connections that made no link"),
+            refused_streams: by_cause("tunnel_streams_refused", "Streams refused here"),
+            downs: by_cause("tunnel_links_down", "Links that went down"),
+            links: metrics.gauge("tunnel_links", "Links that are up"),
+            stalls: metrics.counter("tunnel_stalls", "Timers of links that fired too late"),
+            joins: metrics.counter("tunnel_joins", "Connections that asked to join"),
+        }
+    }
+}

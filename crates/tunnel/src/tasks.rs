@@ -1,0 +1,190 @@
+//! The tasks of the tunnels and the queues between them, all on one thread of their own.
+//!
+//! ```text
+//!  node ──commands(16)──▶ hub ──ArcSwap<LinkTable>──▶ any thread: Links::open
+//!       ◀──events(64)──── hub ◀──notes(256)── handshakes, links
+//!
+//!  tunnel-listener ─▶ tunnel-handshake (≤ 256) ─▶ hub: three parts make a link
+//!  tunnel-dialler (one a target) ─▶ link        └▶ joins(16) ─▶ node
+//!  tunnel-link ─▶ tunnel-client, tunnel-server (three a link)
+//!                                 └▶ reserved(256), services(1024) ─▶ node, proxy
+//! ```
+//! | queue | full |
+//! |---|---|
+//! | commands, notes | the sender waits (a link's quality is dropped: another follows) |
+//! | events | the hub keeps at most three a link and goes on |
+//! | reserved, services | the stream is refused with 503 and counted |
+//! | joins, handshakes | the connection is dropped and counted |
+
+use std::{cell::RefCell, io, rc::Rc, sync::Arc, time::Duration};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use path::DeadDetector;
+use pki::Identity;
+use runtime::{Tasks, Thread, ThreadExit, log::Limiter, metrics::Metrics, tls::TlsError};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::{
+    accept::{Door, MAX_HANDSHAKES},
+    config::{Active, Config},
+    event::LinkEvent,
+    hub::{Command, Hub, Listening, Ports},
+    incoming::{Incoming, Sink},
+    join::{JoinRate, Joining},
+    link::{Ground, Side},
+    links::{LinkTable, Links},
+    metrics::TunnelMetrics,
+    refusal::Refusals,
+    transport::Pipes,
+};
+
+const COMMANDS: usize = 16;
+const NOTES: usize = 256;
+const EVENTS: usize = 64;
+const RESERVED: usize = 256;
+const SERVICES: usize = 1024;
+const JOINS: usize = 16;
+/// A refused stream's cause is logged again after this long.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// A node's tunnels: what it holds, and the queues it reads.
+#[derive(Debug)]
+pub struct Tunnel {
+    /// Opens streams and shows what is up.
+    pub links: Links,
+    /// Configures, attaches, drains.
+    pub control: Control,
+    /// Streams to reserved authorities. Bound 256; full refuses with 503.
+    pub reserved: mpsc::Receiver<Incoming>,
+    /// Streams to Services. Bound 1,024; full refuses with 503.
+    pub services: mpsc::Receiver<Incoming>,
+    /// Links up, down, measured.
+    pub events: mpsc::Receiver<LinkEvent>,
+    /// Nodes that want to join. Bound 16; full drops the connection.
+    pub joins: mpsc::Receiver<Joining>,
+}
+
+/// Steers the tunnels. When the last clone is gone, they drain.
+#[derive(Clone, Debug)]
+pub struct Control {
+    commands: mpsc::Sender<Command>,
+    thread: Option<Arc<Thread>>,
+}
+
+/// Why the tunnels did not take a command.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The configuration's certificates make no TLS configuration; the old one stays.
+    #[error("tunnel certificates are not usable")]
+    Tls(#[source] TlsError),
+    /// The tunnels have drained.
+    #[error("tunnels have stopped")]
+    Stopped,
+}
+
+/// Starts the tunnels on a thread of their own. They do nothing until configured or attached to.
+///
+/// # Errors
+/// The system refused a thread.
+pub fn start(metrics: &Metrics) -> io::Result<Tunnel> {
+    let (mut tunnel, body) = assemble(TunnelMetrics::declare(metrics), DeadDetector::INTERVAL);
+    let thread = runtime::thread("tunnel", move |tasks| body.run(tasks))?;
+    tunnel.control.thread = Some(Arc::new(thread));
+    Ok(tunnel)
+}
+
+impl Control {
+    /// Replaces the configuration: new connections use it; a link lives on unless its target is
+    /// removed or its peer no longer admitted; listeners that stay are not touched.
+    ///
+    /// # Errors
+    /// See [`ControlError`]; then nothing changed.
+    pub async fn configure(&self, config: Config) -> Result<Listening, ControlError> {
+        let active = Box::new(Active::new(config).map_err(ControlError::Tls)?);
+        let (done, listening) = oneshot::channel();
+        let command = Command::Configure { active, done };
+        self.commands.send(command).await.map_err(|_| ControlError::Stopped)?;
+        listening.await.map_err(|_| ControlError::Stopped)
+    }
+
+    /// Runs a link over pipes that exist already, with a peer that is known: between the parts of
+    /// one node. Replaces an earlier such link with the same peer.
+    ///
+    /// # Errors
+    /// [`ControlError::Stopped`].
+    pub async fn attach(
+        &self,
+        peer: Identity,
+        side: Side,
+        pipes: Pipes,
+    ) -> Result<(), ControlError> {
+        let command = Command::Attach { peer, side, pipes };
+        self.commands.send(command).await.map_err(|_| ControlError::Stopped)
+    }
+
+    /// Stops listening and dialling, lets streams end for 4 s, closes all links, and waits.
+    pub async fn drain(&self) -> ThreadExit {
+        match &self.thread {
+            Some(thread) => {
+                thread.start_drain();
+                thread.exited().await
+            }
+            None => ThreadExit::Finished,
+        }
+    }
+}
+
+/// What runs on the tunnel's thread.
+pub(crate) struct Body {
+    metrics: TunnelMetrics,
+    interval: Duration,
+    table: Arc<ArcSwap<LinkTable>>,
+    commands: mpsc::Receiver<Command>,
+    events: mpsc::Sender<LinkEvent>,
+    reserved: mpsc::Sender<Incoming>,
+    services: mpsc::Sender<Incoming>,
+    joins: mpsc::Sender<Joining>,
+}
+
+/// Both ends of every queue.
+pub(crate) fn assemble(metrics: TunnelMetrics, interval: Duration) -> (Tunnel, Body) {
+    let table = Arc::new(ArcSwap::from_pointee(LinkTable::default()));
+    let (commands, commands_) = mpsc::channel(COMMANDS);
+    let (events, events_) = mpsc::channel(EVENTS);
+    let (reserved, reserved_) = mpsc::channel(RESERVED);
+    let (services, services_) = mpsc::channel(SERVICES);
+    let (joins, joins_) = mpsc::channel(JOINS);
+    let tunnel = Tunnel {
+        links: Links::new(Arc::clone(&table)),
+        control: Control { commands, thread: None },
+        reserved: reserved_,
+        services: services_,
+        events: events_,
+        joins: joins_,
+    };
+    let commands = commands_;
+    (tunnel, Body { metrics, interval, table, commands, events, reserved, services, joins })
+}
+
+impl Body {
+    pub(crate) async fn run(self, tasks: Tasks) {
+        let (notes, notes_) = mpsc::channel(NOTES);
+        let sink = Arc::new(Sink {
+            reserved: self.reserved,
+            services: self.services,
+            metrics: self.metrics.clone(),
+            limiter: Limiter::new(QUIET),
+        });
+        let door = Rc::new(Door {
+            active: ArcSwapOption::empty(),
+            permits: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
+            refusals: Refusals::new(self.metrics),
+            notes: notes.clone(),
+            joins: self.joins,
+            rate: RefCell::new(JoinRate::default()),
+        });
+        let ground = Ground { tasks, sink, notes, interval: self.interval };
+        let ports = Ports { notes: notes_, commands: self.commands, events: self.events };
+        Hub::new(door, ground, self.table).run(ports).await;
+    }
+}

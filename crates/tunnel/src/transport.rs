@@ -1,0 +1,132 @@
+//! The byte pipes under a link: TLS over TCP, a Unix socket, or memory.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use base::Instant;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// What a link can run over.
+pub trait Pipe: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Pipe for T {}
+
+/// One of the pipes of a link.
+pub type BoxPipe = Box<dyn Pipe>;
+
+/// Bytes that fit into each pipe of [`Pipes::in_memory`].
+const MEMORY_PIPE: usize = 256 * 1024;
+
+/// The three pipes of a link, ready to speak HTTP/2 on.
+pub struct Pipes {
+    /// Pings and reserved streams; the dialler is the HTTP/2 client.
+    pub control: BoxPipe,
+    /// Streams the dialler opens.
+    pub forward: BoxPipe,
+    /// Streams the acceptor opens; the dialler is the HTTP/2 server.
+    pub reverse: BoxPipe,
+}
+
+impl Pipes {
+    /// Both ends of a link inside one process: the dialler's, the acceptor's.
+    #[must_use]
+    pub fn in_memory() -> (Pipes, Pipes) {
+        let pipe = || tokio::io::duplex(MEMORY_PIPE);
+        let ((control, control_), (forward, forward_), (reverse, reverse_)) =
+            (pipe(), pipe(), pipe());
+        (
+            Pipes {
+                control: Box::new(control),
+                forward: Box::new(forward),
+                reverse: Box::new(reverse),
+            },
+            Pipes {
+                control: Box::new(control_),
+                forward: Box::new(forward_),
+                reverse: Box::new(reverse_),
+            },
+        )
+    }
+}
+
+impl std::fmt::Debug for Pipes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pipes")
+    }
+}
+
+/// When anything was last read from any pipe of a link.
+#[derive(Clone, Debug)]
+pub(crate) struct Heard(Arc<AtomicU64>);
+
+impl Heard {
+    pub(crate) fn new(now: Instant) -> Self {
+        Heard(Arc::new(AtomicU64::new(now.as_nanos())))
+    }
+
+    pub(crate) fn last(&self) -> Instant {
+        Instant::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn watch(&self, pipe: BoxPipe) -> Watched {
+        Watched { pipe, heard: self.clone() }
+    }
+}
+
+/// A pipe that notes when it hears something.
+pub(crate) struct Watched {
+    pipe: BoxPipe,
+    heard: Heard,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.pipe).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            self.heard.0.fetch_max(runtime::now().as_nanos(), Ordering::Relaxed);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.pipe).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.pipe).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.pipe.is_write_vectored()
+    }
+}
