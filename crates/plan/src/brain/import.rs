@@ -46,7 +46,10 @@ impl Import {
         self.by_service.clear();
         for key in self.routes.keys() {
             if let Some(service) = service_of(table, key) {
-                self.by_service.entry(service).or_default().insert(*key);
+                self.by_service
+                    .entry(service)
+                    .or_default()
+                    .insert(key.clone());
             }
         }
         self.published
@@ -66,7 +69,7 @@ impl Import {
         effects: &mut Effects,
     ) {
         let existed = match &value {
-            Some(value) => self.routes.insert(key, *value).is_some(),
+            Some(value) => self.routes.insert(key.clone(), value.clone()).is_some(),
             None => self.routes.remove(&key).is_some(),
         };
         let Some(table) = table else { return };

@@ -236,10 +236,10 @@ impl Origin {
         if self.announced.get(&key) == Some(&State::Healthy) {
             return;
         }
-        let Ok(seq) = self.next_seq(now, key) else {
+        let Ok(seq) = self.next_seq(now, &key) else {
             return;
         };
-        self.announced.insert(key, State::Healthy);
+        self.announced.insert(key.clone(), State::Healthy);
         let value = Value::site(&SiteHealth {
             state: State::Healthy,
             seq,
@@ -270,7 +270,11 @@ impl Origin {
         if !anew && self.announced.get(&route) == Some(&state) {
             return;
         }
-        let seq = match self.next_seq(now, route) {
+        let rtt = probe
+            .rtt
+            .map_or(0, |rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX));
+        let weight = probe.target.weight;
+        let seq = match self.next_seq(now, &route) {
             Ok(seq) => seq,
             Err(ready) => {
                 // Too many changes: say what is true then.
@@ -280,13 +284,11 @@ impl Origin {
                 return;
             }
         };
-        self.announced.insert(route, state);
-        let rtt = probe
-            .rtt
-            .map_or(0, |rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX));
+        self.announced.insert(route.clone(), state);
+
         let value = Value::endpoint(&EndpointHealth {
             state,
-            weight: probe.target.weight,
+            weight,
             rtt: Measure::new(rtt),
             seq,
             ..EndpointHealth::default()
@@ -305,12 +307,12 @@ impl Origin {
     }
 
     /// The next number of a key, or when there is one again.
-    fn next_seq(&mut self, now: Instant, key: Key) -> Result<bgp::Seq, Instant> {
+    fn next_seq(&mut self, now: Instant, key: &Key) -> Result<bgp::Seq, Instant> {
         let started = *self.started.get_or_insert(now);
         let start = self.start;
         let sequence = self
             .sequences
-            .entry(key)
+            .entry(key.clone())
             .or_insert_with(|| bgp::Sequence::new(start, started));
         sequence.next(now).ok_or_else(|| sequence.ready_at())
     }
@@ -329,7 +331,7 @@ impl Origin {
             .announced
             .keys()
             .filter(|key| !kept(key))
-            .copied()
+            .cloned()
             .collect();
         for key in gone {
             self.announced.remove(&key);
