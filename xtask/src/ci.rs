@@ -19,19 +19,27 @@ pub fn ci() -> Result<()> {
     step("lints", || cargo(&words(clippy), &[]))?;
     step("tests", || cargo(&words("test --release --locked"), &[]))?;
     let docs = "doc --release --workspace --no-deps --locked";
-    step("docs", || cargo(&words(docs), &[("RUSTDOCFLAGS", "-D warnings")]))
+    step("docs", || {
+        cargo(&words(docs), &[("RUSTDOCFLAGS", "-D warnings")])
+    })
 }
 
 fn words(line: &str) -> Vec<&str> {
     line.split(' ').collect()
 }
 
-#[expect(clippy::disallowed_methods, reason = "a chore reports how long its steps took")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a chore reports how long its steps took"
+)]
 fn step(name: &str, run: impl FnOnce() -> Result<()>) -> Result<()> {
     eprintln!("== {name}");
     let start = Instant::now();
     run().with_context(|| format!("{name} failed"))?;
-    eprintln!("== {name}: passed in {:.1} s", start.elapsed().as_secs_f64());
+    eprintln!(
+        "== {name}: passed in {:.1} s",
+        start.elapsed().as_secs_f64()
+    );
     Ok(())
 }
 
@@ -43,6 +51,10 @@ fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
         .current_dir(crate::tree::root())
         .status()
         .context("cargo could not be started")?;
-    ensure!(status.success(), "cargo {} ended with {status}", arguments.join(" "));
+    ensure!(
+        status.success(),
+        "cargo {} ended with {status}",
+        arguments.join(" ")
+    );
     Ok(())
 }

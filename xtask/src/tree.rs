@@ -70,7 +70,10 @@ impl Tree {
         let mut sources = Vec::new();
         walk(&root, &root, &mut sources)?;
         sources.sort_by(|a: &Source, b| a.path.cmp(&b.path));
-        Ok(Tree { packages: packages(&root)?, sources })
+        Ok(Tree {
+            packages: packages(&root)?,
+            sources,
+        })
     }
 
     /// The text of one file.
@@ -79,17 +82,28 @@ impl Tree {
     /// There is no such file.
     pub fn text(&self, path: &str) -> Result<&str> {
         let found = self.sources.iter().find(|source| source.path == path);
-        found.map(|source| source.text.as_str()).with_context(|| format!("{path} is missing"))
+        found
+            .map(|source| source.text.as_str())
+            .with_context(|| format!("{path} is missing"))
     }
 
     /// Rust files with the package they belong to.
     pub(crate) fn rust(&self) -> impl Iterator<Item = (&Package, &Source)> {
-        self.sources.iter().filter(|source| source.path.ends_with(".rs")).filter_map(|source| {
-            let owns = |package: &&Package| {
-                source.path.strip_prefix(&package.folder).is_some_and(|rest| rest.starts_with('/'))
-            };
-            self.packages.iter().find(owns).map(|package| (package, source))
-        })
+        self.sources
+            .iter()
+            .filter(|source| source.path.ends_with(".rs"))
+            .filter_map(|source| {
+                let owns = |package: &&Package| {
+                    source
+                        .path
+                        .strip_prefix(&package.folder)
+                        .is_some_and(|rest| rest.starts_with('/'))
+                };
+                self.packages
+                    .iter()
+                    .find(owns)
+                    .map(|package| (package, source))
+            })
     }
 }
 
@@ -106,7 +120,10 @@ fn walk(root: &Path, folder: &Path, sources: &mut Vec<Source>) -> Result<()> {
         } else if kind.is_file() {
             let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
             if let (Ok(text), Ok(relative)) = (String::from_utf8(bytes), path.strip_prefix(root)) {
-                sources.push(Source { path: relative.to_string_lossy().into_owned(), text });
+                sources.push(Source {
+                    path: relative.to_string_lossy().into_owned(),
+                    text,
+                });
             }
         }
     }
@@ -115,7 +132,13 @@ fn walk(root: &Path, folder: &Path, sources: &mut Vec<Source>) -> Result<()> {
 
 fn packages(root: &Path) -> Result<Vec<Package>> {
     let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .args([
+            "metadata",
+            "--no-deps",
+            "--offline",
+            "--format-version",
+            "1",
+        ])
         .current_dir(root)
         .output()
         .context("cargo metadata could not be started")?;
@@ -125,13 +148,17 @@ fn packages(root: &Path) -> Result<Vec<Package>> {
         String::from_utf8_lossy(&output.stderr).trim()
     );
     let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata")?;
-    list(&metadata["packages"]).map(|package| self::package(root, package)).collect()
+    list(&metadata["packages"])
+        .map(|package| self::package(root, package))
+        .collect()
 }
 
 fn package(root: &Path, package: &Value) -> Result<Package> {
     let manifest = Path::new(package["manifest_path"].as_str().context("manifest_path")?);
     let folder = manifest.parent().context("a manifest lies in a folder")?;
-    let folder = folder.strip_prefix(root).context("a member lies in the repository")?;
+    let folder = folder
+        .strip_prefix(root)
+        .context("a member lies in the repository")?;
     let dependencies = list(&package["dependencies"]).map(|dependency| {
         Ok(Dependency {
             name: dependency["name"].as_str().context("name")?.to_owned(),

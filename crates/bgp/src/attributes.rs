@@ -77,7 +77,11 @@ impl RawAttribute {
     /// Static facts that this node gives to its own routes.
     #[must_use]
     pub const fn facts(value: Vec<u8>) -> Self {
-        RawAttribute { flags: 0xC0, code: Self::FACTS, value }
+        RawAttribute {
+            flags: 0xC0,
+            code: Self::FACTS,
+            value,
+        }
     }
 }
 

@@ -198,6 +198,9 @@ impl Export {
             return true;
         };
         let fabric_site = matches!(key, Key::Site { .. });
-        attributes.route_targets.iter().any(|rt| rt.tenant == tenant || (fabric_site && rt.tenant.0 == 0))
+        attributes
+            .route_targets
+            .iter()
+            .any(|rt| rt.tenant == tenant || (fabric_site && rt.tenant.0 == 0))
     }
 }

@@ -65,6 +65,7 @@ pub struct Rib {
     sweep_at: usize,
     changes: KeyQueue,
     local: usize,
+    /// No stale route is too old before this.
     stale_at: Option<Instant>,
 }
 
@@ -104,7 +105,10 @@ impl Rib {
             None => self.free_bit(),
         };
         let policy_changed = self.peers.get(&id).is_some_and(|p| p.config != config);
-        let peer = self.peers.entry(id).or_insert_with(|| Peer::new(config.clone(), bit));
+        let peer = self
+            .peers
+            .entry(id)
+            .or_insert_with(|| Peer::new(config.clone(), bit));
         peer.config = config;
         peer.up = true;
         peer.synced = false;
@@ -127,11 +131,13 @@ impl Rib {
         peer.out = Outgoing::default();
         let bit = peer.bit;
         let until = now + self.config.stale_time;
-        let concerned = |entry: &Entry| {
-            entry.told.contains(bit) || entry.path(Source::Peer(id)).is_some()
-        };
+        let concerned =
+            |entry: &Entry| entry.told.contains(bit) || entry.path(Source::Peer(id)).is_some();
         let all = self.entries.iter();
-        let keys: Vec<Key> = all.filter(|(_, e)| concerned(e)).map(|(k, _)| k.clone()).collect();
+        let keys: Vec<Key> = all
+            .filter(|(_, e)| concerned(e))
+            .map(|(k, _)| k.clone())
+            .collect();
         for key in keys {
             self.with_entry(&key, |entry| {
                 entry.told.remove(bit);
@@ -243,7 +249,10 @@ impl Rib {
     #[must_use]
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let end_of_rib_at = self.started + self.config.end_of_rib_delay;
-        let waiting = self.peers.values().any(|peer| peer.up && peer.out.owes_end_of_rib());
+        let waiting = self
+            .peers
+            .values()
+            .any(|peer| peer.up && peer.out.owes_end_of_rib());
         let end_of_rib = (waiting && now < end_of_rib_at).then_some(end_of_rib_at);
         [self.stale_at, end_of_rib].into_iter().flatten().min()
     }
@@ -271,7 +280,9 @@ impl Rib {
 
     /// Is the neighbour to be asked for its whole table? True once.
     pub fn poll_refresh(&mut self, id: PeerId) -> bool {
-        self.peers.get_mut(&id).is_some_and(|peer| std::mem::take(&mut peer.refresh))
+        self.peers
+            .get_mut(&id)
+            .is_some_and(|peer| std::mem::take(&mut peer.refresh))
     }
 
     fn learn(&mut self, id: PeerId, key: &Key, value: Value, a: &Arc<Attributes>) {
@@ -341,7 +352,10 @@ impl Rib {
     fn withdraw_where(&mut self, id: PeerId, when: impl Fn(&Path) -> bool) {
         let hit = |entry: &Entry| entry.path(Source::Peer(id)).is_some_and(&when);
         let all = self.entries.iter();
-        let keys: Vec<Key> = all.filter(|(_, e)| hit(e)).map(|(k, _)| k.clone()).collect();
+        let keys: Vec<Key> = all
+            .filter(|(_, e)| hit(e))
+            .map(|(k, _)| k.clone())
+            .collect();
         for key in keys {
             self.remove_path(&key, Source::Peer(id));
         }
@@ -375,12 +389,7 @@ impl Rib {
         self.settle(key, entry, before);
     }
 
-    fn settle(
-        &mut self,
-        key: &Key,
-        mut entry: Entry,
-        before: Option<entry::Fingerprint>,
-    ) {
+    fn settle(&mut self, key: &Key, mut entry: Entry, before: Option<entry::Fingerprint>) {
         entry.decide(key);
         let after = entry.best().map(Path::fingerprint);
         if after != before {
@@ -391,7 +400,11 @@ impl Rib {
                 (Some(before), Some(after)) => before.same_on_the_wire(after),
                 (None, _) | (_, None) => false,
             };
-            for peer in self.peers.values_mut().filter(|peer| peer.up && !only_stale) {
+            for peer in self
+                .peers
+                .values_mut()
+                .filter(|peer| peer.up && !only_stale)
+            {
                 let told = entry.told.contains(peer.bit);
                 if told || entry.best().is_some_and(|path| peer.may_hear(key, path)) {
                     peer.out.queue.push(key, lane);

@@ -36,7 +36,11 @@ impl Sequence {
     /// A key whose first seq is the one after `start`.
     #[must_use]
     pub const fn new(start: Seq, started: Instant) -> Self {
-        Sequence { last: start, started, given: 0 }
+        Sequence {
+            last: start,
+            started,
+            given: 0,
+        }
     }
 
     /// The seq of a change at `now`; `None` if the rate is used up: try again at

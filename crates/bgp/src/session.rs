@@ -34,11 +34,19 @@ impl SessionConfig {
     /// The MESH family with the default hold time and any neighbour.
     #[must_use]
     pub const fn new(node: NodeId, asn: u32) -> Self {
-        SessionConfig { asn, node, peer: None, hold_time: Self::HOLD_TIME, family: Family::MESH }
+        SessionConfig {
+            asn,
+            node,
+            peer: None,
+            hold_time: Self::HOLD_TIME,
+            family: Family::MESH,
+        }
     }
 
     fn hold_time_s(&self) -> u16 {
-        u16::try_from(self.hold_time.as_secs()).unwrap_or(u16::MAX).max(3)
+        u16::try_from(self.hold_time.as_secs())
+            .unwrap_or(u16::MAX)
+            .max(3)
     }
 }
 
@@ -226,7 +234,11 @@ impl Session {
                 }
                 Ok(None) => {
                     // Fewer octets than one message, so at most MAX_MESSAGE of them.
-                    let torn = if from_input { buffered } else { std::mem::take(&mut octets).to_vec() };
+                    let torn = if from_input {
+                        buffered
+                    } else {
+                        std::mem::take(&mut octets).to_vec()
+                    };
                     self.input = torn;
                     if octets.is_empty() {
                         return;
@@ -261,9 +273,10 @@ impl Session {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
             SessionState::Idle => None,
-            SessionState::OpenSent | SessionState::OpenConfirm | SessionState::Established => {
-                Some(self.keepalive_at.map_or(self.hold_at, |at| at.min(self.hold_at)))
-            }
+            SessionState::OpenSent | SessionState::OpenConfirm | SessionState::Established => Some(
+                self.keepalive_at
+                    .map_or(self.hold_at, |at| at.min(self.hold_at)),
+            ),
         }
     }
 
@@ -410,7 +423,10 @@ impl Session {
         let [a, b, _, safi] = body else {
             return;
         };
-        let family = Family { afi: u16::from_be_bytes([*a, *b]), safi: *safi };
+        let family = Family {
+            afi: u16::from_be_bytes([*a, *b]),
+            safi: *safi,
+        };
         if family == self.config.family {
             self.events.push_back(SessionEvent::RefreshRequested);
         }

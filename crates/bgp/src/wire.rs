@@ -34,7 +34,10 @@ pub struct Family {
 
 impl Family {
     /// The MESH family by its default numbers (private use).
-    pub const MESH: Family = Family { afi: 16397, safi: 244 };
+    pub const MESH: Family = Family {
+        afi: 16397,
+        safi: 244,
+    };
 }
 
 /// The five message types.
@@ -86,7 +89,11 @@ pub fn frame(octets: &[u8]) -> Result<Option<(MessageKind, usize)>, Notification
 
 /// Put a header before `body`, which must fit.
 pub(crate) fn message(kind: MessageKind, body: &[u8]) -> Bytes {
-    debug_assert!(body.len() <= MAX_MESSAGE - HEADER, "a message of {} octets", body.len());
+    debug_assert!(
+        body.len() <= MAX_MESSAGE - HEADER,
+        "a message of {} octets",
+        body.len()
+    );
     let mut out = Vec::with_capacity(HEADER + body.len());
     out.extend([0xFF; 16]);
     out.extend(len16(HEADER + body.len()).to_be_bytes());
@@ -112,5 +119,8 @@ pub fn route_refresh(family: Family) -> Bytes {
 #[must_use]
 pub fn end_of_rib(family: Family) -> Bytes {
     let [a, b] = family.afi.to_be_bytes();
-    message(MessageKind::Update, &[0, 0, 0, 6, 0x80, 15, 3, a, b, family.safi])
+    message(
+        MessageKind::Update,
+        &[0, 0, 0, 6, 0x80, 15, 3, a, b, family.safi],
+    )
 }

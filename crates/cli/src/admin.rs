@@ -29,11 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 /// `sealane get routes|neighbors|endpoints --node-state DIR`.
-pub(crate) async fn get(
-    path: &str,
-    args: &GetArgs,
-    out: &mut dyn Write,
-) -> Result<Exit, Failure> {
+pub(crate) async fn get(path: &str, args: &GetArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
     let state = state_folder(args)?;
     watch::poll(args.watch, out, async |out, last: &mut Vec<String>| {
         let value = ask(&state.join(SOCKET), path).await?;
@@ -87,7 +83,9 @@ async fn ask(socket: &Path, path: &str) -> Result<Value, Failure> {
             .fix("is the node running, under this user, with this --state folder?")
     };
     let asking = async {
-        let stream = UnixStream::connect(socket).await.map_err(|e| lost(e.to_string()))?;
+        let stream = UnixStream::connect(socket)
+            .await
+            .map_err(|e| lost(e.to_string()))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|e| lost(e.to_string()))?;
@@ -96,9 +94,14 @@ async fn ask(socket: &Path, path: &str) -> Result<Value, Failure> {
             .body(Empty::<Bytes>::new())
             .map_err(|e| lost(e.to_string()))?;
         let answer = async {
-            let response = sender.send_request(request).await.map_err(|e| lost(e.to_string()))?;
+            let response = sender
+                .send_request(request)
+                .await
+                .map_err(|e| lost(e.to_string()))?;
             let status = response.status();
-            let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+            let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES)
+                .collect()
+                .await;
             Ok::<_, Failure>((status, body.map_err(|e| lost(e.to_string()))?.to_bytes()))
         };
         // The connection has to be driven; the answer comes first.

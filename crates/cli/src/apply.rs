@@ -43,18 +43,62 @@ pub(crate) struct Applied {
 /// `sealane apply`.
 pub(crate) async fn apply(args: &ApplyArgs, out: &mut dyn Write) -> Result<Exit, Vec<Failure>> {
     let documents = files::read(&args.files)?;
-    let mut client = Context::find(&args.connection).and_then(Client::new).map_err(one)?;
-    let mut counts = 0_usize;
-    for document in &documents {
-        match put(&mut client, document, args.dry_run).await {
-            Ok(applied) => {
-                counts += 1;
-                tell(&applied, args.dry_run, out).map_err(|error| one(error.into()))?;
+    let mut client = Context::find(&args.connection)
+        .and_then(Client::new)
+        .map_err(one)?;
+    if args.dry_run {
+        return rehearse(&mut client, &documents, out).await;
+    }
+    for (count, document) in documents.iter().enumerate() {
+        match put(&mut client, document, false).await {
+            Ok(applied) => tell(&applied, false, out).map_err(|error| one(error.into()))?,
+            Err(failure) => {
+                let known = before(count, documents.len());
+                return Err(one(failure.fix_also(&known)));
             }
-            Err(failure) => return Err(vec![failure.fix_also(&before(counts, documents.len()))]),
         }
     }
     Ok(Exit::Done)
+}
+
+/// A dry run goes on after a refusal; what refers to something that would be new cannot be checked.
+async fn rehearse(
+    client: &mut Client,
+    documents: &[Document],
+    out: &mut dyn Write,
+) -> Result<Exit, Vec<Failure>> {
+    let mut failures = Vec::new();
+    let mut new = 0_usize;
+    for document in documents {
+        let told = match put(client, document, true).await {
+            Ok(applied) => {
+                new += usize::from(applied.done == Done::Created);
+                tell(&applied, true, out)
+            }
+            Err(failure) if new > 0 && failure.is("dangling-reference") => {
+                new += 1; // others may refer to this one
+                let (label, why) = (label(&document.object), failure.what());
+                writeln!(
+                    out,
+                    "{label} not checked, it needs what is not there yet: {why}"
+                )
+            }
+            Err(failure) if failure.exit() == Exit::Refused => {
+                failures.push(failure);
+                Ok(())
+            }
+            Err(failure) => {
+                failures.push(failure);
+                return Err(failures);
+            }
+        };
+        told.map_err(|error| one(error.into()))?;
+    }
+    if failures.is_empty() {
+        Ok(Exit::Done)
+    } else {
+        Err(failures)
+    }
 }
 
 fn one(failure: Failure) -> Vec<Failure> {
@@ -91,19 +135,35 @@ pub(crate) async fn put(
         Some(before) if wants(&before) == wants(&put.object) => Done::Unchanged,
         Some(_) => Done::Configured,
     };
-    Ok(Applied { done, object: put.object })
+    Ok(Applied {
+        done,
+        object: put.object,
+    })
 }
 
 /// The user's part of an object.
 fn wants(object: &Object) -> (&Spec, &Texts, &Texts) {
-    (&object.spec, &object.metadata.labels, &object.metadata.annotations)
+    (
+        &object.spec,
+        &object.metadata.labels,
+        &object.metadata.annotations,
+    )
 }
 
 /// `service/cart created`; a new Token's secret on the next line, for it is shown only now.
 fn tell(applied: &Applied, dry_run: bool, out: &mut dyn Write) -> std::io::Result<()> {
     let dry = if dry_run { " (dry run)" } else { "" };
-    writeln!(out, "{} {}{dry}", label(&applied.object), applied.done.word())?;
-    let token = applied.object.status.as_ref().and_then(|status| status.token.as_ref());
+    writeln!(
+        out,
+        "{} {}{dry}",
+        label(&applied.object),
+        applied.done.word()
+    )?;
+    let token = applied
+        .object
+        .status
+        .as_ref()
+        .and_then(|status| status.token.as_ref());
     match token {
         Some(token) if !dry_run => {
             writeln!(out, "  shown only once, to be used once:")?;
@@ -117,12 +177,19 @@ fn tell(applied: &Applied, dry_run: bool, out: &mut dyn Write) -> std::io::Resul
 pub(crate) async fn delete(args: &DeleteArgs, out: &mut dyn Write) -> Result<Exit, Vec<Failure>> {
     let mut keys: Vec<ObjectKey> = Vec::new();
     if !args.files.is_empty() {
-        keys = files::read(&args.files)?.iter().map(|document| document.object.key()).collect();
+        keys = files::read(&args.files)?
+            .iter()
+            .map(|document| document.object.key())
+            .collect();
     }
-    let mut client = Context::find(&args.connection).and_then(Client::new).map_err(one)?;
+    let mut client = Context::find(&args.connection)
+        .and_then(Client::new)
+        .map_err(one)?;
     if let (Some(word), Some(name)) = (&args.kind, &args.name) {
         let kind = objects::kind(word).map_err(one)?;
-        let found = objects::one(&mut client, kind, name, &args.selection).await.map_err(one)?;
+        let found = objects::one(&mut client, kind, name, &args.selection)
+            .await
+            .map_err(one)?;
         keys.push(found.key());
     }
     // Who refers goes before what it refers to.
@@ -139,18 +206,30 @@ pub(crate) async fn delete(args: &DeleteArgs, out: &mut dyn Write) -> Result<Exi
 /// `sealane diff`.
 pub(crate) async fn diff(args: &DiffArgs, out: &mut dyn Write) -> Result<Exit, Vec<Failure>> {
     let documents = files::read(&args.files)?;
-    let mut client = Context::find(&args.connection).and_then(Client::new).map_err(one)?;
+    let mut client = Context::find(&args.connection)
+        .and_then(Client::new)
+        .map_err(one)?;
     let mut exit = Exit::Done;
     for document in &documents {
         let key = document.object.key();
         let there = client.read(&key).await.map_err(one)?;
-        let old = there.as_ref().map(comparable).transpose().map_err(one)?.unwrap_or_default();
+        let old = there
+            .as_ref()
+            .map(comparable)
+            .transpose()
+            .map_err(one)?
+            .unwrap_or_default();
         let new = comparable(&document.object).map_err(one)?;
         if old == new {
             continue;
         }
         exit = Exit::Refused;
-        let told = write!(out, "--- {key} (there)\n+++ {}\n{}", document.place, text::diff(&old, &new));
+        let told = write!(
+            out,
+            "--- {key} (there)\n+++ {}\n{}",
+            document.place,
+            text::diff(&old, &new)
+        );
         told.map_err(|error| one(error.into()))?;
     }
     Ok(exit)
@@ -182,17 +261,34 @@ mod tests {
         let mut object = document("kind: Token\nmetadata: {name: par}\nspec: {site: par}\n");
         let told = |object: &Object, done, dry_run| {
             let mut out = Vec::new();
-            tell(&Applied { done, object: object.clone() }, dry_run, &mut out).expect("written");
+            tell(
+                &Applied {
+                    done,
+                    object: object.clone(),
+                },
+                dry_run,
+                &mut out,
+            )
+            .expect("written");
             String::from_utf8(out).expect("text")
         };
-        assert_eq!(told(&object, Done::Unchanged, false), "token/par unchanged\n");
-        object.status = Some(api::Status { token: Some("sealane1.x".to_owned()), ..Default::default() });
+        assert_eq!(
+            told(&object, Done::Unchanged, false),
+            "token/par unchanged\n"
+        );
+        object.status = Some(api::Status {
+            token: Some("sealane1.x".to_owned()),
+            ..Default::default()
+        });
         assert_eq!(
             told(&object, Done::Created, false),
             "token/par created\n  shown only once, to be used once:\n  \
              sealane node --state DIR --token sealane1.x\n"
         );
-        assert_eq!(told(&object, Done::Created, true), "token/par created (dry run)\n");
+        assert_eq!(
+            told(&object, Done::Created, true),
+            "token/par created (dry run)\n"
+        );
     }
 
     #[test]
@@ -203,7 +299,10 @@ mod tests {
         theirs.metadata.uid = Some("u".to_owned());
         theirs.metadata.revision = Some(base::Revision(7));
         theirs.status = Some(api::Status::default());
-        assert_eq!(comparable(&mine).expect("yaml"), comparable(&theirs).expect("yaml"));
+        assert_eq!(
+            comparable(&mine).expect("yaml"),
+            comparable(&theirs).expect("yaml")
+        );
     }
 
     #[test]

@@ -106,7 +106,12 @@ pub struct NodeArgs {
     #[arg(long, value_name = "DIR")]
     pub state: PathBuf,
     /// The admission, as text or as @FILE; needed until the node has its certificate
-    #[arg(long, value_name = "TOKEN|@FILE", env = "SEALANE_TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "TOKEN|@FILE",
+        env = "SEALANE_TOKEN",
+        hide_env_values = true
+    )]
     pub token: Option<String>,
     /// Run from the manifests in this folder, without a controller
     #[arg(long, value_name = "DIR", requires = "site", conflicts_with = "token")]
@@ -124,14 +129,16 @@ pub struct NodeArgs {
 
 /// `sealane up`.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Starts 1 controller, 2 PoPs (par, nyc), 3 gateways (aws and factory of \
+#[command(
+    after_help = "Starts 1 controller, 2 PoPs (par, nyc), 3 gateways (aws and factory of \
     tenant acme, shop of tenant blue), 6 demo endpoints and a relay that puts distance between \
     them; all on loopback addresses, as any user. Ctrl-C stops everything and leaves nothing.\n\n\
     A process that dies is reported and not restarted; `sealane lab restart NAME` starts it again.\n\n\
     Examples:\n  \
     sealane up                    until Ctrl-C, in a temporary folder\n  \
     sealane up --home ~/planet    keeps its state, and continues it the next time\n  \
-    sealane up --json | head -1   one line for programs, when everything is ready")]
+    sealane up --json | head -1   one line for programs, when everything is ready"
+)]
 pub struct UpArgs {
     /// Print one JSON line on stdout when ready, and nothing else
     #[arg(long)]
@@ -222,7 +229,8 @@ impl Selection {
 
 /// `sealane get`.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Kinds: tenants, namespaces (ns), sites, tokens, services (svc), \
+#[command(
+    after_help = "Kinds: tenants, namespaces (ns), sites, tokens, services (svc), \
     loadbalancers (lb), certificates (cert).\n\
     What sites report: endpoints (through the controller); routes and neighbors (from a node on \
     this machine, with --node-state).\n\n\
@@ -230,7 +238,8 @@ impl Selection {
     sealane get services\n  \
     sealane get lb web -t acme -n shop -o yaml\n  \
     sealane get endpoints -t acme --watch\n  \
-    sealane get routes --node-state /var/lib/sealane")]
+    sealane get routes --node-state /var/lib/sealane"
+)]
 pub struct GetArgs {
     /// Kind, in singular, plural or short
     #[arg(value_name = "KIND")]
@@ -282,13 +291,22 @@ pub struct DescribeArgs {
     sealane delete -f examples/01-cart/       everything in these manifests, users first")]
 pub struct DeleteArgs {
     /// Kind, in singular, plural or short
-    #[arg(value_name = "KIND", requires = "name", required_unless_present = "files")]
+    #[arg(
+        value_name = "KIND",
+        requires = "name",
+        required_unless_present = "files"
+    )]
     pub kind: Option<String>,
     /// Its name
     #[arg(value_name = "NAME")]
     pub name: Option<Name>,
     /// Everything in these manifests: file, folder, or - for standard input; may be repeated
-    #[arg(short, long = "filename", value_name = "FILE|DIR|-", conflicts_with = "kind")]
+    #[arg(
+        short,
+        long = "filename",
+        value_name = "FILE|DIR|-",
+        conflicts_with = "kind"
+    )]
     pub files: Vec<PathBuf>,
     /// Where to look for it.
     #[command(flatten)]
@@ -300,8 +318,10 @@ pub struct DeleteArgs {
 
 /// `sealane diff`.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Ends with 1 when there is a difference. Private keys are not compared.\n\n\
-    Example:\n  sealane diff -f examples/01-cart/")]
+#[command(
+    after_help = "Ends with 1 when there is a difference. Private keys are not compared.\n\n\
+    Example:\n  sealane diff -f examples/01-cart/"
+)]
 pub struct DiffArgs {
     /// Manifest file, folder, or - for standard input; may be repeated
     #[arg(short, long = "filename", value_name = "FILE|DIR|-", required = true)]
@@ -313,9 +333,11 @@ pub struct DiffArgs {
 
 /// `sealane status`.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Ends with 1 when something is wrong: a site that is not connected, lags \
+#[command(
+    after_help = "Ends with 1 when something is wrong: a site that is not connected, lags \
     behind, refused a revision, or could not bind a listener.\n\n\
-    Example:\n  until sealane status; do sleep 1; done")]
+    Example:\n  until sealane status; do sleep 1; done"
+)]
 pub struct StatusArgs {
     /// Format
     #[arg(short, long, value_enum, default_value_t)]
@@ -327,7 +349,8 @@ pub struct StatusArgs {
 
 /// `sealane lab`.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Examples (of the newest running `sealane up`, or with --home DIR):\n  \
+#[command(
+    after_help = "Examples (of the newest running `sealane up`, or with --home DIR):\n  \
     sealane lab relay list\n  \
     sealane lab relay set aws-par 80ms         round trip; the PoPs notice and prefer others\n  \
     sealane lab relay cut aws-par              connections are reset, new ones too\n  \
@@ -336,7 +359,8 @@ pub struct StatusArgs {
     sealane lab demo cart-1.aws sick           its /healthz says 503\n  \
     sealane lab demo cart-1.aws slow 200       every answer 200 ms later\n  \
     sealane lab demo cart-1.aws well\n  \
-    sealane lab restart cart-1.aws             starts a process that died again")]
+    sealane lab restart cart-1.aws             starts a process that died again"
+)]
 pub struct LabArgs {
     /// Home of the `sealane up`; the newest running one by default
     #[arg(long, value_name = "DIR", env = "SEALANE_HOME", global = true)]
@@ -360,6 +384,14 @@ pub enum LabCommand {
         /// Its name, as `up` prints it: controller, relay, par, aws, cart-1.aws …
         #[arg(value_name = "NAME")]
         name: String,
+    },
+    /// Be the janitor
+    #[command(hide = true)]
+    Janitor {
+        /// The temporary home to remove
+        home: PathBuf,
+        /// The folder of links
+        runs: PathBuf,
     },
     /// The relay's commands, also without the word relay.
     #[command(flatten)]
@@ -455,7 +487,9 @@ fn span(text: &str) -> Result<Duration, String> {
 
 /// A duration as manifests write it, or whole days.
 fn lifetime(text: &str) -> Result<Duration, String> {
-    let days = text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok());
+    let days = text
+        .strip_suffix('d')
+        .and_then(|days| days.parse::<u32>().ok());
     let lifetime = match days {
         Some(days) => Duration::from_secs(u64::from(days) * 86_400),
         None => span(text).map_err(|error| format!("{error}; or days, such as 90d"))?,

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use api::{Object, ObjectKey, Problem, derived::SiteStatusView};
+use base::Revision;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
@@ -35,6 +36,7 @@ pub(crate) struct Client {
 #[derive(Debug, Deserialize)]
 struct List<T> {
     items: Vec<T>,
+    revision: Revision,
 }
 
 /// What a `put` did.
@@ -52,7 +54,12 @@ impl Client {
             .map_err(|error| Failure::usage(chain(&error)).at("--ca"))?;
         let tls = runtime::tls::client(&roots, &[b"http/1.1"])
             .map_err(|error| Failure::usage(chain(&error)).at("--ca"))?;
-        Ok(Client { context, tls, tasks: runtime::Tasks::new("cli"), sender: None })
+        Ok(Client {
+            context,
+            tls,
+            tasks: runtime::Tasks::new("cli"),
+            sender: None,
+        })
     }
 
     /// One object; `None` if there is none.
@@ -64,11 +71,15 @@ impl Client {
         }
     }
 
-    /// Everything in a collection, `loadbalancers` or `tenants/acme/sites`.
-    pub(crate) async fn list(&mut self, collection: &str) -> Result<Vec<Object>, Failure> {
+    /// Everything in a collection, `loadbalancers` or `tenants/acme/sites`, and the revision it was
+    /// read at.
+    pub(crate) async fn list(
+        &mut self,
+        collection: &str,
+    ) -> Result<(Vec<Object>, Revision), Failure> {
         let path = format!("/api/v1/{collection}");
         let (_, body) = self.found(Method::GET, &path, None).await?;
-        parse::<List<Object>>(&path, &body).map(|list| list.items)
+        parse::<List<Object>>(&path, &body).map(|list| (list.items, list.revision))
     }
 
     /// Creates or replaces.
@@ -79,12 +90,17 @@ impl Client {
             .map_err(|error| Failure::refused(format!("the object has no JSON form: {error}")))?;
         let (status, body) = self.found(Method::PUT, &path, Some(body)).await?;
         let object = parse(&path, &body)?;
-        Ok(Put { object, created: status == StatusCode::CREATED })
+        Ok(Put {
+            object,
+            created: status == StatusCode::CREATED,
+        })
     }
 
     /// Deletes; false if there was nothing.
     pub(crate) async fn delete(&mut self, key: &ObjectKey) -> Result<bool, Failure> {
-        let (status, _) = self.call(Method::DELETE, &format!("/api/v1/{key}"), None).await?;
+        let (status, _) = self
+            .call(Method::DELETE, &format!("/api/v1/{key}"), None)
+            .await?;
         Ok(status != StatusCode::NOT_FOUND)
     }
 
@@ -95,12 +111,19 @@ impl Client {
         parse::<List<SiteStatusView>>(path, &body).map(|list| list.items)
     }
 
-    /// The body of a stream of changes.
-    pub(crate) async fn watch(&mut self, collection: &str) -> Result<Incoming, Failure> {
-        let path = format!("/api/v1/{collection}?watch=true");
+    /// The body of a stream of changes after `after`.
+    pub(crate) async fn watch(
+        &mut self,
+        collection: &str,
+        after: Revision,
+    ) -> Result<Incoming, Failure> {
+        let path = format!("/api/v1/{collection}?watch=true&revision={after}");
         let request = self.request(Method::GET, &path, None, "text/event-stream")?;
         let mut sender = self.connect().await?;
-        let response = sender.send_request(request).await.map_err(|e| self.lost(&chain(&e)))?;
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|e| self.lost(&chain(&e)))?;
         let status = response.status();
         if status == StatusCode::OK {
             return Ok(response.into_body());
@@ -131,12 +154,21 @@ impl Client {
         body: Option<Vec<u8>>,
     ) -> Result<(StatusCode, Bytes), Failure> {
         let request = self.request(method, path, body, "application/json")?;
-        let mut sender = match self.sender.take() {
-            Some(mut kept) if kept.ready().await.is_ok() => kept,
-            Some(_) | None => self.connect().await?,
+        let mut kept = self.sender.take();
+        if let Some(sender) = &mut kept
+            && sender.ready().await.is_err()
+        {
+            kept = None;
+        }
+        let mut sender = match kept {
+            Some(sender) => sender,
+            None => self.connect().await?,
         };
         let asked = async {
-            let response = sender.send_request(request).await.map_err(|e| self.lost(&chain(&e)))?;
+            let response = sender
+                .send_request(request)
+                .await
+                .map_err(|e| self.lost(&chain(&e)))?;
             let status = response.status();
             Ok::<_, Failure>((status, self.body(response.into_body()).await?))
         };
@@ -162,7 +194,10 @@ impl Client {
             .method(method)
             .uri(path)
             .header(header::HOST, authority)
-            .header(header::AUTHORIZATION, format!("Bearer {}", self.context.token))
+            .header(
+                header::AUTHORIZATION,
+                format!("Bearer {}", self.context.token),
+            )
             .header(header::ACCEPT, accept)
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body.unwrap_or_default())))
@@ -175,11 +210,18 @@ impl Client {
             let bare = host.trim_start_matches('[').trim_end_matches(']');
             let port = self.context.server.port_u16().unwrap_or(443);
             let name = ServerName::try_from(bare.to_owned()).map_err(|e| chain(&e))?;
-            let stream = TcpStream::connect((bare, port)).await.map_err(|e| chain(&e))?;
+            let stream = TcpStream::connect((bare, port))
+                .await
+                .map_err(|e| chain(&e))?;
             stream.set_nodelay(true).map_err(|e| chain(&e))?;
             let connector = TlsConnector::from(Arc::clone(&self.tls));
-            let stream = connector.connect(name, stream).await.map_err(|e| chain(&e))?;
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| chain(&e))
+            let stream = connector
+                .connect(name, stream)
+                .await
+                .map_err(|e| chain(&e))?;
+            hyper::client::conn::http1::handshake(TokioIo::new(stream))
+                .await
+                .map_err(|e| chain(&e))
         };
         let (sender, connection) = tokio::time::timeout(CONNECT, connecting)
             .await
@@ -194,7 +236,9 @@ impl Client {
 
     async fn body(&self, body: Incoming) -> Result<Bytes, Failure> {
         let collected = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
-        collected.map(http_body_util::Collected::to_bytes).map_err(|e| self.lost(&e.to_string()))
+        collected
+            .map(http_body_util::Collected::to_bytes)
+            .map_err(|e| self.lost(&e.to_string()))
     }
 
     fn lost(&self, why: &str) -> Failure {
@@ -211,7 +255,9 @@ pub(crate) fn problem(status: StatusCode, path: &str, body: &[u8]) -> Failure {
         Err(_) => {
             let text: String = String::from_utf8_lossy(body).chars().take(200).collect();
             let what = format!("the API answered {status} without saying why: {text:?}");
-            Failure::refused(what).at(path).fix("is --server the URL of a sealane controller?")
+            Failure::refused(what)
+                .at(path)
+                .fix("is --server the URL of a sealane controller?")
         }
     }
 }
@@ -234,11 +280,18 @@ mod tests {
 
     #[test]
     fn a_problem_is_told_and_anything_else_is_quoted() {
-        let body = br#"{"status":409,"code":"conflict","title":"based on 3, is 5","object":"tenants/a"}"#;
+        let body =
+            br#"{"status":409,"code":"conflict","title":"based on 3, is 5","object":"tenants/a"}"#;
         let text = problem(StatusCode::CONFLICT, "/api/v1/tenants/a", body).to_string();
-        assert!(text.starts_with("error: based on 3, is 5 (conflict)\n  where: tenants/a\n"), "{text}");
+        assert!(
+            text.starts_with("error: based on 3, is 5 (conflict)\n  where: tenants/a\n"),
+            "{text}"
+        );
         let text = problem(StatusCode::BAD_GATEWAY, "/x", b"<html>").to_string();
-        assert!(text.contains("502 Bad Gateway") && text.contains("<html>"), "{text}");
+        assert!(
+            text.contains("502 Bad Gateway") && text.contains("<html>"),
+            "{text}"
+        );
     }
 
     #[tokio::test]

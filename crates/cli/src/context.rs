@@ -82,7 +82,11 @@ impl Context {
             let what = format!("{} holds no token", token_file.display());
             return Err(Failure::usage(what).at("--token-file"));
         }
-        Ok(Context { server: uri, ca, token })
+        Ok(Context {
+            server: uri,
+            ca,
+            token,
+        })
     }
 }
 
@@ -167,7 +171,9 @@ fn quote(text: &str) -> String {
 }
 
 fn unquote(text: &str) -> String {
-    let inner = text.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
+    let inner = text
+        .strip_prefix('\'')
+        .and_then(|rest| rest.strip_suffix('\''));
     inner.map_or_else(|| text.to_owned(), |inner| inner.replace(r"'\''", "'"))
 }
 
@@ -190,7 +196,11 @@ fn running(runs: &Path) -> Option<PathBuf> {
         .take(MAX_RUNS)
         .filter_map(|entry| {
             let entry = entry.ok()?;
-            entry.file_name().to_str()?.starts_with("run-").then_some(())?;
+            entry
+                .file_name()
+                .to_str()?
+                .starts_with("run-")
+                .then_some(())?;
             let made = entry.metadata().ok()?.modified().ok()?;
             Some((made, fs::read_link(entry.path()).ok()?))
         })
@@ -244,7 +254,11 @@ impl RunLink {
         fs::remove_file(&fresh).ok();
         symlink(home, &fresh)?;
         fs::rename(&fresh, runs.join("current"))?;
-        Ok(RunLink { runs: runs.to_owned(), link, home: home.to_owned() })
+        Ok(RunLink {
+            runs: runs.to_owned(),
+            link,
+            home: home.to_owned(),
+        })
     }
 }
 

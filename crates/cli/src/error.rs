@@ -37,13 +37,22 @@ pub struct Failure {
     what: String,
     place: Option<String>,
     remedy: Option<String>,
+    /// The API's stable word for it.
+    code: Option<String>,
     /// The reader of our output went away; nobody is left to be told.
     silent: bool,
 }
 
 impl Failure {
     pub(crate) fn new(exit: Exit, what: impl Into<String>) -> Self {
-        Failure { exit, what: what.into(), place: None, remedy: None, silent: false }
+        Failure {
+            exit,
+            what: what.into(),
+            place: None,
+            remedy: None,
+            code: None,
+            silent: false,
+        }
     }
 
     pub(crate) fn refused(what: impl Into<String>) -> Self {
@@ -83,6 +92,16 @@ impl Failure {
         self
     }
 
+    /// Is this what the API calls `code`?
+    pub(crate) fn is(&self, code: &str) -> bool {
+        self.code.as_deref() == Some(code)
+    }
+
+    /// What is wrong, in one sentence.
+    pub(crate) fn what(&self) -> &str {
+        &self.what
+    }
+
     /// How the process ends.
     #[must_use]
     pub fn exit(&self) -> Exit {
@@ -120,6 +139,7 @@ impl From<Problem> for Failure {
             (Some(one), None) | (None, Some(one)) => Some(one.clone()),
             (None, None) => None,
         };
+        failure.code = Some(problem.code.clone());
         if let Some(place) = place.filter(|place| !place.trim().is_empty()) {
             failure = failure.at(place);
         }
@@ -159,7 +179,10 @@ fn remedy(problem: &Problem) -> Option<&'static str> {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         let silent = error.kind() == io::ErrorKind::BrokenPipe;
-        Failure { silent, ..Failure::refused(format!("the output could not be written: {error}")) }
+        Failure {
+            silent,
+            ..Failure::refused(format!("the output could not be written: {error}"))
+        }
     }
 }
 
@@ -169,8 +192,12 @@ mod tests {
 
     #[test]
     fn a_problem_says_what_where_and_what_to_do() {
-        let problem = Problem::field("dangling-reference", "/spec/routes/0", "there is no Service")
-            .about("tenants/acme/namespaces/shop/loadbalancers/web");
+        let problem = Problem::field(
+            "dangling-reference",
+            "/spec/routes/0",
+            "there is no Service",
+        )
+        .about("tenants/acme/namespaces/shop/loadbalancers/web");
         let failure = Failure::from(problem).at("web.yaml, document 2");
         assert_eq!(
             failure.to_string(),

@@ -6,10 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use api::{
-    Kind, Object, ObjectKey,
-    manifest::MAX_FILE_BYTES,
-};
+use api::{Kind, Object, ObjectKey, manifest::MAX_FILE_BYTES};
 use serde::Deserialize;
 
 use crate::error::Failure;
@@ -35,7 +32,11 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Document>, Vec<Failure>> {
     let mut documents = Vec::new();
     let mut failures = Vec::new();
     for path in files(paths).map_err(|failure| vec![failure])? {
-        let name = if path == Path::new("-") { "stdin".to_owned() } else { path.display().to_string() };
+        let name = if path == Path::new("-") {
+            "stdin".to_owned()
+        } else {
+            path.display().to_string()
+        };
         match text(&path).and_then(|text| parse(&name, &text)) {
             Ok(found) => documents.extend(found),
             Err(failure) => failures.push(failure),
@@ -61,7 +62,10 @@ pub(crate) fn sort(documents: &mut [Document]) {
 
 /// The place of a kind in [`Kind::ALL`].
 pub(crate) fn rank(kind: Kind) -> usize {
-    Kind::ALL.iter().position(|k| *k == kind).unwrap_or(Kind::ALL.len())
+    Kind::ALL
+        .iter()
+        .position(|k| *k == kind)
+        .unwrap_or(Kind::ALL.len())
 }
 
 /// The documents of one text.
@@ -75,7 +79,10 @@ pub(crate) fn parse(name: &str, text: &str) -> Result<Vec<Document>, Failure> {
     })?;
     let numbered = numbers(text).into_iter().zip(objects);
     Ok(numbered
-        .map(|(number, object)| Document { place: format!("{name}, document {number}"), object })
+        .map(|(number, object)| Document {
+            place: format!("{name}, document {number}"),
+            object,
+        })
         .collect())
 }
 
@@ -108,7 +115,11 @@ fn twice(documents: &[Document]) -> Vec<Failure> {
 
 /// `service/cart`.
 pub(crate) fn label(object: &Object) -> String {
-    format!("{}/{}", object.kind.as_str().to_lowercase(), object.metadata.name)
+    format!(
+        "{}/{}",
+        object.kind.as_str().to_lowercase(),
+        object.metadata.name
+    )
 }
 
 fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
@@ -165,13 +176,15 @@ fn text(path: &Path) -> Result<String, Failure> {
         runtime::file::read_limited(path, MAX_FILE_BYTES)
     };
     let place = || path.display().to_string();
-    let bytes = read.map_err(|error| match error.kind() {
-        io::ErrorKind::FileTooLarge => {
-            Failure::refused(format!("more than {} MiB in one file (too-large)", MAX_FILE_BYTES >> 20))
+    let bytes = read.map_err(|error| {
+        if error.kind() == io::ErrorKind::FileTooLarge {
+            let limit = MAX_FILE_BYTES >> 20;
+            Failure::refused(format!("more than {limit} MiB in one file (too-large)"))
                 .at(place())
                 .fix("split it into several files")
+        } else {
+            Failure::usage(format!("the file cannot be read: {error}")).at(place())
         }
-        _ => Failure::usage(format!("the file cannot be read: {error}")).at(place()),
     })?;
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();

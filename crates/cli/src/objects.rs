@@ -2,8 +2,10 @@
 
 use std::io::Write;
 
-use api::{Kind, LoadBalancerSpec, Object, Role, Scope, ServiceSpec, SiteSpec, Spec, derived};
-use base::Name;
+use api::{
+    Kind, LoadBalancerSpec, Metadata, Object, Role, Scope, ServiceSpec, SiteSpec, Spec, derived,
+};
+use base::{Name, Revision};
 
 use crate::{
     admin,
@@ -41,8 +43,9 @@ impl Derived {
 pub(crate) fn kind(word: &str) -> Result<Kind, Failure> {
     Kind::from_word(word).ok_or_else(|| {
         let known = Kind::ALL.map(Kind::plural).join(", ");
-        Failure::usage(format!("there is no kind {word:?}"))
-            .fix(format!("one of {known}; for `get` also endpoints, routes, neighbors"))
+        Failure::usage(format!("there is no kind {word:?}")).fix(format!(
+            "one of {known}; for `get` also endpoints, routes, neighbors"
+        ))
     })
 }
 
@@ -59,20 +62,26 @@ pub(crate) async fn get(args: &GetArgs, out: &mut dyn Write) -> Result<Exit, Fai
     }
     let kind = kind(&args.kind)?;
     if args.node_state.is_some() {
-        return Err(Failure::usage(format!("a node does not tell its {}", kind.plural()))
-            .at("--node-state")
-            .fix("it tells routes, neighbors and endpoints"));
+        return Err(
+            Failure::usage(format!("a node does not tell its {}", kind.plural()))
+                .at("--node-state")
+                .fix("it tells routes, neighbors and endpoints"),
+        );
     }
     let name = args.name.as_deref().map(name).transpose()?;
     let mut client = Client::new(Context::find(&args.connection)?)?;
-    let found = select(&mut client, kind, name.as_ref(), &args.selection).await?;
+    let (found, revision) = select(&mut client, kind, name.as_ref(), &args.selection).await?;
     if name.is_some() && found.is_empty() && !args.watch {
         return Err(missing(kind, name.as_ref(), &args.selection));
     }
     if name.is_some() && found.len() == 1 && args.output == Format::Json {
         writeln!(out, "{}", text::json(&found[0])?)?;
     } else if !structured(&found, args.output, out)? {
-        let live = if kind == Kind::Site { client.sites().await? } else { Vec::new() };
+        let live = if kind == Kind::Site {
+            client.sites().await?
+        } else {
+            Vec::new()
+        };
         let table = table(kind, &found, &live);
         if table.is_empty() && !args.watch {
             writeln!(out, "no {}", kind.plural())?;
@@ -81,13 +90,14 @@ pub(crate) async fn get(args: &GetArgs, out: &mut dyn Write) -> Result<Exit, Fai
         }
     }
     if args.watch {
-        watch::objects(&mut client, kind, name.as_ref(), args, out).await?;
+        watch::objects(&mut client, kind, revision, args, out).await?;
     }
     Ok(Exit::Done)
 }
 
 fn name(text: &str) -> Result<Name, Failure> {
-    text.parse().map_err(|error: base::NameError| Failure::usage(error.to_string()))
+    text.parse()
+        .map_err(|error: base::NameError| Failure::usage(error.to_string()))
 }
 
 fn missing(kind: Kind, name: Option<&Name>, selection: &Selection) -> Failure {
@@ -110,16 +120,21 @@ pub(crate) async fn one(
     name: &Name,
     selection: &Selection,
 ) -> Result<Object, Failure> {
-    let mut found = select(client, kind, Some(name), selection).await?;
+    let (mut found, _) = select(client, kind, Some(name), selection).await?;
     match (found.pop(), found.as_slice()) {
         (Some(object), []) => Ok(object),
         (None, _) => Err(missing(kind, Some(name), selection)),
         (Some(last), others) => {
-            let keys: Vec<String> =
-                others.iter().chain([&last]).map(|object| object.key().to_string()).collect();
-            Err(Failure::usage(format!("{kind} {name:?} is not one but {}", keys.len()))
-                .at(keys.join(", "))
-                .fix("say which with -t TENANT and -n NAMESPACE"))
+            let keys: Vec<String> = others
+                .iter()
+                .chain([&last])
+                .map(|object| object.key().to_string())
+                .collect();
+            Err(
+                Failure::usage(format!("{kind} {name:?} is not one but {}", keys.len()))
+                    .at(keys.join(", "))
+                    .fix("say which with -t TENANT and -n NAMESPACE"),
+            )
         }
     }
 }
@@ -130,52 +145,36 @@ pub(crate) async fn select(
     kind: Kind,
     name: Option<&Name>,
     selection: &Selection,
-) -> Result<Vec<Object>, Failure> {
-    let mut found = Vec::new();
-    for collection in collections(client, kind, selection).await? {
-        found.extend(client.list(&collection).await?);
-    }
-    found.retain(|object| name.is_none_or(|name| object.metadata.name == *name));
-    Ok(found)
+) -> Result<(Vec<Object>, Revision), Failure> {
+    let (mut found, revision) = client.list(&collection(kind, selection)).await?;
+    found.retain(|object| allowed(&object.metadata, name, selection));
+    Ok((found, revision))
 }
 
-/// The paths of the collections that the selection allows.
-pub(crate) async fn collections(
-    client: &mut Client,
-    kind: Kind,
-    selection: &Selection,
-) -> Result<Vec<String>, Failure> {
+/// The smallest collection that holds everything the selection allows.
+pub(crate) fn collection(kind: Kind, selection: &Selection) -> String {
+    let tenant = selection.tenant().filter(|_| kind.scope() != Scope::Global);
+    let namespace = selection
+        .namespace()
+        .filter(|_| kind.scope() == Scope::Namespace);
     let plural = kind.plural();
-    let scope = kind.scope();
-    if scope == Scope::Global {
-        return Ok(vec![plural.to_owned()]);
-    }
-    let tenants = match selection.tenant() {
-        Some(tenant) => vec![tenant.clone()],
-        None => names(client.list(Kind::Tenant.plural()).await?),
-    };
-    let mut paths = Vec::new();
-    if scope == Scope::TenantOrGlobal && selection.tenant().is_none() {
-        paths.push(plural.to_owned());
-    }
-    for tenant in tenants {
-        if scope != Scope::Namespace {
-            paths.push(format!("tenants/{tenant}/{plural}"));
-            continue;
-        }
-        let namespaces = match selection.namespace() {
-            Some(namespace) => vec![namespace.clone()],
-            None => names(client.list(&format!("tenants/{tenant}/namespaces")).await?),
-        };
-        for namespace in namespaces {
-            paths.push(format!("tenants/{tenant}/namespaces/{namespace}/{plural}"));
+    match (tenant, namespace) {
+        (None, _) => plural.to_owned(),
+        (Some(tenant), None) => format!("tenants/{tenant}/{plural}"),
+        (Some(tenant), Some(namespace)) => {
+            format!("tenants/{tenant}/namespaces/{namespace}/{plural}")
         }
     }
-    Ok(paths)
 }
 
-fn names(objects: Vec<Object>) -> Vec<Name> {
-    objects.into_iter().map(|object| object.metadata.name).collect()
+/// Is it one of those that are meant?
+fn allowed(metadata: &Metadata, name: Option<&Name>, selection: &Selection) -> bool {
+    let fits = |wanted: Option<&Name>, have: Option<&Name>| match (wanted, have) {
+        (Some(wanted), Some(have)) => wanted == have,
+        (None, _) | (Some(_), None) => true, // the kind has no such part
+    };
+    name.is_none_or(|name| metadata.name == *name)
+        && fits(selection.namespace(), metadata.namespace.as_ref())
 }
 
 /// The columns of a kind.
@@ -199,7 +198,10 @@ fn add(table: &mut Table, object: &Object, live: &[derived::SiteStatusView]) {
     let meta = &object.metadata;
     let name = meta.name.to_string();
     let tenant = meta.tenant.as_ref().map_or("-".to_owned(), Name::to_string);
-    let namespace = meta.namespace.as_ref().map_or("-".to_owned(), Name::to_string);
+    let namespace = meta
+        .namespace
+        .as_ref()
+        .map_or("-".to_owned(), Name::to_string);
     match &object.spec {
         Spec::Tenant(spec) => {
             let id = meta.id.map_or("-".to_owned(), |id| id.to_string());
@@ -210,10 +212,23 @@ fn add(table: &mut Table, object: &Object, live: &[derived::SiteStatusView]) {
         Spec::Site(spec) => {
             let site = object.key().site_name().to_string();
             let [connected, applied, wanted] = site_cells(&site, live);
-            table.row([tenant, name, role(spec).to_owned(), connected, applied, wanted]);
+            table.row([
+                tenant,
+                name,
+                role(spec).to_owned(),
+                connected,
+                applied,
+                wanted,
+            ]);
         }
         Spec::Service(spec) => {
-            table.row([tenant, namespace, name, spec.port.to_string(), origins(spec)]);
+            table.row([
+                tenant,
+                namespace,
+                name,
+                spec.port.to_string(),
+                origins(spec),
+            ]);
         }
         Spec::LoadBalancer(spec) => {
             let (hosts, ports, to) = (join(&spec.hosts), ports(spec), backends(spec));
@@ -224,7 +239,13 @@ fn add(table: &mut Table, object: &Object, live: &[derived::SiteStatusView]) {
                 api::CertificateSource::Pem => "pem",
                 api::CertificateSource::SelfSigned => "selfSigned",
             };
-            table.row([tenant, namespace, name, join(&spec.hosts), source.to_owned()]);
+            table.row([
+                tenant,
+                namespace,
+                name,
+                join(&spec.hosts),
+                source.to_owned(),
+            ]);
         }
     }
 }
@@ -243,8 +264,14 @@ fn role(spec: &SiteSpec) -> &'static str {
 /// The reasons of the conditions: `Redeemed`, `Ready` …
 fn state(object: &Object) -> String {
     let conditions = object.status.iter().flat_map(|status| &status.conditions);
-    let words: Vec<String> = conditions.map(|condition| shown(&condition.reason)).collect();
-    if words.is_empty() { "-".to_owned() } else { words.join(",") }
+    let words: Vec<String> = conditions
+        .map(|condition| shown(&condition.reason))
+        .collect();
+    if words.is_empty() {
+        "-".to_owned()
+    } else {
+        words.join(",")
+    }
 }
 
 fn site_cells(site: &str, live: &[derived::SiteStatusView]) -> [String; 3] {
@@ -258,22 +285,38 @@ fn site_cells(site: &str, live: &[derived::SiteStatusView]) -> [String; 3] {
         (up, all) if up == all => "yes".to_owned(),
         (up, all) => format!("{up}/{all}"),
     };
-    let applied = nodes.iter().filter_map(|node| node.status.as_ref()).map(|s| s.applied).min();
+    let applied = nodes
+        .iter()
+        .filter_map(|node| node.status.as_ref())
+        .map(|s| s.applied)
+        .min();
     let applied = applied.map_or("-".to_owned(), |applied| applied.to_string());
     [connected, applied, first.wanted.to_string()]
 }
 
 fn origins(spec: &ServiceSpec) -> String {
     let each = spec.origins.iter().map(|origin| {
-        format!("{}x{}", origin.sites.iter().map(Name::as_str).collect::<Vec<_>>().join("+"),
-            origin.addresses.len())
+        format!(
+            "{}x{}",
+            origin
+                .sites
+                .iter()
+                .map(Name::as_str)
+                .collect::<Vec<_>>()
+                .join("+"),
+            origin.addresses.len()
+        )
     });
     each.collect::<Vec<_>>().join(",")
 }
 
 fn ports(spec: &LoadBalancerSpec) -> String {
     let plain = spec.ports.iter().map(|port| format!("http:{port}"));
-    let tls = spec.tls.iter().flat_map(|tls| &tls.ports).map(|port| format!("https:{port}"));
+    let tls = spec
+        .tls
+        .iter()
+        .flat_map(|tls| &tls.ports)
+        .map(|port| format!("https:{port}"));
     plain.chain(tls).collect::<Vec<_>>().join(",")
 }
 
@@ -306,7 +349,11 @@ async fn endpoints(args: &GetArgs, out: &mut dyn Write) -> Result<Exit, Failure>
             return watch::changed(endpoint_table(&seen).lines(), last, out);
         }
         if !structured(&seen, args.output, out)? {
-            write!(out, "{}", endpoint_table(&seen))?;
+            if seen.is_empty() {
+                writeln!(out, "no endpoints")?;
+            } else {
+                write!(out, "{}", endpoint_table(&seen))?;
+            }
         }
         Ok(())
     })
@@ -326,13 +373,21 @@ fn seen<'a>(sites: &'a [derived::SiteStatusView], args: &GetArgs) -> Vec<Seen<'a
                 & is(args.selection.namespace().map(Name::as_str))
                 & is(args.selection.tenant().map(Name::as_str));
             if named {
-                seen.push(Seen { seen_by: &site.site, endpoint });
+                seen.push(Seen {
+                    seen_by: &site.site,
+                    endpoint,
+                });
             }
         }
     }
     seen.sort_by(|a, b| {
         let key = |s: &Seen<'a>| {
-            (&s.endpoint.service, &s.endpoint.site, &s.endpoint.address, s.seen_by)
+            (
+                &s.endpoint.service,
+                &s.endpoint.site,
+                &s.endpoint.address,
+                s.seen_by,
+            )
         };
         key(a).cmp(&key(b))
     });
@@ -340,8 +395,15 @@ fn seen<'a>(sites: &'a [derived::SiteStatusView], args: &GetArgs) -> Vec<Seen<'a
 }
 
 fn endpoint_table(seen: &[Seen<'_>]) -> Table {
-    let mut table =
-        Table::new(&["SERVICE", "SITE", "ADDRESS", "SEEN BY", "HEALTH", "REACHABLE", "RTT"]);
+    let mut table = Table::new(&[
+        "SERVICE",
+        "SITE",
+        "ADDRESS",
+        "SEEN BY",
+        "HEALTH",
+        "REACHABLE",
+        "RTT",
+    ]);
     for Seen { seen_by, endpoint } in seen {
         table.row([
             shown(&endpoint.service),
@@ -366,7 +428,11 @@ pub(crate) async fn describe(args: &DescribeArgs, out: &mut dyn Write) -> Result
     for condition in &status.conditions {
         let holds = if condition.status { "yes" } else { "no" };
         let (kind, reason) = (shown(&condition.kind), shown(&condition.reason));
-        writeln!(out, "condition {kind}: {holds}, {reason}: {}", shown(&condition.message))?;
+        writeln!(
+            out,
+            "condition {kind}: {holds}, {reason}: {}",
+            shown(&condition.message)
+        )?;
     }
     if !status.sites.is_empty() {
         let mut table = Table::new(&["SITE", "APPLIED", "REFUSED"]);

@@ -44,7 +44,11 @@ impl Verdict {
     }
 
     fn exit(&self) -> Exit {
-        if self.wrong.is_empty() { Exit::Done } else { Exit::Refused }
+        if self.wrong.is_empty() {
+            Exit::Done
+        } else {
+            Exit::Refused
+        }
     }
 
     fn look_at(&mut self, view: &SiteStatusView) {
@@ -75,7 +79,8 @@ impl Verdict {
             ));
         }
         for failure in &status.listener_failures {
-            self.wrong.push(format!("{who} cannot listen: {}", shown(failure)));
+            self.wrong
+                .push(format!("{who} cannot listen: {}", shown(failure)));
         }
         if view.connected && status.links.is_empty() {
             self.wrong.push(format!("{who} has no link to any site"));
@@ -91,8 +96,9 @@ impl Verdict {
                  now"
             ));
         } else if days <= WARN_DAYS {
-            self.warnings
-                .push(format!("the certificate of {who} ends in {days} days: why is it not renewed?"));
+            self.warnings.push(format!(
+                "the certificate of {who} ends in {days} days: why is it not renewed?"
+            ));
         }
     }
 }
@@ -103,7 +109,14 @@ fn who(view: &SiteStatusView) -> String {
 
 fn print(sites: &[SiteStatusView], verdict: &Verdict, out: &mut dyn Write) -> Result<(), Failure> {
     let mut table = Table::new(&[
-        "SITE", "NODE", "CONNECTED", "APPLIED", "WANTED", "CERT DAYS", "HEALTHY", "LINKS",
+        "SITE",
+        "NODE",
+        "CONNECTED",
+        "APPLIED",
+        "WANTED",
+        "CERT DAYS",
+        "HEALTHY",
+        "LINKS",
     ]);
     for view in sites {
         let status = view.status.as_ref();
@@ -145,7 +158,11 @@ fn healthy(status: &NodeStatus) -> String {
 
 fn links(status: &NodeStatus) -> String {
     let each = status.links.iter().map(|link| {
-        format!("{} {}", shown(&link.peer), link.rtt_us.map_or("?".to_owned(), text::micros))
+        format!(
+            "{} {}",
+            shown(&link.peer),
+            link.rtt_us.map_or("?".to_owned(), text::micros)
+        )
     });
     each.collect::<Vec<_>>().join(", ")
 }
@@ -174,7 +191,10 @@ mod tests {
                 at: "2026-01-02T03:04:05Z".to_owned(),
                 applied: 9,
                 certificate_days: 89,
-                links: vec![LinkView { peer: "par.fabric".to_owned(), rtt_us: Some(5_100) }],
+                links: vec![LinkView {
+                    peer: "par.fabric".to_owned(),
+                    rtt_us: Some(5_100),
+                }],
                 endpoints: vec![endpoint],
                 ..NodeStatus::default()
             }),
@@ -208,13 +228,22 @@ mod tests {
             (view(|v| v.status = None), "never reported"),
             (view(|v| v.connected = false), "is not connected since 2026"),
             (view(|v| v.wanted = 12), "runs revision 9, wanted is 12"),
-            (with(|s| s.refused = Some("no such service".to_owned())), "no such service"),
-            (with(|s| s.listener_failures = vec!["127.0.0.1:80: taken".to_owned()]), "cannot listen"),
+            (
+                with(|s| s.refused = Some("no such service".to_owned())),
+                "no such service",
+            ),
+            (
+                with(|s| s.listener_failures = vec!["127.0.0.1:80: taken".to_owned()]),
+                "cannot listen",
+            ),
             (with(|s| s.links.clear()), "no link"),
         ] {
             let verdict = Verdict::of(&[sites]);
             assert_eq!(verdict.exit(), Exit::Refused, "{text}");
-            assert!(verdict.wrong.iter().any(|line| line.contains(text)), "{text}: {verdict:?}");
+            assert!(
+                verdict.wrong.iter().any(|line| line.contains(text)),
+                "{text}: {verdict:?}"
+            );
         }
     }
 
@@ -222,7 +251,11 @@ mod tests {
     fn certificates_are_warned_about() {
         for (days, warnings) in [(89, 0), (30, 1), (7, 1)] {
             let verdict = Verdict::of(&[with(|s| s.certificate_days = days)]);
-            assert_eq!((verdict.warnings.len(), verdict.wrong.len()), (warnings, 0), "{days}");
+            assert_eq!(
+                (verdict.warnings.len(), verdict.wrong.len()),
+                (warnings, 0),
+                "{days}"
+            );
         }
     }
 }

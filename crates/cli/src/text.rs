@@ -4,6 +4,7 @@ use std::{fmt::Write as _, io};
 
 use serde::Serialize;
 use serde_json::Value;
+use serde_yaml_ng::with::singleton_map_recursive;
 
 use crate::{args::Format, error::Failure};
 
@@ -19,7 +20,10 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new(head: &[&str]) -> Self {
-        Table { head: head.iter().map(|cell| (*cell).to_owned()).collect(), rows: Vec::new() }
+        Table {
+            head: head.iter().map(|cell| (*cell).to_owned()).collect(),
+            rows: Vec::new(),
+        }
     }
 
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
@@ -43,7 +47,10 @@ impl Table {
                 None => vec![cell(Some(value))],
             })
             .collect();
-        Table { head: head.iter().map(|key| key.to_uppercase()).collect(), rows }
+        Table {
+            head: head.iter().map(|key| key.to_uppercase()).collect(),
+            rows,
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -52,9 +59,19 @@ impl Table {
 
     /// The rows without the head, aligned with it, as single lines.
     pub(crate) fn lines(&self) -> Vec<String> {
-        let columns = self.rows.iter().map(Vec::len).chain([self.head.len()]).max().unwrap_or(0);
+        let columns = self
+            .rows
+            .iter()
+            .map(Vec::len)
+            .chain([self.head.len()])
+            .max()
+            .unwrap_or(0);
         let width = |at: usize| {
-            let cells = self.rows.iter().chain([&self.head]).filter_map(|row| row.get(at));
+            let cells = self
+                .rows
+                .iter()
+                .chain([&self.head])
+                .filter_map(|row| row.get(at));
             cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
         };
         let widths: Vec<usize> = (0..columns).map(width).collect();
@@ -67,13 +84,19 @@ impl Table {
             }
             line.trim_end().to_owned()
         };
-        [&self.head].into_iter().chain(&self.rows).map(line).collect()
+        [&self.head]
+            .into_iter()
+            .chain(&self.rows)
+            .map(line)
+            .collect()
     }
 }
 
 impl std::fmt::Display for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.lines().iter().try_for_each(|line| writeln!(f, "{line}"))
+        self.lines()
+            .iter()
+            .try_for_each(|line| writeln!(f, "{line}"))
     }
 }
 
@@ -81,22 +104,35 @@ fn cell(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => "-".to_owned(),
         Some(Value::String(text)) => shown(text),
-        Some(Value::Array(items)) if items.iter().all(|item| !item.is_object()) => {
-            items.iter().map(|item| cell(Some(item))).collect::<Vec<_>>().join(",")
-        }
+        Some(Value::Array(items)) if items.iter().all(|item| !item.is_object()) => items
+            .iter()
+            .map(|item| cell(Some(item)))
+            .collect::<Vec<_>>()
+            .join(","),
         Some(other) => other.to_string(),
     }
 }
 
 /// Foreign text without anything that a terminal would obey.
 pub(crate) fn shown(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }
 
-/// YAML of one value, ending with a newline.
+/// YAML of one value, ending with a newline; enums as manifests write them, without tags.
 pub(crate) fn yaml(value: &impl Serialize) -> Result<String, Failure> {
-    serde_yaml_ng::to_string(value)
-        .map_err(|error| Failure::refused(format!("the value has no YAML form: {error}")))
+    let mut text = Vec::new();
+    let mut serializer = serde_yaml_ng::Serializer::new(&mut text);
+    singleton_map_recursive::serialize(value, &mut serializer)
+        .map_err(|error| Failure::refused(format!("the value has no YAML form: {error}")))?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// A list as the API writes it.
+#[derive(Serialize)]
+struct List<'a, T> {
+    items: &'a [T],
 }
 
 /// Prints `items` as JSON `{"items":[…]}` or YAML documents; false for a table, which the caller
@@ -108,7 +144,7 @@ pub(crate) fn structured<T: Serialize>(
 ) -> Result<bool, Failure> {
     match format {
         Format::Table => return Ok(false),
-        Format::Json => writeln!(out, "{}", json(&serde_json::json!({ "items": items }))?)?,
+        Format::Json => writeln!(out, "{}", json(&List { items })?)?,
         Format::Yaml => {
             for item in items {
                 write!(out, "---\n{}", yaml(item)?)?;
@@ -215,17 +251,35 @@ mod tests {
     }
 
     #[test]
+    fn yaml_is_what_manifests_write() {
+        let example = include_str!("../../../examples/01-cart/40-cart-acme.yaml");
+        for object in api::manifest::parse(example).expect("parses") {
+            let text = yaml(&object).expect("YAML");
+            assert!(!text.contains('!'), "{text}");
+            assert_eq!(api::manifest::parse(&text).expect(&text), [object]);
+        }
+    }
+
+    #[test]
     fn differences_are_shown_with_their_surroundings() {
         let old = "a\nb\nc\nd\ne\nf\ng\nh\ni\n";
         let new = "a\nb\nc\nd\ne\nF\ng\nh\ni\n";
-        assert_eq!(diff(old, new), "  c\n  d\n  e\n- f\n+ F\n  g\n  h\n  i\n");
+        assert_eq!(
+            diff(old, new),
+            "  …\n  c\n  d\n  e\n- f\n+ F\n  g\n  h\n  i\n"
+        );
         assert_eq!(diff("", "x\n"), "+ x\n");
         assert_eq!(diff("x\n", "x\n"), "");
     }
 
     #[test]
     fn durations_are_short() {
-        for (us, text) in [(7, "7us"), (5012, "5.0ms"), (40_170, "40.1ms"), (1_500_000, "1.5s")] {
+        for (us, text) in [
+            (7, "7us"),
+            (5012, "5.0ms"),
+            (40_170, "40.1ms"),
+            (1_500_000, "1.5s"),
+        ] {
             assert_eq!(micros(us), text);
         }
     }

@@ -2,8 +2,8 @@
 
 use std::{collections::HashSet, io::Write, time::Duration};
 
-use api::{Kind, Object};
-use base::Name;
+use api::{Kind, Object, Problem};
+use base::Revision;
 use bytes::BytesMut;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -13,7 +13,6 @@ use crate::{
     args::{Format, GetArgs},
     client::Client,
     error::{Exit, Failure},
-    files::label,
     objects, text,
 };
 
@@ -52,40 +51,35 @@ pub(crate) fn changed(
     Ok(())
 }
 
-/// Prints changes of stored objects until the stream ends.
+/// Prints changes of stored objects after `after` until the stream ends.
 pub(crate) async fn objects(
     client: &mut Client,
     kind: Kind,
-    name: Option<&Name>,
+    after: Revision,
     args: &GetArgs,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let collections = objects::collections(client, kind, &args.selection).await?;
-    let [collection] = collections.as_slice() else {
-        return Err(Failure::usage(format!(
-            "--watch follows one collection, these are {}",
-            collections.len()
-        ))
-        .at(collections.join(", "))
-        .fix("choose one with -t TENANT and -n NAMESPACE"));
-    };
     out.flush()?;
-    let mut events = Events::new(client.watch(collection).await?);
+    let collection = objects::collection(kind, &args.selection);
+    let mut events = Events::new(client.watch(&collection, after).await?);
     while let Some(event) = events.next().await? {
-        let Some(change) = change(&event) else {
+        let Some(change) = change(&event)? else {
             continue;
         };
-        if name.is_some_and(|name| change.object.metadata.name != *name) {
+        let wanted = args.name.as_deref();
+        if wanted.is_some_and(|wanted| change.name() != wanted) {
             continue;
         }
-        match args.output {
-            Format::Table if change.deleted => writeln!(out, "{} deleted", label(&change.object))?,
-            Format::Table => {
-                let table = objects::table(kind, std::slice::from_ref(&change.object), &[]);
+        match (args.output, &change) {
+            (Format::Json, _) => writeln!(out, "{}", event.data)?,
+            (Format::Table | Format::Yaml, Change::Deleted { kind, name }) => {
+                writeln!(out, "{kind}/{name} deleted")?;
+            }
+            (Format::Table, Change::Put(object)) => {
+                let table = objects::table(kind, std::slice::from_ref(&**object), &[]);
                 writeln!(out, "{}", table.lines().last().map_or("", String::as_str))?;
             }
-            Format::Json => writeln!(out, "{}", event.data)?,
-            Format::Yaml => write!(out, "---\n{}", text::yaml(&change.object)?)?,
+            (Format::Yaml, Change::Put(object)) => write!(out, "---\n{}", text::yaml(object)?)?,
         }
         out.flush()?;
     }
@@ -99,19 +93,54 @@ struct Event {
     data: String,
 }
 
+/// A change of a stored object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Change {
-    deleted: bool,
-    object: Object,
+enum Change {
+    Put(Box<Object>),
+    Deleted { kind: String, name: String },
 }
 
-/// What an event says about an object; `None` for an event about something else.
-fn change(event: &Event) -> Option<Change> {
-    let value: Value = serde_json::from_str(&event.data).ok()?;
-    let word = value.get("type").and_then(Value::as_str).unwrap_or(&event.name);
-    let deleted = word.eq_ignore_ascii_case("delete") || word.eq_ignore_ascii_case("deleted");
-    let object = value.get("object").cloned().unwrap_or(value.clone());
-    Some(Change { deleted, object: Object::from_value(object).ok()? })
+impl Change {
+    fn name(&self) -> &str {
+        match self {
+            Change::Put(object) => object.metadata.name.as_str(),
+            Change::Deleted { name, .. } => name,
+        }
+    }
+}
+
+/// What an event says about an object; `None` for one that this version does not know.
+///
+/// # Errors
+/// The API ended the stream and said why, or an object is not understood.
+fn change(event: &Event) -> Result<Option<Change>, Failure> {
+    let wrong = |error: serde_json::Error| {
+        Failure::refused(format!("a change is not understood: {error}"))
+            .fix("use the sealane of the controller's version")
+    };
+    let value: Value = serde_json::from_str(&event.data).map_err(wrong)?;
+    match event.name.as_str() {
+        "put" => Ok(Some(Change::Put(Box::new(Object::from_value(value)?)))),
+        "delete" => {
+            let word = |pointer: &str| {
+                text::shown(
+                    value
+                        .pointer(pointer)
+                        .and_then(Value::as_str)
+                        .unwrap_or_default(),
+                )
+            };
+            let kind = word("/kind").to_lowercase();
+            Ok(Some(Change::Deleted {
+                kind,
+                name: word("/metadata/name"),
+            }))
+        }
+        "gone" => Err(serde_json::from_value::<Problem>(value)
+            .map_err(wrong)?
+            .into()),
+        _ => Ok(None),
+    }
 }
 
 /// Server-sent events (WHATWG HTML §9.2) out of a body.
@@ -122,7 +151,10 @@ struct Events {
 
 impl Events {
     fn new(body: Incoming) -> Self {
-        Events { body, buffer: BytesMut::new() }
+        Events {
+            body,
+            buffer: BytesMut::new(),
+        }
     }
 
     async fn next(&mut self) -> Result<Option<Event>, Failure> {
@@ -131,7 +163,9 @@ impl Events {
                 return Ok(Some(event));
             }
             if self.buffer.len() > MAX_EVENT_BYTES {
-                return Err(Failure::refused(format!("an event over {MAX_EVENT_BYTES} bytes")));
+                return Err(Failure::refused(format!(
+                    "an event over {MAX_EVENT_BYTES} bytes"
+                )));
             }
             let lost = |error| Failure::unreachable(format!("the stream broke: {error}"));
             match self.body.frame().await.transpose().map_err(lost)? {
@@ -176,32 +210,60 @@ mod tests {
 
     #[test]
     fn events_are_taken_whole() {
-        let mut buffer = BytesMut::from(
-            format!(": hello\n\nevent: put\nid: 7\ndata: {TENANT}\n\nevent: delete\ndata: {TENANT}\n")
-                .as_bytes(),
+        let data = r#"{"kind":"Site","metadata":{"name":"par"}}"#;
+        let text = format!(
+            ": hello\n\nevent: put\nid: 7\ndata: {TENANT}\n\nevent: delete\ndata: {data}\n"
         );
+        let mut buffer = BytesMut::from(text.as_bytes());
         let put = take(&mut buffer).expect("whole");
-        assert!(!change(&put).expect("a change").deleted);
+        assert_eq!(change(&put).expect("good").expect("known").name(), "acme");
         assert_eq!(take(&mut buffer), None, "its end is missing");
         buffer.extend_from_slice(b"\n");
-        assert!(change(&take(&mut buffer).expect("whole")).expect("a change").deleted);
+        let deleted = change(&take(&mut buffer).expect("whole")).expect("good");
+        let expected = Change::Deleted {
+            kind: "site".to_owned(),
+            name: "par".to_owned(),
+        };
+        assert_eq!(deleted, Some(expected));
     }
 
     #[test]
-    fn wrapped_objects_are_understood() {
-        let data = format!(r#"{{"type":"deleted","object":{TENANT}}}"#);
-        let wrapped = change(&Event { name: String::new(), data }).expect("a change");
-        assert!(wrapped.deleted);
-        let other = Event { name: "bookmark".to_owned(), data: r#"{"revision":7}"#.to_owned() };
-        assert_eq!(change(&other), None);
+    fn the_end_says_why_and_the_unknown_is_passed_over() {
+        let event = |name: &str, data: &str| Event {
+            name: name.to_owned(),
+            data: data.to_owned(),
+        };
+        let gone = event(
+            "gone",
+            r#"{"status":410,"code":"gone","title":"list again"}"#,
+        );
+        assert!(
+            change(&gone)
+                .expect_err("an end")
+                .to_string()
+                .contains("list again (gone)")
+        );
+        assert_eq!(change(&event("bookmark", "{}")).expect("harmless"), None);
+        assert!(change(&event("put", r#"{"kind":"Moon"}"#)).is_err());
+        assert!(change(&event("put", "{")).is_err());
     }
 
     #[test]
     fn only_changed_lines_are_printed() {
         let mut last = Vec::new();
         let mut out = Vec::new();
-        changed(vec!["H".into(), "a up".into(), "b up".into()], &mut last, &mut out).expect("ok");
-        changed(vec!["H".into(), "a up".into(), "b down".into()], &mut last, &mut out).expect("ok");
+        changed(
+            vec!["H".into(), "a up".into(), "b up".into()],
+            &mut last,
+            &mut out,
+        )
+        .expect("ok");
+        changed(
+            vec!["H".into(), "a up".into(), "b down".into()],
+            &mut last,
+            &mut out,
+        )
+        .expect("ok");
         assert_eq!(String::from_utf8_lossy(&out), "H\na up\nb up\nb down\n");
     }
 }

@@ -35,7 +35,7 @@ use crate::{
     ledger::{Ledger, State},
     limit::{Rate, Sources},
     metrics::Meters,
-    planner::Board,
+    planner::{Author, Board},
     reports::Reports,
 };
 
@@ -52,7 +52,10 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(15);
 const PING_EVERY: Duration = Duration::from_secs(5);
 /// Joins without a certificate, from one address.
-const JOINS: Rate = Rate { burst: 20, every: Duration::from_millis(200) };
+const JOINS: Rate = Rate {
+    burst: 20,
+    every: Duration::from_millis(200),
+};
 
 /// The two ways in, made anew when the controller's certificate is.
 pub(crate) struct Doors {
@@ -66,6 +69,7 @@ pub(crate) struct Fabric {
     pub(crate) board: watch::Receiver<Arc<Board>>,
     pub(crate) reports: Arc<Reports>,
     pub(crate) meters: Arc<Meters>,
+    pub(crate) author: Arc<Author>,
     pub(crate) authority: Arc<Authority>,
     pub(crate) lifetime: Duration,
     pub(crate) doors: watch::Receiver<Arc<Doors>>,
@@ -96,7 +100,8 @@ impl Fabric {
             };
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
                 let full = "too many connections";
-                self.meters.refuse("too-many-connections", &peer.ip().to_string(), &full);
+                self.meters
+                    .refuse("too-many-connections", &peer.ip().to_string(), &full);
                 continue;
             };
             let (fabric, drain) = (Arc::clone(&self), drain.clone());
@@ -131,7 +136,9 @@ impl Fabric {
                 return self.meters.refuse("identity", &address, &wrong);
             }
             Some(Err(error)) => {
-                return self.meters.refuse("identity", &address, &base::Chain(&error));
+                return self
+                    .meters
+                    .refuse("identity", &address, &base::Chain(&error));
             }
         };
         let peer = Peer { site, node };
@@ -170,7 +177,9 @@ impl Fabric {
         };
         if !allowed {
             self.meters.joined("rate-limited");
-            return self.meters.refuse("join-rate", &peer.to_string(), &"too many joins");
+            return self
+                .meters
+                .refuse("join-rate", &peer.to_string(), &"too many joins");
         }
         join::answer(tls, &self.ledger, &self.meters, &peer.to_string()).await;
     }
@@ -193,7 +202,9 @@ impl Fabric {
         let mut pings = connection.ping_pong();
         let peer = Arc::new(peer);
         let silence = async {
-            let Some(pings) = &mut pings else { return std::future::pending().await };
+            let Some(pings) = &mut pings else {
+                return std::future::pending().await;
+            };
             loop {
                 tokio::time::sleep(PING_EVERY).await;
                 let pong = pings.ping(h2::Ping::opaque());
@@ -242,7 +253,9 @@ impl Fabric {
         let mut head = Response::new(());
         *head.status_mut() = status;
         // A response fails only on a stream that the peer has reset.
-        let Ok(send) = respond.send_response(head, status != StatusCode::OK) else { return };
+        let Ok(send) = respond.send_response(head, status != StatusCode::OK) else {
+            return;
+        };
         if status != StatusCode::OK {
             return self.meters.refuse("stream", &peer.name(), &status);
         }
@@ -253,7 +266,9 @@ impl Fabric {
                 join::answer(stream, &fabric.ledger, &fabric.meters, &peer.name()).await;
             });
         } else {
-            self.tasks.spawn("site-sync", async move { sync::serve(fabric, stream, peer, drain).await });
+            self.tasks.spawn("site-sync", async move {
+                sync::serve(fabric, stream, peer, drain).await
+            });
         }
     }
 }

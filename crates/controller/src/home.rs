@@ -82,8 +82,17 @@ impl Home {
         let authority = authority(&folder.join("ca.pem"), planet, now)?;
         let key = controller_key(&folder.join("controller-key.pem"))?;
         let admin_token = admin_token(&folder.join("admin.token"))?;
-        let home = Home { folder: folder.to_owned(), authority, key, admin_token };
-        home.write("api-ca.pem", home.authority.certificate_pem().as_bytes(), 0o644)?;
+        let home = Home {
+            folder: folder.to_owned(),
+            authority,
+            key,
+            admin_token,
+        };
+        home.write(
+            "api-ca.pem",
+            home.authority.certificate_pem().as_bytes(),
+            0o644,
+        )?;
         home.remove("ready.json")?;
         Ok(home)
     }
@@ -107,7 +116,10 @@ impl Home {
 }
 
 fn authority(path: &Path, planet: &Planet, now: WallTime) -> Result<Authority, HomeError> {
-    let wrong = |source| HomeError::Authority { path: path.to_owned(), source };
+    let wrong = |source| HomeError::Authority {
+        path: path.to_owned(),
+        source,
+    };
     let Some(pem) = read(path)? else {
         let authority = Authority::create(planet, now).map_err(wrong)?;
         write_secret(path, &authority.to_pem())?;
@@ -122,7 +134,10 @@ fn authority(path: &Path, planet: &Planet, now: WallTime) -> Result<Authority, H
 }
 
 fn controller_key(path: &Path) -> Result<NodeKey, HomeError> {
-    let wrong = |source| HomeError::Key { path: path.to_owned(), source };
+    let wrong = |source| HomeError::Key {
+        path: path.to_owned(),
+        source,
+    };
     if let Some(pem) = read(path)? {
         return NodeKey::from_pem(&pem).map_err(wrong);
     }
@@ -132,11 +147,16 @@ fn controller_key(path: &Path) -> Result<NodeKey, HomeError> {
 }
 
 fn admin_token(path: &Path) -> Result<String, HomeError> {
-    if let Some(token) = read(path)?.map(|t| t.trim_ascii().to_owned()).filter(|t| t.len() >= 32) {
+    if let Some(token) = read(path)?
+        .map(|t| t.trim_ascii().to_owned())
+        .filter(|t| t.len() >= 32)
+    {
         return Ok(token);
     }
-    let bytes = pki::random::<32>()
-        .map_err(|source| HomeError::Key { path: path.to_owned(), source })?;
+    let bytes = pki::random::<32>().map_err(|source| HomeError::Key {
+        path: path.to_owned(),
+        source,
+    })?;
     let token = URL_SAFE_NO_PAD.encode(bytes);
     write_secret(path, &format!("{token}\n"))?;
     Ok(token)
@@ -146,7 +166,9 @@ fn read(path: &Path) -> Result<Option<String>, HomeError> {
     match file::read_limited(path, MAX_FILE) {
         Ok(bytes) => String::from_utf8(bytes)
             .map(Some)
-            .map_err(|_| HomeError::Text { path: path.to_owned() }),
+            .map_err(|_| HomeError::Text {
+                path: path.to_owned(),
+            }),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(failed("reading", path)(e)),
     }

@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use api::{
     Object, ObjectKey, Problem,
-    sync::{JoinReply, JoinRequest},
+    sync::{JoinReply, JoinRequest, encode},
 };
 use base::{Revision, WallTime};
 use pki::{Authority, Planet};
@@ -21,8 +21,15 @@ use runtime::Drain;
 use store::{Op, Store, StoreError, TransactError};
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub(crate) use records::{OBJECTS, object_from};
-use records::{Material, TokenRecord};
+pub use self::records::LoadError;
+pub(crate) use self::{
+    join::SKEW,
+    records::{OBJECTS, object_from},
+};
+use self::{
+    join::{Admission, Refusal},
+    records::{Material, TokenRecord},
+};
 
 use crate::metrics::Meters;
 
@@ -63,14 +70,21 @@ pub(crate) struct Put {
 }
 
 enum Command {
-    Put { object: Box<Object>, dry_run: bool, reply: oneshot::Sender<Result<Put, Problem>> },
+    Put {
+        object: Box<Object>,
+        dry_run: bool,
+        reply: oneshot::Sender<Result<Put, Problem>>,
+    },
     Delete {
         key: ObjectKey,
         based_on: Option<Revision>,
         dry_run: bool,
         reply: oneshot::Sender<Result<(), Problem>>,
     },
-    Join { request: Box<JoinRequest>, reply: oneshot::Sender<JoinReply> },
+    Join {
+        request: Box<JoinRequest>,
+        reply: oneshot::Sender<JoinReply>,
+    },
 }
 
 /// What the rest of the controller holds of the ledger; clones share it.
@@ -98,18 +112,29 @@ pub(crate) async fn open(
     store: Store,
     issuer: Issuer,
     meters: Arc<Meters>,
-) -> Result<(Ledger, Writer), records::LoadError> {
+) -> Result<(Ledger, Writer), LoadError> {
     let state = Arc::new(records::load(&store).await?);
-    meters.revision.set(i64::try_from(state.revision.0).unwrap_or(i64::MAX));
+    meters
+        .revision
+        .set(i64::try_from(state.revision.0).unwrap_or(i64::MAX));
     let (publish, receiver) = watch::channel(Arc::clone(&state));
     let (sender, commands) = mpsc::channel(COMMANDS);
-    let ledger = Ledger { commands: sender, state: receiver, store: store.clone() };
-    let writer = Writer { commands, state, publish, store, issuer, meters, stale: false };
+    let ledger = Ledger {
+        commands: sender,
+        state: receiver,
+        store: store.clone(),
+    };
+    let writer = Writer {
+        commands,
+        state,
+        publish,
+        store,
+        issuer,
+        meters,
+        stale: false,
+    };
     Ok((ledger, writer))
 }
-
-pub(crate) use join::SKEW;
-pub(crate) use records::LoadError;
 
 impl Ledger {
     /// The newest state.
@@ -124,7 +149,12 @@ impl Ledger {
 
     pub(crate) async fn put(&self, object: Object, dry_run: bool) -> Result<Put, Problem> {
         let object = Box::new(object);
-        self.ask(|reply| Command::Put { object, dry_run, reply }).await?
+        self.ask(|reply| Command::Put {
+            object,
+            dry_run,
+            reply,
+        })
+        .await?
     }
 
     pub(crate) async fn delete(
@@ -133,7 +163,13 @@ impl Ledger {
         based_on: Option<Revision>,
         dry_run: bool,
     ) -> Result<(), Problem> {
-        self.ask(|reply| Command::Delete { key, based_on, dry_run, reply }).await?
+        self.ask(|reply| Command::Delete {
+            key,
+            based_on,
+            dry_run,
+            reply,
+        })
+        .await?
     }
 
     pub(crate) async fn join(&self, request: JoinRequest) -> Result<JoinReply, Problem> {
@@ -151,7 +187,9 @@ impl Ledger {
             answer.await.ok()
         };
         let busy = || unavailable("the controller is busy; try again in a few seconds");
-        let answer = tokio::time::timeout(PATIENCE, asked).await.map_err(|_| busy())?;
+        let answer = tokio::time::timeout(PATIENCE, asked)
+            .await
+            .map_err(|_| busy())?;
         answer.ok_or_else(|| unavailable("the controller is stopping; try again"))
     }
 }
@@ -175,10 +213,19 @@ impl Writer {
         let now = runtime::wall();
         // An answer that nobody waits for any more is dropped: the change has happened.
         match command {
-            Command::Put { object, dry_run, reply } => {
+            Command::Put {
+                object,
+                dry_run,
+                reply,
+            } => {
                 let _ = reply.send(self.put(*object, dry_run, now).await);
             }
-            Command::Delete { key, based_on, dry_run, reply } => {
+            Command::Delete {
+                key,
+                based_on,
+                dry_run,
+                reply,
+            } => {
                 let _ = reply.send(self.delete(&key, based_on, dry_run).await);
             }
             Command::Join { request, reply } => {
@@ -189,24 +236,35 @@ impl Writer {
 
     async fn put(&mut self, object: Object, dry_run: bool, now: WallTime) -> Result<Put, Problem> {
         self.refresh().await?;
-        let mut change = match change::put(&self.state, &self.issuer, object, now)? {
+        let (ops, mut change) = match change::put(&self.state, &self.issuer, object, now)? {
             change::Decision::Unchanged(object) => {
-                return Ok(Put { object: *object, created: false, token: None });
+                return Ok(Put {
+                    object: *object,
+                    created: false,
+                    token: None,
+                });
             }
-            change::Decision::Change(change) => *change,
+            change::Decision::Change(ops, change) => (ops, change),
         };
-        let created = change.created;
+        let (created, token) = (change.created, change.token.take());
         if dry_run {
-            return Ok(Put { object: change.object, created, token: None });
+            return Ok(Put {
+                object: change.object,
+                created,
+                token: None,
+            });
         }
-        let token = change.token.take();
-        let (ops, next) = change.into_parts(&self.state);
-        let key = next.0.clone();
-        self.commit(ops, |state, revision| change::apply(state, next, revision)).await?;
+        let key = change.object.key();
+        self.commit(ops, |state, revision| change.apply(state, revision))
+            .await?;
         let object = self.state.world.find(&key).cloned();
         let object = object.ok_or_else(|| unavailable("the object vanished; try again"))?;
         tracing::info!(object = %key, revision = self.state.revision.0, created, "object put");
-        Ok(Put { object, created, token })
+        Ok(Put {
+            object,
+            created,
+            token,
+        })
     }
 
     async fn delete(
@@ -231,53 +289,45 @@ impl Writer {
     }
 
     async fn join(&mut self, request: &JoinRequest, now: WallTime) -> JoinReply {
-        let refused = |refusal: join::Refusal| JoinReply::Refused {
-            code: refusal.code.to_owned(),
-            reason: refusal.reason,
-            time: now,
-        };
-        let unavailable = |problem: Problem| {
-            refused(join::Refusal { code: "unavailable", reason: problem.title })
-        };
-        if let Err(problem) = self.refresh().await {
-            return unavailable(problem);
-        }
-        let reply = match join::decide(&self.state, &self.issuer, request, now) {
-            Err(refusal) => Err(refused(refusal)),
-            Ok(join::Admission::Repeat { chain, node }) => {
-                tracing::info!(%node, "join repeated: the same certificate again");
-                Ok(chain)
-            }
-            Ok(join::Admission::New { key, record, node }) => {
-                let chain = record.chain().to_vec();
-                let expect = self.state.tokens.get(&key).map(|(_, revision)| *revision);
-                match records::token_op(&key, &record, expect) {
-                    Err(problem) => Err(unavailable(problem)),
-                    Ok(op) => {
-                        let record = *record;
-                        let spent = |state: &mut State, revision| {
-                            state.tokens.insert(key, (record, revision));
-                        };
-                        match self.commit(vec![op], spent).await {
-                            Ok(()) => {
-                                tracing::info!(%node, "node joined");
-                                Ok(chain)
-                            }
-                            Err(problem) => Err(unavailable(problem)),
-                        }
-                    }
-                }
-            }
-        };
-        reply.map_or_else(
-            |refused| refused,
-            |chain| JoinReply::Welcome {
+        match self.admit(request, now).await {
+            Ok(chain) => JoinReply::Welcome {
                 chain,
-                ca: records::base64(self.issuer.authority.certificate_der()),
+                ca: encode(self.issuer.authority.certificate_der()),
                 planet: self.issuer.planet.to_string(),
                 time: now,
             },
-        )
+            Err(Refusal { code, reason }) => JoinReply::Refused {
+                code: code.to_owned(),
+                reason,
+                time: now,
+            },
+        }
+    }
+
+    /// The Token is spent in the transaction that remembers what was issued for it.
+    async fn admit(
+        &mut self,
+        request: &JoinRequest,
+        now: WallTime,
+    ) -> Result<Vec<String>, Refusal> {
+        self.refresh().await?;
+        match join::decide(&self.state, &self.issuer, request, now)? {
+            Admission::Repeat { chain, node } => {
+                tracing::info!(node, "join repeated: the same certificate again");
+                Ok(chain)
+            }
+            Admission::New { key, record, node } => {
+                let was = self.state.tokens.get(&key).map(|(_, revision)| *revision);
+                let chain = record.chain().to_vec();
+                let op = records::token_op(&key, &record, was)?;
+                self.commit(vec![op], |state, revision| {
+                    state.tokens.insert(key, (*record, revision));
+                })
+                .await?;
+                tracing::info!(node, "node joined");
+                Ok(chain)
+            }
+        }
     }
 
     /// One transaction, then the same change to a new state, then everybody sees it.
@@ -298,7 +348,9 @@ impl Writer {
     }
 
     fn show(&mut self, state: State) {
-        self.meters.revision.set(i64::try_from(state.revision.0).unwrap_or(i64::MAX));
+        self.meters
+            .revision
+            .set(i64::try_from(state.revision.0).unwrap_or(i64::MAX));
         self.state = Arc::new(state);
         self.publish.send_replace(Arc::clone(&self.state));
     }
@@ -330,7 +382,9 @@ impl Writer {
             }
             Err(error) => {
                 tracing::error!(error = %base::Chain(&error), "the store cannot be read");
-                Err(unavailable("the store cannot be read; the controller's log says why"))
+                Err(unavailable(
+                    "the store cannot be read; the controller's log says why",
+                ))
             }
         }
     }

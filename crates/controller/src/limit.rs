@@ -41,7 +41,10 @@ pub(crate) struct Sources {
 
 impl Sources {
     pub(crate) fn new(rate: Rate) -> Self {
-        Sources { rate, buckets: BTreeMap::new() }
+        Sources {
+            rate,
+            buckets: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn take(&mut self, source: IpAddr, now: Instant) -> bool {
@@ -52,7 +55,10 @@ impl Sources {
                 slot = None;
             }
         }
-        self.buckets.entry(slot).or_insert(Bucket::FULL).take(self.rate, now)
+        self.buckets
+            .entry(slot)
+            .or_insert(Bucket::FULL)
+            .take(self.rate, now)
     }
 }
 
@@ -62,10 +68,13 @@ mod tests {
 
     #[test]
     fn a_bucket_refills() {
-        let rate = Rate { burst: 3, every: Duration::from_secs(1) };
+        let rate = Rate {
+            burst: 3,
+            every: Duration::from_secs(1),
+        };
         let mut sources = Sources::new(rate);
         let (a, b) = ([127, 0, 0, 1].into(), [127, 0, 0, 2].into());
-        let at = |ms| Instant::ZERO + Duration::from_millis(3_600_000 + ms);
+        let at = |ms: u64| Instant::ZERO + Duration::from_millis(3_600_000 + ms);
         let taken = (0..5).filter(|_| sources.take(a, at(0))).count();
         assert_eq!(taken, 3);
         assert!(sources.take(b, at(0)));

@@ -34,7 +34,10 @@ impl Default for Meters {
         };
         Meters {
             requests: by("api_requests", "Answered API requests, by class of status"),
-            refused: by("controller_refused", "Peers and messages turned away, by cause"),
+            refused: by(
+                "controller_refused",
+                "Peers and messages turned away, by cause",
+            ),
             joins: by("joins", "Nodes that asked to join, by outcome"),
             revision: all.gauge("store_revision", "The last committed revision"),
             streams: all.gauge("sync_streams", "Open site-sync streams"),

@@ -1,12 +1,16 @@
-//! What each site should run, as a signed chain of updates; on a thread of its own.
+//! What each site should run, as a chain of signed updates; on a thread of its own.
 //!
 //! For every new state of the world (states that come while it works are taken together) each
 //! site is projected anew. Where that differs from the end of its chain, the difference is signed
-//! and becomes the next link; after [`MAX_DELTAS`] links a full update begins a new chain. Streams
-//! look at the [`Board`] and send what their node lacks, so a slow one holds nobody up and holds
-//! no queue.
+//! and becomes the next link; after [`MAX_DELTAS`] links a new chain begins, and with it comes a
+//! full update. Streams look at the [`Board`] and send what their node lacks: the links after what
+//! it has, or a full update, which is signed when it is first asked for. So a slow stream holds
+//! nobody up and holds no queue.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
 use api::{
     CertificateSource, ObjectKey, Spec,
@@ -32,12 +36,17 @@ pub(crate) struct Board {
 /// What one site should run, and the updates that lead there.
 #[derive(Debug)]
 pub(crate) struct Chain {
+    site: SiteName,
     content: Arc<Projection>,
-    /// The first is full; each is based on the one before it.
+    /// The revision the first link is based on.
+    start: Revision,
+    /// Deltas; each is based on the one before it.
     links: Vec<Link>,
+    /// The full update to the head, once somebody needed it.
+    full: OnceLock<Result<Bytes, String>>,
 }
 
-/// One signed update.
+/// One signed delta.
 #[derive(Clone, Debug)]
 struct Link {
     revision: Revision,
@@ -46,9 +55,19 @@ struct Link {
 }
 
 impl Chain {
+    fn new(site: SiteName, content: Projection, start: Revision, links: Vec<Link>) -> Self {
+        Chain {
+            site,
+            content: Arc::new(content),
+            start,
+            links,
+            full: OnceLock::new(),
+        }
+    }
+
     /// The revision the site should run.
     pub(crate) fn head(&self) -> Revision {
-        self.links.last().map_or(Revision(0), |link| link.revision)
+        self.links.last().map_or(self.start, |link| link.revision)
     }
 
     /// Does the site need this object?
@@ -62,22 +81,122 @@ impl Chain {
         first.map_or(self.head(), |link| link.revision)
     }
 
-    /// The lines that lead from `have` to the head: the links after it, or all of them if it is
-    /// none of this chain.
-    pub(crate) fn after(&self, have: Option<Revision>) -> impl Iterator<Item = (Revision, Bytes)> {
-        let at = self.links.iter().position(|link| Some(link.revision) == have);
-        let rest = &self.links[at.map_or(0, |at| at + 1)..];
-        rest.iter().map(|link| (link.revision, link.line.clone()))
+    /// The lines that lead a node from `have` to the head: the links after it, or one full update
+    /// if it stands outside of this chain.
+    ///
+    /// # Errors
+    /// The full update cannot be made: one sentence.
+    pub(crate) fn after(
+        &self,
+        have: Option<Revision>,
+        author: &Author,
+    ) -> Result<Vec<Bytes>, String> {
+        let from = match have {
+            Some(have) if have == self.start => Some(0),
+            Some(have) => self
+                .links
+                .iter()
+                .position(|l| l.revision == have)
+                .map(|at| at + 1),
+            None => None,
+        };
+        let Some(from) = from else {
+            let full = self.full.get_or_init(|| author.full(self, runtime::wall()));
+            return full.clone().map(|line| vec![line]);
+        };
+        Ok(self.links[from..]
+            .iter()
+            .map(|link| link.line.clone())
+            .collect())
+    }
+}
+
+/// Writes and signs updates.
+pub(crate) struct Author {
+    pub(crate) planet: String,
+    pub(crate) signer: Signer,
+    pub(crate) meters: Arc<Meters>,
+}
+
+impl Author {
+    fn full(&self, chain: &Chain, now: WallTime) -> Result<Bytes, String> {
+        let (content, revision) = (&chain.content, chain.head());
+        let update = Update {
+            put: content.resources.values().cloned().collect(),
+            sites: Some(content.sites.clone()),
+            ..self.empty(&chain.site, None, revision, now)
+        };
+        self.sign(&update)
+    }
+
+    fn delta(
+        &self,
+        old: &Chain,
+        content: &Projection,
+        revision: Revision,
+        now: WallTime,
+    ) -> Result<Bytes, String> {
+        let (was, is) = (&old.content.resources, &content.resources);
+        let update = Update {
+            put: is
+                .iter()
+                .filter(|(key, object)| was.get(key) != Some(object))
+                .map(|(_, object)| object.clone())
+                .collect(),
+            delete: was
+                .keys()
+                .filter(|key| !is.contains_key(key))
+                .cloned()
+                .collect(),
+            sites: (old.content.sites != content.sites).then(|| content.sites.clone()),
+            ..self.empty(&old.site, Some(old.head()), revision, now)
+        };
+        self.sign(&update)
+    }
+
+    fn empty(
+        &self,
+        site: &SiteName,
+        base: Option<Revision>,
+        revision: Revision,
+        issued: WallTime,
+    ) -> Update {
+        Update {
+            planet: self.planet.clone(),
+            site: site.clone(),
+            base,
+            revision,
+            issued,
+            put: Vec::new(),
+            delete: Vec::new(),
+            sites: None,
+        }
+    }
+
+    fn sign(&self, update: &Update) -> Result<Bytes, String> {
+        let payload = serde_json::to_string(update).map_err(|e| e.to_string())?;
+        let signature = self
+            .signer
+            .sign(payload.as_bytes())
+            .map_err(|e| base::Chain(&e).to_string())?;
+        let signed = Signed::new(payload, &signature, self.signer.chain());
+        let line = crate::fabric::line(&Down::Signed(signed)).map_err(|e| e.to_string())?;
+        if line.len() > MAX_LINE_BYTES {
+            return Err(format!(
+                "the update has {} bytes, {MAX_LINE_BYTES} at most",
+                line.len()
+            ));
+        }
+        self.meters.updates.inc();
+        Ok(line)
     }
 }
 
 /// The task's own things.
 pub(crate) struct Planner {
-    pub(crate) planet: String,
-    pub(crate) signer: Signer,
+    pub(crate) author: Arc<Author>,
     pub(crate) states: watch::Receiver<Arc<State>>,
     pub(crate) board: watch::Sender<Arc<Board>>,
-    pub(crate) meters: Arc<Meters>,
 }
 
 impl Planner {
@@ -96,87 +215,43 @@ impl Planner {
 
     fn turn(&self, state: &State, now: WallTime) -> Board {
         let before = Arc::clone(&self.board.borrow());
-        let mut board = Board { revision: state.revision, chains: BTreeMap::new() };
+        let mut board = Board {
+            revision: state.revision,
+            chains: BTreeMap::new(),
+        };
         for (site, ..) in state.world.sites() {
             let content = content(state, &site);
-            let old = before.chains.get(&site);
-            let chain = match old {
-                Some(old) if *old.content == content => Some(Arc::clone(old)),
-                old => match self.extend(old, content, &site, state.revision, now) {
-                    Ok(chain) => Some(Arc::new(chain)),
-                    Err(error) => {
-                        let site = site.to_string();
-                        tracing::error!(site, error, "no update can be made for a site");
-                        old.cloned()
-                    }
-                },
+            let chain = match before.chains.get(&site) {
+                Some(old) if *old.content == content => Arc::clone(old),
+                Some(old) => Arc::new(self.extend(old, content, state.revision, now)),
+                None => Arc::new(Chain::new(
+                    site.clone(),
+                    content,
+                    state.revision,
+                    Vec::new(),
+                )),
             };
-            board.chains.extend(chain.map(|chain| (site, chain)));
+            board.chains.insert(site, chain);
         }
         board
     }
 
-    fn extend(
-        &self,
-        old: Option<&Arc<Chain>>,
-        content: Projection,
-        site: &SiteName,
-        revision: Revision,
-        now: WallTime,
-    ) -> Result<Chain, String> {
-        let full = Update {
-            planet: self.planet.clone(),
-            site: site.clone(),
-            base: None,
-            revision,
-            issued: now,
-            put: Vec::new(),
-            delete: Vec::new(),
-            sites: None,
-        };
-        let old = old.filter(|old| old.links.len() <= MAX_DELTAS && old.head() < revision);
-        let (update, mut links) = match old {
-            Some(old) => (delta(full, old, &content), old.links.clone()),
-            None => {
-                let put = content.resources.values().cloned().collect();
-                (Update { put, sites: Some(content.sites.clone()), ..full }, Vec::new())
-            }
-        };
-        links.push(Link { revision, line: self.sign(&update)? });
-        self.meters.updates.inc();
-        Ok(Chain { content: Arc::new(content), links })
-    }
-
-    fn sign(&self, update: &Update) -> Result<Bytes, String> {
-        let payload = serde_json::to_string(update).map_err(|e| e.to_string())?;
-        let signature =
-            self.signer.sign(payload.as_bytes()).map_err(|e| base::Chain(&e).to_string())?;
-        let signed = Signed {
-            payload,
-            signature: crate::base64(signature),
-            chain: self.signer.chain().iter().map(crate::base64).collect(),
-        };
-        let line = crate::fabric::line(&Down::Signed(signed)).map_err(|e| e.to_string())?;
-        if line.len() > MAX_LINE_BYTES {
-            return Err(format!("the update has {} bytes, {MAX_LINE_BYTES} at most", line.len()));
+    fn extend(&self, old: &Chain, content: Projection, revision: Revision, now: WallTime) -> Chain {
+        let site = old.site.clone();
+        if old.links.len() >= MAX_DELTAS {
+            return Chain::new(site, content, revision, Vec::new());
         }
-        Ok(line)
-    }
-}
-
-/// What changed since the end of the chain.
-fn delta(empty: Update, old: &Chain, content: &Projection) -> Update {
-    let (was, is) = (&old.content.resources, &content.resources);
-    Update {
-        base: Some(old.head()),
-        put: is
-            .iter()
-            .filter(|(key, object)| was.get(key) != Some(object))
-            .map(|(_, object)| object.clone())
-            .collect(),
-        delete: was.keys().filter(|key| !is.contains_key(key)).cloned().collect(),
-        sites: (old.content.sites != content.sites).then(|| content.sites.clone()),
-        ..empty
+        match self.author.delta(old, &content, revision, now) {
+            Ok(line) => {
+                let mut links = old.links.clone();
+                links.push(Link { revision, line });
+                Chain::new(site, content, old.start, links)
+            }
+            Err(error) => {
+                tracing::error!(%site, error, "no delta can be made: a new chain begins");
+                Chain::new(site, content, revision, Vec::new())
+            }
+        }
     }
 }
 

@@ -7,7 +7,11 @@ const PREFIX: &str = "redacted, ";
 
 /// The object as it may be shown.
 pub(crate) fn redact(mut object: Object) -> Object {
-    if let Some(CertificateSpec { private_key: Some(key), .. }) = certificate_mut(&mut object) {
+    if let Some(CertificateSpec {
+        private_key: Some(key),
+        ..
+    }) = certificate_mut(&mut object)
+    {
         *key = stand_in(key);
     }
     object
@@ -16,7 +20,11 @@ pub(crate) fn redact(mut object: Object) -> Object {
 /// The object with the key that its stand-in means, if it was sent back unchanged.
 pub(crate) fn restore(mut object: Object, existing: Option<&Object>) -> Result<Object, Problem> {
     let about = object.key().to_string();
-    let Some(CertificateSpec { private_key: Some(key), .. }) = certificate_mut(&mut object) else {
+    let Some(CertificateSpec {
+        private_key: Some(key),
+        ..
+    }) = certificate_mut(&mut object)
+    else {
         return Ok(object);
     };
     if !key.starts_with(PREFIX) {

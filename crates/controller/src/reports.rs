@@ -80,7 +80,8 @@ impl Reports {
 
     /// Forgets every node for which `exists` says no.
     pub(crate) fn retain(&self, exists: impl Fn(&SiteName, &Name) -> bool) {
-        self.lock().retain(|(site, node), report| report.streams > 0 || exists(site, node));
+        self.lock()
+            .retain(|(site, node), report| report.streams > 0 || exists(site, node));
     }
 
     fn change(&self, site: &SiteName, node: &Name, change: impl FnOnce(&mut Report)) {

@@ -140,7 +140,7 @@ impl VirtualHost {
         let mut order: Vec<(Match, usize)> = Vec::new();
         for (at, route) in routes.iter().enumerate() {
             if route.matches.is_empty() {
-                order.push((Match::default(), at));
+                order.push((normal(&Match::default()), at));
             }
             order.extend(route.matches.iter().map(|m| (normal(m), at)));
         }

@@ -73,9 +73,10 @@ impl Demo {
         let bound = runtime::net::tcp_listener(address, runtime::net::Share::Exclusive)
             .and_then(|listener| Ok((listener.local_addr()?, listener)));
         match bound {
-            Ok((address, listener)) => {
-                Ok(Demo { listener, state: Arc::new(handler::State::new(identity, address)) })
-            }
+            Ok((address, listener)) => Ok(Demo {
+                listener,
+                state: Arc::new(handler::State::new(identity, address)),
+            }),
             Err(source) => Err(DemoError { address, source }),
         }
     }

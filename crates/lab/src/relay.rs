@@ -96,10 +96,15 @@ impl Relay {
     /// after an error.
     pub fn bind(config: Config) -> Result<Self, RelayError> {
         config.check()?;
-        let pairs =
-            config.pairs.into_iter().map(pair::Listening::bind).collect::<Result<Vec<_>, _>>()?;
-        let handles: BTreeMap<String, Arc<pair::Shared>> =
-            pairs.iter().map(|pair| (pair.shared.name.clone(), Arc::clone(&pair.shared))).collect();
+        let pairs = config
+            .pairs
+            .into_iter()
+            .map(pair::Listening::bind)
+            .collect::<Result<Vec<_>, _>>()?;
+        let handles: BTreeMap<String, Arc<pair::Shared>> = pairs
+            .iter()
+            .map(|pair| (pair.shared.name.clone(), Arc::clone(&pair.shared)))
+            .collect();
         let control = config
             .control
             .map(|path| control::Listening::bind(path, Arc::new(handles)))
@@ -109,7 +114,9 @@ impl Relay {
 
     /// The bound address of every pair, in the order of the configuration.
     pub fn listening(&self) -> impl Iterator<Item = (&str, SocketAddr)> {
-        self.pairs.iter().map(|pair| (pair.shared.name.as_str(), pair.shared.listen))
+        self.pairs
+            .iter()
+            .map(|pair| (pair.shared.name.as_str(), pair.shared.listen))
     }
 
     /// Carries bytes until dropped; then every connection is closed.

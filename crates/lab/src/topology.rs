@@ -81,14 +81,19 @@ impl Topology {
     /// same names in both tenants.
     #[must_use]
     pub fn demo() -> Self {
-        let gateway =
-            |name: &str, tenant: &str| Gateway { name: name.to_owned(), tenant: tenant.to_owned() };
+        let gateway = |name: &str, tenant: &str| Gateway {
+            name: name.to_owned(),
+            tenant: tenant.to_owned(),
+        };
         let cart = |tenant: &str, origins: &[(&str, usize)]| App {
             tenant: tenant.to_owned(),
             namespace: "shop".to_owned(),
             service: "cart".to_owned(),
             host: format!("cart.{tenant}.example"),
-            origins: origins.iter().map(|(site, n)| ((*site).to_owned(), *n)).collect(),
+            origins: origins
+                .iter()
+                .map(|(site, n)| ((*site).to_owned(), *n))
+                .collect(),
         };
         let far = |a: &str, b: &str, ms| RoundTrip {
             a: a.to_owned(),
@@ -102,7 +107,10 @@ impl Topology {
                 gateway("factory", "acme"),
                 gateway("shop", "blue"),
             ],
-            apps: vec![cart("acme", &[("aws", 3), ("factory", 2)]), cart("blue", &[("shop", 1)])],
+            apps: vec![
+                cart("acme", &[("aws", 3), ("factory", 2)]),
+                cart("blue", &[("shop", 1)]),
+            ],
             round_trips: vec![
                 far("aws", "par", 5),
                 far("aws", "nyc", 40),
@@ -118,9 +126,10 @@ impl Topology {
     /// The round trip between two sites, whoever dials; `None` if it is not described.
     #[must_use]
     pub fn round_trip(&self, one: &str, other: &str) -> Option<Duration> {
-        let found = self.round_trips.iter().find(|far| {
-            (far.a == one && far.b == other) || (far.a == other && far.b == one)
-        });
+        let found = self
+            .round_trips
+            .iter()
+            .find(|far| (far.a == one && far.b == other) || (far.a == other && far.b == one));
         found.map(|far| far.rtt)
     }
 
@@ -206,14 +215,12 @@ pub struct Layout {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
     /// More of one sort than the /24 has addresses for.
-    #[error("a planet on one machine has room for {limit} {what}, not {count}")]
+    #[error("a planet on one machine has room for {limit} {what} and no more")]
     Room {
         /// The sort: PoPs, relay pairs, endpoints.
         what: &'static str,
         /// How many there are addresses for.
         limit: usize,
-        /// How many there are.
-        count: usize,
     },
     /// A site and a `PoP` without a round trip.
     #[error("the topology does not say how far {from} is from {pop}")]
@@ -232,54 +239,30 @@ impl Layout {
     /// # Errors
     /// The /24 is too small, or a distance is missing.
     pub fn new(topology: &Topology, network: Ipv4Addr) -> Result<Self, LayoutError> {
-        let at = |host: u8, port| {
-            let [a, b, c, _] = network.octets();
-            SocketAddr::from(([a, b, c, host], port))
+        let mut hosts = Hosts {
+            network,
+            what: "PoPs",
+            base: 10,
+            limit: 90,
+            next: 0,
         };
-        let mut hosts = Hosts { what: "PoPs", base: 10, limit: 90, next: 0 };
         let mut pops = Vec::new();
         for name in &topology.pops {
-            let host = hosts.take()?;
+            let at = hosts.take()?;
             pops.push(PopLayout {
                 name: name.clone(),
-                tunnel: at(host, TUNNEL_PORT),
-                http: at(host, HTTP_PORT),
-                https: at(host, HTTPS_PORT),
+                tunnel: (at, TUNNEL_PORT).into(),
+                http: (at, HTTP_PORT).into(),
+                https: (at, HTTPS_PORT).into(),
             });
         }
-        let mut hosts = Hosts { what: "relay pairs", base: 100, limit: 100, next: 0 };
-        let mut relays = Vec::new();
-        let gateways = topology.gateways.iter().map(|gateway| &gateway.name);
-        for from in gateways.chain(&topology.pops) {
-            for pop in pops.iter().filter(|pop| pop.name != *from) {
-                let rtt = topology.round_trip(from, &pop.name).ok_or_else(|| {
-                    LayoutError::Distance { from: from.clone(), pop: pop.name.clone() }
-                })?;
-                relays.push(RelayLayout {
-                    from: from.clone(),
-                    pop: pop.name.clone(),
-                    listen: at(hosts.take()?, TUNNEL_PORT),
-                    target: pop.tunnel,
-                    rtt,
-                });
-            }
-        }
-        let mut hosts = Hosts { what: "endpoints", base: 200, limit: 54, next: 0 };
-        let mut endpoints = Vec::new();
-        for (app, spec) in topology.apps.iter().enumerate() {
-            for (site, count) in &spec.origins {
-                for n in 1..=*count {
-                    endpoints.push(EndpointLayout {
-                        app,
-                        tenant: spec.tenant.clone(),
-                        site: site.clone(),
-                        name: format!("{}-{n}", spec.service),
-                        address: at(hosts.take()?, APP_PORT),
-                    });
-                }
-            }
-        }
-        Ok(Layout { controller: at(2, API_PORT), pops, relays, endpoints })
+        let [a, b, c, _] = network.octets();
+        Ok(Layout {
+            controller: (Ipv4Addr::new(a, b, c, 2), API_PORT).into(),
+            relays: relays(topology, network, &pops)?,
+            endpoints: endpoints(topology, network)?,
+            pops,
+        })
     }
 
     /// The relay's configuration.
@@ -291,12 +274,76 @@ impl Layout {
             target: pair.target,
             one_way: pair.rtt / 2,
         });
-        relay::Config { control, pairs: pairs.collect() }
+        relay::Config {
+            control,
+            pairs: pairs.collect(),
+        }
     }
 }
 
-/// Host numbers of one sort.
+fn relays(
+    topology: &Topology,
+    network: Ipv4Addr,
+    pops: &[PopLayout],
+) -> Result<Vec<RelayLayout>, LayoutError> {
+    let mut hosts = Hosts {
+        network,
+        what: "relay pairs",
+        base: 100,
+        limit: 100,
+        next: 0,
+    };
+    let mut relays = Vec::new();
+    let gateways = topology.gateways.iter().map(|gateway| &gateway.name);
+    for from in gateways.chain(&topology.pops) {
+        for pop in pops.iter().filter(|pop| pop.name != *from) {
+            let rtt =
+                topology
+                    .round_trip(from, &pop.name)
+                    .ok_or_else(|| LayoutError::Distance {
+                        from: from.clone(),
+                        pop: pop.name.clone(),
+                    })?;
+            relays.push(RelayLayout {
+                from: from.clone(),
+                pop: pop.name.clone(),
+                listen: (hosts.take()?, TUNNEL_PORT).into(),
+                target: pop.tunnel,
+                rtt,
+            });
+        }
+    }
+    Ok(relays)
+}
+
+fn endpoints(topology: &Topology, network: Ipv4Addr) -> Result<Vec<EndpointLayout>, LayoutError> {
+    let mut hosts = Hosts {
+        network,
+        what: "endpoints",
+        base: 200,
+        limit: 54,
+        next: 0,
+    };
+    let mut endpoints = Vec::new();
+    for (app, spec) in topology.apps.iter().enumerate() {
+        for (site, count) in &spec.origins {
+            for n in 1..=*count {
+                endpoints.push(EndpointLayout {
+                    app,
+                    tenant: spec.tenant.clone(),
+                    site: site.clone(),
+                    name: format!("{}-{n}", spec.service),
+                    address: (hosts.take()?, APP_PORT).into(),
+                });
+            }
+        }
+    }
+    Ok(endpoints)
+}
+
+/// Addresses of one sort.
 struct Hosts {
+    network: Ipv4Addr,
     what: &'static str,
     base: u8,
     limit: u8,
@@ -304,13 +351,16 @@ struct Hosts {
 }
 
 impl Hosts {
-    fn take(&mut self) -> Result<u8, LayoutError> {
-        let taken = self.next;
-        if taken >= self.limit {
-            let (what, limit) = (self.what, usize::from(self.limit));
-            return Err(LayoutError::Room { what, limit, count: limit + 1 });
+    fn take(&mut self) -> Result<Ipv4Addr, LayoutError> {
+        if self.next >= self.limit {
+            return Err(LayoutError::Room {
+                what: self.what,
+                limit: usize::from(self.limit),
+            });
         }
+        let [a, b, c, _] = self.network.octets();
+        let host = self.base + self.next;
         self.next += 1;
-        Ok(self.base + taken)
+        Ok(Ipv4Addr::new(a, b, c, host))
     }
 }

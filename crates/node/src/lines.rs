@@ -15,21 +15,33 @@ pub(crate) struct Lines<R> {
 
 impl<R: AsyncRead + Unpin> Lines<R> {
     pub(crate) fn new(io: R, most: usize) -> Self {
-        Lines { io: BufReader::new(io), most, line: Vec::new() }
+        Lines {
+            io: BufReader::new(io),
+            most,
+            line: Vec::new(),
+        }
     }
 
     /// The next value; `None` at the end of the stream. Not cancel safe once a line was begun: the
     /// caller drops the stream when it stops waiting.
     pub(crate) async fn next<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
         self.line.clear();
-        let limit = u64::try_from(self.most).unwrap_or(u64::MAX).saturating_add(1);
-        let read = (&mut self.io).take(limit).read_until(b'\n', &mut self.line).await?;
+        let limit = u64::try_from(self.most)
+            .unwrap_or(u64::MAX)
+            .saturating_add(1);
+        let read = (&mut self.io)
+            .take(limit)
+            .read_until(b'\n', &mut self.line)
+            .await?;
         if read == 0 {
             return Ok(None);
         }
         if self.line.last() != Some(&b'\n') {
-            let kind =
-                if read > self.most { "the line is too long" } else { "the stream ends in a line" };
+            let kind = if read > self.most {
+                "the line is too long"
+            } else {
+                "the stream ends in a line"
+            };
             return Err(io::Error::new(io::ErrorKind::InvalidData, kind));
         }
         serde_json::from_slice(&self.line)

@@ -75,8 +75,13 @@ pub(crate) struct Material {
 impl State {
     /// The state in `dir`, which is made if it is not there.
     pub(crate) fn open(dir: &Path) -> Result<Self, StateError> {
-        let state = State { dir: dir.to_owned() };
-        let wrong = |source| StateError::File { path: dir.to_owned(), source };
+        let state = State {
+            dir: dir.to_owned(),
+        };
+        let wrong = |source| StateError::File {
+            path: dir.to_owned(),
+            source,
+        };
         std::fs::create_dir_all(dir.join("cache")).map_err(wrong)?;
         Ok(state)
     }
@@ -106,7 +111,10 @@ impl State {
     }
 
     fn damaged(&self, name: &str, reason: impl ToString) -> StateError {
-        StateError::Damaged { path: self.path(name), reason: reason.to_string() }
+        StateError::Damaged {
+            path: self.path(name),
+            reason: reason.to_string(),
+        }
     }
 
     /// Everything that joining left.
@@ -120,7 +128,12 @@ impl State {
         let verifier = pki::Verifier::from_pem(&self.text("ca.pem")?)
             .map_err(|e| self.damaged("ca.pem", base::Chain(&e)))?;
         let credentials = credentials(&key, chain);
-        Ok(Material { node, key, credentials, verifier })
+        Ok(Material {
+            node,
+            key,
+            credentials,
+            verifier,
+        })
     }
 
     /// Keep what joining brought; `node.json` last, because it says that the rest is there.
@@ -148,7 +161,9 @@ impl State {
     pub(crate) fn chain(&self, name: &str) -> Vec<Signed> {
         let text = self.read(name).unwrap_or_default();
         let lines = text.split(|b| *b == b'\n').filter(|line| !line.is_empty());
-        lines.map_while(|line| serde_json::from_slice(line).ok()).collect()
+        lines
+            .map_while(|line| serde_json::from_slice(line).ok())
+            .collect()
     }
 
     /// Keep a chain.
@@ -162,12 +177,12 @@ impl State {
     }
 
     /// The high-water mark of BGP sequence numbers.
-    pub(crate) fn sequence(&self) -> Option<bgp::Seq> {
+    pub(crate) fn sequence(&self) -> Option<plan::Seq> {
         let text = self.text("sequence").ok()?;
-        Some(bgp::Seq(text.trim().parse().ok()?))
+        Some(plan::Seq(text.trim().parse().ok()?))
     }
 
-    pub(crate) fn save_sequence(&self, seq: bgp::Seq) -> Result<(), StateError> {
+    pub(crate) fn save_sequence(&self, seq: plan::Seq) -> Result<(), StateError> {
         self.write("sequence", seq.0.to_string().as_bytes(), 0o644)
     }
 }
@@ -175,7 +190,10 @@ impl State {
 /// Chain and key as TLS takes them.
 pub(crate) fn credentials<T: AsRef<[u8]>>(key: &pki::NodeKey, chain: Vec<T>) -> Credentials {
     Credentials {
-        chain: chain.into_iter().map(|der| der.as_ref().to_vec().into()).collect(),
+        chain: chain
+            .into_iter()
+            .map(|der| der.as_ref().to_vec().into())
+            .collect(),
         key: rustls_pki_types::PrivatePkcs8KeyDer::from(key.pkcs8_der().to_vec()).into(),
     }
 }

@@ -114,6 +114,8 @@ pub struct Neighbor {
     pub tenant: TenantId,
     /// Is it a PoP?
     pub pop: bool,
+    /// Its node: the first of the site.
+    pub node: NodeId,
     /// Does this node open the session?
     pub dial: bool,
 }

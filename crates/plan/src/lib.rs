@@ -37,6 +37,12 @@ mod open;
 mod project;
 mod world;
 
+#[cfg(test)]
+mod tests;
+
+/// Words of the engines below that `node` needs, so that it has no edge of its own to them.
+pub use balance::ProbeOutcome;
+pub use bgp::{Seq, Sequence};
 pub use brain::{Brain, Effect, EndpointFact, Event, Part, ProbeResult, SiteFact};
 pub use check::{check_delete, check_put};
 pub use compile::{
@@ -44,6 +50,7 @@ pub use compile::{
     Numbers, ServicePlan, Target, TargetKey, compile,
 };
 pub use ids::{Collision, Ids};
-pub use open::{OpenError, open, replay};
+pub use l7::Limits;
+pub use open::{Chain, OpenError, open};
 pub use project::{Projection, dial, project};
 pub use world::World;

@@ -44,22 +44,97 @@ pub fn open(
     Ok(update)
 }
 
-/// The bundle that a stored chain of envelopes adds up to, and how many of them were good: what
-/// follows the first bad one is dropped.
-#[must_use]
-pub fn replay(
-    verifier: &pki::Verifier,
-    site: &SiteName,
-    chain: &[Signed],
-    now: WallTime,
-) -> (Bundle, usize, Option<OpenError>) {
-    let mut bundle = Bundle::default();
-    for (at, signed) in chain.iter().enumerate() {
-        let next = open(verifier, site, signed, now).and_then(|u| Ok(bundle.with(&u)?));
-        match next {
-            Ok(next) => bundle = next,
-            Err(error) => return (bundle, at, Some(error)),
+/// What one site runs, and the envelopes that prove it: a full update and the deltas after it.
+///
+/// It never goes back: an older full update is held aside, and takes over only when deltas have
+/// led from it beyond what runs now. That is how a node catches up from a cache that is older than
+/// itself.
+#[derive(Clone, Debug, Default)]
+pub struct Chain {
+    now: Link,
+    aside: Option<Link>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Link {
+    bundle: Bundle,
+    envelopes: Vec<Signed>,
+}
+
+impl Link {
+    fn with(&self, update: &Update, signed: &Signed) -> Result<Link, FitError> {
+        let bundle = self.bundle.with(update)?;
+        let before: &[Signed] = if update.base.is_none() {
+            &[]
+        } else {
+            &self.envelopes
+        };
+        Ok(Link {
+            bundle,
+            envelopes: before.iter().chain([signed]).cloned().collect(),
+        })
+    }
+}
+
+impl Chain {
+    /// What runs now.
+    #[must_use]
+    pub fn bundle(&self) -> &Bundle {
+        &self.now.bundle
+    }
+
+    /// The envelopes that lead to it, the full one first.
+    #[must_use]
+    pub fn envelopes(&self) -> &[Signed] {
+        &self.now.envelopes
+    }
+
+    /// Take in an envelope; true if what runs now is newer than before.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; then nothing changed. [`FitError::Gap`] asks for a full update,
+    /// [`FitError::Replay`] is what the second of two upstreams says.
+    pub fn take(
+        &mut self,
+        verifier: &pki::Verifier,
+        site: &SiteName,
+        signed: &Signed,
+        now: WallTime,
+    ) -> Result<bool, OpenError> {
+        let update = open(verifier, site, signed, now)?;
+        let have = self.now.bundle.revision;
+        if update.base.is_some_and(|base| base == have)
+            || update.base.is_none() && update.revision > have
+        {
+            self.now = self.now.with(&update, signed)?;
+            self.aside = None;
+            return Ok(true);
+        }
+        if update.base.is_none() && update.revision < have {
+            self.aside = Some(Link::default().with(&update, signed)?);
+            return Ok(false);
+        }
+        let led_on = self
+            .aside
+            .as_ref()
+            .filter(|aside| update.base == Some(aside.bundle.revision));
+        if let Some(aside) = led_on {
+            let next = aside.with(&update, signed)?;
+            if next.bundle.revision > have {
+                self.now = next;
+                self.aside = None;
+                return Ok(true);
+            }
+            self.aside = Some(next);
+            return Ok(false);
+        }
+        match update.base {
+            Some(base) if update.revision > have => Err(FitError::Gap { base, have }.into()),
+            Some(_) | None => Err(FitError::Replay {
+                revision: update.revision,
+                have,
+            }
+            .into()),
         }
     }
-    (bundle, chain.len(), None)
 }

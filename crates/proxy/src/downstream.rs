@@ -82,7 +82,7 @@ impl Client<'_> {
     /// Ready when the client has given up, as far as that can be seen.
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<ClientError> {
         match self {
-            Client::H1(_) => Poll::Pending,
+            Client::H1(c) => c.poll_gone(cx),
             Client::H2(c) => c.poll_gone(cx),
         }
     }

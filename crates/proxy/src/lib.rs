@@ -1,5 +1,72 @@
-//! proxy
-#![expect(missing_docs, dead_code, unused_imports)]
+//! The application proxy: what carries a request from a client to an endpoint in any site.
+//!
+//! What it is: the shell around `l7` and `balance`. [`Workers`] are threads, one a core, each with
+//! its own listeners (`SO_REUSEPORT`), its own pool of upstream connections and no lock. At an
+//! ingress a worker speaks HTTP/1.1 and HTTP/2, over TLS or not, asks `l7` what to do with each
+//! request, picks an endpoint with `balance`, and reaches it by TCP in this site or through a
+//! stream to the proxy of its own site ([`Dial`]). At that other end the same workers take the
+//! stream ([`Incoming`]), look a second time whether it may be, and forward to the endpoint.
+//!
+//! What it is not: it decides nothing about configuration or health. It serves by the [`Snapshot`]
+//! it was given last, reads each service's cell for every pick, and tells what it notices about
+//! endpoints as [`ProxyEvent`]s. It does not yet serve protocol upgrades (websocket: 501) or
+//! HTTP/2 toward endpoints.
+//!
+//! The way of data: listener → (TLS) → `downstream` (h1 or h2) → `exchange` → `attempt` →
+//! `upstream` (pool, or connect) → `relay` both bodies → access record. Through a tunnel:
+//! `egress` → `attempt` → endpoint. A failed try is repeated on another endpoint where that is
+//! safe: for any request when provably nothing reached the endpoint, for safe methods when the
+//! connection broke, the link closed, or news came that the endpoint is down, always within the
+//! request's deadline and only while its body (up to 64 KiB) is still at hand.
+//!
+//! ```no_run
+//! use std::{sync::Arc, time::Duration};
+//! # async fn example() -> Result<(), proxy::StartError> {
+//! let (workers, _events) = proxy::Workers::start(proxy::Config {
+//!     workers: 2,
+//!     snapshot: Arc::new(proxy::Snapshot::empty(base::SiteId(1))),
+//!     dial: Arc::new(proxy::NoTunnels),
+//!     access_log: None,
+//!     metrics: runtime::metrics::Metrics::default(),
+//!     seed: 1,
+//!     drain: Duration::from_secs(30),
+//! })?;
+//! let bind = "127.0.0.1:8080".parse().expect("an address");
+//! let bound = workers
+//!     .set_listeners(&[proxy::ListenerSpec { bind, port: 80, tls: false }])
+//!     .await;
+//! # let _ = bound;
+//! # Ok(())
+//! # }
+//! ```
+
+mod access;
+mod attempt;
+mod downstream;
+mod egress;
+mod event;
+mod exchange;
 mod http1;
 mod io;
+mod listener;
+mod metrics;
+mod refusals;
+mod relay;
+mod snapshot;
+pub mod tasks;
+mod upstream;
+mod worker;
+
+pub use access::{AccessLog, AccessTarget};
+pub use event::{FailureKind, ProxyEvent};
 pub use io::{BoxDuplex, Duplex};
+pub use listener::{ListenerFailed, ListenerSpec};
+pub use snapshot::{Certificates, Snapshot};
+pub use upstream::connect::{
+    Accepting, Dial, DialError, Dialing, Incoming, NoTunnels, StreamRequest,
+};
+pub use upstream::tunnels::TunnelStream;
+pub use worker::{Config, StartError, Workers};
+
+#[cfg(test)]
+mod tests;

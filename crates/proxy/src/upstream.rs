@@ -1,8 +1,9 @@
 //! Toward the endpoints: dialling, connections, the pool of idle ones, and the tries that wait.
 
 pub(crate) mod conn;
-pub mod connect;
+pub(crate) mod connect;
 pub(crate) mod pool;
+pub(crate) mod tunnels;
 pub(crate) mod waiting;
 
 pub(crate) use conn::{RecvError, UpConn, Via};

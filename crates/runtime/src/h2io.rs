@@ -1,9 +1,12 @@
 //! An HTTP/2 stream as a byte stream.
 
 use std::{
+    any::Any,
+    future::poll_fn,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
@@ -13,44 +16,87 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// The most one `poll_write` takes: what `h2` may then hold for us beyond its send buffer.
 const MAX_WRITE: usize = 64 * 1024;
 
+/// How long a stream that was shut down and dropped waits for its peer to end too.
+const LINGER: Duration = Duration::from_secs(5);
+
 /// Both halves of an `h2` stream as `AsyncRead + AsyncWrite`.
 ///
 /// Flow control is released as bytes are read, so a slow reader slows its peer. A write takes at
-/// most the granted capacity and 64 KiB. `shutdown` sends END_STREAM; dropping the stream before
-/// that sends RST_STREAM(CANCEL); dropping it after that, with the peer still sending, lets what
-/// is queued go out and then cancels.
-#[derive(Debug)]
+/// most the granted capacity and 64 KiB. `shutdown` sends END_STREAM. Dropping the stream before
+/// that sends RST_STREAM(CANCEL) and forgets what is queued. Dropping it after that while the peer
+/// still sends works like closing a socket: what is queued goes out, what still comes is thrown
+/// away, and after 5 s without an end the stream is cancelled.
 pub struct H2Stream {
+    /// `None` only while it is dropped.
+    halves: Option<Halves>,
+}
+
+struct Halves {
     send: SendStream<Bytes>,
     recv: RecvStream,
     /// Received, not yet read.
     rest: Bytes,
     recv_done: bool,
     send_done: bool,
+    /// Lives as long as the stream, its lingering included.
+    guard: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl H2Stream {
     /// Joins the halves of one stream.
     #[must_use]
     pub fn new(send: SendStream<Bytes>, recv: RecvStream) -> Self {
+        let (recv_done, send_done, rest, guard) = (false, false, Bytes::new(), None);
         H2Stream {
-            send,
-            recv,
-            rest: Bytes::new(),
-            recv_done: false,
-            send_done: false,
+            halves: Some(Halves {
+                send,
+                recv,
+                rest,
+                recv_done,
+                send_done,
+                guard,
+            }),
         }
+    }
+
+    /// The same, with something that is dropped when the stream is gone for good.
+    #[must_use]
+    pub fn with_guard(mut self, guard: impl Any + Send + Sync) -> Self {
+        self.halves().guard = Some(Box::new(guard));
+        self
     }
 
     /// Gives up on the stream with `reason` instead of CANCEL.
     pub fn reset(&mut self, reason: Reason) {
-        self.send.send_reset(reason);
-        self.send_done = true;
+        let halves = self.halves();
+        halves.send.send_reset(reason);
+        (halves.send_done, halves.recv_done) = (true, true);
     }
 
     /// The next piece as it was received, without copying; `None` at the end. Its flow control is
     /// released at once: the caller holds at most what it asked for.
     pub fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        self.halves().poll_bytes(cx)
+    }
+
+    fn halves(&mut self) -> &mut Halves {
+        self.halves
+            .as_mut()
+            .expect("there until the stream is dropped")
+    }
+}
+
+impl std::fmt::Debug for H2Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let id = self.halves.as_ref().map(|halves| halves.send.stream_id());
+        f.debug_struct("H2Stream")
+            .field("id", &id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Halves {
+    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         if !self.rest.is_empty() {
             let piece = std::mem::take(&mut self.rest);
             self.release(piece.len());
@@ -99,7 +145,7 @@ impl AsyncRead for H2Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
+        let this = self.get_mut().halves();
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
@@ -132,7 +178,7 @@ impl AsyncWrite for H2Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
+        let this = self.get_mut().halves();
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
@@ -161,7 +207,7 @@ impl AsyncWrite for H2Stream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
+        let this = self.get_mut().halves();
         if !this.send_done {
             this.send_done = true;
             this.send.send_data(Bytes::new(), true).map_err(io_error)?;
@@ -172,10 +218,33 @@ impl AsyncWrite for H2Stream {
 
 impl Drop for H2Stream {
     fn drop(&mut self) {
-        if !self.send_done {
-            self.send.send_reset(Reason::CANCEL);
+        let Some(mut halves) = self.halves.take() else {
+            return;
+        };
+        if !halves.send_done {
+            halves.send.send_reset(Reason::CANCEL);
+        } else if !halves.recv_done && !halves.recv.is_end_stream() {
+            linger(halves);
         }
     }
+}
+
+/// Holds on to a stream until its peer has ended it: `h2` forgets what is queued for sending when
+/// the last handle of an unfinished stream goes. A drop has no task group; this ends by itself.
+fn linger(halves: Halves) {
+    let Ok(handle) = tokio::runtime::Handle::try_current() else {
+        return;
+    };
+    handle.spawn(async move {
+        // All of it, not only the field used below.
+        let mut halves = halves;
+        // What comes is dropped and its window stays closed, so the peer stops soon.
+        let end = poll_fn(|cx| {
+            while let Some(Ok(_)) = ready!(halves.recv.poll_data(cx)) {}
+            Poll::Ready(())
+        });
+        let _ = tokio::time::timeout(LINGER, end).await;
+    });
 }
 
 /// An `h2` error as an I/O error: a reset stream is `ConnectionReset`, a reset with NO_ERROR

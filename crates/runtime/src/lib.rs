@@ -2,7 +2,7 @@
 //!
 //! What it is: the clock ([`now`], [`wall`]), named tasks that drain ([`Tasks`]), threads with
 //! their own single-threaded runtime ([`thread`]), TLS configurations ([`tls`]), sockets
-//! ([`net`]), files that are never half written ([`file`]), byte streams over HTTP/2 ([`h2io`]),
+//! ([`net`]), files that are never half written ([`mod@file`]), byte streams over HTTP/2 ([`h2io`]),
 //! signals, logs and metrics.
 //!
 //! What it is not: it knows no site, no tenant, no resource. It decides nothing; the rooms above

@@ -26,7 +26,10 @@ impl CounterBy {
     /// Counters that are not declared anywhere yet, apart by `label`.
     #[must_use]
     pub fn new(label: &'static str) -> Self {
-        CounterBy { label, family: Family::default() }
+        CounterBy {
+            label,
+            family: Family::default(),
+        }
     }
 
     /// Counts one more of `value`. Takes a short read lock to find the counter: for events that
@@ -117,9 +120,14 @@ mod tests {
         let metrics = Metrics::default();
         metrics.counter("tunnel_refused", "Refused peers").inc_by(3);
         metrics.gauge("tunnel_links", "Links up").set(2);
-        metrics.counter_by("refused", "By cause", "cause").inc("expired");
+        metrics
+            .counter_by("refused", "By cause", "cause")
+            .inc("expired");
         let text = metrics.render();
-        assert!(text.contains("sealane_refused_total{cause=\"expired\"} 1"), "{text}");
+        assert!(
+            text.contains("sealane_refused_total{cause=\"expired\"} 1"),
+            "{text}"
+        );
         assert!(text.contains("sealane_tunnel_refused_total 3"), "{text}");
         assert!(text.contains("sealane_tunnel_links 2"), "{text}");
     }

@@ -57,7 +57,10 @@ pub async fn tcp_connect(address: SocketAddr, timeout: Duration) -> io::Result<T
 /// (a lossy path costs cubic most of its throughput). Failing is not an error.
 pub fn tune_tunnel(stream: &TcpStream) {
     let socket = SockRef::from(stream);
-    for tuned in [socket.set_tcp_nodelay(true), socket.set_tcp_congestion(b"bbr")] {
+    for tuned in [
+        socket.set_tcp_nodelay(true),
+        socket.set_tcp_congestion(b"bbr"),
+    ] {
         if let Err(error) = tuned {
             tracing::trace!(%error, "socket option refused");
         }

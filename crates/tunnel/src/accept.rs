@@ -97,19 +97,37 @@ async fn welcome(
         return Err(PeerError::Busy);
     };
     runtime::net::tune_tunnel(&tcp);
-    let start =
-        LazyConfigAcceptor::new(Acceptor::default(), tcp).await.map_err(PeerError::Tls)?;
+    let start = LazyConfigAcceptor::new(Acceptor::default(), tcp)
+        .await
+        .map_err(PeerError::Tls)?;
     match wish(&start).ok_or(PeerError::Protocol)? {
         Wish::Join => join(door, &active, start, address).await,
         Wish::Link(role) => {
             let config = active.server(role);
             let mut tls = start.into_stream(config).await.map_err(PeerError::Tls)?;
             let admitted = admit(&active, tls.get_ref().1.peer_certificates());
-            let wire_id = preface::expect(&mut tls, role).await.map_err(PeerError::Preface)?;
-            let answer = if admitted.is_ok() { Answer::Welcome } else { Answer::NotAdmitted };
-            preface::answer(&mut tls, answer, wire_id).await.map_err(PeerError::Preface)?;
-            let part = Part { peer: admitted?, wire_id, role, pipe: Box::new(tls), permit };
-            door.notes.send(Note::Part(part)).await.map_err(|_| PeerError::Busy)
+            let wire_id = preface::expect(&mut tls, role)
+                .await
+                .map_err(PeerError::Preface)?;
+            let answer = if admitted.is_ok() {
+                Answer::Welcome
+            } else {
+                Answer::NotAdmitted
+            };
+            preface::answer(&mut tls, answer, wire_id)
+                .await
+                .map_err(PeerError::Preface)?;
+            let part = Part {
+                peer: admitted?,
+                wire_id,
+                role,
+                pipe: Box::new(tls),
+                permit,
+            };
+            door.notes
+                .send(Note::Part(part))
+                .await
+                .map_err(|_| PeerError::Busy)
         }
     }
 }
@@ -118,7 +136,11 @@ fn wish(start: &StartHandshake<TcpStream>) -> Option<Wish> {
     let hello = start.client_hello();
     let mut names = hello.alpn()?;
     names.find_map(|name| {
-        if name == JOIN_ALPN { Some(Wish::Join) } else { Role::from_alpn(name).map(Wish::Link) }
+        if name == JOIN_ALPN {
+            Some(Wish::Join)
+        } else {
+            Role::from_alpn(name).map(Wish::Link)
+        }
     })
 }
 
@@ -134,6 +156,11 @@ async fn join(
     }
     let tls = start.into_stream(config).await.map_err(PeerError::Tls)?;
     door.refusals.metrics.joins.inc();
-    let joining = Joining { address, stream: JoinStream::new(tls) };
-    door.joins.try_send(joining).map_err(|_| PeerError::JoinRate)
+    let joining = Joining {
+        address,
+        stream: JoinStream::new(tls),
+    };
+    door.joins
+        .try_send(joining)
+        .map_err(|_| PeerError::JoinRate)
 }

@@ -76,14 +76,20 @@ pub(crate) struct Active {
 
 impl Active {
     pub(crate) fn new(config: Config) -> Result<Self, TlsError> {
-        let Config { credentials, roots, .. } = &config;
+        let Config {
+            credentials, roots, ..
+        } = &config;
         let server = |role: Role| tls::fabric_server(credentials, roots, &[role.alpn()]);
         let client = |role: Role| tls::fabric_client(credentials, roots, &[role.alpn()]);
         let [control, forward, reverse] = Role::ALL;
         Ok(Active {
             servers: [server(control)?, server(forward)?, server(reverse)?],
             clients: [client(control)?, client(forward)?, client(reverse)?],
-            join: if config.joins { Some(join_server(&config)?) } else { None },
+            join: if config.joins {
+                Some(join_server(&config)?)
+            } else {
+                None
+            },
             config,
         })
     }

@@ -60,7 +60,13 @@ impl Dialler {
                 let began = runtime::now();
                 let id = self.ids.next();
                 let origin = Origin::Target(self.target);
-                let seed = Seed { id, peer, side: Side::Dialler, origin, pipes };
+                let seed = Seed {
+                    id,
+                    peer,
+                    side: Side::Dialler,
+                    origin,
+                    pipes,
+                };
                 link::run(&self.ground, seed).await;
                 if runtime::now().since(began) >= SUCCESS {
                     backoff.reset();
@@ -77,7 +83,9 @@ impl Dialler {
     /// Another target leads to the same node: this one stands by.
     fn has_link(&self, peer: &Identity) -> bool {
         let table = self.table.load();
-        table.links().any(|link| link.dialled && link.is_up() && link.peer == *peer)
+        table
+            .links()
+            .any(|link| link.dialled && link.is_up() && link.peer == *peer)
     }
 
     async fn first_of(&self, addresses: &[SocketAddr]) -> Option<(Identity, Pipes)> {
@@ -110,7 +118,14 @@ async fn dial(
     if peer != second || peer != third {
         return Err(PeerError::Torn);
     }
-    Ok((peer, Pipes { control, forward, reverse }))
+    Ok((
+        peer,
+        Pipes {
+            control,
+            forward,
+            reverse,
+        },
+    ))
 }
 
 async fn connect(
@@ -134,9 +149,15 @@ async fn connect(
     if let Some(expected) = expected
         && peer.site() != Some(expected)
     {
-        return Err(PeerError::Unexpected { found: peer, expected: expected.clone() });
+        return Err(PeerError::Unexpected {
+            found: peer,
+            expected: expected.clone(),
+        });
     }
-    match preface::propose(&mut tls, role, wire_id).await.map_err(PeerError::Preface)? {
+    match preface::propose(&mut tls, role, wire_id)
+        .await
+        .map_err(PeerError::Preface)?
+    {
         Answer::Welcome => Ok((peer, Box::new(tls))),
         refusal @ (Answer::NotAdmitted | Answer::Busy | Answer::Other(_)) => {
             Err(PeerError::Answer(refusal))

@@ -97,9 +97,7 @@ impl Outbox {
         match event {
             LinkEvent::Up { .. } => {}
             LinkEvent::Rtt { .. } => {
-                let same = |e: &&mut LinkEvent| {
-                    matches!(e, LinkEvent::Rtt { link: old, .. } if *old == link)
-                };
+                let same = |e: &&mut LinkEvent| matches!(e, LinkEvent::Rtt { link: old, .. } if *old == link);
                 if let Some(old) = self.0.iter_mut().find(same) {
                     *old = event;
                     return;
@@ -134,8 +132,13 @@ mod tests {
 
     #[test]
     fn the_outbox_keeps_what_matters() {
-        let peer: Identity = "spiffe://earth/tenant/fabric/site/par/node/n0".parse().expect("id");
-        let up = |n| LinkEvent::Up { peer: peer.clone(), link: LinkId(n) };
+        let peer: Identity = "spiffe://earth/tenant/fabric/site/par/node/n0"
+            .parse()
+            .expect("id");
+        let up = |n| LinkEvent::Up {
+            peer: peer.clone(),
+            link: LinkId(n),
+        };
         let down = |n| LinkEvent::Down {
             peer: peer.clone(),
             link: LinkId(n),
@@ -152,7 +155,16 @@ mod tests {
             },
         };
         let mut outbox = Outbox::default();
-        for event in [up(1), up(2), rtt(1, 1), rtt(2, 1), rtt(1, 2), down(2), rtt(3, 9), down(3)] {
+        for event in [
+            up(1),
+            up(2),
+            rtt(1, 1),
+            rtt(2, 1),
+            rtt(1, 2),
+            down(2),
+            rtt(3, 9),
+            down(3),
+        ] {
             outbox.push(event);
         }
         let left: Vec<_> = std::iter::from_fn(|| outbox.pop()).collect();

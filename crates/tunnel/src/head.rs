@@ -75,13 +75,19 @@ impl StreamHead {
     /// A head with nothing but an authority.
     #[must_use]
     pub fn to(authority: impl Into<String>) -> Self {
-        StreamHead { authority: authority.into(), ..StreamHead::default() }
+        StreamHead {
+            authority: authority.into(),
+            ..StreamHead::default()
+        }
     }
 
     /// Is the authority for control?
     #[must_use]
     pub fn is_reserved(&self) -> bool {
-        let host = self.authority.rsplit_once(':').map_or(&*self.authority, |(host, _)| host);
+        let host = self
+            .authority
+            .rsplit_once(':')
+            .map_or(&*self.authority, |(host, _)| host);
         host.strip_suffix(RESERVED_DOMAIN)
             .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     }
@@ -121,7 +127,11 @@ impl StreamHead {
         if request.method() != Method::CONNECT {
             return Err(HeadError::Method);
         }
-        let authority = request.uri().authority().ok_or(HeadError::Authority)?.as_str();
+        let authority = request
+            .uri()
+            .authority()
+            .ok_or(HeadError::Authority)?
+            .as_str();
         check_authority(authority)?;
         let headers = request.headers();
         Ok(StreamHead {
@@ -144,7 +154,11 @@ fn check_authority(authority: &str) -> Result<(), HeadError> {
     let port_ok = port.is_none_or(|port| {
         !port.starts_with('0') && !port.starts_with('+') && port.parse::<u16>().is_ok()
     });
-    if host_ok && port_ok { Ok(()) } else { Err(HeadError::Authority) }
+    if host_ok && port_ok {
+        Ok(())
+    } else {
+        Err(HeadError::Authority)
+    }
 }
 
 fn check_text(text: &str) -> bool {
@@ -206,7 +220,11 @@ impl FromStr for EndpointRef {
             network: NetworkId(network.parse().map_err(|_| EndpointRefError)?),
             address: address.parse().map_err(|_| EndpointRefError)?,
         };
-        if endpoint.to_string() == s { Ok(endpoint) } else { Err(EndpointRefError) }
+        if endpoint.to_string() == s {
+            Ok(endpoint)
+        } else {
+            Err(EndpointRefError)
+        }
     }
 }
 

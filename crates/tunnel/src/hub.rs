@@ -1,13 +1,7 @@
 //! The one owner of a node's links: it decides which live, and tells everybody else.
 
 use std::{
-    cell::Cell,
-    collections::BTreeMap,
-    io,
-    net::SocketAddr,
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
+    cell::Cell, collections::BTreeMap, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -41,7 +35,11 @@ pub(crate) enum Note {
     /// A connection dialled to us is good.
     Part(Part),
     /// A link carries streams.
-    Up { link: Arc<Link>, origin: Origin, close: watch::Sender<Option<DownReason>> },
+    Up {
+        link: Arc<Link>,
+        origin: Origin,
+        close: watch::Sender<Option<DownReason>>,
+    },
     /// A link is gone.
     Down { link: LinkId, reason: DownReason },
     /// A link's round trip changed.
@@ -51,8 +49,15 @@ pub(crate) enum Note {
 /// What the node tells the hub.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Configure { active: Box<Active>, done: oneshot::Sender<Listening> },
-    Attach { peer: Identity, side: Side, pipes: Pipes },
+    Configure {
+        active: Box<Active>,
+        done: oneshot::Sender<Listening>,
+    },
+    Attach {
+        peer: Identity,
+        side: Side,
+        pipes: Pipes,
+    },
 }
 
 /// How a link came to be.
@@ -156,13 +161,12 @@ impl Hub {
             tokio::select! {
                 biased;
                 () = drain.draining(), if self.draining.is_none() => {
-                    self.start_drain();
-                    tick = runtime::now();
+                    tick = self.start_drain();
                 }
                 Some(note) = ports.notes.recv() => self.handle_note(note),
                 command = ports.commands.recv(), if self.draining.is_none() => match command {
                     Some(command) => self.handle_command(command),
-                    None => self.start_drain(),
+                    None => tick = self.start_drain(),
                 },
                 permit = ports.events.reserve(), if listened && !self.outbox.is_empty() => {
                     match (permit, self.outbox.pop()) {
@@ -184,12 +188,20 @@ impl Hub {
     fn handle_note(&mut self, note: Note) {
         match note {
             Note::Part(part) => self.handle_part(part),
-            Note::Up { link, origin, close } => self.handle_up(link, origin, close),
+            Note::Up {
+                link,
+                origin,
+                close,
+            } => self.handle_up(link, origin, close),
             Note::Down { link, reason } => self.handle_down(link, reason),
             Note::Quality { link, quality } => {
                 if let Some(entry) = self.links.get(&link) {
                     let peer = entry.link.peer.clone();
-                    self.outbox.push(LinkEvent::Rtt { peer, link, quality });
+                    self.outbox.push(LinkEvent::Rtt {
+                        peer,
+                        link,
+                        quality,
+                    });
                 }
             }
         }
@@ -203,7 +215,13 @@ impl Hub {
             }
             Command::Attach { peer, side, pipes } => {
                 let origin = Origin::Attached;
-                self.start_link(Seed { id: self.ids.next(), peer, side, origin, pipes });
+                self.start_link(Seed {
+                    id: self.ids.next(),
+                    peer,
+                    side,
+                    origin,
+                    pipes,
+                });
             }
         }
     }
@@ -223,11 +241,25 @@ impl Hub {
             return;
         };
         let mut take = |role: Role| half.pipes[role.index()].take();
-        let pipes = (take(Role::Control), take(Role::Forward), take(Role::Reverse));
+        let pipes = (
+            take(Role::Control),
+            take(Role::Forward),
+            take(Role::Reverse),
+        );
         if let (Some(control), Some(forward), Some(reverse)) = pipes {
-            let pipes = Pipes { control, forward, reverse };
+            let pipes = Pipes {
+                control,
+                forward,
+                reverse,
+            };
             let (side, origin) = (Side::Acceptor, Origin::Accepted);
-            self.start_link(Seed { id: self.ids.next(), peer: key.0, side, origin, pipes });
+            self.start_link(Seed {
+                id: self.ids.next(),
+                peer: key.0,
+                side,
+                origin,
+                pipes,
+            });
         }
     }
 
@@ -259,8 +291,16 @@ impl Hub {
             }
         }
         tracing::info!(peer = %link.peer, link = %link.id, dialled = link.dialled, "link is up");
-        self.outbox.push(LinkEvent::Up { peer: link.peer.clone(), link: link.id });
-        let mut entry = Entry { link, origin, close, closing: false };
+        self.outbox.push(LinkEvent::Up {
+            peer: link.peer.clone(),
+            link: link.id,
+        });
+        let mut entry = Entry {
+            link,
+            origin,
+            close,
+            closing: false,
+        };
         if !self.is_wanted(&entry) {
             entry.end(DownReason::Removed);
         }
@@ -273,7 +313,11 @@ impl Hub {
             let why = reason.as_str();
             tracing::info!(peer = %link.peer, link = %id, reason = why, "link is down");
             self.ground.sink.metrics.downs.inc(why);
-            self.outbox.push(LinkEvent::Down { peer: link.peer.clone(), link: id, reason });
+            self.outbox.push(LinkEvent::Down {
+                peer: link.peer.clone(),
+                link: id,
+                reason,
+            });
             self.publish();
         }
     }
@@ -301,11 +345,14 @@ impl Hub {
         DRAIN_LOOK
     }
 
-    fn start_drain(&mut self) {
-        self.draining = Some(runtime::now() + DRAIN);
+    /// Stops taking in; when to look first whether streams are left.
+    fn start_drain(&mut self) -> Instant {
+        let now = runtime::now();
+        self.draining = Some(now + DRAIN);
         self.stop_listening(|_| false);
         self.targets.clear();
         self.halves.clear();
+        now
     }
 
     /// Takes a new configuration: new connections use it, old ones stay unless it removes them.
@@ -389,9 +436,10 @@ impl Hub {
         let mut new: Vec<&DialTarget> = Vec::new();
         let mut kept: BTreeMap<u64, DialTarget> = BTreeMap::new();
         for want in wanted {
-            let same = self.targets.iter().find(|(id, old)| {
-                !kept.contains_key(id) && old.target == *want
-            });
+            let same = self
+                .targets
+                .iter()
+                .find(|(id, old)| !kept.contains_key(id) && old.target == *want);
             match same {
                 Some((id, _)) => drop(kept.insert(*id, want.clone())),
                 None => new.push(want),
@@ -435,8 +483,16 @@ impl Hub {
             expected: target.expected.clone(),
             addresses,
         };
-        self.ground.tasks.spawn_local("tunnel-dialler", dialler.keep());
-        self.targets.insert(id, Target { target, addresses: sender });
+        self.ground
+            .tasks
+            .spawn_local("tunnel-dialler", dialler.keep());
+        self.targets.insert(
+            id,
+            Target {
+                target,
+                addresses: sender,
+            },
+        );
     }
 
     fn publish(&self) {

@@ -36,7 +36,11 @@ impl Incoming {
     /// The peer gave up, or the link is down.
     pub fn accept(mut self) -> Result<Stream, h2::Error> {
         let send = self.respond.send_response(Response::new(()), false)?;
-        Ok(Stream::new(H2Stream::new(send, self.body), self.link, self.live))
+        Ok(Stream::new(
+            H2Stream::new(send, self.body),
+            self.link,
+            self.live,
+        ))
     }
 
     /// Says no with an HTTP status and a few words (visible ASCII, at most 256 bytes are sent).
@@ -93,12 +97,23 @@ impl Sink {
             (false, Role::Forward | Role::Reverse) => &self.services,
             (false, Role::Control) => {
                 self.refused(source.peer, "misdirected");
-                return refuse(respond, StatusCode::MISDIRECTED_REQUEST, "control streams only");
+                return refuse(
+                    respond,
+                    StatusCode::MISDIRECTED_REQUEST,
+                    "control streams only",
+                );
             }
         };
         let peer = source.peer.clone();
         let body = request.into_body();
-        let incoming = Incoming { peer, link: source.link, head, respond, body, live };
+        let incoming = Incoming {
+            peer,
+            link: source.link,
+            head,
+            respond,
+            body,
+            live,
+        };
         match queue.try_send(incoming) {
             Ok(()) => {}
             Err(TrySendError::Full(incoming)) => {

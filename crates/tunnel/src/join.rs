@@ -103,7 +103,11 @@ pub async fn join_dial(
 impl JoinStream {
     pub(crate) fn new(io: server::TlsStream<TcpStream>) -> Self {
         let deadline = Box::pin(tokio::time::sleep(JOIN_TIMEOUT));
-        JoinStream { io, left: MAX_JOIN_BYTES, deadline }
+        JoinStream {
+            io,
+            left: MAX_JOIN_BYTES,
+            deadline,
+        }
     }
 
     fn check_time(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
@@ -121,16 +125,21 @@ impl AsyncRead for JoinStream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.check_time(cx)?;
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        let read = buf.filled().len() - before;
-        match self.left.checked_sub(read) {
-            Some(left) => {
-                self.left = left;
-                Poll::Ready(Ok(()))
-            }
-            None => Poll::Ready(Err(io::ErrorKind::FileTooLarge.into())),
+        if self.left == 0 {
+            let mut over = [0];
+            let mut over = ReadBuf::new(&mut over);
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut over))?;
+            let more = !over.filled().is_empty();
+            let too_large = || io::Error::from(io::ErrorKind::FileTooLarge);
+            return Poll::Ready(if more { Err(too_large()) } else { Ok(()) });
         }
+        let room = self.left.min(buf.remaining());
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut part))?;
+        let read = part.filled().len();
+        self.left -= read;
+        buf.advance(read);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -171,12 +180,16 @@ impl JoinRate {
     /// May `address` try now? With too many addresses at once, a new one may not.
     pub(crate) fn allow(&mut self, now: Instant, address: IpAddr) -> bool {
         if self.buckets.len() >= MAX_ADDRESSES && !self.buckets.contains_key(&address) {
-            self.buckets.retain(|_, bucket| now.since(bucket.filled) < REFILL * BURST);
+            self.buckets
+                .retain(|_, bucket| now.since(bucket.filled) < REFILL * BURST);
             if self.buckets.len() >= MAX_ADDRESSES {
                 return false;
             }
         }
-        let bucket = self.buckets.entry(address).or_insert(Bucket { left: BURST, filled: now });
+        let bucket = self.buckets.entry(address).or_insert(Bucket {
+            left: BURST,
+            filled: now,
+        });
         let steps = now.since(bucket.filled).as_nanos() / REFILL.as_nanos();
         let steps = u32::try_from(steps).unwrap_or(u32::MAX).min(BURST);
         if steps > 0 {

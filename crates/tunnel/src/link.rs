@@ -91,12 +91,25 @@ struct Running {
 /// `Down` through notes.
 pub(crate) async fn run(ground: &Ground, seed: Seed) -> DownReason {
     let origin = seed.origin;
-    let Ok(Ok(mut running)) = tokio::time::timeout(BEGIN, begin(ground, seed)).await else {
-        return DownReason::Closed;
+    let peer = seed.peer.clone();
+    let mut running = match tokio::time::timeout(BEGIN, begin(ground, seed)).await {
+        Ok(Ok(running)) => running,
+        Ok(Err(error)) => {
+            tracing::debug!(%peer, %error, "link did not begin");
+            return DownReason::Closed;
+        }
+        Err(_) => {
+            tracing::debug!(%peer, "link did not begin in time");
+            return DownReason::Closed;
+        }
     };
     let (close, closing) = watch::channel(None);
     let link = Arc::clone(&running.link);
-    let up = Note::Up { link: Arc::clone(&link), origin, close };
+    let up = Note::Up {
+        link: Arc::clone(&link),
+        origin,
+        close,
+    };
     if ground.notes.send(up).await.is_err() {
         return DownReason::Draining;
     }
@@ -104,19 +117,38 @@ pub(crate) async fn run(ground: &Ground, seed: Seed) -> DownReason {
     link.state.set_down();
     drop(running);
     // An error means that the hub is gone, and its table with it.
-    let _ = ground.notes.send(Note::Down { link: link.id, reason }).await;
+    let _ = ground
+        .notes
+        .send(Note::Down {
+            link: link.id,
+            reason,
+        })
+        .await;
     reason
 }
 
 /// HTTP/2 handshakes on all three pipes.
 async fn begin(ground: &Ground, seed: Seed) -> Result<Running, h2::Error> {
     let heard = Heard::new(runtime::now());
-    let Pipes { control, forward, reverse } = seed.pipes;
-    let (control, forward, reverse) =
-        (heard.watch(control), heard.watch(forward), heard.watch(reverse));
+    let Pipes {
+        control,
+        forward,
+        reverse,
+    } = seed.pipes;
+    let (control, forward, reverse) = (
+        heard.watch(control),
+        heard.watch(forward),
+        heard.watch(reverse),
+    );
     let state = Arc::new(LinkState::default());
     let (end, ended) = mpsc::channel(1);
-    let spawner = Spawner { ground, id: seed.id, peer: &seed.peer, state: &state, end };
+    let spawner = Spawner {
+        ground,
+        id: seed.id,
+        peer: &seed.peer,
+        state: &state,
+        end,
+    };
     let mut tasks = Connections(Vec::with_capacity(3));
     let (pinger, opener, control): (_, SendRequest<Bytes>, SendRequest<Bytes>) = match seed.side {
         Side::Dialler => {
@@ -141,8 +173,21 @@ async fn begin(ground: &Ground, seed: Seed) -> Result<Running, h2::Error> {
         }
     };
     let dialled = seed.side == Side::Dialler;
-    let link = Arc::new(Link { id: seed.id, peer: seed.peer, dialled, state, opener, control });
-    Ok(Running { heard, pinger, ended, _connections: tasks, link })
+    let link = Arc::new(Link {
+        id: seed.id,
+        peer: seed.peer,
+        dialled,
+        state,
+        opener,
+        control,
+    });
+    Ok(Running {
+        heard,
+        pinger,
+        ended,
+        _connections: tasks,
+        link,
+    })
 }
 
 async fn client_on(pipe: Watched) -> Result<(SendRequest<Bytes>, Client), h2::Error> {
@@ -200,7 +245,11 @@ impl Spawner<'_> {
         let (end, link, peer) = (self.end.clone(), self.id, self.peer.clone());
         let (sink, state) = (Arc::clone(&self.ground.sink), Arc::clone(self.state));
         self.ground.tasks.spawn_local("tunnel-server", async move {
-            let source = Source { peer: &peer, link, role };
+            let source = Source {
+                peer: &peer,
+                link,
+                role,
+            };
             while let Some(accepted) = connection.accept().await {
                 match accepted {
                     Ok((request, respond)) => {

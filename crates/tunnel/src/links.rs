@@ -59,7 +59,8 @@ impl LinkState {
     pub(crate) fn store(&self, quality: &LinkQuality) {
         let ns = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
         self.rtt_ns.store(ns(quality.rtt), Ordering::Relaxed);
-        self.min_rtt_ns.store(ns(quality.min_rtt), Ordering::Relaxed);
+        self.min_rtt_ns
+            .store(ns(quality.min_rtt), Ordering::Relaxed);
         self.jitter_ns.store(ns(quality.jitter), Ordering::Relaxed);
         self.samples.store(quality.samples, Ordering::Relaxed);
     }
@@ -152,7 +153,10 @@ impl LinkTable {
     /// The link with the shortest round trip to a site.
     #[must_use]
     pub fn best(&self, site: &SiteName) -> Option<&Arc<Link>> {
-        self.site(site).iter().filter(|link| link.is_up()).min_by_key(|link| link.rtt())
+        self.site(site)
+            .iter()
+            .filter(|link| link.is_up())
+            .min_by_key(|link| link.rtt())
     }
 
     /// Is there a link to the site?
@@ -226,7 +230,8 @@ impl Links {
         self.table.load_full()
     }
 
-    /// Opens a stream to `site` on its link with the shortest round trip, and waits for the other
+    /// Opens a stream to `site` on its link with the shortest round trip (on the next best if that
+    /// one just went down), and waits for the other
     /// side to accept it: one round trip. Dropping the future gives the stream up.
     ///
     /// # Errors
@@ -257,13 +262,28 @@ impl Links {
         head: &StreamHead,
         pick: impl Fn(&Link) -> SendRequest<Bytes>,
     ) -> Result<Stream, OpenError> {
-        let link = self
-            .table
-            .load()
-            .best(site)
-            .map(Arc::clone)
-            .ok_or_else(|| OpenError::NoLink(site.clone()))?;
-        open_stream(&link, pick(&link), head).await
+        let table = self.table.load_full();
+        let mut links: Vec<&Arc<Link>> = table
+            .site(site)
+            .iter()
+            .filter(|link| link.is_up())
+            .collect();
+        links.sort_by_key(|link| link.rtt());
+        let mut outcome = Err(OpenError::NoLink(site.clone()));
+        for link in links {
+            outcome = open_stream(link, pick(link), head).await;
+            // A link that just went down saw nothing: the next best may serve.
+            if !matches!(
+                outcome,
+                Err(OpenError::Closed {
+                    head_sent: false,
+                    ..
+                })
+            ) {
+                break;
+            }
+        }
+        outcome
     }
 }
 
@@ -310,28 +330,38 @@ async fn open_stream(
     };
     let (response, send) = answered?;
     if response.status() != StatusCode::OK {
-        let reason = response.headers().get(head::REASON).and_then(|reason| reason.to_str().ok());
+        let reason = response
+            .headers()
+            .get(head::REASON)
+            .and_then(|reason| reason.to_str().ok());
         return Err(OpenError::Refused {
             status: response.status(),
             reason: reason.unwrap_or_default().chars().take(256).collect(),
         });
     }
-    Ok(Stream { io: H2Stream::new(send, response.into_body()), link: link.id, _live: live })
+    Ok(Stream::new(
+        H2Stream::new(send, response.into_body()),
+        link.id,
+        live,
+    ))
 }
 
 /// A stream over a link: bytes in order, both ways, each half closed on its own.
 ///
-/// `shutdown` ends our half; dropping an unfinished stream resets it.
+/// `shutdown` ends our half. Dropping a stream before that resets it; dropping it after that lets
+/// what was written go out.
 #[derive(Debug)]
 pub struct Stream {
     io: H2Stream,
     link: LinkId,
-    _live: LiveStream,
 }
 
 impl Stream {
     pub(crate) fn new(io: H2Stream, link: LinkId, live: LiveStream) -> Self {
-        Stream { io, link, _live: live }
+        Stream {
+            io: io.with_guard(live),
+            link,
+        }
     }
 
     /// The link it runs on.

@@ -113,7 +113,11 @@ async fn read<T: AsyncRead + Unpin>(io: &mut T) -> Result<(u8, u64), PrefaceErro
     let mut zero = [0; 5];
     io.read_exact(&mut zero).await?;
     let link = io.read_u64().await?;
-    if version == VERSION { Ok((code, link)) } else { Err(PrefaceError::Version(version)) }
+    if version == VERSION {
+        Ok((code, link))
+    } else {
+        Err(PrefaceError::Version(version))
+    }
 }
 
 /// The dialler's part: says `role` and `link`, returns the answer.
@@ -125,7 +129,11 @@ where
     io.write_all(&encode(code, link)).await?;
     io.flush().await?;
     let (code, echoed) = read(io).await?;
-    if echoed == link { Ok(Answer::from_code(code)) } else { Err(PrefaceError::Role) }
+    if echoed == link {
+        Ok(Answer::from_code(code))
+    } else {
+        Err(PrefaceError::Role)
+    }
 }
 
 /// The acceptor's first part: the link a connection of this role belongs to.
@@ -134,7 +142,11 @@ where
     T: AsyncRead + Unpin,
 {
     let (code, link) = read(io).await?;
-    if usize::from(code) == role.index() { Ok(link) } else { Err(PrefaceError::Role) }
+    if usize::from(code) == role.index() {
+        Ok(link)
+    } else {
+        Err(PrefaceError::Role)
+    }
 }
 
 /// The acceptor's second part.
@@ -155,8 +167,12 @@ mod tests {
     async fn both_sides_agree() {
         let (mut dialler, mut acceptor) = tokio::io::duplex(64);
         let (asked, link) = tokio::join!(propose(&mut dialler, Role::Reverse, 7), async {
-            let link = expect(&mut acceptor, Role::Reverse).await.expect("a preface");
-            answer(&mut acceptor, Answer::NotAdmitted, link).await.expect("answered");
+            let link = expect(&mut acceptor, Role::Reverse)
+                .await
+                .expect("a preface");
+            answer(&mut acceptor, Answer::NotAdmitted, link)
+                .await
+                .expect("answered");
             link
         });
         assert_eq!((asked.expect("an answer"), link), (Answer::NotAdmitted, 7));
@@ -172,9 +188,18 @@ mod tests {
         };
         let read = async |bytes: &[u8]| expect(&mut &bytes[..], Role::Forward).await;
         assert!(matches!(read(&good).await, Ok(9)));
-        assert!(matches!(read(&change(0, b'G')).await, Err(PrefaceError::Magic)));
-        assert!(matches!(read(&change(9, 2)).await, Err(PrefaceError::Version(2))));
-        assert!(matches!(read(&change(10, 0)).await, Err(PrefaceError::Role)));
+        assert!(matches!(
+            read(&change(0, b'G')).await,
+            Err(PrefaceError::Magic)
+        ));
+        assert!(matches!(
+            read(&change(9, 2)).await,
+            Err(PrefaceError::Version(2))
+        ));
+        assert!(matches!(
+            read(&change(10, 0)).await,
+            Err(PrefaceError::Role)
+        ));
         assert!(matches!(read(&good[..20]).await, Err(PrefaceError::Io(_))));
     }
 }

@@ -81,8 +81,14 @@ impl PeerError {
 }
 
 /// What TLS says, wrapped in an I/O error, as one word.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "rustls has dozens of errors; those an operator can act on have a word of their own"
+)]
 fn tls_cause(error: &io::Error) -> &'static str {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<TlsError>());
     let Some(inner) = inner else {
         return "broken";
     };
@@ -92,14 +98,17 @@ fn tls_cause(error: &io::Error) -> &'static str {
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 "not-yet-valid"
             }
-            CertificateError::UnknownIssuer => "foreign-ca",
+            // A CA of the same name with another key shows as a bad signature.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => "foreign-ca",
             _ => "bad-certificate",
         };
     }
     match inner {
         TlsError::NoCertificatesPresented => "no-certificate",
         TlsError::AlertReceived(AlertDescription::CertificateExpired) => "own-expired",
-        TlsError::AlertReceived(AlertDescription::UnknownCA) => "own-foreign-ca",
+        TlsError::AlertReceived(AlertDescription::UnknownCA | AlertDescription::DecryptError) => {
+            "own-foreign-ca"
+        }
         TlsError::AlertReceived(_) => "alert",
         _ => "tls",
     }
@@ -110,7 +119,9 @@ pub(crate) fn admit(
     active: &Active,
     chain: Option<&[CertificateDer<'_>]>,
 ) -> Result<Identity, PeerError> {
-    let leaf = chain.and_then(<[_]>::first).ok_or(PeerError::NoCertificate)?;
+    let leaf = chain
+        .and_then(<[_]>::first)
+        .ok_or(PeerError::NoCertificate)?;
     let peer = Identity::from_certificate(leaf).map_err(PeerError::Identity)?;
     if *peer.planet() != active.config.planet {
         return Err(PeerError::Planet(peer));
@@ -133,7 +144,10 @@ pub(crate) struct Refusals {
 
 impl Refusals {
     pub(crate) fn new(metrics: TunnelMetrics) -> Self {
-        Refusals { metrics, limiter: Limiter::new(QUIET) }
+        Refusals {
+            metrics,
+            limiter: Limiter::new(QUIET),
+        }
     }
 
     pub(crate) fn note(&self, address: SocketAddr, error: &PeerError) {

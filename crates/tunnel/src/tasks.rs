@@ -88,7 +88,11 @@ pub enum ControlError {
 /// The system refused a thread.
 pub fn start(metrics: &Metrics) -> io::Result<Tunnel> {
     let (mut tunnel, body) = assemble(TunnelMetrics::declare(metrics), DeadDetector::INTERVAL);
-    let thread = runtime::thread("tunnel", move |tasks| body.run(tasks))?;
+    let thread = runtime::thread("tunnel", move |tasks| async move {
+        body.run(tasks.clone()).await;
+        // What is left are handshakes of strangers.
+        tasks.drain(Duration::ZERO).await;
+    })?;
     tunnel.control.thread = Some(Arc::new(thread));
     Ok(tunnel)
 }
@@ -103,7 +107,10 @@ impl Control {
         let active = Box::new(Active::new(config).map_err(ControlError::Tls)?);
         let (done, listening) = oneshot::channel();
         let command = Command::Configure { active, done };
-        self.commands.send(command).await.map_err(|_| ControlError::Stopped)?;
+        self.commands
+            .send(command)
+            .await
+            .map_err(|_| ControlError::Stopped)?;
         listening.await.map_err(|_| ControlError::Stopped)
     }
 
@@ -119,7 +126,10 @@ impl Control {
         pipes: Pipes,
     ) -> Result<(), ControlError> {
         let command = Command::Attach { peer, side, pipes };
-        self.commands.send(command).await.map_err(|_| ControlError::Stopped)
+        self.commands
+            .send(command)
+            .await
+            .map_err(|_| ControlError::Stopped)
     }
 
     /// Stops listening and dialling, lets streams end for 4 s, closes all links, and waits.
@@ -156,14 +166,29 @@ pub(crate) fn assemble(metrics: TunnelMetrics, interval: Duration) -> (Tunnel, B
     let (joins, joins_) = mpsc::channel(JOINS);
     let tunnel = Tunnel {
         links: Links::new(Arc::clone(&table)),
-        control: Control { commands, thread: None },
+        control: Control {
+            commands,
+            thread: None,
+        },
         reserved: reserved_,
         services: services_,
         events: events_,
         joins: joins_,
     };
     let commands = commands_;
-    (tunnel, Body { metrics, interval, table, commands, events, reserved, services, joins })
+    (
+        tunnel,
+        Body {
+            metrics,
+            interval,
+            table,
+            commands,
+            events,
+            reserved,
+            services,
+            joins,
+        },
+    )
 }
 
 impl Body {
@@ -183,8 +208,17 @@ impl Body {
             joins: self.joins,
             rate: RefCell::new(JoinRate::default()),
         });
-        let ground = Ground { tasks, sink, notes, interval: self.interval };
-        let ports = Ports { notes: notes_, commands: self.commands, events: self.events };
+        let ground = Ground {
+            tasks,
+            sink,
+            notes,
+            interval: self.interval,
+        };
+        let ports = Ports {
+            notes: notes_,
+            commands: self.commands,
+            events: self.events,
+        };
         Hub::new(door, ground, self.table).run(ports).await;
     }
 }

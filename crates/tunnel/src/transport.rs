@@ -76,7 +76,10 @@ impl Heard {
     }
 
     pub(crate) fn watch(&self, pipe: BoxPipe) -> Watched {
-        Watched { pipe, heard: self.clone() }
+        Watched {
+            pipe,
+            heard: self.clone(),
+        }
     }
 }
 
@@ -95,7 +98,9 @@ impl AsyncRead for Watched {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.pipe).poll_read(cx, buf))?;
         if buf.filled().len() > before {
-            self.heard.0.fetch_max(runtime::now().as_nanos(), Ordering::Relaxed);
+            self.heard
+                .0
+                .fetch_max(runtime::now().as_nanos(), Ordering::Relaxed);
         }
         Poll::Ready(Ok(()))
     }

@@ -27,9 +27,8 @@ pub(super) struct File {
 
 impl File {
     pub(super) fn parse(source: &Source) -> Result<File> {
-        let syntax = syn::parse_file(&source.text).with_context(|| {
-            format!("{} could not be parsed; does it compile?", source.path)
-        })?;
+        let syntax = syn::parse_file(&source.text)
+            .with_context(|| format!("{} could not be parsed; does it compile?", source.path))?;
         Ok(File { syntax })
     }
 
@@ -56,6 +55,7 @@ pub(super) fn for_tests(attributes: &[Attribute]) -> bool {
 }
 
 /// The attributes of an item, of the kinds that hold tests.
+#[expect(clippy::wildcard_enum_match_arm, reason = "syn's enum may grow")]
 pub(super) fn attributes(item: &Item) -> &[Attribute] {
     match item {
         Item::Mod(item) => &item.attrs,
@@ -67,7 +67,11 @@ pub(super) fn attributes(item: &Item) -> &[Attribute] {
 }
 
 pub(super) fn check(package: &Package, source: &Source, file: &File, report: &mut Report) {
-    let mut rules = Rules { path: &source.path, room: &package.name, report };
+    let mut rules = Rules {
+        path: &source.path,
+        room: &package.name,
+        report,
+    };
     rules.visit_file(&file.syntax);
     if file.is_production(source) {
         let tests: usize = file
@@ -99,13 +103,17 @@ struct Rules<'a> {
 
 impl Rules<'_> {
     fn wrong(&mut self, line: usize, sentence: &str) {
-        self.report.violations.push(format!("{}:{line}: {sentence}", self.path));
+        self.report
+            .violations
+            .push(format!("{}:{line}: {sentence}", self.path));
     }
 
     fn size(&mut self, line: usize, what: &str, length: usize, (note, limit): (usize, usize)) {
         let sentence = format!("{}:{line}: {what} has {length} lines", self.path);
         if length > limit {
-            self.report.violations.push(format!("{sentence}, more than {limit}"));
+            self.report
+                .violations
+                .push(format!("{sentence}, more than {limit}"));
         } else if length > note {
             self.report.notes.push(format!("{sentence}, aim at {note}"));
         }
@@ -160,10 +168,16 @@ impl<'ast> Visit<'ast> for Rules<'_> {
     fn visit_attribute(&mut self, attribute: &'ast Attribute) {
         let path = attribute.path();
         if path.is_ident("allow") {
-            self.wrong(line(attribute), "say `#[expect(…, reason = …)]` instead of `#[allow]`");
+            self.wrong(
+                line(attribute),
+                "say `#[expect(…, reason = …)]` instead of `#[allow]`",
+            );
         }
         if path.is_ident("ignore") {
-            self.wrong(line(attribute), "a test that is not run is no test (`#[ignore]`)");
+            self.wrong(
+                line(attribute),
+                "a test that is not run is no test (`#[ignore]`)",
+            );
         }
         if let Meta::List(list) = &attribute.meta
             && path.is_ident("expect")

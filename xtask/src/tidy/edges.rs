@@ -38,8 +38,10 @@ impl House {
     /// Reads the fenced blocks `engines` and `edges`.
     pub(super) fn read(paper: &str) -> Result<House> {
         let engines = fenced(paper, "engines")?.flat_map(str::split_whitespace);
-        let mut house =
-            House { engines: engines.map(str::to_owned).collect(), edges: BTreeMap::new() };
+        let mut house = House {
+            engines: engines.map(str::to_owned).collect(),
+            edges: BTreeMap::new(),
+        };
         for line in fenced(paper, "edges")? {
             let Some((from, to)) = line.split_once('→') else {
                 bail!("docs/architecture.md: `{line}` is not `ROOM → ROOM…`");
@@ -53,7 +55,10 @@ impl House {
     }
 
     fn allows(&self, from: &Package, to: &str, dev: bool) -> bool {
-        let listed = self.edges.get(&from.name).is_some_and(|rooms| rooms.contains(to));
+        let listed = self
+            .edges
+            .get(&from.name)
+            .is_some_and(|rooms| rooms.contains(to));
         to == "base" || listed || (dev && to == "kit")
     }
 }
@@ -65,7 +70,9 @@ fn fenced<'a>(paper: &'a str, name: &str) -> Result<impl Iterator<Item = &'a str
     lines
         .find(|line| line.trim_end() == open)
         .with_context(|| format!("docs/architecture.md has no block `{name}`"))?;
-    Ok(lines.take_while(|line| !line.starts_with("```")).filter(|line| !line.trim().is_empty()))
+    Ok(lines
+        .take_while(|line| !line.starts_with("```"))
+        .filter(|line| !line.trim().is_empty()))
 }
 
 /// Rooms follow the table; tests and chores may use any. Engines depend on no shell crate, and
@@ -74,11 +81,15 @@ pub(super) fn check(tree: &Tree, house: &House, report: &mut Report) {
     let mut binaries = Vec::new();
     for package in &tree.packages {
         binaries.extend((package.binaries > 0).then_some(package.name.as_str()));
-        let Some(room) = package.folder.strip_prefix("crates/") else { continue };
+        let Some(room) = package.folder.strip_prefix("crates/") else {
+            continue;
+        };
         let manifest = format!("{}/Cargo.toml", package.folder);
         if room != package.name {
             let name = &package.name;
-            report.violations.push(format!("{manifest}: package {name} must be called {room}"));
+            report
+                .violations
+                .push(format!("{manifest}: package {name} must be called {room}"));
         }
         for dependency in &package.dependencies {
             let to = &dependency.name;
@@ -89,7 +100,9 @@ pub(super) fn check(tree: &Tree, house: &House, report: &mut Report) {
             }
             let shell = !dependency.ours && SHELL_CRATES.contains(&to.as_str());
             if shell && !dependency.dev && house.engines.contains(room) {
-                report.violations.push(format!("{manifest}: the engine {room} depends on {to}"));
+                report
+                    .violations
+                    .push(format!("{manifest}: the engine {room} depends on {to}"));
             }
         }
     }

@@ -11,17 +11,24 @@ use crate::tree::Tree;
 const PAPER: &str = "docs/dependencies.md";
 
 /// What appears in no file: somebody's folders. (Split, or this file would break the rule.)
-const MACHINE_PATHS: [&str; 3] =
-    [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/Us", "ers/")];
+const MACHINE_PATHS: [&str; 3] = [
+    concat!("/wo", "rk/"),
+    concat!("/ro", "ot/"),
+    concat!("/Us", "ers/"),
+];
 
 pub(super) fn check(tree: &Tree, report: &mut Report) -> Result<()> {
     let wanted = workspace_dependencies(tree.text("Cargo.toml")?);
     let written: BTreeSet<&str> = tree.text(PAPER)?.lines().filter_map(subject).collect();
     for name in wanted.difference(&written) {
-        report.violations.push(format!("{PAPER}: {name} has no sentence (`- **{name}**: …`)"));
+        report.violations.push(format!(
+            "{PAPER}: {name} has no sentence (`- **{name}**: …`)"
+        ));
     }
     for name in written.difference(&wanted) {
-        report.violations.push(format!("{PAPER}: {name} is not a dependency any more"));
+        report
+            .violations
+            .push(format!("{PAPER}: {name} is not a dependency any more"));
     }
     let used: BTreeSet<&str> = tree
         .packages
@@ -31,7 +38,9 @@ pub(super) fn check(tree: &Tree, report: &mut Report) -> Result<()> {
         .map(|dependency| dependency.name.as_str())
         .collect();
     for name in used.difference(&wanted) {
-        report.violations.push(format!("Cargo.toml: {name} is not in [workspace.dependencies]"));
+        report.violations.push(format!(
+            "Cargo.toml: {name} is not in [workspace.dependencies]"
+        ));
     }
     for name in wanted.difference(&used) {
         report.notes.push(format!("Cargo.toml: nobody uses {name}"));
@@ -40,7 +49,9 @@ pub(super) fn check(tree: &Tree, report: &mut Report) -> Result<()> {
         machine_paths(&source.path, &source.text, report);
         let module = source.path.rsplit('/').next() == Some("mod.rs");
         if module {
-            report.violations.push(format!("{}: name it after its module instead", source.path));
+            report
+                .violations
+                .push(format!("{}: name it after its module instead", source.path));
         }
     }
     Ok(())
@@ -54,7 +65,10 @@ fn subject(line: &str) -> Option<&str> {
 
 /// The names under `[workspace.dependencies]`, our own rooms left out.
 fn workspace_dependencies(manifest: &str) -> BTreeSet<&str> {
-    let section = manifest.lines().skip_while(|line| *line != "[workspace.dependencies]").skip(1);
+    let section = manifest
+        .lines()
+        .skip_while(|line| *line != "[workspace.dependencies]")
+        .skip(1);
     section
         .take_while(|line| !line.starts_with('['))
         .filter(|line| !line.contains("path = "))
@@ -68,7 +82,9 @@ fn machine_paths(path: &str, text: &str, report: &mut Report) {
     for (number, line) in (1..).zip(text.lines()) {
         for machine in MACHINE_PATHS {
             if line.contains(machine) {
-                report.violations.push(format!("{path}:{number}: speaks of {machine}"));
+                report
+                    .violations
+                    .push(format!("{path}:{number}: speaks of {machine}"));
             }
         }
     }

@@ -21,7 +21,10 @@ pub(super) struct Named {
 pub(super) fn named(file: &syn::File) -> Vec<Named> {
     let mut imports = Imports::default();
     imports.visit_file(file);
-    let mut uses = Uses { known: &imports.known, named: imports.named.clone() };
+    let mut uses = Uses {
+        known: &imports.known,
+        named: imports.named.clone(),
+    };
     uses.visit_file(file);
     uses.named
 }
@@ -58,19 +61,24 @@ impl Imports {
             }
             UseTree::Glob(tree) => {
                 let line = tree.star_token.spans[0].start().line;
-                self.named.push(Named { path: with("*".to_owned()), line });
+                self.named.push(Named {
+                    path: with("*".to_owned()),
+                    line,
+                });
             }
             UseTree::Group(tree) => {
                 for tree in &tree.items {
                     self.tree(tree, before);
                 }
             }
-            _ => {}
         }
     }
 
     fn import(&mut self, alias: String, path: Vec<String>, line: usize) {
-        self.named.push(Named { path: path.clone(), line });
+        self.named.push(Named {
+            path: path.clone(),
+            line,
+        });
         self.known.insert(alias, path);
     }
 }
@@ -119,17 +127,19 @@ impl Uses<'_> {
                     colons = 0;
                 }
                 TokenTree::Punct(punct) if punct.as_char() == ':' && !run.is_empty() => colons += 1,
-                other => {
+                TokenTree::Ident(ident) => {
+                    self.flush(&mut run, start);
+                    (start, colons) = (ident.span().start().line, 0);
+                    run.push(ident.to_string());
+                }
+                TokenTree::Group(group) => {
                     self.flush(&mut run, start);
                     colons = 0;
-                    match other {
-                        TokenTree::Group(group) => self.tokens(group.stream()),
-                        TokenTree::Ident(ident) => {
-                            start = ident.span().start().line;
-                            run.push(ident.to_string());
-                        }
-                        TokenTree::Punct(_) | TokenTree::Literal(_) => {}
-                    }
+                    self.tokens(group.stream());
+                }
+                TokenTree::Punct(_) | TokenTree::Literal(_) => {
+                    self.flush(&mut run, start);
+                    colons = 0;
                 }
             }
         }
@@ -151,8 +161,15 @@ impl<'ast> Visit<'ast> for Uses<'_> {
     }
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
-        let segments = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
-        let line = path.segments.first().map_or(0, |segment| segment.ident.span().start().line);
+        let segments = path
+            .segments
+            .iter()
+            .map(|segment| segment.ident.to_string())
+            .collect();
+        let line = path
+            .segments
+            .first()
+            .map_or(0, |segment| segment.ident.span().start().line);
         self.name(segments, line);
         visit::visit_path(self, path);
     }

@@ -22,7 +22,10 @@ const IMPURE: [(&str, &str); 22] = [
     ("runtime", "a shell"),
     ("rustix", "the system"),
     ("socket2", "sockets"),
-    ("std::collections::hash_map::RandomState", "ambient randomness"),
+    (
+        "std::collections::hash_map::RandomState",
+        "ambient randomness",
+    ),
     ("std::env", "a global"),
     ("std::fs", "files"),
     ("std::hash::RandomState", "ambient randomness"),
@@ -57,7 +60,11 @@ pub(super) fn check(source: &Source, file: &File, report: &mut Report) {
             }
         }
     }
-    Globals { path: &source.path, report }.visit_file(&file.syntax);
+    Globals {
+        path: &source.path,
+        report,
+    }
+    .visit_file(&file.syntax);
 }
 
 struct Globals<'a> {

@@ -141,11 +141,24 @@ impl Key {
         let mut cursor = Cursor::new(octets);
         let rd = Rd::decode(&mut cursor)?;
         let key = match kind {
-            Self::SITE => Key::Site { rd, site: SiteId(cursor.u32().ok_or(KeyError::Short)?) },
+            Self::SITE => Key::Site {
+                rd,
+                site: SiteId(cursor.u32().ok_or(KeyError::Short)?),
+            },
             Self::ENDPOINT => Self::endpoint(rd, &mut cursor)?,
-            kind => return Ok(Key::Unknown { rd, kind, body: cursor.rest().into() }),
+            kind => {
+                return Ok(Key::Unknown {
+                    rd,
+                    kind,
+                    body: cursor.rest().into(),
+                });
+            }
         };
-        if cursor.is_empty() { Ok(key) } else { Err(KeyError::Long) }
+        if cursor.is_empty() {
+            Ok(key)
+        } else {
+            Err(KeyError::Long)
+        }
     }
 
     fn endpoint(rd: Rd, cursor: &mut Cursor<'_>) -> Result<Self, KeyError> {
@@ -159,15 +172,29 @@ impl Key {
         };
         let port = cursor.u16().ok_or(KeyError::Short)?;
         let protocol = cursor.u8().ok_or(KeyError::Short)?;
-        Ok(Key::Endpoint { rd, service, site, network, address, port, protocol })
+        Ok(Key::Endpoint {
+            rd,
+            service,
+            site,
+            network,
+            address,
+            port,
+            protocol,
+        })
     }
 
     pub(crate) fn encoded_len(&self) -> usize {
         RD_LEN
             + match self {
                 Key::Site { .. } => 4,
-                Key::Endpoint { address: IpAddr::V4(_), .. } => 22,
-                Key::Endpoint { address: IpAddr::V6(_), .. } => 34,
+                Key::Endpoint {
+                    address: IpAddr::V4(_),
+                    ..
+                } => 22,
+                Key::Endpoint {
+                    address: IpAddr::V6(_),
+                    ..
+                } => 34,
                 Key::Unknown { body, .. } => body.len(),
             }
     }
@@ -177,7 +204,15 @@ impl Key {
         self.rd().encode(out);
         match self {
             Key::Site { site, .. } => out.extend(site.0.to_be_bytes()),
-            Key::Endpoint { service, site, network, address, port, protocol, .. } => {
+            Key::Endpoint {
+                service,
+                site,
+                network,
+                address,
+                port,
+                protocol,
+                ..
+            } => {
                 out.extend(service.0.to_be_bytes());
                 out.extend(site.0.to_be_bytes());
                 out.extend(network.0.to_be_bytes());
@@ -203,7 +238,15 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Key::Site { rd, site } => write!(f, "site {site} rd {rd}"),
-            Key::Endpoint { rd, service, site, network, address, port, protocol } => write!(
+            Key::Endpoint {
+                rd,
+                service,
+                site,
+                network,
+                address,
+                port,
+                protocol,
+            } => write!(
                 f,
                 "endpoint {address} port {port}/{protocol} network {network} site {site} \
                  service {:016x} rd {rd}",

@@ -222,7 +222,9 @@ impl Value {
     /// The state in the head; `None` if there is no head or its number is not defined.
     #[must_use]
     pub fn state(&self) -> Option<State> {
-        self.as_bytes().first().and_then(|b| State::from_number(b & 0xF))
+        self.as_bytes()
+            .first()
+            .and_then(|b| State::from_number(b & 0xF))
     }
 
     /// Read as the value of a Site route; `None` if it is not long enough to be one.

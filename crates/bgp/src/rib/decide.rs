@@ -54,8 +54,14 @@ impl fmt::Display for Why {
 /// sources, so the result does not depend on the order of arrival.
 pub(super) fn best(key: &Key, paths: &[Path]) -> Option<usize> {
     let mut best: Option<usize> = None;
-    for (i, path) in paths.iter().enumerate().filter(|(_, path)| path.refusal.is_none()) {
-        let first = !paths[..i].iter().any(|p| p.refusal.is_none() && p.originator == path.originator);
+    for (i, path) in paths
+        .iter()
+        .enumerate()
+        .filter(|(_, path)| path.refusal.is_none())
+    {
+        let first = !paths[..i]
+            .iter()
+            .any(|p| p.refusal.is_none() && p.originator == path.originator);
         if !first {
             continue;
         }
@@ -86,7 +92,9 @@ pub(super) fn compare(key: &Key, a: &Path, b: &Path) -> (Ordering, Why) {
     let fresh = b.stale_since.is_some().cmp(&a.stale_since.is_some());
     let rules: [(Ordering, Why); 4] = if a.originator == b.originator {
         let seqs = a.value.seq(key).zip(b.value.seq(key));
-        let newer = seqs.and_then(|(a, b)| a.compare(b)).unwrap_or(Ordering::Equal);
+        let newer = seqs
+            .and_then(|(a, b)| a.compare(b))
+            .unwrap_or(Ordering::Equal);
         let badness = |p: &Path| match key {
             Key::Site { .. } | Key::Endpoint { .. } => p.value.state().map(|s| s.badness()),
             Key::Unknown { .. } => None,
@@ -95,7 +103,10 @@ pub(super) fn compare(key: &Key, a: &Path, b: &Path) -> (Ordering, Why) {
             (newer, Why::Newer),
             (badness(a).cmp(&badness(b)), Why::WorseState),
             (fresh, Why::Fresh),
-            (a.attributes.local_pref.cmp(&b.attributes.local_pref), Why::LocalPref),
+            (
+                a.attributes.local_pref.cmp(&b.attributes.local_pref),
+                Why::LocalPref,
+            ),
         ]
     } else {
         [
@@ -105,8 +116,15 @@ pub(super) fn compare(key: &Key, a: &Path, b: &Path) -> (Ordering, Why) {
             (Ordering::Equal, Why::Only),
         ]
     };
-    let clusters = b.attributes.clusters.len().cmp(&a.attributes.clusters.len());
-    let last = [(clusters, Why::ShorterClusterList), (b.source.cmp(&a.source), Why::LowerPeer)];
+    let clusters = b
+        .attributes
+        .clusters
+        .len()
+        .cmp(&a.attributes.clusters.len());
+    let last = [
+        (clusters, Why::ShorterClusterList),
+        (b.source.cmp(&a.source), Why::LowerPeer),
+    ];
     rules
         .into_iter()
         .chain(last)

@@ -59,7 +59,9 @@ pub(super) struct PeerSet(Vec<u64>);
 
 impl PeerSet {
     pub(super) fn contains(&self, bit: usize) -> bool {
-        self.0.get(bit / 64).is_some_and(|word| word & 1 << (bit % 64) != 0)
+        self.0
+            .get(bit / 64)
+            .is_some_and(|word| word & 1 << (bit % 64) != 0)
     }
 
     pub(super) fn insert(&mut self, bit: usize) {
@@ -117,7 +119,10 @@ impl Entry {
     /// Take a path out; [`Entry::decide`] must follow.
     pub(super) fn take(&mut self, source: Source) -> Option<Path> {
         self.best = None;
-        let at = self.paths.binary_search_by_key(&source, |p| p.source).ok()?;
+        let at = self
+            .paths
+            .binary_search_by_key(&source, |p| p.source)
+            .ok()?;
         Some(self.paths.remove(at))
     }
 

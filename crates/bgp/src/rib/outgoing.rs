@@ -52,7 +52,9 @@ impl Outgoing {
         let Owed::Changes(before) = self.owed else {
             return false;
         };
-        let open = [Lane::Down, Lane::Live].iter().any(|l| self.queue.has_before(*l, before));
+        let open = [Lane::Down, Lane::Live]
+            .iter()
+            .any(|l| self.queue.has_before(*l, before));
         if !open {
             self.owed = Owed::Nothing;
         }
@@ -124,9 +126,10 @@ impl Rib {
     fn reflects(&self, to: &PeerConfig, path: &Path) -> bool {
         match path.source {
             Source::Local => true,
-            Source::Peer(from) => {
-                self.peers.get(&from).is_some_and(|from| reflects(from.config.role, to.role))
-            }
+            Source::Peer(from) => self
+                .peers
+                .get(&from)
+                .is_some_and(|from| reflects(from.config.role, to.role)),
         }
     }
 
@@ -217,7 +220,9 @@ impl Rib {
     }
 
     fn window(&self, id: PeerId) -> Vec<Key> {
-        self.peers.get(&id).map_or_else(Vec::new, |p| p.out.queue.peek(WINDOW).cloned().collect())
+        self.peers
+            .get(&id)
+            .map_or_else(Vec::new, |p| p.out.queue.peek(WINDOW).cloned().collect())
     }
 
     fn unqueue(&mut self, id: PeerId, key: &Key) {

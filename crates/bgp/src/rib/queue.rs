@@ -1,6 +1,9 @@
 //! A queue of keys in which each key is at most once, so it never outgrows the table.
 
-use std::collections::{BTreeMap, btree_map::Entry::{Occupied, Vacant}};
+use std::collections::{
+    BTreeMap,
+    btree_map::Entry::{Occupied, Vacant},
+};
 
 use crate::Key;
 
@@ -57,7 +60,11 @@ impl KeyQueue {
     pub(super) fn peek(&self, n: usize) -> impl Iterator<Item = &Key> {
         let lane = self.order.first_key_value().map(|((lane, _), _)| *lane);
         let same = move |((l, _), _): &(&(Lane, u64), &Key)| Some(*l) == lane;
-        self.order.iter().take_while(same).take(n).map(|(_, key)| key)
+        self.order
+            .iter()
+            .take_while(same)
+            .take(n)
+            .map(|(_, key)| key)
     }
 
     /// The number the next key gets.

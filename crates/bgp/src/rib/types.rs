@@ -97,8 +97,12 @@ impl PeerConfig {
     /// own tenant only.
     #[must_use]
     pub const fn gateway(node: NodeId, site: SiteId, tenant: TenantId) -> Self {
-        let mut config =
-            Self::base(node, Role::Client, Trust::Gateway { site }, Export::Tenant(tenant));
+        let mut config = Self::base(
+            node,
+            Role::Client,
+            Trust::Gateway { site },
+            Export::Tenant(tenant),
+        );
         config.max_routes = 100_000;
         config
     }
@@ -106,13 +110,23 @@ impl PeerConfig {
     /// A `PoP` as another `PoP` sees it.
     #[must_use]
     pub const fn pop(node: NodeId) -> Self {
-        Self::base(node, Role::NonClient, Trust::Pop { only: None }, Export::All)
+        Self::base(
+            node,
+            Role::NonClient,
+            Trust::Pop { only: None },
+            Export::All,
+        )
     }
 
     /// A `PoP` as a gateway of `tenant` sees it.
     #[must_use]
     pub const fn reflector(node: NodeId, tenant: TenantId) -> Self {
-        Self::base(node, Role::NonClient, Trust::Pop { only: Some(tenant) }, Export::All)
+        Self::base(
+            node,
+            Role::NonClient,
+            Trust::Pop { only: Some(tenant) },
+            Export::All,
+        )
     }
 
     /// The other half of this node; neighbour number 0.

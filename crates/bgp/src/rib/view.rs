@@ -1,8 +1,7 @@
 //! The table for people: `get routes`, `get neighbors`.
 
 use super::{
-    NeighborView, PathView, PeerId, Rib, RouteView, Why,
-    decide,
+    NeighborView, PathView, PeerId, Rib, RouteView, Why, decide,
     entry::{Entry, Path},
 };
 use crate::Key;
@@ -26,7 +25,9 @@ impl Rib {
     /// One neighbour.
     #[must_use]
     pub fn neighbor(&self, id: PeerId) -> Option<NeighborView> {
-        self.neighbors().into_iter().find(|view| view.config.id == id)
+        self.neighbors()
+            .into_iter()
+            .find(|view| view.config.id == id)
     }
 
     /// At most `limit` routes with all their paths, in order of their keys, from the first after
@@ -37,13 +38,19 @@ impl Rib {
         let from = after.map_or(Unbounded, Excluded);
         let known = self.entries.range((from, Unbounded));
         let known = known.filter(|(_, entry)| !entry.paths.is_empty());
-        known.take(limit).map(|(key, entry)| view(key, entry)).collect()
+        known
+            .take(limit)
+            .map(|(key, entry)| view(key, entry))
+            .collect()
     }
 
     /// How many keys there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.entries.values().filter(|entry| !entry.paths.is_empty()).count()
+        self.entries
+            .values()
+            .filter(|entry| !entry.paths.is_empty())
+            .count()
     }
 
     /// Is there no route at all?
@@ -60,16 +67,30 @@ impl Rib {
 }
 
 fn view(key: &Key, entry: &Entry) -> RouteView {
-    let path_view =
-        |path: &Path| PathView { route: path.route(key), refusal: path.refusal };
-    let Some(best) = entry.best() else {
-        return RouteView { key: key.clone(), paths: entry.paths.iter().map(path_view).collect(), why: None };
+    let path_view = |path: &Path| PathView {
+        route: path.route(key),
+        refusal: path.refusal,
     };
-    let others: Vec<Path> =
-        entry.paths.iter().filter(|path| path.source != best.source).cloned().collect();
+    let Some(best) = entry.best() else {
+        return RouteView {
+            key: key.clone(),
+            paths: entry.paths.iter().map(path_view).collect(),
+            why: None,
+        };
+    };
+    let others: Vec<Path> = entry
+        .paths
+        .iter()
+        .filter(|path| path.source != best.source)
+        .cloned()
+        .collect();
     let second = decide::best(key, &others);
     let why = second.map_or(Why::Only, |i| decide::compare(key, best, &others[i]).1);
     let mut paths = vec![path_view(best)];
     paths.extend(others.iter().map(path_view));
-    RouteView { key: key.clone(), paths, why: Some(why) }
+    RouteView {
+        key: key.clone(),
+        paths,
+        why: Some(why),
+    }
 }

@@ -99,7 +99,10 @@ impl<'a> Found<'a> {
             AS_PATH => set(&mut self.as_path, as_path(value)),
             NEXT_HOP => value.len() == 4,
             MED => value.len() == 4 && self.pass(flags, code, value),
-            LOCAL_PREF => set(&mut self.local_pref, value.try_into().ok().map(u32::from_be_bytes)),
+            LOCAL_PREF => set(
+                &mut self.local_pref,
+                value.try_into().ok().map(u32::from_be_bytes),
+            ),
             ATOMIC_AGGREGATE | AGGREGATOR => {
                 let length = if code == AGGREGATOR { 8 } else { 0 };
                 if value.len() == length {
@@ -110,7 +113,7 @@ impl<'a> Found<'a> {
                 true
             }
             COMMUNITIES => {
-                !value.is_empty() && value.len() % 4 == 0 && self.pass(flags, code, value)
+                !value.is_empty() && value.len().is_multiple_of(4) && self.pass(flags, code, value)
             }
             ORIGINATOR_ID => {
                 let id = value.try_into().ok().map(|o| NodeId(u32::from_be_bytes(o)));
@@ -138,13 +141,20 @@ impl<'a> Found<'a> {
 
     fn pass(&mut self, flags: u8, code: u8, value: &[u8]) -> bool {
         let flags = flags & (OPTIONAL | TRANSITIVE | PARTIAL);
-        self.extra.push(RawAttribute { flags, code, value: value.to_vec() });
+        self.extra.push(RawAttribute {
+            flags,
+            code,
+            value: value.to_vec(),
+        });
         true
     }
 
     fn cluster_list(&mut self, value: &[u8]) -> bool {
         let (ids, rest) = value.as_chunks::<4>();
-        self.clusters = ids.iter().map(|id| NodeId(u32::from_be_bytes(*id))).collect();
+        self.clusters = ids
+            .iter()
+            .map(|id| NodeId(u32::from_be_bytes(*id)))
+            .collect();
         rest.is_empty() && !ids.is_empty()
     }
 
@@ -187,7 +197,11 @@ fn set<T>(field: &mut Option<T>, value: Option<T>) -> bool {
 
 fn attribute<'a>(cursor: &mut Cursor<'a>) -> Option<(u8, u8, &'a [u8])> {
     let (flags, code) = (cursor.u8()?, cursor.u8()?);
-    let length = if flags & EXTENDED != 0 { cursor.u16()? } else { u16::from(cursor.u8()?) };
+    let length = if flags & EXTENDED != 0 {
+        cursor.u16()?
+    } else {
+        u16::from(cursor.u8()?)
+    };
     Some((flags, code, cursor.take(usize::from(length))?))
 }
 
@@ -203,7 +217,11 @@ const fn flags_of(code: u8) -> Option<u8> {
 }
 
 fn unrecognized(flags: u8, code: u8, value: &[u8]) -> Notification {
-    let mut data = vec![flags & !EXTENDED, code, u8::try_from(value.len()).unwrap_or(u8::MAX)];
+    let mut data = vec![
+        flags & !EXTENDED,
+        code,
+        u8::try_from(value.len()).unwrap_or(u8::MAX),
+    ];
     data.extend_from_slice(value);
     Notification::with_data(3, 2, &data)
 }

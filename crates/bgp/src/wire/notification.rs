@@ -31,13 +31,21 @@ impl Notification {
     /// A notification without data.
     #[must_use]
     pub const fn new(code: u8, subcode: u8) -> Self {
-        Notification { code, subcode, data: Vec::new() }
+        Notification {
+            code,
+            subcode,
+            data: Vec::new(),
+        }
     }
 
     /// A notification with the start of `data`.
     #[must_use]
     pub fn with_data(code: u8, subcode: u8, data: &[u8]) -> Self {
-        Notification { code, subcode, data: data.iter().take(Self::KEPT).copied().collect() }
+        Notification {
+            code,
+            subcode,
+            data: data.iter().take(Self::KEPT).copied().collect(),
+        }
     }
 
     /// Read the body of a NOTIFICATION; too short a body reads as zeros.

@@ -88,7 +88,10 @@ impl Open {
     fn capability(&mut self, code: u8, value: &[u8]) {
         match (code, value) {
             (MULTIPROTOCOL, &[a, b, _, safi]) if self.families.len() < Self::MAX_FAMILIES => {
-                self.families.push(Family { afi: u16::from_be_bytes([a, b]), safi });
+                self.families.push(Family {
+                    afi: u16::from_be_bytes([a, b]),
+                    safi,
+                });
             }
             (ROUTE_REFRESH, []) => self.route_refresh = true,
             (FOUR_OCTET_AS, &[a, b, c, d]) => {
@@ -120,11 +123,19 @@ impl Open {
         }
         if !self.four_octet_as {
             let [a, b, c, d] = want.asn.to_be_bytes();
-            return Err(Notification::with_data(2, 7, &[FOUR_OCTET_AS, 4, a, b, c, d]));
+            return Err(Notification::with_data(
+                2,
+                7,
+                &[FOUR_OCTET_AS, 4, a, b, c, d],
+            ));
         }
         if !self.families.contains(&want.family) {
             let [a, b] = want.family.afi.to_be_bytes();
-            return Err(Notification::with_data(2, 7, &[MULTIPROTOCOL, 4, a, b, 0, want.family.safi]));
+            return Err(Notification::with_data(
+                2,
+                7,
+                &[MULTIPROTOCOL, 4, a, b, 0, want.family.safi],
+            ));
         }
         Ok(Duration::from_secs(u64::from(self.hold_time_s)).min(ours))
     }

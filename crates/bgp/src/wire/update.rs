@@ -71,9 +71,13 @@ pub fn decode_update(
     let malformed = || Notification::new(3, 1);
     let mut cursor = Cursor::new(body);
     let withdrawn_len = cursor.u16().ok_or_else(malformed)?;
-    cursor.take(usize::from(withdrawn_len)).ok_or_else(malformed)?;
+    cursor
+        .take(usize::from(withdrawn_len))
+        .ok_or_else(malformed)?;
     let attributes_len = cursor.u16().ok_or_else(malformed)?;
-    let attributes = cursor.take(usize::from(attributes_len)).ok_or_else(malformed)?;
+    let attributes = cursor
+        .take(usize::from(attributes_len))
+        .ok_or_else(malformed)?;
     if withdrawn_len != 0 || !cursor.is_empty() {
         // IPv4 unicast was not negotiated.
         findings.foreign_families += 1;
@@ -151,7 +155,10 @@ fn routes(found: Found<'_>, family: Family, findings: &mut UpdateFindings) -> Ju
 /// `None`: no room for a family; `Some(None)`: another family; else what follows it.
 fn ours(octets: &[u8], family: Family) -> Option<Option<&[u8]>> {
     let mut cursor = Cursor::new(octets);
-    let is = Family { afi: cursor.u16()?, safi: cursor.u8()? };
+    let is = Family {
+        afi: cursor.u16()?,
+        safi: cursor.u8()?,
+    };
     Some((is == family).then_some(cursor.rest()))
 }
 
@@ -240,14 +247,22 @@ fn encode_attributes(a: &Attributes) -> Vec<u8> {
         own(OPTIONAL, ORIGINATOR_ID, id.0.to_be_bytes().to_vec());
     }
     if !a.clusters.is_empty() {
-        let ids = a.clusters.iter().flat_map(|id| id.0.to_be_bytes()).collect();
+        let ids = a
+            .clusters
+            .iter()
+            .flat_map(|id| id.0.to_be_bytes())
+            .collect();
         own(OPTIONAL, CLUSTER_LIST, ids);
     }
     let mut communities: Vec<[u8; 8]> = a.communities.clone();
     communities.extend(a.route_targets.iter().map(|rt| rt.to_community()));
     if !communities.is_empty() {
         communities.sort_unstable();
-        own(OPTIONAL | TRANSITIVE, EXTENDED_COMMUNITIES, communities.concat());
+        own(
+            OPTIONAL | TRANSITIVE,
+            EXTENDED_COMMUNITIES,
+            communities.concat(),
+        );
     }
     rest.sort_by_key(|attribute| attribute.code);
     for attribute in rest {

@@ -4,7 +4,11 @@ use super::*;
 
 #[test]
 fn env_round_trips_through_odd_paths() {
-    let text = env_text("https://127.0.0.1:1", Path::new("/a b/c'd"), Path::new("/t"));
+    let text = env_text(
+        "https://127.0.0.1:1",
+        Path::new("/a b/c'd"),
+        Path::new("/t"),
+    );
     let places = parse_env(&text);
     assert_eq!(places.server.as_deref(), Some("https://127.0.0.1:1"));
     assert_eq!(places.ca.as_deref(), Some(Path::new("/a b/c'd")));
@@ -44,7 +48,11 @@ fn the_newest_running_home_is_found() {
     let new = RunLink::make(&runs, &homes[1]).expect("linked");
     assert_eq!(running(&runs).as_ref(), Some(&homes[1]));
     drop(new_socket);
-    assert_eq!(running(&runs).as_ref(), Some(&homes[0]), "the newest does not answer");
+    assert_eq!(
+        running(&runs).as_ref(),
+        Some(&homes[0]),
+        "the newest does not answer"
+    );
     drop((new, old_socket));
     assert_eq!(running(&runs), None);
     assert!(!runs.join("current").exists());
@@ -64,8 +72,10 @@ fn a_folder_that_others_may_write_is_not_believed() {
 
 #[test]
 fn what_is_missing_is_named() {
-    let connection =
-        Connection { server: Some("https://x:1".to_owned()), ..Connection::default() };
+    let connection = Connection {
+        server: Some("https://x:1".to_owned()),
+        ..Connection::default()
+    };
     let places = places(&connection, Path::new("/nowhere")).expect("taken as it is");
     let failure = Context::load(places).expect_err("no CA");
     assert!(failure.to_string().contains("--ca is missing"), "{failure}");
@@ -78,6 +88,9 @@ fn what_is_missing_is_named() {
             token_file: Some("/t".into()),
         };
         let failure = Context::load(places).expect_err(bad);
-        assert!(failure.to_string().contains("https://HOST:PORT"), "{failure}");
+        assert!(
+            failure.to_string().contains("https://HOST:PORT"),
+            "{failure}"
+        );
     }
 }

@@ -49,7 +49,10 @@ async fn exchange(
             Ok(reply) => reply,
             Err(problem) => refused("unavailable", problem.title),
         },
-        Err(error) => refused("bad-request", format!("the request cannot be read: {error}")),
+        Err(error) => refused(
+            "bad-request",
+            format!("the request cannot be read: {error}"),
+        ),
     };
     lines::send(&mut stream, &reply).await?;
     stream.shutdown().await?;
@@ -58,8 +61,14 @@ async fn exchange(
 
 /// The code as a label from a closed set.
 fn outcome(code: &str) -> &'static str {
-    ["token-unknown", "token-spent", "token-expired", "clock", "bad-request"]
-        .into_iter()
-        .find(|known| *known == code)
-        .unwrap_or("unavailable")
+    [
+        "token-unknown",
+        "token-spent",
+        "token-expired",
+        "clock",
+        "bad-request",
+    ]
+    .into_iter()
+    .find(|known| *known == code)
+    .unwrap_or("unavailable")
 }

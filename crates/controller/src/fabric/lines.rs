@@ -28,7 +28,12 @@ pub(super) struct Lines<R> {
 
 impl<R: AsyncRead + Unpin> Lines<R> {
     pub(super) fn new(from: R, limit: usize) -> Self {
-        Lines { from, limit, buffer: BytesMut::new(), searched: 0 }
+        Lines {
+            from,
+            limit,
+            buffer: BytesMut::new(),
+            searched: 0,
+        }
     }
 
     /// The next message; `None` at the end. Dropping the future loses nothing.
@@ -39,7 +44,8 @@ impl<R: AsyncRead + Unpin> Lines<R> {
                 let line = self.buffer.split_to(self.searched + at);
                 self.buffer.advance(1);
                 self.searched = 0;
-                return Ok(Some(serde_json::from_slice(&line)?));
+                let invalid = |e| io::Error::new(io::ErrorKind::InvalidData, e);
+                return serde_json::from_slice(&line).map(Some).map_err(invalid);
             }
             self.searched = self.buffer.len();
             if self.searched > self.limit {
@@ -48,7 +54,11 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             }
             if self.from.read_buf(&mut self.buffer).await? == 0 {
                 let cut = !self.buffer.is_empty();
-                return if cut { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(None) };
+                return if cut {
+                    Err(io::ErrorKind::UnexpectedEof.into())
+                } else {
+                    Ok(None)
+                };
             }
         }
     }
@@ -85,9 +95,15 @@ mod tests {
         let error = lines.next::<u32>().await.expect_err("cut");
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
         let long = [b'1'; 5000];
-        let error = Lines::new(&long[..], 100).next::<u32>().await.expect_err("too long");
+        let error = Lines::new(&long[..], 100)
+            .next::<u32>()
+            .await
+            .expect_err("too long");
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-        let error = Lines::new(&b"{\n"[..], 100).next::<u32>().await.expect_err("not JSON");
-        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        let error = Lines::new(&b"{\n"[..], 100)
+            .next::<u32>()
+            .await
+            .expect_err("not JSON");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 }

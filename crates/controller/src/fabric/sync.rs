@@ -5,9 +5,8 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use api::sync::{Down, Hello, Up};
+use api::sync::{Down, Hello, Up, decode, encode_chain};
 use base::{Name, Revision, SiteName};
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use pki::Identity;
 use runtime::{Drain, h2io::H2Stream};
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
@@ -28,7 +27,10 @@ const MAX_ITEMS: usize = 20_000;
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// The clock is sent again and again, so that both ends see a dead stream.
 const CLOCK_EVERY: Duration = Duration::from_secs(30);
-const RENEWALS: Rate = Rate { burst: 5, every: Duration::from_secs(10) };
+const RENEWALS: Rate = Rate {
+    burst: 5,
+    every: Duration::from_secs(10),
+};
 
 /// Serves the stream until either end is done with it.
 pub(super) async fn serve(fabric: Arc<Fabric>, stream: H2Stream, peer: Arc<Peer>, drain: Drain) {
@@ -48,13 +50,27 @@ pub(super) async fn serve(fabric: Arc<Fabric>, stream: H2Stream, peer: Arc<Peer>
     let skew = hello.time.distance(runtime::wall());
     if skew > SKEW {
         let (site, node) = (hello.site.to_string(), hello.node.to_string());
-        tracing::warn!(site, node, skew_s = skew.as_secs(), "the clock of a node is off");
+        tracing::warn!(
+            site,
+            node,
+            skew_s = skew.as_secs(),
+            "the clock of a node is off"
+        );
     }
-    let Hello { site, node, have, .. } = hello;
+    let Hello {
+        site, node, have, ..
+    } = hello;
     fabric.reports.connected(&site, &node, skew);
     fabric.meters.streams.inc();
     tracing::info!(%site, %node, via = %name, have = have.map(|r| r.0), "site-sync open");
-    let session = Session { fabric, peer, site, node, have, renewals: Bucket::FULL };
+    let session = Session {
+        fabric,
+        peer,
+        site,
+        node,
+        have,
+        renewals: Bucket::FULL,
+    };
     session.run(up, writer, drain).await;
 }
 
@@ -62,10 +78,17 @@ pub(super) async fn serve(fabric: Arc<Fabric>, stream: H2Stream, peer: Arc<Peer>
 fn authorise(fabric: &Fabric, peer: &Peer, hello: &Hello) -> Result<(), String> {
     let own = peer.site == hello.site && peer.node == hello.node;
     if !own && !peer.site.is_pop() {
-        return Err(format!("{} may not ask for the site {}", peer.name(), hello.site));
+        return Err(format!(
+            "{} may not ask for the site {}",
+            peer.name(),
+            hello.site
+        ));
     }
     if !exists(&fabric.ledger.state(), &hello.site, &hello.node) {
-        return Err(format!("there is no node {} of site {}", hello.node, hello.site));
+        return Err(format!(
+            "there is no node {} of site {}",
+            hello.node, hello.site
+        ));
     }
     Ok(())
 }
@@ -113,7 +136,13 @@ impl Session {
             Ok(never) => match never {},
             Err(end) => end,
         };
-        let Session { fabric, peer, site, node, .. } = self;
+        let Session {
+            fabric,
+            peer,
+            site,
+            node,
+            ..
+        } = self;
         match end {
             End::Gone(error) if error.kind() == io::ErrorKind::InvalidData => {
                 fabric.meters.refuse("sync-message", &peer.name(), &error);
@@ -158,10 +187,11 @@ impl Session {
                     self.check_alive()?;
                     // No chain yet: the planner will come to this site in its next turn.
                     let Some(chain) = now.chains.get(&self.site) else { continue };
-                    for (revision, line) in chain.after(self.have) {
+                    let lines = chain.after(self.have, &self.fabric.author).map_err(End::Refused)?;
+                    for line in lines {
                         lines::write(writer, &line).await?;
-                        self.have = Some(revision);
                     }
+                    self.have = Some(chain.head());
                 }
                 _ = clock.tick() => lines::send(writer, &Down::Time(runtime::wall())).await?,
                 () = drain.draining() => return Err(End::Drain),
@@ -174,15 +204,20 @@ impl Session {
         let state = self.fabric.ledger.state();
         let alive = exists(&state, &self.site, &self.node)
             && exists(&state, &self.peer.site, &self.peer.node);
-        let gone = || End::Refused(format!("{}.{} does not exist any more", self.node, self.site));
+        let gone = || {
+            End::Refused(format!(
+                "{}.{} does not exist any more",
+                self.node, self.site
+            ))
+        };
         if alive { Ok(()) } else { Err(gone()) }
     }
 
     async fn take(&mut self, message: Up, writer: &mut WriteHalf<H2Stream>) -> Result<(), End> {
         let reports = &self.fabric.reports;
         match message {
-            Up::Hello(_) => {
-                let error = "a second hello on one stream";
+            Up::Hello(_) | Up::Stored(_) | Up::Trouble(_) => {
+                let error = "a message that has no place on this stream";
                 return Err(io::Error::new(io::ErrorKind::InvalidData, error).into());
             }
             Up::Ack(revision) => reports.applied(&self.site, &self.node, revision),
@@ -193,7 +228,9 @@ impl Session {
                 reports.refused(&self.site, &self.node, revision, reason);
             }
             Up::Status(mut status) => {
-                status.endpoints.retain(|view| self.may_speak_of(&view.service));
+                status
+                    .endpoints
+                    .retain(|view| self.may_speak_of(&view.service));
                 status.endpoints.truncate(MAX_ITEMS);
                 status.links.truncate(MAX_ITEMS);
                 status.listener_failures.truncate(100);
@@ -210,25 +247,29 @@ impl Session {
     /// A gateway's word counts for its own tenant's services.
     fn may_speak_of(&self, service: &str) -> bool {
         self.site.is_pop()
-            || service.rsplit_once('.').is_some_and(|(_, tenant)| tenant == self.site.tenant.as_str())
+            || service
+                .rsplit_once('.')
+                .is_some_and(|(_, tenant)| tenant == self.site.tenant.as_str())
     }
 
     fn renew(&mut self, csr: &str) -> Result<Vec<String>, String> {
-        self.check_alive().map_err(|_| "the node does not exist any more".to_owned())?;
+        self.check_alive()
+            .map_err(|_| "the node does not exist any more".to_owned())?;
         if !self.renewals.take(RENEWALS, runtime::now()) {
             return Err("too many renewals on one stream".to_owned());
         }
-        let csr = STANDARD
-            .decode(csr)
-            .map_err(|e| format!("the certificate request is not base64: {e}"))?;
+        let csr = decode(csr).ok_or("the certificate request is not base64")?;
         let authority = &self.fabric.authority;
-        let identity =
-            Identity::node(authority.planet().clone(), self.site.clone(), self.node.clone());
+        let identity = Identity::node(
+            authority.planet().clone(),
+            self.site.clone(),
+            self.node.clone(),
+        );
         let chain = authority
             .issue(&csr, &identity, runtime::wall(), self.fabric.lifetime)
             .map_err(|e| base::Chain(&e).to_string())?;
         self.fabric.meters.renewals.inc();
         tracing::info!(site = %self.site, node = %self.node, "certificate renewed");
-        Ok(chain.iter().map(crate::base64).collect())
+        Ok(encode_chain(&chain))
     }
 }

@@ -26,8 +26,8 @@ const MAX_ADDRESSES: usize = 16;
 pub(super) enum Decision {
     /// The object is like that already.
     Unchanged(Box<Object>),
-    /// To be committed.
-    Change(Box<Change>),
+    /// To be committed with this transaction.
+    Change(Vec<Op>, Box<Change>),
 }
 
 /// A change that may be committed.
@@ -35,8 +35,8 @@ pub(super) struct Change {
     /// As it will be, but for its revision, which is that of the state before.
     pub(super) object: Object,
     pub(super) created: bool,
+    /// Of a new Token: the line to show once.
     pub(super) token: Option<String>,
-    ops: Vec<Op>,
     ids: Option<Ids>,
     beside: Beside,
 }
@@ -49,40 +49,35 @@ enum Beside {
     Token(TokenRecord),
 }
 
-/// What a committed change does to the state.
-pub(super) type Next = (ObjectKey, Object, Option<Ids>, BesideNext);
-
-/// See [`Next`].
-pub(super) struct BesideNext(Beside);
-
 impl Change {
-    /// The transaction, and what it does to the state.
-    pub(super) fn into_parts(self, _: &State) -> (Vec<Op>, Next) {
-        (self.ops, (self.object.key(), self.object, self.ids, BesideNext(self.beside)))
-    }
-}
-
-/// The state after the change was committed by `revision`.
-pub(super) fn apply(state: &mut State, next: Next, revision: Revision) {
-    let (key, mut object, ids, BesideNext(beside)) = next;
-    object.metadata.revision = Some(revision);
-    if let Some(ids) = ids {
-        state.ids = ids;
-        state.ids_revision = Some(revision);
-    }
-    match beside {
-        Beside::Nothing => {}
-        Beside::Material(material) => {
-            state.material.insert(key.clone(), material);
+    /// Makes `state` what it is after the change was committed by `revision`.
+    pub(super) fn apply(self, state: &mut State, revision: Revision) {
+        let Change {
+            mut object,
+            ids,
+            beside,
+            ..
+        } = self;
+        let key = object.key();
+        object.metadata.revision = Some(revision);
+        if let Some(ids) = ids {
+            state.ids = ids;
+            state.ids_revision = Some(revision);
         }
-        Beside::NoMaterial => {
-            state.material.remove(&key);
+        match beside {
+            Beside::Nothing => {}
+            Beside::Material(material) => {
+                state.material.insert(key.clone(), material);
+            }
+            Beside::NoMaterial => {
+                state.material.remove(&key);
+            }
+            Beside::Token(record) => {
+                state.tokens.insert(key.clone(), (record, revision));
+            }
         }
-        Beside::Token(record) => {
-            state.tokens.insert(key.clone(), (record, revision));
-        }
+        state.world.0.insert(key, object);
     }
-    state.world.0.insert(key, object);
 }
 
 pub(super) fn put(
@@ -138,7 +133,16 @@ pub(super) fn put(
         Beside::Token(record) => ops.push(records::token_op(&key, record, None)?),
     }
     let created = existing.is_none();
-    Ok(Decision::Change(Box::new(Change { object, created, token, ops, ids, beside })))
+    Ok(Decision::Change(
+        ops,
+        Box::new(Change {
+            object,
+            created,
+            token,
+            ids,
+            beside,
+        }),
+    ))
 }
 
 pub(super) fn delete(
@@ -147,7 +151,9 @@ pub(super) fn delete(
     based_on: Option<Revision>,
 ) -> Result<Vec<Op>, Problem> {
     let Some(existing) = state.world.find(key) else {
-        return Err(Problem::new(404, "not-found", format!("{key} does not exist")).about(key.to_string()));
+        return Err(
+            Problem::new(404, "not-found", format!("{key} does not exist")).about(key.to_string()),
+        );
     };
     if let Some(based_on) = based_on
         && existing.metadata.revision != Some(based_on)
@@ -189,8 +195,11 @@ fn conflict(key: &ObjectKey, based_on: Revision, existing: Option<&Object>) -> P
              leave metadata.revision out to create it"
         ),
     };
-    Problem { pointer: Some("/metadata/revision".to_owned()), ..Problem::new(409, "conflict", title) }
-        .about(key.to_string())
+    Problem {
+        pointer: Some("/metadata/revision".to_owned()),
+        ..Problem::new(409, "conflict", title)
+    }
+    .about(key.to_string())
 }
 
 /// The server's fields: those of the existing object, or new ones.
@@ -205,7 +214,9 @@ fn carry_over(
         metadata.uid.clone_from(&existing.metadata.uid);
         metadata.id = existing.metadata.id;
         metadata.revision = existing.metadata.revision;
-        metadata.created_at.clone_from(&existing.metadata.created_at);
+        metadata
+            .created_at
+            .clone_from(&existing.metadata.created_at);
     } else {
         let bytes = pki::random::<16>().map_err(|e| internal(&e))?;
         metadata.uid = Some(bytes.iter().map(|b| format!("{b:02x}")).collect());
@@ -219,7 +230,13 @@ fn carry_over(
 /// A Token is what it is: its secret has been given away.
 fn check_immutable(object: &Object, existing: Option<&Object>) -> Result<(), Problem> {
     match (&object.spec, existing) {
-        (Spec::Token(new), Some(Object { spec: Spec::Token(old), .. })) if new != old => {
+        (
+            Spec::Token(new),
+            Some(Object {
+                spec: Spec::Token(old),
+                ..
+            }),
+        ) if new != old => {
             let title = "a Token cannot be changed: delete it and create another";
             Err(Problem::field("immutable", "/spec", title).about(object.key().to_string()))
         }
@@ -248,7 +265,11 @@ fn certificate(
                     let title = base::Chain(&e).to_string();
                     Problem::field("bad-value", "/spec/hosts", title).about(key.to_string())
                 })?;
-            Ok(Beside::Material(Material { hosts, certificate, private_key }))
+            Ok(Beside::Material(Material {
+                hosts,
+                certificate,
+                private_key,
+            }))
         }
     }
 }
@@ -263,8 +284,12 @@ fn new_token(
 ) -> Result<(String, TokenRecord), Problem> {
     let key = object.key();
     let missing = || {
-        Problem::field("dangling-reference", "/spec/site", "the site does not exist")
-            .about(key.to_string())
+        Problem::field(
+            "dangling-reference",
+            "/spec/site",
+            "the site does not exist",
+        )
+        .about(key.to_string())
     };
     let site = site_of(&key, object).ok_or_else(missing)?;
     let (_, site_spec) = state.world.site(&site).ok_or_else(missing)?;
@@ -291,7 +316,9 @@ fn new_token(
     };
     if addresses.is_empty() {
         let title = "there is no PoP to join through: create the Site of a PoP first";
-        return Err(Problem::field("dangling-reference", "/spec/site", title).about(key.to_string()));
+        return Err(
+            Problem::field("dangling-reference", "/spec/site", title).about(key.to_string())
+        );
     }
     let token = Token::generate(NewToken {
         id: key.to_string(),

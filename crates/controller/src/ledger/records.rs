@@ -2,7 +2,6 @@
 
 use api::{Kind, Object, ObjectKey, Problem};
 use base::{Name, Revision, WallTime};
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use plan::World;
 use serde::{Deserialize, Serialize};
 use store::{Entry, Expect, Op, Store, StoreError};
@@ -81,13 +80,22 @@ impl TokenRecord {
 /// Everything at one revision.
 pub(crate) async fn load(store: &Store) -> Result<State, LoadError> {
     let listing = store.list("/").await.map_err(LoadError::Store)?;
-    let mut state = State { revision: listing.revision, ..State::default() };
+    let mut state = State {
+        revision: listing.revision,
+        ..State::default()
+    };
     let mut objects = Vec::new();
     for (key, entry) in listing.entries {
-        let wrong = |source| LoadError::Entry { key: key.clone(), source };
+        let wrong = |source| LoadError::Entry {
+            key: key.clone(),
+            source,
+        };
         let path = |prefix: &str| {
             let path = key.strip_prefix(prefix)?;
-            Some(path.parse::<ObjectKey>().map_err(|_| LoadError::Key(key.clone())))
+            Some(
+                path.parse::<ObjectKey>()
+                    .map_err(|_| LoadError::Key(key.clone())),
+            )
         };
         if key.starts_with(OBJECTS) {
             objects.push(object_from(&entry.value, entry.modified).map_err(wrong)?);
@@ -95,7 +103,9 @@ pub(crate) async fn load(store: &Store) -> Result<State, LoadError> {
             state.ids = serde_json::from_slice(&entry.value).map_err(wrong)?;
             state.ids_revision = Some(entry.modified);
         } else if let Some(path) = path(MATERIAL) {
-            state.material.insert(path?, serde_json::from_slice(&entry.value).map_err(wrong)?);
+            state
+                .material
+                .insert(path?, serde_json::from_slice(&entry.value).map_err(wrong)?);
         } else if let Some(path) = path(TOKENS) {
             let record = token_record(&entry).map_err(wrong)?;
             state.tokens.insert(path?, (record, entry.modified));
@@ -149,11 +159,7 @@ pub(crate) fn delete_ops(key: &ObjectKey, was: Option<Revision>) -> Vec<Op> {
     match key.kind {
         Kind::Certificate => ops.push(material_gone(key)),
         Kind::Token => ops.push(Op::delete(format!("{TOKENS}{key}"))),
-        Kind::Tenant
-        | Kind::Namespace
-        | Kind::Site
-        | Kind::Service
-        | Kind::LoadBalancer => {}
+        Kind::Tenant | Kind::Namespace | Kind::Site | Kind::Service | Kind::LoadBalancer => {}
     }
     ops
 }
@@ -163,16 +169,16 @@ pub(crate) fn material_gone(key: &ObjectKey) -> Op {
     Op::delete(format!("{MATERIAL}{key}"))
 }
 
-/// Standard base64, as the messages of site-sync carry DER.
-pub(crate) fn base64(der: impl AsRef<[u8]>) -> String {
-    STANDARD.encode(der)
-}
-
 fn expected(was: Option<Revision>) -> Expect {
     was.map_or(Expect::Absent, Expect::Revision)
 }
 
 fn json(value: &impl Serialize) -> Result<Vec<u8>, Problem> {
-    serde_json::to_vec(value)
-        .map_err(|e| Problem::new(500, "internal", format!("the record cannot be written: {e}")))
+    serde_json::to_vec(value).map_err(|e| {
+        Problem::new(
+            500,
+            "internal",
+            format!("the record cannot be written: {e}"),
+        )
+    })
 }

@@ -30,7 +30,13 @@ impl Download {
     /// `length` bytes at `rate` bytes a second; as fast as they are taken without one.
     pub(super) fn new(length: u64, rate: Option<u64>) -> Self {
         let started = Instant::now();
-        Download { left: length, sent: 0, rate, started, pause: Box::pin(sleep_until(started)) }
+        Download {
+            left: length,
+            sent: 0,
+            rate,
+            started,
+            pause: Box::pin(sleep_until(started)),
+        }
     }
 
     /// The next piece: a fiftieth of a second's worth, so that a slow pace is even.
@@ -63,8 +69,12 @@ impl Body for Download {
         let piece = self.piece();
         self.left -= piece;
         self.sent += piece;
-        let length = usize::try_from(piece).unwrap_or(ZEROS.len()).min(ZEROS.len());
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&ZEROS).slice(..length)))))
+        let length = usize::try_from(piece)
+            .unwrap_or(ZEROS.len())
+            .min(ZEROS.len());
+        Poll::Ready(Some(Ok(Frame::data(
+            Bytes::from_static(&ZEROS).slice(..length),
+        ))))
     }
 
     fn is_end_stream(&self) -> bool {

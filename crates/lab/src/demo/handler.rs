@@ -41,7 +41,12 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(identity: Identity, address: SocketAddr) -> Self {
-        State { identity, address, sick: AtomicBool::new(false), delay_ms: AtomicU64::new(0) }
+        State {
+            identity,
+            address,
+            sick: AtomicBool::new(false),
+            delay_ms: AtomicU64::new(0),
+        }
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -112,7 +117,10 @@ fn story(state: &State, request: &Request<Incoming>) -> Answer {
         }
         line.push_str(&value);
     }
-    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    let path = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |path| path.as_str());
     json(&Story {
         identity: &state.identity,
         address: state.address,
@@ -126,8 +134,12 @@ async fn control(state: &State, request: Request<Incoming>) -> Result<Answer, St
     if request.method() != Method::POST {
         return Err("POST a JSON object with sick or delay_ms".to_owned());
     }
-    let body = Limited::new(request.into_body(), CONTROL_LIMIT).collect().await;
-    let body = body.map_err(|error| format!("the body could not be read: {error}"))?.to_bytes();
+    let body = Limited::new(request.into_body(), CONTROL_LIMIT)
+        .collect()
+        .await;
+    let body = body
+        .map_err(|error| format!("the body could not be read: {error}"))?
+        .to_bytes();
     let control: Control =
         serde_json::from_slice(&body).map_err(|error| format!("the body is not right: {error}"))?;
     if control.delay_ms.is_some_and(|ms| ms > DELAY_LIMIT_MS) {
@@ -144,13 +156,23 @@ async fn control(state: &State, request: Request<Incoming>) -> Result<Answer, St
 
 fn download(query: Option<&str>) -> Result<Answer, String> {
     let (mut length, mut rate) = (0, None);
-    for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+    for pair in query
+        .unwrap_or_default()
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+    {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let number: u64 = value.parse().map_err(|_| format!("{name} must be a number"))?;
+        let number: u64 = value
+            .parse()
+            .map_err(|_| format!("{name} must be a number"))?;
         match name {
             "bytes" if number <= BODY_LIMIT => length = number,
             "rate" if number > 0 => rate = Some(number),
-            _ => return Err(format!("{name}={number}: use bytes (to 1 TiB) and rate (from 1)")),
+            _ => {
+                return Err(format!(
+                    "{name}={number}: use bytes (to 1 TiB) and rate (from 1)"
+                ));
+            }
         }
     }
     Ok(Response::new(Either::Right(Download::new(length, rate))))
@@ -162,7 +184,9 @@ async fn echo(request: Request<Incoming>) -> Result<Answer, String> {
     let (mut length, mut sum) = (0_u64, 0xcbf2_9ce4_8422_2325_u64);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| format!("the body could not be read: {error}"))?;
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         length += data.remaining() as u64;
         if length > BODY_LIMIT {
             return Err("the body is over 1 TiB".to_owned());

@@ -28,12 +28,17 @@ impl Client {
         let tasks = Tasks::new("test");
         tasks.spawn("demo", demo.run());
         let stream = TcpStream::connect(address).await.expect("it listens");
-        let (send, connection) =
-            http1::handshake(TokioIo::new(stream)).await.expect("no bytes yet");
+        let (send, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .expect("no bytes yet");
         tasks.spawn("client", async move {
             connection.await.ok();
         });
-        Client { send, address, _tasks: tasks }
+        Client {
+            send,
+            address,
+            _tasks: tasks,
+        }
     }
 
     async fn ask(&mut self, method: &str, path: &str, body: &'static [u8]) -> Response<Bytes> {
@@ -47,10 +52,17 @@ impl Client {
             .expect("a request");
         let asked = async {
             self.send.ready().await.expect("kept alive");
-            let (head, body) = self.send.send_request(request).await.expect("answered").into_parts();
+            let (head, body) = self
+                .send
+                .send_request(request)
+                .await
+                .expect("answered")
+                .into_parts();
             Response::from_parts(head, body.collect().await.expect("whole").to_bytes())
         };
-        timeout(Duration::from_secs(20), asked).await.expect("in time")
+        timeout(Duration::from_secs(20), asked)
+            .await
+            .expect("in time")
     }
 }
 
@@ -77,7 +89,9 @@ async fn it_says_who_it_is_and_what_was_asked() {
 async fn it_can_be_told_to_be_sick_and_slow() {
     let mut client = Client::new().await;
     assert_eq!(client.ask("GET", "/healthz", b"").await.body(), "ok");
-    let told = client.ask("POST", "/control", br#"{"sick":true,"delay_ms":80}"#).await;
+    let told = client
+        .ask("POST", "/control", br#"{"sick":true,"delay_ms":80}"#)
+        .await;
     assert_eq!(told.status(), StatusCode::NO_CONTENT);
     let health = client.ask("GET", "/healthz", b"").await;
     assert_eq!(health.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -85,7 +99,10 @@ async fn it_can_be_told_to_be_sick_and_slow() {
     assert_eq!(client.ask("GET", "/", b"").await.status(), StatusCode::OK);
     assert!(start.elapsed() >= Duration::from_millis(80));
     client.ask("POST", "/control", br#"{"sick":false}"#).await;
-    assert_eq!(client.ask("GET", "/healthz", b"").await.status(), StatusCode::OK);
+    assert_eq!(
+        client.ask("GET", "/healthz", b"").await.status(),
+        StatusCode::OK
+    );
 }
 
 #[tokio::test]
@@ -121,20 +138,34 @@ async fn downloads_have_their_length_and_their_pace() {
     assert_eq!(answer.headers()["content-length"], "3000000");
     assert_eq!(answer.body().len(), 3_000_000);
     let start = Instant::now();
-    let answer = client.ask("GET", "/download?bytes=50000&rate=250000", b"").await;
+    let answer = client
+        .ask("GET", "/download?bytes=50000&rate=250000", b"")
+        .await;
     assert_eq!(answer.body().len(), 50_000);
     let took = start.elapsed();
-    assert!(took >= Duration::from_millis(150), "{took:?} for 200 ms worth of bytes");
-    assert!(took <= Duration::from_millis(400), "{took:?} for 200 ms worth of bytes");
+    assert!(
+        took >= Duration::from_millis(150),
+        "{took:?} for 200 ms worth of bytes"
+    );
+    assert!(
+        took <= Duration::from_millis(400),
+        "{took:?} for 200 ms worth of bytes"
+    );
     assert!(client.ask("GET", "/download", b"").await.body().is_empty());
 }
 
 #[tokio::test]
 async fn an_echo_counts_and_sums() {
     let mut client = Client::new().await;
-    for (body, sum) in [(&b""[..], 0xcbf2_9ce4_8422_2325_u64), (b"foobar", 0x8594_4171_f739_67e8)] {
+    for (body, sum) in [
+        (&b""[..], 0xcbf2_9ce4_8422_2325_u64),
+        (b"foobar", 0x8594_4171_f739_67e8),
+    ] {
         let answer = client.ask("POST", "/echo", body).await;
         let echo: serde_json::Value = serde_json::from_slice(answer.body()).expect("JSON");
-        assert_eq!(echo, serde_json::json!({ "length": body.len(), "sum": sum }));
+        assert_eq!(
+            echo,
+            serde_json::json!({ "length": body.len(), "sum": sum })
+        );
     }
 }

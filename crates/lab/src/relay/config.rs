@@ -42,8 +42,14 @@ impl Config {
     /// The file cannot be read, or has another shape.
     pub fn read(path: &Path) -> Result<Self, RelayError> {
         let name = || path.display().to_string();
-        let text = fs::read(path).map_err(|source| RelayError::Read { path: name(), source })?;
-        serde_json::from_slice(&text).map_err(|source| RelayError::Parse { path: name(), source })
+        let text = fs::read(path).map_err(|source| RelayError::Read {
+            path: name(),
+            source,
+        })?;
+        serde_json::from_slice(&text).map_err(|source| RelayError::Parse {
+            path: name(),
+            source,
+        })
     }
 
     /// Refuses what could not be told apart or would wait for ever.

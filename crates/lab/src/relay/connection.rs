@@ -24,7 +24,9 @@ const READS_A_TURN: usize = 16;
 /// Carries one accepted connection to its end.
 pub(super) async fn carry(near: TcpStream, target: SocketAddr, mut state: watch::Receiver<State>) {
     let accepted = Instant::now();
-    let Ok(mut timer) = Timer::new() else { return abort(near) };
+    let Ok(mut timer) = Timer::new() else {
+        return abort(near);
+    };
     if !travel(accepted, 1, &mut state, &mut timer).await {
         return abort(near);
     }
@@ -44,7 +46,10 @@ pub(super) async fn carry(near: TcpStream, target: SocketAddr, mut state: watch:
         abort(far);
         return abort(near);
     }
-    let mut connection = Connection { near: End::new(near), far: End::new(far) };
+    let mut connection = Connection {
+        near: End::new(near),
+        far: End::new(far),
+    };
     connection.run(&mut state, &mut timer).await;
 }
 
@@ -81,7 +86,11 @@ struct End {
 
 impl End {
     fn new(stream: TcpStream) -> Self {
-        End { stream, sent: Lane::default(), full: false }
+        End {
+            stream,
+            sent: Lane::default(),
+            full: false,
+        }
     }
 
     /// What to wait for at this socket: `None` once it is aborted.
@@ -121,7 +130,9 @@ impl End {
 
     /// Waits until the socket may be ready for what [`End::interest`] says.
     async fn ready(&self) -> bool {
-        let Some(interest) = self.interest() else { return std::future::pending().await };
+        let Some(interest) = self.interest() else {
+            return std::future::pending().await;
+        };
         match self.stream.ready(interest).await {
             Ok(ready) => ready.is_error(),
             Err(_) => true,
@@ -176,7 +187,9 @@ impl Connection {
     fn abort(&mut self) {
         for end in [&self.near, &self.far] {
             // Only a socket that is gone refuses; then there is nothing left to reset.
-            socket2::SockRef::from(&end.stream).set_linger(Some(Duration::ZERO)).ok();
+            socket2::SockRef::from(&end.stream)
+                .set_linger(Some(Duration::ZERO))
+                .ok();
         }
     }
 }

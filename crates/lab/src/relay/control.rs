@@ -139,8 +139,15 @@ pub(super) struct Listening {
 impl Listening {
     pub(super) fn bind(path: PathBuf, pairs: Arc<Pairs>) -> Result<Self, RelayError> {
         match runtime::net::unix_listener(&path) {
-            Ok(listener) => Ok(Listening { listener, path, pairs }),
-            Err(source) => Err(RelayError::Control { path: path.display().to_string(), source }),
+            Ok(listener) => Ok(Listening {
+                listener,
+                path,
+                pairs,
+            }),
+            Err(source) => Err(RelayError::Control {
+                path: path.display().to_string(),
+                source,
+            }),
         }
     }
 
@@ -179,7 +186,10 @@ async fn converse(mut stream: UnixStream, pairs: &Pairs) -> io::Result<()> {
     let mut read = tokio::io::BufReader::new(read);
     loop {
         let mut text = Vec::new();
-        let n = (&mut read).take(LINE_LIMIT).read_until(b'\n', &mut text).await?;
+        let n = (&mut read)
+            .take(LINE_LIMIT)
+            .read_until(b'\n', &mut text)
+            .await?;
         if n == 0 {
             return Ok(());
         }
@@ -187,7 +197,9 @@ async fn converse(mut stream: UnixStream, pairs: &Pairs) -> io::Result<()> {
         let reply = if whole {
             obey(&text, pairs)
         } else {
-            Reply::Error(format!("a command is one line of at most {LINE_LIMIT} bytes"))
+            Reply::Error(format!(
+                "a command is one line of at most {LINE_LIMIT} bytes"
+            ))
         };
         write.write_all(&line(&reply)).await?;
         if !whole {
@@ -222,7 +234,10 @@ fn obey(text: &[u8], pairs: &Pairs) -> Reply {
 fn change(pairs: &Pairs, name: &str, how: impl FnOnce(&mut State)) -> Reply {
     let Some(pair) = pairs.get(name) else {
         let known: Vec<&str> = pairs.keys().map(String::as_str).collect();
-        return Reply::Error(format!("there is no pair {name:?}; there are {}", known.join(", ")));
+        return Reply::Error(format!(
+            "there is no pair {name:?}; there are {}",
+            known.join(", ")
+        ));
     };
     pair.state.send_modify(how);
     Reply::Ok {}

@@ -8,7 +8,7 @@ use std::{collections::VecDeque, time::Duration};
 use tokio::time::Instant;
 
 /// The most bytes that one direction holds (4 MiB, each chunk charged 64 bytes extra); then the
-/// relay stops reading. The last chunk may exceed it by one read of [`CHUNK`] bytes.
+/// relay stops reading. The last chunk may exceed it by one read of 64 KiB.
 pub const QUEUE_BOUND: usize = 4 << 20;
 
 /// The most bytes of one read.
@@ -72,7 +72,11 @@ impl Lane {
     pub(super) fn push(&mut self, came: Instant, bytes: Vec<u8>) {
         debug_assert!(!self.ended(), "nothing follows FIN or RST");
         self.held += bytes.len() + OVERHEAD;
-        self.chunks.push_back(Chunk { came, bytes, written: 0 });
+        self.chunks.push_back(Chunk {
+            came,
+            bytes,
+            written: 0,
+        });
     }
 
     /// The near side half-closed.
@@ -92,15 +96,22 @@ impl Lane {
             return Step::Reset;
         }
         if self.over {
-            return self.rst.map_or(Step::Over, |came| Step::Wait(came + one_way));
+            return self
+                .rst
+                .map_or(Step::Over, |came| Step::Wait(came + one_way));
         }
         let due = |came: Instant, step| {
-            if came + one_way <= now { step } else { Step::Wait(came + one_way) }
+            if came + one_way <= now {
+                step
+            } else {
+                Step::Wait(came + one_way)
+            }
         };
         match (self.chunks.front(), self.fin, self.rst) {
-            (Some(chunk), _, _) => {
-                due(chunk.came, Step::Write(chunk.bytes.get(chunk.written..).unwrap_or_default()))
-            }
+            (Some(chunk), _, _) => due(
+                chunk.came,
+                Step::Write(chunk.bytes.get(chunk.written..).unwrap_or_default()),
+            ),
             (None, Some(came), _) => due(came, Step::Finish),
             (None, None, Some(came)) => Step::Wait(came + one_way),
             (None, None, None) => Step::Idle,
@@ -114,7 +125,9 @@ impl Lane {
 
     /// The far side took `n` bytes of the last [`Step::Write`].
     pub(super) fn wrote(&mut self, n: usize) {
-        let Some(chunk) = self.chunks.front_mut() else { return };
+        let Some(chunk) = self.chunks.front_mut() else {
+            return;
+        };
         chunk.written += n;
         if chunk.written >= chunk.bytes.len() {
             self.held -= chunk.bytes.len() + OVERHEAD;

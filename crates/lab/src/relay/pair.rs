@@ -68,11 +68,20 @@ impl Listening {
         let (listener, address) = match bound {
             Ok(bound) => bound,
             Err(source) => {
-                let Pair { name: pair, listen, .. } = pair;
-                return Err(RelayError::Listen { pair, listen, source });
+                let Pair {
+                    name: pair, listen, ..
+                } = pair;
+                return Err(RelayError::Listen {
+                    pair,
+                    listen,
+                    source,
+                });
             }
         };
-        let state = State { one_way: pair.one_way, mode: Mode::Open };
+        let state = State {
+            one_way: pair.one_way,
+            mode: Mode::Open,
+        };
         let shared = Arc::new(Shared {
             name: pair.name,
             listen: address,
@@ -119,7 +128,9 @@ impl Listening {
 /// Ends a connection with an RST.
 pub(super) fn abort(stream: TcpStream) {
     // Only a socket that is gone refuses; then there is nothing left to reset.
-    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).ok();
+    socket2::SockRef::from(&stream)
+        .set_linger(Some(Duration::ZERO))
+        .ok();
     drop(stream);
 }
 

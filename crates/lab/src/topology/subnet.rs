@@ -69,7 +69,10 @@ impl Subnet {
         let [a, b, c, _] = network.octets();
         let network = Ipv4Addr::new(a, b, c, 0);
         match guard(SocketAddr::from(([a, b, c, 254], GUARD_PORT))) {
-            Ok(guard) => Ok(Some(Subnet { network, _guard: guard })),
+            Ok(guard) => Ok(Some(Subnet {
+                network,
+                _guard: guard,
+            })),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(None),
             Err(source) => Err(SubnetError::Guard { network, source }),
         }

@@ -11,7 +11,13 @@ fn the_demo_planet_is_complete() {
     let pairs: Vec<(String, String, u128)> = layout
         .relays
         .iter()
-        .map(|pair| (pair.name(), pair.listen.ip().to_string(), pair.rtt.as_millis()))
+        .map(|pair| {
+            (
+                pair.name(),
+                pair.listen.ip().to_string(),
+                pair.rtt.as_millis(),
+            )
+        })
         .collect();
     let expected = [
         ("aws-par", "127.80.7.100", 5),
@@ -50,7 +56,12 @@ fn the_demo_planet_is_complete() {
 fn no_address_is_given_twice() {
     let layout = Layout::new(&Topology::demo(), Ipv4Addr::new(127, 80, 7, 0)).expect("it fits");
     let mut all = vec![layout.controller];
-    all.extend(layout.pops.iter().flat_map(|pop| [pop.tunnel, pop.http, pop.https]));
+    all.extend(
+        layout
+            .pops
+            .iter()
+            .flat_map(|pop| [pop.tunnel, pop.http, pop.https]),
+    );
     all.extend(layout.relays.iter().map(|pair| pair.listen));
     all.extend(layout.endpoints.iter().map(|endpoint| endpoint.address));
     assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
@@ -62,22 +73,43 @@ fn what_does_not_fit_is_refused() {
     let mut topology = Topology::demo();
     topology.apps[0].origins[0].1 = 60;
     let error = Layout::new(&topology, network).expect_err("too many");
-    assert!(matches!(error, LayoutError::Room { what: "endpoints", .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            LayoutError::Room {
+                what: "endpoints",
+                ..
+            }
+        ),
+        "{error}"
+    );
     let mut topology = Topology::demo();
     topology.round_trips.retain(|far| far.a != "shop");
     let error = Layout::new(&topology, network).expect_err("no distance");
-    assert_eq!(error.to_string(), "the topology does not say how far shop is from par");
+    assert_eq!(
+        error.to_string(),
+        "the topology does not say how far shop is from par"
+    );
 }
 
 #[test]
 fn a_held_subnet_is_nobody_elses_until_dropped() {
     let held = Subnet::hold().expect("one is free");
     let [a, r, _, d] = held.network().octets();
-    assert!(a == 127 && (64..=250).contains(&r) && d == 0, "{}", held.network());
-    assert!(Subnet::try_hold(held.network()).expect("no other error").is_none());
-    let others: Vec<Subnet> = (0..20).map(|_| Subnet::hold().expect("one is free")).collect();
-    let networks: BTreeSet<Ipv4Addr> =
-        others.iter().chain([&held]).map(Subnet::network).collect();
+    assert!(
+        a == 127 && (64..=250).contains(&r) && d == 0,
+        "{}",
+        held.network()
+    );
+    assert!(
+        Subnet::try_hold(held.network())
+            .expect("no other error")
+            .is_none()
+    );
+    let others: Vec<Subnet> = (0..20)
+        .map(|_| Subnet::hold().expect("one is free"))
+        .collect();
+    let networks: BTreeSet<Ipv4Addr> = others.iter().chain([&held]).map(Subnet::network).collect();
     assert_eq!(networks.len(), 21, "all different");
     let network = held.network();
     drop(held);

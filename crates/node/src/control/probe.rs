@@ -2,8 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use balance::ProbeOutcome;
-use plan::{HttpProbe, ProbeResult, Target, TargetKey};
+use plan::{HttpProbe, ProbeOutcome, ProbeResult, Target, TargetKey};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -25,7 +24,9 @@ pub(crate) async fn probe(key: TargetKey, target: &Target) -> ProbeResult {
 async fn attempt(address: SocketAddr, target: &Target) -> ProbeOutcome {
     let mut stream = match TcpStream::connect(address).await {
         Ok(stream) => stream,
-        Err(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => return ProbeOutcome::Refused,
+        Err(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => {
+            return ProbeOutcome::Refused;
+        }
         Err(_) => return ProbeOutcome::Failure,
     };
     match &target.http {
@@ -37,7 +38,11 @@ async fn attempt(address: SocketAddr, target: &Target) -> ProbeOutcome {
     }
 }
 
-async fn ask(stream: &mut TcpStream, address: SocketAddr, http: &HttpProbe) -> std::io::Result<u16> {
+async fn ask(
+    stream: &mut TcpStream,
+    address: SocketAddr,
+    http: &HttpProbe,
+) -> std::io::Result<u16> {
     let host = http.host.clone().unwrap_or_else(|| address.to_string());
     let request = format!(
         "GET {} HTTP/1.1\r\nhost: {host}\r\nuser-agent: sealane-probe\r\nconnection: close\r\n\r\n",
@@ -57,7 +62,9 @@ async fn ask(stream: &mut TcpStream, address: SocketAddr, http: &HttpProbe) -> s
 
 /// The status code of a response's first line (RFC 9112 §4).
 fn status_of(head: &[u8]) -> Option<u16> {
-    let rest = head.strip_prefix(b"HTTP/1.1 ").or_else(|| head.strip_prefix(b"HTTP/1.0 "))?;
+    let rest = head
+        .strip_prefix(b"HTTP/1.1 ")
+        .or_else(|| head.strip_prefix(b"HTTP/1.0 "))?;
     let code = std::str::from_utf8(rest.get(..3)?).ok()?;
     let ends = matches!(rest.get(3), Some(b' ' | b'\r' | b'\n'));
     code.parse().ok().filter(|_| ends)

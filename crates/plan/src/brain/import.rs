@@ -26,7 +26,7 @@ pub(super) struct Import {
     /// Sites with a tunnel, and the round trip that the published sets go by.
     reach: BTreeMap<SiteName, Duration>,
     /// Counters survive sets and tables as long as the endpoint is in a set.
-    stats: BTreeMap<(ServiceKey, EndpointKey), Arc<EndpointStats>>,
+    stats: BTreeMap<ServiceKey, BTreeMap<EndpointKey, Arc<EndpointStats>>>,
     published: BTreeMap<ServiceKey, Arc<EndpointSet>>,
 }
 
@@ -55,7 +55,7 @@ impl Import {
         self.published
             .retain(|service, _| table.services.contains_key(service));
         self.stats
-            .retain(|(service, _), _| table.services.contains_key(service));
+            .retain(|service, _| table.services.contains_key(service));
         for service in table.services.keys() {
             self.publish(table, *service, effects);
         }
@@ -184,13 +184,9 @@ impl Import {
             let built = self.endpoint(service, endpoint, site.clone(), health, weight);
             endpoints.insert(endpoint, built);
         }
-        for endpoint in endpoints.values() {
-            self.stats
-                .insert((service, endpoint.key), Arc::clone(&endpoint.stats));
-        }
+        let stats = endpoints.values().map(|e| (e.key, Arc::clone(&e.stats)));
+        self.stats.insert(service, stats.collect());
         let set = EndpointSet::build(&plan.policy, endpoints.into_values().collect());
-        self.stats
-            .retain(|(s, key), _| *s != service || set.find(key).is_some());
         let set = Arc::new(set);
         let before = self.published.insert(service, Arc::clone(&set));
         let died = before.iter().flat_map(|before| {
@@ -233,7 +229,8 @@ impl Import {
         let distance = self.reach.get(&site).copied();
         let stats = self
             .stats
-            .get(&(service, key))
+            .get(&service)
+            .and_then(|of_service| of_service.get(&key))
             .map(Arc::clone)
             .unwrap_or_default();
         Endpoint {

@@ -1,6 +1,10 @@
 //! From probes to announcements.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use api::sync::TroubleKind;
 use balance::{Health, Hysteresis, ProbeOutcome};
@@ -29,8 +33,8 @@ pub(super) struct Origin {
     /// One a key ever announced: a key that comes back goes on where it was.
     sequences: BTreeMap<Key, bgp::Sequence>,
     rng: Rng,
-    /// What is announced, by its key, without the sequence number.
-    announced: BTreeMap<Key, State>,
+    /// What is announced, by its key: state and weight.
+    announced: BTreeMap<Key, (State, u8)>,
 }
 
 #[derive(Debug)]
@@ -123,7 +127,7 @@ impl Origin {
         }
         let keys: Vec<TargetKey> = self.probes.keys().copied().collect();
         for key in keys {
-            self.announce(now, key, true, effects);
+            self.announce(now, key, effects);
         }
         self.handle_timeout(now, effects);
     }
@@ -186,7 +190,7 @@ impl Origin {
             }
         }
         for key in due {
-            self.announce(now, key, false, effects);
+            self.announce(now, key, effects);
         }
     }
 
@@ -220,7 +224,7 @@ impl Origin {
             return;
         }
         probe.up_at = None;
-        self.announce(now, key, false, effects);
+        self.announce(now, key, effects);
     }
 
     fn announce_site(&mut self, now: Instant, effects: &mut Effects) {
@@ -233,13 +237,13 @@ impl Origin {
             rd,
             site: numbers.site,
         };
-        if self.announced.get(&key) == Some(&State::Healthy) {
+        if self.announced.contains_key(&key) {
             return;
         }
         let Ok(seq) = self.next_seq(now, &key) else {
             return;
         };
-        self.announced.insert(key.clone(), State::Healthy);
+        self.announced.insert(key.clone(), (State::Healthy, 0));
         let value = Value::site(&SiteHealth {
             state: State::Healthy,
             seq,
@@ -252,28 +256,29 @@ impl Origin {
         effects.health.push_back(originate(key, value, target));
     }
 
-    /// Announce the endpoint if its state changed, or in any case with `anew`.
-    fn announce(&mut self, now: Instant, key: TargetKey, anew: bool, effects: &mut Effects) {
+    /// Announce the endpoint if what there is to say changed. Before its first probe nothing is
+    /// said: what an earlier run of this half said is a better guess than "unknown".
+    fn announce(&mut self, now: Instant, key: TargetKey, effects: &mut Effects) {
         let (Some(numbers), Some(probe)) = (self.numbers, self.probes.get(&key)) else {
             return;
         };
         let state = match probe.machine.health() {
             Health::Healthy if probe.up_at.is_none() => State::Healthy,
             Health::Healthy | Health::Unhealthy => State::Unhealthy,
-            Health::Unknown => State::Unknown,
+            Health::Unknown => return,
             Health::Degraded => State::Degraded,
             Health::Draining => State::Draining,
             Health::Maintenance => State::Maintenance,
             Health::Withdrawn => State::Withdrawn,
         };
         let route = route_key(numbers, key, probe.target.slot);
-        if !anew && self.announced.get(&route) == Some(&state) {
+        let weight = probe.target.weight;
+        if self.announced.get(&route) == Some(&(state, weight)) {
             return;
         }
         let rtt = probe
             .rtt
             .map_or(0, |rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX));
-        let weight = probe.target.weight;
         let seq = match self.next_seq(now, &route) {
             Ok(seq) => seq,
             Err(ready) => {
@@ -284,8 +289,7 @@ impl Origin {
                 return;
             }
         };
-        self.announced.insert(route.clone(), state);
-
+        self.announced.insert(route.clone(), (state, weight));
         let value = Value::endpoint(&EndpointHealth {
             state,
             weight,
@@ -319,13 +323,13 @@ impl Origin {
 
     fn withdraw_gone(&mut self, effects: &mut Effects) {
         let Some(numbers) = self.numbers else { return };
-        let probes = &self.probes;
+        let route =
+            |(key, probe): (&TargetKey, &Probe)| route_key(numbers, *key, probe.target.slot);
+        let probed: BTreeSet<Key> = self.probes.iter().map(route).collect();
         let elected = self.elected;
         let kept = |key: &Key| match key {
             Key::Site { .. } => elected,
-            Key::Endpoint { .. } | Key::Unknown { .. } => probes
-                .iter()
-                .any(|(target, probe)| route_key(numbers, *target, probe.target.slot) == *key),
+            Key::Endpoint { .. } | Key::Unknown { .. } => probed.contains(key),
         };
         let gone: Vec<Key> = self
             .announced

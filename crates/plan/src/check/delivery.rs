@@ -125,6 +125,9 @@ pub(super) fn load_balancer(
         .unwrap_or_default();
     for (at, host) in spec.hosts.iter().enumerate() {
         let pointer = format!("/spec/hosts/{at}");
+        if spec.hosts[..at].contains(host) {
+            return Err(bad(pointer, format!("{host} is named twice")));
+        }
         if !allowed.iter().any(|pattern| pattern.covers(host)) {
             let title = format!(
                 "tenant {tenant} may not publish {host}: add it to the Tenant's publicHosts"
@@ -206,6 +209,15 @@ fn ports(world: &World, object: &Object, spec: &LoadBalancerSpec) -> Result<(), 
     }
     if spec.ports.iter().chain(tls).any(|port| *port == 0) {
         return Err(bad("/spec/ports", "1 to 65535"));
+    }
+    for (pointer, list) in [
+        ("/spec/ports", spec.ports.as_slice()),
+        ("/spec/tls/ports", tls),
+    ] {
+        let twice = (1..list.len()).find(|at| list[..*at].contains(&list[*at]));
+        if let Some(at) = twice {
+            return Err(bad(pointer, format!("{} is named twice", list[at])));
+        }
     }
     if let Some(port) = spec.ports.iter().find(|port| tls.contains(port)) {
         return Err(bad(

@@ -143,6 +143,11 @@ pub(super) fn site(world: &World, object: &Object, spec: &SiteSpec) -> Result<()
                     format!("{} → {}: no port is 0", port.0, port.1),
                 ));
             }
+            let mut sockets = BTreeSet::new();
+            if let Some(socket) = public.port_map.values().find(|s| !sockets.insert(**s)) {
+                let title = format!("two ports lead to {socket}: a socket stands for one");
+                return Err(bad(here + "/public/portMap", title));
+            }
         }
     }
     Ok(())

@@ -50,10 +50,14 @@ fn add(fabric: &mut Fabric, row: &SiteEntry, dial: bool) {
     if dial {
         fabric.dial.insert(row.name.clone(), addresses(row));
     }
+    let Some(node) = row.nodes.first().map(|node| node.id) else {
+        return;
+    };
     let neighbor = Neighbor {
         site: row.id,
         tenant: row.tenant,
         pop: row.pop,
+        node,
         dial,
     };
     fabric.neighbors.insert(row.name.clone(), neighbor);

@@ -40,6 +40,9 @@ pub(crate) struct H1 {
     expects_continue: bool,
     close: bool,
     aborted: bool,
+    /// The peer is one of us: it does not close its half before it has its response, so the end
+    /// of its stream means that it gave up.
+    never_half_closes: bool,
 }
 
 /// How waiting for a request ended.
@@ -63,6 +66,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, io: Io, origin: Origin) {
         expects_continue: false,
         close: false,
         aborted: false,
+        never_half_closes: matches!(origin, Origin::Site { .. }),
     };
     let drain = worker.drain();
     let mut draining = pin!(drain.draining());
@@ -170,6 +174,17 @@ impl H1 {
                 ReadError::Io(error) => ClientError::Gone(error),
                 ReadError::Body(error) => ClientError::Body(error),
             })
+    }
+
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<ClientError> {
+        if !self.never_half_closes || !self.decoder.is_done() || !self.wire.input.is_empty() {
+            return Poll::Pending;
+        }
+        match ready!(self.wire.poll_fill(cx)) {
+            Ok(true) => Poll::Pending,
+            Ok(false) => Poll::Ready(ClientError::Gone(io::ErrorKind::UnexpectedEof.into())),
+            Err(error) => Poll::Ready(ClientError::Gone(error)),
+        }
     }
 
     pub(super) fn inform(&mut self, status: StatusCode, headers: &HeaderMap) {

@@ -321,7 +321,9 @@ impl H2 {
                     None => return Poll::Ready(Err(broken())),
                 }
             }
-            let now = self.pending.split_to(send.capacity().min(self.pending.len()));
+            let now = self
+                .pending
+                .split_to(send.capacity().min(self.pending.len()));
             let last = self.pending.is_empty() && matches!(self.end, Some(None));
             send.send_data(now, last).map_err(gone)?;
             if last {

@@ -146,7 +146,9 @@ fn chunk_size(buf: &mut BytesMut) -> Result<Option<u64>, BodyError> {
         .unwrap_or(line.len());
     let (number, rest) = line.split_at(digits);
     let extension = rest.is_empty() || matches!(rest.first(), Some(b';' | b' ' | b'\t'));
-    let clean = rest.iter().all(|b| *b == b'\t' || (*b >= b' ' && *b != 0x7f));
+    let clean = rest
+        .iter()
+        .all(|b| *b == b'\t' || (*b >= b' ' && *b != 0x7f));
     let padded_only = rest
         .iter()
         .find(|b| !matches!(b, b' ' | b'\t'))
@@ -160,7 +162,10 @@ fn chunk_size(buf: &mut BytesMut) -> Result<Option<u64>, BodyError> {
     Ok(Some(size))
 }
 
-#[expect(clippy::option_option, reason = "needs more bytes | no trailers | trailers")]
+#[expect(
+    clippy::option_option,
+    reason = "needs more bytes | no trailers | trailers"
+)]
 fn trailers(buf: &mut BytesMut) -> Result<Option<Option<HeaderMap>>, BodyError> {
     if buf.starts_with(b"\r\n") {
         buf.advance(2);

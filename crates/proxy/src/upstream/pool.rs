@@ -113,10 +113,4 @@ impl Pool {
         self.idle.borrow_mut().clear();
         self.count.set(0);
     }
-
-    /// Idle connections now.
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.count.get()
-    }
 }

@@ -1,1 +1,158 @@
+use std::io;
 
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls_pki_types::ServerName;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use super::*;
+
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, name);
+        let key = KeyPair::generate().expect("a key");
+        Authority(CertifiedIssuer::self_signed(params, key).expect("a CA"))
+    }
+
+    fn root(&self) -> CertificateDer<'static> {
+        self.0.der().clone()
+    }
+
+    fn issue(&self) -> Credentials {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec!["api.example".to_owned()]).expect("a name");
+        let leaf = params.signed_by(&key, &self.0).expect("signed");
+        let key = PrivateKeyDer::try_from(key.serialize_der()).expect("PKCS#8");
+        Credentials {
+            chain: vec![leaf.der().clone(), self.root()],
+            key,
+        }
+    }
+}
+
+/// Shakes hands over memory; the protocol both chose.
+async fn handshake(
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
+    name: &'static str,
+) -> io::Result<Option<Vec<u8>>> {
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let name = ServerName::try_from(name).expect("a name");
+    let connector = TlsConnector::from(client);
+    let acceptor = TlsAcceptor::from(server);
+    let (client, server) = tokio::join!(connector.connect(name, near), acceptor.accept(far));
+    let (_client, server) = (client?, server?);
+    Ok(server.get_ref().1.alpn_protocol().map(<[u8]>::to_vec))
+}
+
+const ALPN: &[&[u8]] = &[b"sealane/1"];
+
+#[tokio::test]
+async fn fabric_peers_trust_the_ca_and_no_name() {
+    let (ca, foreign) = (Authority::new("ours"), Authority::new("theirs"));
+    let roots = [ca.root()];
+    let server = fabric_server(&ca.issue(), &roots, ALPN).expect("a server");
+    let client = |credentials: &Credentials, root| {
+        fabric_client(credentials, &[root], ALPN).expect("a client")
+    };
+    let good = client(&ca.issue(), ca.root());
+    let chosen = handshake(Arc::clone(&server), good, "other.example").await;
+    assert_eq!(chosen.expect("trusted"), Some(b"sealane/1".to_vec()));
+    let stranger = client(&foreign.issue(), ca.root());
+    assert!(
+        handshake(Arc::clone(&server), stranger, "api.example")
+            .await
+            .is_err()
+    );
+    let distrustful = client(&ca.issue(), foreign.root());
+    assert!(
+        handshake(Arc::clone(&server), distrustful, "api.example")
+            .await
+            .is_err()
+    );
+    let anonymous = super::client(&roots, ALPN).expect("a client");
+    assert!(handshake(server, anonymous, "api.example").await.is_err());
+}
+
+#[tokio::test]
+async fn the_api_is_checked_by_name() {
+    let ca = Authority::new("ours");
+    let server = server(&ca.issue(), &[b"h2"]).expect("a server");
+    let client = client(&[ca.root()], &[b"h2"]).expect("a client");
+    let right = handshake(Arc::clone(&server), Arc::clone(&client), "api.example").await;
+    assert_eq!(right.expect("trusted"), Some(b"h2".to_vec()));
+    assert!(handshake(server, client, "other.example").await.is_err());
+}
+
+#[tokio::test]
+async fn a_pin_names_the_ca_by_its_key() {
+    let (ca, foreign) = (Authority::new("ours"), Authority::new("theirs"));
+    let pin = spki_sha256(&ca.root()).expect("a certificate");
+    let client = pinned_client(pin, ALPN).expect("a client");
+    let shows = |credentials: &Credentials| server(credentials, ALPN).expect("a server");
+    let right = handshake(shows(&ca.issue()), Arc::clone(&client), "x.example").await;
+    assert!(right.is_ok(), "{right:?}");
+    // A foreign chain that merely carries the pinned CA along.
+    let mut forged = foreign.issue();
+    forged.chain.push(ca.root());
+    assert!(
+        handshake(shows(&forged), Arc::clone(&client), "x.example")
+            .await
+            .is_err()
+    );
+    let mut silent = ca.issue();
+    silent.chain.truncate(1);
+    assert!(
+        handshake(shows(&silent), client, "x.example")
+            .await
+            .is_err()
+    );
+    assert_eq!(spki_sha256(&CertificateDer::from(vec![1, 2, 3])), None);
+}
+
+#[test]
+fn a_foreign_key_is_not_credentials() {
+    let ca = Authority::new("ours");
+    let mixed = Credentials {
+        key: ca.issue().key,
+        ..ca.issue()
+    };
+    assert!(matches!(
+        certified_key(&mixed),
+        Err(TlsError::Credentials(_))
+    ));
+    assert!(matches!(client(&[], ALPN), Err(TlsError::NoRoots)));
+    let broken = [CertificateDer::from(vec![0; 8])];
+    assert!(matches!(
+        client(&broken, ALPN),
+        Err(TlsError::Root { index: 0, .. })
+    ));
+}
+
+#[test]
+fn pem_files_are_read_whole() {
+    let ca = Authority::new("ours");
+    let text = ca.0.pem();
+    let twice = format!("{text}{text}");
+    assert_eq!(pem::certificates(twice.as_bytes()).expect("two").len(), 2);
+    assert!(matches!(
+        pem::certificates(b"nothing"),
+        Err(pem::PemError::NoCertificate)
+    ));
+    assert!(matches!(
+        pem::private_key(text.as_bytes()),
+        Err(pem::PemError::NoKey(_))
+    ));
+    let key = KeyPair::generate().expect("a key").serialize_pem();
+    assert!(pem::private_key(key.as_bytes()).is_ok());
+    let many = text.repeat(65);
+    assert!(matches!(
+        pem::certificates(many.as_bytes()),
+        Err(pem::PemError::TooMany)
+    ));
+}

@@ -21,7 +21,10 @@ fn heads_round_trip() {
 #[test]
 fn endpoints_have_one_spelling() {
     for good in ["7/0/10.0.0.1:80", "4294967295/65535/[2001:db8::1]:443"] {
-        assert_eq!(good.parse::<EndpointRef>().map(|e| e.to_string()), Ok(good.to_owned()));
+        assert_eq!(
+            good.parse::<EndpointRef>().map(|e| e.to_string()),
+            Ok(good.to_owned())
+        );
     }
     for bad in [
         "",
@@ -42,38 +45,68 @@ fn endpoints_have_one_spelling() {
 
 #[test]
 fn reserved_names_are_exact() {
-    for reserved in ["sealane.internal", "bgp.sealane.internal", "x.sealane.internal:9"] {
+    for reserved in [
+        "sealane.internal",
+        "bgp.sealane.internal",
+        "x.sealane.internal:9",
+    ] {
         assert!(StreamHead::to(reserved).is_reserved(), "{reserved}");
     }
-    for service in ["evilsealane.internal", "sealane.internal.acme", "cart.shop.acme:80"] {
+    for service in [
+        "evilsealane.internal",
+        "sealane.internal.acme",
+        "cart.shop.acme:80",
+    ] {
         assert!(!StreamHead::to(service).is_reserved(), "{service}");
     }
 }
 
 #[test]
 fn what_we_would_not_read_we_do_not_write() {
-    for authority in ["", ":80", "a:0", "a:080", "a:65536", "a:+1", "A", "a_b", "a@b", "a b"] {
+    for authority in [
+        "", ":80", "a:0", "a:080", "a:65536", "a:+1", "A", "a_b", "a@b", "a b",
+    ] {
         let refused = StreamHead::to(authority).to_request().err();
         assert_eq!(refused, Some(HeadError::Authority), "{authority}");
     }
     assert!(StreamHead::to("a".repeat(256)).to_request().is_err());
-    let lb = |text: &str| StreamHead { lb: Some(text.to_owned()), ..full() }.to_request().is_ok();
+    let lb = |text: &str| {
+        StreamHead {
+            lb: Some(text.to_owned()),
+            ..full()
+        }
+        .to_request()
+        .is_ok()
+    };
     assert!(lb("shop/cart"));
     assert!(!lb("") && !lb("a b") && !lb("a\r\nb") && !lb(&"x".repeat(513)));
 }
 
 #[test]
 fn crafted_requests_are_refused() {
-    let base = || Request::builder().method("CONNECT").uri("cart.shop.acme:80");
+    let base = || {
+        Request::builder()
+            .method("CONNECT")
+            .uri("cart.shop.acme:80")
+    };
     let read = |request: Result<Request<()>, http::Error>| {
         StreamHead::from_request(&request.expect("built"))
     };
     assert!(read(base().body(())).is_ok());
     assert!(read(base().header("x-later", "1").body(())).is_ok());
     assert_eq!(read(base().method("GET").body(())), Err(HeadError::Method));
-    assert_eq!(read(base().uri("/path").body(())), Err(HeadError::Authority));
-    assert_eq!(read(base().uri("CART.shop.acme:80").body(())), Err(HeadError::Authority));
-    assert_eq!(read(base().uri("user@cart:80").body(())), Err(HeadError::Authority));
+    assert_eq!(
+        read(base().uri("/path").body(())),
+        Err(HeadError::Authority)
+    );
+    assert_eq!(
+        read(base().uri("CART.shop.acme:80").body(())),
+        Err(HeadError::Authority)
+    );
+    assert_eq!(
+        read(base().uri("user@cart:80").body(())),
+        Err(HeadError::Authority)
+    );
     for (name, value) in [
         ("sealane-endpoint", "7/0/10.0.0.1"),
         ("sealane-endpoint", ""),
@@ -84,6 +117,9 @@ fn crafted_requests_are_refused() {
         let error = read(base().header(name, value).body(()));
         assert_eq!(error, Err(HeadError::Field(name)), "{name}: {value}");
     }
-    let twice = base().header("sealane-lb", "a").header("sealane-lb", "b").body(());
+    let twice = base()
+        .header("sealane-lb", "a")
+        .header("sealane-lb", "b")
+        .body(());
     assert_eq!(read(twice), Err(HeadError::Field("sealane-lb")));
 }

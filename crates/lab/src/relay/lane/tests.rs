@@ -16,15 +16,32 @@ fn bytes_wait_for_their_time_and_keep_their_order() {
     lane.push(start, b"one".to_vec());
     lane.push(start + 3 * MS, b"two".to_vec());
     lane.finish(start + 4 * MS);
-    assert_eq!(lane.step(start + 9 * MS, 10 * MS), Step::Wait(start + 10 * MS));
+    assert_eq!(
+        lane.step(start + 9 * MS, 10 * MS),
+        Step::Wait(start + 10 * MS)
+    );
     assert_eq!(bytes_of(lane.step(start + 10 * MS, 10 * MS)), b"one");
     lane.wrote(2);
-    assert_eq!(bytes_of(lane.step(start + 10 * MS, 10 * MS)), b"e", "a short write goes on");
+    assert_eq!(
+        bytes_of(lane.step(start + 10 * MS, 10 * MS)),
+        b"e",
+        "a short write goes on"
+    );
     lane.wrote(1);
-    assert_eq!(lane.step(start + 10 * MS, 10 * MS), Step::Wait(start + 13 * MS));
-    assert_eq!(bytes_of(lane.step(start + 10 * MS, 5 * MS)), b"two", "a shorter delay holds now");
+    assert_eq!(
+        lane.step(start + 10 * MS, 10 * MS),
+        Step::Wait(start + 13 * MS)
+    );
+    assert_eq!(
+        bytes_of(lane.step(start + 10 * MS, 5 * MS)),
+        b"two",
+        "a shorter delay holds now"
+    );
     lane.wrote(3);
-    assert_eq!(lane.step(start + 13 * MS, 10 * MS), Step::Wait(start + 14 * MS));
+    assert_eq!(
+        lane.step(start + 13 * MS, 10 * MS),
+        Step::Wait(start + 14 * MS)
+    );
     assert_eq!(lane.step(start + 14 * MS, 10 * MS), Step::Finish);
     lane.finished();
     assert_eq!(lane.step(start + 14 * MS, 10 * MS), Step::Over);
@@ -60,7 +77,11 @@ fn a_full_lane_wants_no_more_until_it_drains() {
     while lane.wants_more() {
         lane.push(start, vec![0; CHUNK]);
     }
-    assert!(lane.held() <= QUEUE_BOUND + CHUNK + OVERHEAD, "{}", lane.held());
+    assert!(
+        lane.held() <= QUEUE_BOUND + CHUNK + OVERHEAD,
+        "{}",
+        lane.held()
+    );
     lane.wrote(CHUNK);
     lane.wrote(CHUNK);
     assert!(lane.wants_more());

@@ -1,0 +1,229 @@
+//! `sealane lab`: the roles that `up` starts beside Sealane's own, and what can be done to them.
+
+use std::{io::Write, net::SocketAddr, path::Path, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, header};
+use http_body_util::Full;
+use hyper_util::rt::TokioIo;
+use lab::{demo, relay};
+
+use crate::{
+    args::{DemoArgs, LabArgs, LabCommand, Mood, RelayCommand},
+    context,
+    error::{Exit, Failure},
+    text::Table,
+    up,
+};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// `sealane lab`.
+pub(crate) async fn lab(args: &LabArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let home = || context::home(args.home.as_deref());
+    match &args.command {
+        LabCommand::Relay(relay) => match (&relay.config, &relay.command) {
+            (Some(config), _) => be_relay(config).await,
+            (None, Some(command)) => distance(&home()?, command, out),
+            (None, None) => Err(Failure::usage("what shall the relay do?")
+                .fix("`sealane lab relay --help` says what it can")),
+        },
+        LabCommand::Distance(command) => distance(&home()?, command, out),
+        LabCommand::Demo(demo) => match demo.listen {
+            Some(address) => be_demo(demo, address).await,
+            None => mood(&home, demo, out).await,
+        },
+        LabCommand::Restart { name } => restart(&home()?, name, out).await,
+        LabCommand::Janitor { home, runs } => up::janitor(home, runs).map(|()| Exit::Done),
+    }
+}
+
+/// Is the relay until SIGINT or SIGTERM.
+async fn be_relay(config: &Path) -> Result<Exit, Failure> {
+    crate::start_logs()?;
+    let told = |error: relay::RelayError| Failure::refused(base::Chain(&error).to_string());
+    let relay = relay::Relay::bind(relay::Config::read(config).map_err(told)?).map_err(told)?;
+    let pairs = relay.listening().count();
+    tracing::info!(pairs, "the relay carries");
+    until_told(relay.run()).await
+}
+
+/// Is a demo endpoint until SIGINT or SIGTERM.
+async fn be_demo(args: &DemoArgs, address: SocketAddr) -> Result<Exit, Failure> {
+    crate::start_logs()?;
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let identity = demo::Identity {
+        tenant: text(&args.tenant),
+        site: text(&args.site),
+        endpoint: text(&args.name),
+    };
+    let demo = demo::Demo::bind(identity, address)
+        .map_err(|error| Failure::refused(base::Chain(&error).to_string()))?;
+    tracing::info!(address = %demo.address(), "the demo endpoint answers");
+    until_told(demo.run()).await
+}
+
+async fn until_told(work: impl Future<Output = ()>) -> Result<Exit, Failure> {
+    tokio::select! {
+        () = work => Ok(Exit::Done),
+        signal = runtime::signal::shutdown() => match signal {
+            Ok(_) => Ok(Exit::Done),
+            Err(error) => Err(Failure::refused(format!("signals cannot be heard: {error}"))),
+        },
+    }
+}
+
+/// Tells the relay something.
+fn distance(home: &Path, command: &RelayCommand, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let socket = home.join(up::RELAY_SOCKET);
+    let command = match command.clone() {
+        RelayCommand::Set { pair, rtt } => relay::Command::Set {
+            pair,
+            rtt_ms: rtt.as_secs_f64() * 1000.0,
+        },
+        RelayCommand::Cut { pair } => relay::Command::Cut { pair },
+        RelayCommand::Stall { pair } => relay::Command::Stall { pair },
+        RelayCommand::Heal { pair } => relay::Command::Heal { pair },
+        RelayCommand::List => relay::Command::List {},
+    };
+    let reply = relay::command(&socket, &command).map_err(|error| match &error {
+        relay::RelayError::Refused(why) => Failure::refused(why.clone()),
+        relay::RelayError::Read { .. }
+        | relay::RelayError::Parse { .. }
+        | relay::RelayError::Duplicate(_)
+        | relay::RelayError::Delay(_)
+        | relay::RelayError::Listen { .. }
+        | relay::RelayError::Control { .. }
+        | relay::RelayError::Answer(_) => Failure::unreachable(base::Chain(&error).to_string())
+            .fix("is the relay running? `sealane lab restart relay` starts it again"),
+    })?;
+    match reply {
+        relay::Reply::Ok {} => writeln!(out, "done")?,
+        relay::Reply::Error(why) => return Err(Failure::refused(why)),
+        relay::Reply::Pairs(pairs) => write!(out, "{}", pair_table(&pairs))?,
+    }
+    Ok(Exit::Done)
+}
+
+fn pair_table(pairs: &[relay::PairStatus]) -> Table {
+    let mut table = Table::new(&["PAIR", "RTT", "MODE", "CONNECTIONS", "LISTEN", "TARGET"]);
+    for pair in pairs {
+        let mode = match pair.mode {
+            relay::Mode::Open => "open",
+            relay::Mode::Cut => "cut",
+            relay::Mode::Stall => "stall",
+        };
+        table.row([
+            pair.name.clone(),
+            format!("{}ms", pair.rtt_ms),
+            mode.to_owned(),
+            pair.connections.to_string(),
+            pair.listen.to_string(),
+            pair.target.to_string(),
+        ]);
+    }
+    table
+}
+
+/// Tells a demo endpoint how it feels.
+async fn mood(
+    home: &dyn Fn() -> Result<std::path::PathBuf, Failure>,
+    args: &DemoArgs,
+    out: &mut dyn Write,
+) -> Result<Exit, Failure> {
+    let name = args.endpoint.as_deref().unwrap_or_default();
+    let address = match name.parse() {
+        Ok(address) => address,
+        Err(_) => address_of(&home()?, name)?,
+    };
+    let body = match args.mood {
+        Some(Mood::Sick) => r#"{"sick":true}"#.to_owned(),
+        Some(Mood::Slow) => format!(r#"{{"delay_ms":{}}}"#, args.delay_ms.unwrap_or(0)),
+        Some(Mood::Well) | None => r#"{"sick":false,"delay_ms":0}"#.to_owned(),
+    };
+    let told = async {
+        let stream = tokio::net::TcpStream::connect(address)
+            .await
+            .map_err(|e| e.to_string())?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| e.to_string())?;
+        let request = Request::post("/control")
+            .header(header::HOST, address.to_string())
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|e| e.to_string())?;
+        let answer = sender.send_request(request);
+        tokio::pin!(answer);
+        let response = tokio::select! {
+            response = &mut answer => response,
+            _ = connection => answer.await,
+        };
+        response
+            .map(|response| response.status())
+            .map_err(|e| e.to_string())
+    };
+    let status = tokio::time::timeout(PATIENCE, told)
+        .await
+        .unwrap_or_else(|_| Err("no answer within 5 s".to_owned()))
+        .map_err(|why| {
+            Failure::unreachable(format!("the endpoint does not answer: {why}"))
+                .at(address.to_string())
+                .fix(format!(
+                    "is it running? `sealane lab restart {name}` starts it again"
+                ))
+        })?;
+    if !status.is_success() {
+        return Err(
+            Failure::refused(format!("the endpoint answered {status}")).at(address.to_string())
+        );
+    }
+    writeln!(out, "done")?;
+    Ok(Exit::Done)
+}
+
+/// The address of `cart-1.aws`: its place among its site's endpoints.
+fn address_of(home: &Path, name: &str) -> Result<SocketAddr, Failure> {
+    let path = home.join(up::REPORT);
+    let wrong = |why: String| {
+        Failure::usage(why)
+            .at(path.display().to_string())
+            .fix("name an endpoint as ADDRESS:PORT or as `sealane up` does, such as cart-1.aws")
+    };
+    let bytes = runtime::file::read_limited(&path, 1 << 20)
+        .map_err(|error| wrong(format!("the planet is not described: {error}")))?;
+    let report: up::Report = serde_json::from_slice(&bytes)
+        .map_err(|error| wrong(format!("the planet's description is broken: {error}")))?;
+    let unknown = || wrong(format!("there is no endpoint {name:?}"));
+    let (endpoint, site) = name.split_once('.').ok_or_else(unknown)?;
+    let number = endpoint
+        .rsplit_once('-')
+        .and_then(|(_, number)| number.parse::<usize>().ok());
+    let at = number
+        .and_then(|number| number.checked_sub(1))
+        .ok_or_else(unknown)?;
+    let endpoints = report.apps.iter().flat_map(|app| &app.endpoints);
+    let mut here = endpoints.filter(|endpoint| endpoint.site == site);
+    here.nth(at)
+        .map(|endpoint| endpoint.address)
+        .ok_or_else(unknown)
+}
+
+async fn restart(home: &Path, name: &str, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let socket = home.join(context::UP_SOCKET);
+    match up::ask(
+        &socket,
+        &up::Ask::Restart {
+            name: name.to_owned(),
+        },
+    )
+    .await?
+    {
+        up::Answer::Restarted { pid } => {
+            writeln!(out, "{name} was started again (pid {pid})")?;
+            Ok(Exit::Done)
+        }
+        up::Answer::Refused(why) => Err(Failure::refused(
+            why.trim_start_matches("error: ").to_owned(),
+        )),
+    }
+}

@@ -1,0 +1,553 @@
+//! `sealane up`: a whole planet on one machine, each role a process of its own.
+//!
+//! ```text
+//! relay, demo × 6 ─┐
+//! controller ──────┴▶ tenants, sites, tokens ─▶ PoPs ─▶ gateways ─▶ every host answers ─▶ ready
+//!                                      └▶ certificates, services, load balancers
+//! ```
+//! What does not wait for another is started at once. Everything is ended by Ctrl-C, by SIGTERM,
+//! by a process that dies before all is ready, and by the end of this process, whatever way.
+
+mod home;
+mod janitor;
+mod manifests;
+mod process;
+mod ready;
+mod report;
+mod socket;
+
+use std::{
+    ffi::OsString,
+    future::Future,
+    io::Write,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use api::Kind;
+use lab::topology::{EndpointLayout, Layout, Subnet, Topology};
+use serde::Deserialize;
+use tokio::net::UnixListener;
+
+pub(crate) use home::{NODES, RELAY_SOCKET, REPORT};
+pub(crate) use janitor::serve as janitor;
+pub(crate) use process::obey_parent;
+pub use report::{
+    AppReport, ControllerReport, EndpointReport, GatewayReport, PopReport, RelayReport, Report,
+};
+pub(crate) use socket::{Answer, Ask, ask};
+
+use self::{
+    home::Home,
+    janitor::Janitor,
+    process::{Crew, Exited, Spec},
+    report::endpoint_name,
+};
+use crate::{
+    apply,
+    args::UpArgs,
+    client::Client,
+    context::{self, Context, Places, RunLink},
+    error::{Exit, Failure},
+    files::{self, Document},
+};
+
+/// The port on which the controller takes PoPs.
+const FABRIC_PORT: u16 = 16_444;
+/// The planet's name.
+const PLANET: &str = "demo";
+/// How often a condition is looked at while starting.
+const POLL: Duration = Duration::from_millis(20);
+/// When starting is given up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// `sealane up`.
+pub(crate) async fn up(args: &UpArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let signal = runtime::signal::shutdown();
+    tokio::pin!(signal);
+    let mut planet = Planet::prepare(args)?;
+    let lived = tokio::select! {
+        lived = planet.live(args, out) => lived,
+        signal = &mut signal => match signal {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Failure::refused(format!("signals cannot be heard: {error}"))),
+        },
+    };
+    if !args.json {
+        writeln!(out, "stopping").ok(); // the processes end, whoever listens
+    }
+    planet.stop().await;
+    lived.map(|()| Exit::Done)
+}
+
+/// What the controller writes when it serves.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ControllerReady {
+    url: String,
+    ca: PathBuf,
+    token_file: PathBuf,
+}
+
+struct Planet {
+    began: base::Instant,
+    home: Home,
+    subnet: Subnet,
+    topology: Topology,
+    layout: Layout,
+    crew: Crew,
+    socket: UnixListener,
+    janitor: Option<Janitor>,
+    link: Option<RunLink>,
+}
+
+impl Planet {
+    /// Everything but processes.
+    fn prepare(args: &UpArgs) -> Result<Self, Failure> {
+        let began = runtime::now();
+        let home = Home::open(args)?;
+        let socket = runtime::net::unix_listener(&home.socket()).map_err(|error| {
+            Failure::refused(format!("this home cannot be used: {error}"))
+                .at(home.path().display().to_string())
+                .fix("stop the other `sealane up` that uses it, or give another --home")
+        })?;
+        let subnet = home.subnet()?;
+        let topology = Topology::demo();
+        let layout = Layout::new(&topology, subnet.network())
+            .map_err(|error| Failure::refused(error.to_string()))?;
+        let program = std::env::current_exe()
+            .map_err(|error| Failure::refused(format!("this program is not found: {error}")))?;
+        let janitor = home
+            .is_temporary()
+            .then(|| Janitor::start(&program, home.path(), &context::runs_folder()))
+            .transpose()?;
+        let crew = Crew::new(program);
+        Ok(Planet {
+            began,
+            home,
+            subnet,
+            topology,
+            layout,
+            crew,
+            socket,
+            janitor,
+            link: None,
+        })
+    }
+
+    /// Starts everything, says so, and watches until something is wrong with starting.
+    async fn live(&mut self, args: &UpArgs, out: &mut dyn Write) -> Result<(), Failure> {
+        let report = {
+            let mut quiet = std::io::sink();
+            let steps: &mut dyn Write = if args.json { &mut quiet } else { out };
+            self.start(steps).await?
+        };
+        if args.json {
+            let line = serde_json::to_string(&report)
+                .map_err(|error| Failure::refused(format!("the report has no JSON: {error}")))?;
+            writeln!(out, "{line}")?;
+        } else {
+            report.tell(&program(), out)?;
+        }
+        out.flush()?;
+        self.watch(args.json, out).await;
+        Ok(())
+    }
+
+    fn step(&self, out: &mut dyn Write, what: &str) -> Result<(), Failure> {
+        let passed = runtime::now().since(self.began);
+        writeln!(out, "{:>7.3} s  {what}", passed.as_secs_f64())?;
+        Ok(out.flush()?)
+    }
+
+    async fn start(&mut self, out: &mut dyn Write) -> Result<Report, Failure> {
+        let network = self.subnet.network();
+        self.step(out, &format!("{network}/24 is held for this run"))?;
+        self.start_surroundings()?;
+        let count = self.layout.endpoints.len();
+        self.step(
+            out,
+            &format!("controller, relay and {count} demo endpoints started"),
+        )?;
+        let controller = self.controller().await?;
+        self.step(out, &format!("the controller serves {}", controller.url))?;
+        let mut client = self.client(&controller)?;
+        let documents = self.manifests()?;
+        let (first, rest): (Vec<Document>, Vec<Document>) = documents
+            .into_iter()
+            .partition(|document| files::rank(document.object.kind) <= files::rank(Kind::Token));
+        self.apply(&mut client, first).await?;
+        self.step(out, "tenants, namespaces, sites and tokens applied")?;
+        for pop in &self.topology.pops {
+            self.crew.start(node(&self.home, pop))?;
+        }
+        self.apply(&mut client, rest).await?;
+        self.step(
+            out,
+            "PoPs started; certificates, services and load balancers applied",
+        )?;
+        let pops = self
+            .topology
+            .pops
+            .iter()
+            .map(|pop| format!("{pop}.fabric"))
+            .collect();
+        self.connected(&mut client, pops).await?;
+        for gateway in &self.topology.gateways {
+            self.crew.start(node(&self.home, &gateway.name))?;
+        }
+        self.step(out, "PoPs connected; gateways started")?;
+        self.serving(&mut client, out).await?;
+        self.report(controller)
+    }
+
+    /// What waits for nobody.
+    fn start_surroundings(&mut self) -> Result<(), Failure> {
+        let home = &self.home;
+        let fabric = SocketAddr::new(self.layout.controller.ip(), FABRIC_PORT);
+        let state = home.join("controller");
+        // What an earlier run left would be taken for this run's.
+        std::fs::remove_file(state.join("ready.json")).ok();
+        let args = [
+            "controller".into(),
+            "--state".into(),
+            state.into(),
+            "--listen".into(),
+            self.layout.controller.to_string().into(),
+            "--fabric".into(),
+            fabric.to_string().into(),
+            "--planet".into(),
+            PLANET.into(),
+        ];
+        self.crew.start(spec(home, "controller", &args))?;
+        let config = self.layout.relay(Some(home.join(RELAY_SOCKET)));
+        let text = serde_json::to_vec_pretty(&config)
+            .map_err(|error| Failure::refused(format!("the relay's configuration: {error}")))?;
+        let config = home.write("relay.json", &text)?;
+        let args = [
+            "lab".into(),
+            "relay".into(),
+            "--config".into(),
+            config.into(),
+        ];
+        self.crew.start(spec(home, "relay", &args))?;
+        for endpoint in &self.layout.endpoints {
+            self.crew.start(demo(home, endpoint))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the controller says that it serves.
+    async fn controller(&mut self) -> Result<ControllerReady, Failure> {
+        let path = self.home.join("controller/ready.json");
+        let ready = async {
+            loop {
+                // The file is whole or absent.
+                if let Ok(bytes) = runtime::file::read_limited(&path, 64 << 10) {
+                    return serde_json::from_slice(&bytes).map_err(|error| {
+                        Failure::refused(format!("ready.json is not understood: {error}"))
+                            .at(path.display().to_string())
+                    });
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let late = || "the controller does not say that it serves".to_owned();
+        patiently(&mut self.crew, &self.home, ready, late).await
+    }
+
+    /// A client of the API; leaves its settings in the home for other terminals.
+    fn client(&self, controller: &ControllerReady) -> Result<Client, Failure> {
+        let text = context::env_text(&controller.url, &controller.ca, &controller.token_file);
+        self.home.write(context::ENV_FILE, text.as_bytes())?;
+        Client::new(Context::load(Places {
+            server: Some(controller.url.clone()),
+            ca: Some(controller.ca.clone()),
+            token_file: Some(controller.token_file.clone()),
+        })?)
+    }
+
+    /// The manifests with this run's addresses, also as files in the home.
+    fn manifests(&self) -> Result<Vec<Document>, Failure> {
+        let network = self.subnet.network();
+        for (name, example) in manifests::FILES {
+            let text = manifests::text(example, network);
+            self.home
+                .write(&format!("manifests/{name}"), text.as_bytes())?;
+        }
+        manifests::documents(network)
+    }
+
+    async fn apply(
+        &mut self,
+        client: &mut Client,
+        documents: Vec<Document>,
+    ) -> Result<(), Failure> {
+        let home = &self.home;
+        let applying = async {
+            for document in documents {
+                if document.object.kind == Kind::Token {
+                    admit(client, home, &document).await?;
+                } else {
+                    apply::put(client, &document, false).await?;
+                }
+            }
+            Ok(())
+        };
+        let late = || "the manifests could not be applied".to_owned();
+        patiently(&mut self.crew, home, applying, late).await
+    }
+
+    /// Waits until these sites are connected.
+    async fn connected(&mut self, client: &mut Client, wanted: Vec<String>) -> Result<(), Failure> {
+        let last = std::cell::RefCell::new(String::new());
+        let connected = async {
+            loop {
+                let sites = client.sites().await?;
+                let up = |name: &&String| sites.iter().any(|s| s.site == **name && s.connected);
+                let Some(absent) = wanted.iter().find(|name| !up(name)) else {
+                    return Ok(());
+                };
+                *last.borrow_mut() = format!("{absent} is not connected");
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        patiently(&mut self.crew, &self.home, connected, || {
+            last.borrow().clone()
+        })
+        .await
+    }
+
+    /// Waits until every site runs what it should and every host answers at every PoP.
+    async fn serving(&mut self, client: &mut Client, out: &mut dyn Write) -> Result<(), Failure> {
+        let sites = self
+            .topology
+            .pops
+            .iter()
+            .map(|pop| format!("{pop}.fabric"))
+            .chain(
+                self.topology
+                    .gateways
+                    .iter()
+                    .map(|g| format!("{}.{}", g.name, g.tenant)),
+            );
+        let sites: Vec<String> = sites.collect();
+        let mut questions = Vec::new();
+        for pop in &self.layout.pops {
+            questions.extend(
+                self.topology
+                    .apps
+                    .iter()
+                    .map(|app| (pop.http, app.host.as_str())),
+            );
+        }
+        let last = std::cell::RefCell::new(String::new());
+        let waited = async {
+            while let Some(missing) = ready::missing(&client.sites().await?, &sites) {
+                *last.borrow_mut() = missing;
+                tokio::time::sleep(POLL).await;
+            }
+            let at_sites = runtime::now();
+            for (address, host) in questions {
+                while let Some(missing) = ready::unanswered(address, host).await {
+                    *last.borrow_mut() = missing;
+                    tokio::time::sleep(POLL).await;
+                }
+            }
+            Ok(at_sites)
+        };
+        let late = || last.borrow().clone();
+        let at_sites = patiently(&mut self.crew, &self.home, waited, late).await?;
+        let passed = at_sites.since(self.began).as_secs_f64();
+        writeln!(
+            out,
+            "{passed:>7.3} s  every site is connected and runs the wanted revision"
+        )?;
+        self.step(out, "every host answers at every PoP")
+    }
+
+    fn report(&mut self, controller: ControllerReady) -> Result<Report, Failure> {
+        let token = runtime::file::read_limited(&controller.token_file, 4096).map_err(|error| {
+            Failure::refused(format!("the administrator's token cannot be read: {error}"))
+        })?;
+        let controller = ControllerReport {
+            url: controller.url,
+            ca: controller.ca,
+            token: String::from_utf8_lossy(&token).trim().to_owned(),
+            pid: self.crew.pid("controller"),
+        };
+        let path = self.home.path();
+        let mut report = Report::new(&self.topology, &self.layout, &self.crew, path, controller);
+        // Without the link other terminals need --home; nothing else is lost.
+        match RunLink::make(&context::runs_folder(), path) {
+            Ok(link) => self.link = Some(link),
+            Err(error) => tracing::warn!(%error, "other terminals will need --home"),
+        }
+        let passed = runtime::now().since(self.began);
+        report.startup_ms = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
+        let text = serde_json::to_vec_pretty(&report)
+            .map_err(|error| Failure::refused(format!("the report has no JSON: {error}")))?;
+        self.home.write(REPORT, &text)?;
+        Ok(report)
+    }
+
+    /// Reports deaths and answers other terminals, for ever.
+    async fn watch(&mut self, json: bool, out: &mut dyn Write) {
+        loop {
+            let news = tokio::select! {
+                exited = self.crew.exited() => Some(obituary(&exited)),
+                accepted = self.socket.accept() => match accepted {
+                    Ok((stream, _)) => socket::answer(stream, &mut self.crew).await,
+                    Err(error) => {
+                        tokio::time::sleep(POLL).await;
+                        Some(format!("another terminal could not be heard: {error}"))
+                    }
+                },
+            };
+            let Some(news) = news else {
+                continue;
+            };
+            // Whoever does not listen any more misses news; the planet goes on.
+            if json {
+                writeln!(std::io::stderr(), "sealane up: {news}").ok();
+            } else {
+                writeln!(out, "{news}").and_then(|()| out.flush()).ok();
+            }
+        }
+    }
+
+    /// Ends every process and removes what is temporary.
+    async fn stop(self) {
+        let Planet {
+            home,
+            crew,
+            socket,
+            janitor,
+            link,
+            subnet,
+            ..
+        } = self;
+        for name in crew.stop().await {
+            let news = format!("{name} did not end within 3 s of SIGTERM and was killed");
+            writeln!(std::io::stderr(), "sealane up: {news}").ok();
+        }
+        drop((link, socket));
+        std::fs::remove_file(home.socket()).ok();
+        home.close();
+        if let Some(janitor) = janitor {
+            janitor.finish().await;
+        }
+        drop(subnet); // the last: nobody else may come before all is gone
+    }
+}
+
+/// Applies a Token and keeps its secret; one whose secret was lost is made anew.
+async fn admit(client: &mut Client, home: &Home, document: &Document) -> Result<(), Failure> {
+    let name = document.object.metadata.name.to_string();
+    let mut applied = apply::put(client, document, false).await?;
+    let secret = |applied: &apply::Applied| applied.object.status.as_ref()?.token.clone();
+    if secret(&applied).is_none() && !home.token(&name).exists() {
+        client.delete(&document.object.key()).await?;
+        applied = apply::put(client, document, false).await?;
+    }
+    match secret(&applied) {
+        Some(token) => home
+            .write(&format!("tokens/{name}"), token.as_bytes())
+            .map(drop),
+        None if home.token(&name).exists() => Ok(()),
+        None => Err(Failure::refused(format!(
+            "the controller did not show the token of {name}"
+        ))),
+    }
+}
+
+/// Does `work`, unless a process ends or 30 s pass before it is done.
+async fn patiently<T>(
+    crew: &mut Crew,
+    home: &Home,
+    work: impl Future<Output = Result<T, Failure>>,
+    late: impl Fn() -> String,
+) -> Result<T, Failure> {
+    tokio::select! {
+        biased;
+        exited = crew.exited() => Err(stillborn(&exited, home)),
+        done = tokio::time::timeout(PATIENCE, work) => done.unwrap_or_else(|_| {
+            Err(Failure::refused(format!("not ready after {} s: {}", PATIENCE.as_secs(), late()))
+                .at(home.join("logs").display().to_string())
+                .fix("`sealane up --keep` leaves the logs there"))
+        }),
+    }
+}
+
+fn stillborn(exited: &Exited, home: &Home) -> Failure {
+    let Exited { name, status, .. } = exited;
+    Failure::refused(format!("{name} ended while starting: {status}")).at(home.log_tail(name))
+}
+
+fn obituary(exited: &Exited) -> String {
+    let Exited { name, pid, status } = exited;
+    format!(
+        "{name} (pid {pid}) ended: {status}; it is not restarted: `sealane lab restart {name}` \
+         starts it again"
+    )
+}
+
+fn spec(home: &Home, name: &str, args: &[OsString]) -> Spec {
+    Spec {
+        name: name.to_owned(),
+        args: args.to_vec(),
+        log: home.log(name),
+    }
+}
+
+fn node(home: &Home, site: &str) -> Spec {
+    let mut token = OsString::from("@");
+    token.push(home.token(site));
+    let args = [
+        "node".into(),
+        "--state".into(),
+        home.node(site).into(),
+        "--token".into(),
+        token,
+    ];
+    spec(home, site, &args)
+}
+
+fn demo(home: &Home, endpoint: &EndpointLayout) -> Spec {
+    let EndpointLayout {
+        tenant,
+        site,
+        name,
+        address,
+        ..
+    } = endpoint;
+    let args = [
+        "lab".into(),
+        "demo".into(),
+        "--listen".into(),
+        address.to_string().into(),
+        "--tenant".into(),
+        tenant.into(),
+        "--site".into(),
+        site.into(),
+        "--name".into(),
+        name.into(),
+    ];
+    spec(home, &endpoint_name(name, site), &args)
+}
+
+/// How this program is called from the current folder.
+fn program() -> String {
+    let path = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("sealane"));
+    let on_path = std::env::var_os("PATH")
+        .is_some_and(|dirs| std::env::split_paths(&dirs).any(|dir| dir.join("sealane") == path));
+    if on_path {
+        return "sealane".to_owned();
+    }
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here)
+        .unwrap_or(Path::new(&path))
+        .display()
+        .to_string()
+}

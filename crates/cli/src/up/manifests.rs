@@ -1,0 +1,160 @@
+//! The manifests of the planet: `examples/01-cart/`, with this run's addresses.
+//!
+//! The files are written for 127.80.1.0/24; a run on another network replaces these three octets
+//! and nothing else.
+
+use std::net::Ipv4Addr;
+
+use crate::{
+    error::Failure,
+    files::{self, Document},
+};
+
+/// The network the files are written for.
+pub(crate) const EXAMPLE: Ipv4Addr = Ipv4Addr::new(127, 80, 1, 0);
+
+/// Name and text of each file.
+pub(crate) const FILES: [(&str, &str); 5] = [
+    (
+        "10-tenants.yaml",
+        include_str!("../../../../examples/01-cart/10-tenants.yaml"),
+    ),
+    (
+        "20-sites.yaml",
+        include_str!("../../../../examples/01-cart/20-sites.yaml"),
+    ),
+    (
+        "30-tokens.yaml",
+        include_str!("../../../../examples/01-cart/30-tokens.yaml"),
+    ),
+    (
+        "40-cart-acme.yaml",
+        include_str!("../../../../examples/01-cart/40-cart-acme.yaml"),
+    ),
+    (
+        "50-cart-blue.yaml",
+        include_str!("../../../../examples/01-cart/50-cart-blue.yaml"),
+    ),
+];
+
+/// One file for `network`.
+pub(crate) fn text(text: &str, network: Ipv4Addr) -> String {
+    text.replace(&prefix(EXAMPLE), &prefix(network))
+}
+
+/// `127.80.1.`
+fn prefix(network: Ipv4Addr) -> String {
+    let [a, b, c, _] = network.octets();
+    format!("{a}.{b}.{c}.")
+}
+
+/// All documents for `network`, in the order in which they are applied.
+pub(crate) fn documents(network: Ipv4Addr) -> Result<Vec<Document>, Failure> {
+    let mut documents = Vec::new();
+    for (name, example) in FILES {
+        documents.extend(files::parse(name, &text(example, network))?);
+    }
+    files::sort(&mut documents);
+    Ok(documents)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use api::{Role, Spec};
+    use lab::topology::{Layout, Topology};
+
+    use super::*;
+
+    /// The files and the topology are two views of one planet.
+    #[test]
+    fn the_example_is_the_topology() {
+        let network = Ipv4Addr::new(127, 99, 7, 0);
+        let topology = Topology::demo();
+        let layout = Layout::new(&topology, network).expect("a layout");
+        let mut dialled = BTreeSet::new();
+        let mut sites = Vec::new();
+        let mut endpoints = Vec::new();
+        let mut hosts = Vec::new();
+        for document in documents(network).expect("they parse") {
+            let name = document.object.metadata.name.to_string();
+            let tenant = document
+                .object
+                .metadata
+                .tenant
+                .as_ref()
+                .map(ToString::to_string);
+            match document.object.spec {
+                Spec::Site(site) => {
+                    sites.push((name.clone(), tenant));
+                    let node = &site.nodes[0];
+                    if site.role == Role::Gateway {
+                        assert!(node.tunnel.is_none() && node.public.is_none());
+                        continue;
+                    }
+                    let pop = layout
+                        .pops
+                        .iter()
+                        .find(|pop| pop.name == name)
+                        .expect("a PoP");
+                    let tunnel = node.tunnel.as_ref().expect("a tunnel");
+                    let public = node.public.as_ref().expect("public");
+                    assert_eq!(
+                        (tunnel.bind[0], public.bind[0]),
+                        (pop.tunnel, pop.http.ip())
+                    );
+                    assert_eq!(public.port_map[&80], pop.http.port());
+                    assert_eq!(public.port_map[&443], pop.https.port());
+                    for way in &tunnel.advertise {
+                        dialled.insert((way.from.clone(), name.clone(), way.address));
+                    }
+                }
+                Spec::Service(service) => {
+                    for origin in service.origins {
+                        let site = origin.sites[0].to_string();
+                        let tenant = tenant.clone().expect("a tenant");
+                        endpoints.extend(
+                            origin
+                                .addresses
+                                .into_iter()
+                                .map(|address| (tenant.clone(), site.clone(), address)),
+                        );
+                    }
+                }
+                Spec::LoadBalancer(lb) => hosts.extend(lb.hosts.iter().map(ToString::to_string)),
+                Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) | Spec::Certificate(_) => {}
+            }
+        }
+        let from = |site: &str| match topology.gateways.iter().find(|g| g.name == site) {
+            Some(gateway) => format!("{site}.{}", gateway.tenant),
+            None => site.to_owned(),
+        };
+        let relays = layout
+            .relays
+            .iter()
+            .map(|r| (from(&r.from), r.pop.clone(), r.listen));
+        assert_eq!(dialled, relays.collect());
+        let all = topology.pops.iter().map(|pop| (pop.clone(), None));
+        let all = all.chain(
+            topology
+                .gateways
+                .iter()
+                .map(|g| (g.name.clone(), Some(g.tenant.clone()))),
+        );
+        assert_eq!(sites, all.collect::<Vec<_>>());
+        let expected = layout
+            .endpoints
+            .iter()
+            .map(|e| (e.tenant.clone(), e.site.clone(), e.address.to_string()));
+        assert_eq!(endpoints, expected.collect::<Vec<_>>());
+        assert_eq!(
+            hosts,
+            topology
+                .apps
+                .iter()
+                .map(|app| app.host.clone())
+                .collect::<Vec<_>>()
+        );
+    }
+}

@@ -1,0 +1,206 @@
+//! The admin socket: HTTP on `STATE/admin.sock`, for the machine's owner only.
+//!
+//! `GET /status`, `/endpoints`, `/routes`, `/neighbors`, `/metrics`, `/healthz`;
+//! `POST /bgp/reset?peer=NODE-ID`.
+
+use std::{convert::Infallible, fmt::Display};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use runtime::{Tasks, metrics::Metrics};
+use serde::Serialize;
+use serde_json::{Value, json};
+use speaker::{Handle, PeerId, Snapshot};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::{mpsc, oneshot, watch},
+};
+
+use crate::data::Query;
+
+/// Routes shown at once.
+const MAX_ROUTES: usize = 10_000;
+
+/// Whom the socket asks.
+#[derive(Clone)]
+pub(crate) struct Admin {
+    pub(crate) queries: mpsc::Sender<Query>,
+    pub(crate) speaker: watch::Receiver<Option<Handle>>,
+    pub(crate) metrics: Metrics,
+}
+
+type Answer = Response<Full<Bytes>>;
+
+impl Admin {
+    pub(crate) async fn serve(self, socket: UnixListener, tasks: Tasks) {
+        let token = tasks.token();
+        loop {
+            let accepted = tokio::select! {
+                () = token.draining() => return,
+                accepted = socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let admin = self.clone();
+                    tasks.spawn("admin-client", async move { admin.converse(stream).await });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the admin socket refused a client");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    async fn converse(self, stream: UnixStream) {
+        if !matches!(runtime::net::same_user(&stream), Ok(true)) {
+            tracing::warn!("another user at the admin socket");
+            return;
+        }
+        let service = service_fn(move |request| {
+            let admin = self.clone();
+            async move { Ok::<_, Infallible>(admin.answer(&request).await) }
+        });
+        if let Err(error) = http1::Builder::new()
+            .serve_connection(TokioIo::new(stream), service)
+            .await
+        {
+            tracing::debug!(%error, "an admin client ended");
+        }
+    }
+
+    async fn answer(&self, request: &Request<Incoming>) -> Answer {
+        match (request.method(), request.uri().path()) {
+            (&Method::GET, "/healthz") => text(StatusCode::OK, "text/plain", "ok\n".to_owned()),
+            (&Method::GET, "/status") => match self.status().await {
+                Some(status) => good(&status),
+                None => busy(),
+            },
+            (&Method::GET, "/endpoints") => match self.status().await {
+                Some(status) => good(&status.endpoints),
+                None => busy(),
+            },
+            (&Method::GET, "/metrics") => text(
+                StatusCode::OK,
+                runtime::metrics::CONTENT_TYPE,
+                self.metrics.render(),
+            ),
+            (&Method::GET, "/routes") => match self.snapshot().await {
+                Some(snapshot) => good(&routes(&snapshot)),
+                None => busy(),
+            },
+            (&Method::GET, "/neighbors") => match self.snapshot().await {
+                Some(snapshot) => good(&neighbors(&snapshot)),
+                None => busy(),
+            },
+            (&Method::POST, "/bgp/reset") => self.reset(request.uri().query()).await,
+            _ => problem(
+                StatusCode::NOT_FOUND,
+                "see /status /endpoints /routes /neighbors /metrics",
+            ),
+        }
+    }
+
+    async fn status(&self) -> Option<api::derived::NodeStatus> {
+        let (reply, status) = oneshot::channel();
+        self.queries.send(Query(reply)).await.ok()?;
+        status.await.ok()
+    }
+
+    async fn snapshot(&self) -> Option<Snapshot> {
+        let handle = self.speaker.borrow().clone()?;
+        handle.snapshot(None, MAX_ROUTES).await.ok()
+    }
+
+    async fn reset(&self, query: Option<&str>) -> Answer {
+        let peer = query.and_then(|query| query.strip_prefix("peer="));
+        let peer = peer.and_then(|peer| {
+            let dotted = peer.parse::<std::net::Ipv4Addr>().map(u32::from);
+            dotted.or_else(|_| peer.parse()).ok()
+        });
+        let handle = self.speaker.borrow().clone();
+        let (Some(peer), Some(handle)) = (peer, handle) else {
+            return problem(
+                StatusCode::BAD_REQUEST,
+                "POST /bgp/reset?peer=ID, an id of /neighbors",
+            );
+        };
+        match handle.reset(PeerId(peer)).await {
+            Ok(()) => good(&json!({ "reset": PeerId(peer).to_string() })),
+            Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, error),
+        }
+    }
+}
+
+fn routes(snapshot: &Snapshot) -> Value {
+    let route = |view: &speaker::RouteView| {
+        let paths: Vec<Value> = view
+            .paths
+            .iter()
+            .map(|path| {
+                json!({
+                    "from": format!("{:?}", path.route.source),
+                    "originator": path.route.originator.to_string(),
+                    "state": path.route.value.state().map(|state| state.to_string()),
+                    "seq": path.route.value.seq(&view.key).map(|seq| seq.0),
+                    "stale": path.route.stale,
+                })
+            })
+            .collect();
+        json!({
+            "key": view.key.to_string(),
+            "why": view.why.as_ref().map(|why| format!("{why:?}")),
+            "paths": paths,
+        })
+    };
+    json!({ "total": snapshot.total, "items": snapshot.routes.iter().map(route).collect::<Vec<_>>() })
+}
+
+fn neighbors(snapshot: &Snapshot) -> Value {
+    let now = runtime::now();
+    let neighbor = |n: &speaker::Neighbor| {
+        json!({
+            "id": n.view.config.id.to_string(),
+            "role": format!("{:?}", n.view.config.role),
+            "up": n.view.up,
+            "synced": n.view.synced,
+            "routes": n.view.routes,
+            "waiting": n.view.waiting,
+            "queued": n.view.queued,
+            "since_s": now.since(n.since).as_secs(),
+            "lastClose": n.last_close.as_ref().map(ToString::to_string),
+        })
+    };
+    json!({ "items": snapshot.neighbors.iter().map(neighbor).collect::<Vec<_>>() })
+}
+
+fn good(value: &impl Serialize) -> Answer {
+    match serde_json::to_string(value) {
+        Ok(body) => text(StatusCode::OK, "application/json", body + "\n"),
+        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, error),
+    }
+}
+
+fn busy() -> Answer {
+    problem(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "the node is starting or ending",
+    )
+}
+
+fn problem(status: StatusCode, title: impl Display) -> Answer {
+    let problem = api::Problem::new(status.as_u16(), "admin", title.to_string());
+    let body = serde_json::to_string(&problem).unwrap_or_default();
+    text(status, api::Problem::MEDIA_TYPE, body + "\n")
+}
+
+fn text(status: StatusCode, media: &'static str, body: String) -> Answer {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let media = http::HeaderValue::from_static(media);
+    response.headers_mut().insert(header::CONTENT_TYPE, media);
+    response
+}

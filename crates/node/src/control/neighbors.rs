@@ -1,0 +1,105 @@
+//! BGP neighbours: sessions this node opens, kept open.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use base::{Backoff, Rng, SiteName};
+use plan::{Compiled, Neighbor};
+use runtime::{Task, Tasks};
+use speaker::{Handle, PeerConfig, PeerId};
+use tunnel::{Links, StreamHead};
+
+use crate::authority::Ask;
+
+/// A neighbour that cannot be reached is tried again after 50 ms to 2 s.
+const FIRST: Duration = Duration::from_millis(50);
+const MOST: Duration = Duration::from_secs(2);
+
+/// The neighbours in force.
+pub(crate) struct Neighbors {
+    tasks: Tasks,
+    links: Links,
+    me: SiteName,
+    now: BTreeMap<SiteName, (Neighbor, Option<Task>)>,
+}
+
+impl Neighbors {
+    pub(crate) fn new(tasks: Tasks, links: Links, me: SiteName) -> Self {
+        Neighbors {
+            tasks,
+            links,
+            me,
+            now: BTreeMap::new(),
+        }
+    }
+
+    /// Make the neighbours those of `table`.
+    pub(crate) async fn apply(&mut self, table: &Compiled, handle: &Handle) {
+        let wanted = &table.fabric.neighbors;
+        let gone: Vec<SiteName> = self
+            .now
+            .iter()
+            .filter(|(site, (neighbor, _))| wanted.get(*site) != Some(neighbor))
+            .map(|(site, _)| site.clone())
+            .collect();
+        for site in gone {
+            let Some((neighbor, task)) = self.now.remove(&site) else {
+                continue;
+            };
+            if let Some(task) = task {
+                task.abort();
+            }
+            if !wanted.contains_key(&site) {
+                let _ = handle.remove(PeerId(neighbor.node.0)).await;
+            }
+        }
+        for (site, neighbor) in wanted {
+            if self.now.contains_key(site) {
+                continue;
+            }
+            let task = neighbor.dial.then(|| {
+                let peer = peer_config(table, neighbor);
+                let session = keep(
+                    self.links.clone(),
+                    self.me.clone(),
+                    site.clone(),
+                    peer,
+                    handle.clone(),
+                );
+                self.tasks.spawn_local("bgp-neighbor", session)
+            });
+            self.now.insert(site.clone(), (*neighbor, task));
+        }
+    }
+}
+
+/// How far a neighbour is trusted, and what it hears.
+pub(crate) fn peer_config(table: &Compiled, neighbor: &Neighbor) -> PeerConfig {
+    match (table.numbers.pop, neighbor.pop) {
+        (true, true) => PeerConfig::pop(neighbor.node),
+        (true, false) => PeerConfig::gateway(neighbor.node, neighbor.site, neighbor.tenant),
+        (false, true | false) => PeerConfig::reflector(neighbor.node, table.numbers.tenant),
+    }
+}
+
+async fn keep(links: Links, me: SiteName, site: SiteName, peer: PeerConfig, handle: Handle) {
+    let mut backoff = Backoff::new(FIRST, MOST);
+    let mut rng = Rng::new(runtime::now().as_nanos());
+    let head = StreamHead::to(Ask::BgpOf(site.clone()).authority());
+    loop {
+        match links.open_control(&me, &head).await {
+            Ok(stream) => {
+                tracing::info!(peer = %site, "BGP session opened");
+                let started = runtime::now();
+                let close = handle.session(peer.clone(), stream).await;
+                tracing::info!(peer = %site, %close, "BGP session ended");
+                if runtime::now().since(started) > MOST {
+                    backoff.reset();
+                }
+            }
+            Err(error) => {
+                tracing::debug!(peer = %site, error = %base::Chain(&error), "BGP neighbour is not there");
+            }
+        }
+        tokio::time::sleep(backoff.next_wait(&mut rng)).await;
+    }
+}

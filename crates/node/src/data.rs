@@ -1,0 +1,609 @@
+//! The data half: owns the tunnels, the listeners, the node's key and the last good state, and
+//! serves by them whatever becomes of everything else.
+
+mod controller;
+mod door;
+mod intent;
+mod report;
+
+use std::{collections::BTreeSet, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
+
+use api::sync::{self, Down, Trouble, TroubleKind, Up};
+use base::{Revision, SiteName};
+use plan::{Brain, Compiled, Effect, Event, Me, OpenError, Part};
+use proxy::{FailureKind, ListenerSpec, ProxyEvent, Snapshot, TunnelStream, Workers};
+use runtime::{Tasks, metrics::Metrics, tls::Credentials};
+use speaker::{Handle, PeerConfig, Speaker, SpeakerConfig};
+use tokio::sync::{mpsc, oneshot};
+use tunnel::{DialTarget, LinkEvent, Pipes, Side, StreamHead, Tunnel};
+
+use crate::{
+    ASN,
+    authority::Ask,
+    state::{Material, State, credentials},
+};
+use door::Door;
+use intent::Intent;
+pub(crate) use report::{Query, Report};
+
+/// Answers of compilers under way; full: they wait.
+const EVENTS: usize = 16;
+
+/// Status goes up at most this often.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+/// A session between the halves that ended is opened again after this.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// What the data half is made of.
+pub(crate) struct Config {
+    pub(crate) me: Me,
+    pub(crate) state: State,
+    /// None with `--bundle`: no tunnels.
+    pub(crate) material: Option<Material>,
+    /// With `--bundle`: what to run.
+    pub(crate) fixed: Option<sync::Bundle>,
+    pub(crate) identity: pki::Identity,
+    /// The in-memory `node.sock`, the acceptor's end.
+    pub(crate) pipes: Pipes,
+    pub(crate) queries: mpsc::Receiver<Query>,
+    pub(crate) metrics: Metrics,
+    pub(crate) workers: usize,
+    pub(crate) access_log: Option<PathBuf>,
+    /// Told once the first listeners serve (or there is nothing to serve).
+    pub(crate) ready: oneshot::Sender<()>,
+}
+
+pub(crate) struct Data {
+    me: Me,
+    state: State,
+    tasks: Tasks,
+    brain: Brain,
+    chain: plan::Chain,
+    /// Envelopes of revisions that are being compiled: what to keep once they serve.
+    unsaved: Vec<(Revision, Vec<sync::Signed>)>,
+    trust: Option<Trust>,
+    workers: Rc<Workers>,
+    links: tunnel::Links,
+    control: tunnel::Control,
+    events: mpsc::Sender<Event>,
+    intent: Intent,
+    speaker: Option<Handle>,
+    changes: mpsc::Sender<speaker::Event>,
+    report: Report,
+    door: Rc<Door>,
+    ready: Option<oneshot::Sender<()>>,
+}
+
+/// Key, certificate and CA: what tunnels are made with.
+struct Trust {
+    planet: pki::Planet,
+    key: pki::NodeKey,
+    credentials: Credentials,
+    verifier: pki::Verifier,
+    bootstrap: Vec<std::net::SocketAddr>,
+}
+
+/// Run the data half on this thread until the drain.
+pub(crate) async fn run(tasks: Tasks, config: Config) {
+    if let Err(error) = start(tasks, config).await {
+        tracing::error!(error, "the data half cannot start");
+    }
+}
+
+async fn start(tasks: Tasks, config: Config) -> Result<(), String> {
+    let words = |error: &dyn std::error::Error| base::Chain(error).to_string();
+    let tunnel = tunnel::start(&config.metrics).map_err(|e| words(&e))?;
+    let attached = tunnel
+        .control
+        .attach(config.identity, Side::Acceptor, config.pipes);
+    attached.await.map_err(|e| words(&e))?;
+    let access_log = match &config.access_log {
+        None => None,
+        Some(path) => {
+            let target = proxy::AccessTarget::File(path.clone());
+            Some(proxy::AccessLog::open(&target).map_err(|e| words(&e))?)
+        }
+    };
+    let (workers, proxy_events) = Workers::start(proxy::Config {
+        workers: config.workers,
+        snapshot: Arc::new(Snapshot::empty(base::SiteId(0))),
+        dial: Arc::new(tunnel.links.clone()),
+        access_log,
+        metrics: config.metrics.clone(),
+        seed: runtime::now().as_nanos() ^ runtime::wall().unix_millis(),
+        drain: Duration::from_secs(5),
+    })
+    .map_err(|e| words(&e))?;
+    let (events, inbox) = mpsc::channel(EVENTS);
+    let (changes, changed) = mpsc::channel(EVENTS);
+    let trust = config.material.map(|material| Trust {
+        planet: material.verifier.planet().clone(),
+        key: material.key,
+        credentials: material.credentials,
+        verifier: material.verifier,
+        bootstrap: material.node.bootstrap,
+    });
+    let door = Rc::new(Door::new(
+        &config.me.site,
+        &tunnel.links,
+        trust.as_ref(),
+        &tasks,
+    ));
+    let (intent, downs) = Intent::start(&tasks, tunnel.links.clone(), config.me.clone());
+    let mut data = Data {
+        brain: Brain::new(Part::Data, config.me.clone(), 0, bgp_start()),
+        report: Report::new(&config.me),
+        me: config.me,
+        state: config.state,
+        tasks,
+        chain: plan::Chain::default(),
+        unsaved: Vec::new(),
+        trust,
+        workers: Rc::new(workers),
+        links: tunnel.links.clone(),
+        control: tunnel.control.clone(),
+        events,
+        intent,
+        speaker: None,
+        changes,
+        door,
+        ready: Some(config.ready),
+    };
+    data.begin(config.fixed).await;
+    let queues = Queues {
+        tunnel,
+        inbox,
+        changed,
+        downs,
+        proxy_events,
+        queries: config.queries,
+    };
+    data.work(queues).await;
+    Ok(())
+}
+
+/// A data half announces nothing: its numbers never leave it.
+fn bgp_start() -> plan::Seq {
+    plan::Seq::default()
+}
+
+/// Everything the data half listens to.
+struct Queues {
+    tunnel: Tunnel,
+    inbox: mpsc::Receiver<Event>,
+    changed: mpsc::Receiver<speaker::Event>,
+    downs: mpsc::Receiver<Down>,
+    proxy_events: mpsc::Receiver<ProxyEvent>,
+    queries: mpsc::Receiver<Query>,
+}
+
+impl Data {
+    /// Serve the last good state; without one, dial whom the Token named.
+    async fn begin(&mut self, fixed: Option<sync::Bundle>) {
+        if let Some(bundle) = fixed {
+            self.brain
+                .handle(runtime::now(), Event::Bundle(Box::new(bundle)));
+        }
+        if let Some(trust) = &self.trust {
+            for signed in self.state.chain("bundle.ndjson") {
+                let wall = runtime::wall();
+                let taken = self
+                    .chain
+                    .take(&trust.verifier, &self.me.site, &signed, wall);
+                if let Err(error) = taken {
+                    let error = base::Chain(&error).to_string();
+                    tracing::warn!(
+                        error,
+                        "an envelope on disk is refused; what follows is not used"
+                    );
+                    break;
+                }
+            }
+            self.intent
+                .keep(self.chain.bundle().revision, self.chain.envelopes());
+            if self.chain.bundle().revision == Revision(0) {
+                self.configure_tunnels(None).await;
+            } else {
+                self.want_compiled();
+            }
+        }
+        self.intent.open();
+        self.carry_out().await;
+    }
+
+    async fn work(&mut self, mut queues: Queues) {
+        let token = self.tasks.token();
+        let mut ticks = tokio::time::interval(REPORT_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = token.draining() => break,
+                Some(event) = queues.inbox.recv() => self.brain.handle(runtime::now(), event),
+                Some(event) = queues.tunnel.events.recv() => self.reached(&event),
+                Some(event) = queues.changed.recv() => self.learned(event),
+                Some(incoming) = queues.tunnel.services.recv() => {
+                    if let Some(stream) = TunnelStream::new(incoming) {
+                        self.workers.serve_stream(Box::new(stream));
+                    }
+                }
+                Some(incoming) = queues.tunnel.reserved.recv() => self.door.pass(incoming),
+                Some(joining) = queues.tunnel.joins.recv() => self.door.join(joining),
+                Some(down) = queues.downs.recv() => self.told(down).await,
+                Some(event) = queues.proxy_events.recv() => self.noticed(&event),
+                Some(query) = queues.queries.recv() => {
+                    let status = self.report.status(&self.brain, &self.credentials_of());
+                    let _ = query.0.send(status);
+                }
+                _ = ticks.tick() => self.tick(),
+            }
+            self.carry_out().await;
+        }
+        self.workers.drain().await;
+        queues.tunnel.control.drain().await;
+    }
+
+    fn credentials_of(&self) -> Vec<u8> {
+        let leaf = self
+            .trust
+            .as_ref()
+            .and_then(|trust| trust.credentials.chain.first());
+        leaf.map(|der| der.to_vec()).unwrap_or_default()
+    }
+
+    /// A tunnel came, went, or was measured: the brain hears the best way to the site.
+    fn reached(&mut self, event: &LinkEvent) {
+        let (LinkEvent::Up { peer, .. }
+        | LinkEvent::Down { peer, .. }
+        | LinkEvent::Rtt { peer, .. }) = event;
+        let Some(site) = peer.site().filter(|site| **site != self.me.site) else {
+            return;
+        };
+        match event {
+            LinkEvent::Up { .. } => tracing::info!(peer = %site, "tunnel up"),
+            LinkEvent::Down { reason, .. } => {
+                tracing::warn!(peer = %site, reason = reason.as_str(), "tunnel down");
+            }
+            LinkEvent::Rtt { .. } => {}
+        }
+        let table = self.links.table();
+        // Not measured yet is far away, but reachable.
+        let rtt = table.best(site).map(|link| {
+            link.quality()
+                .map_or(Duration::from_secs(1), |quality| quality.rtt)
+        });
+        self.brain
+            .handle(runtime::now(), Event::Reach(site.clone(), rtt));
+    }
+
+    fn learned(&mut self, event: speaker::Event) {
+        match event {
+            speaker::Event::Change(change) => {
+                let value = change.best.map(|route| route.value);
+                self.brain
+                    .handle(runtime::now(), Event::Route(change.key, value));
+            }
+            speaker::Event::Up(_) | speaker::Event::Synced(_) | speaker::Event::Down(..) => {}
+        }
+    }
+
+    /// A line of site-sync, from the control half.
+    async fn told(&mut self, down: Down) {
+        match down {
+            Down::Time(theirs) => self.report.clock(theirs),
+            Down::Signed(signed) => {
+                let Some(trust) = &self.trust else { return };
+                let site = &self.me.site;
+                match self
+                    .chain
+                    .take(&trust.verifier, site, &signed, runtime::wall())
+                {
+                    Ok(true) => self.want_compiled(),
+                    Ok(false) => {}
+                    Err(error) => self.refuse(&error),
+                }
+            }
+            Down::Certificate { chain } => self.renewed(&chain).await,
+            Down::Refused { reason } => tracing::warn!(reason, "site-sync was refused"),
+        }
+    }
+
+    fn want_compiled(&mut self) {
+        let bundle = self.chain.bundle().clone();
+        self.unsaved
+            .push((bundle.revision, self.chain.envelopes().to_vec()));
+        self.brain
+            .handle(runtime::now(), Event::Bundle(Box::new(bundle)));
+    }
+
+    fn refuse(&mut self, error: &OpenError) {
+        match error {
+            // What the second of two upstreams says.
+            OpenError::Fit(sync::FitError::Replay { .. }) => {
+                tracing::debug!(error = %base::Chain(error), "a known update came again");
+            }
+            OpenError::Fit(sync::FitError::Gap { .. }) => {
+                tracing::info!(error = %base::Chain(error), "asking for a full update");
+                self.intent.ask_for_all();
+            }
+            OpenError::Damaged(_)
+            | OpenError::Forged(_)
+            | OpenError::Payload(_)
+            | OpenError::NotForUs(..) => {
+                let reason = base::Chain(error).to_string();
+                tracing::error!(
+                    error = reason,
+                    "an update is refused; the last good one serves"
+                );
+                self.intent.send(Up::Reject {
+                    revision: Revision(0),
+                    reason,
+                });
+            }
+        }
+    }
+
+    fn noticed(&mut self, event: &ProxyEvent) {
+        let (tenant, service, key, kind) = match event {
+            ProxyEvent::EndpointFailed {
+                tenant,
+                service,
+                key,
+                kind,
+            } => {
+                let kind = match kind {
+                    FailureKind::Refused => TroubleKind::Refused,
+                    FailureKind::Reset | FailureKind::Timeout => TroubleKind::Failed,
+                };
+                (tenant, service, key, kind)
+            }
+            ProxyEvent::EndpointSuspect {
+                tenant,
+                service,
+                key,
+            } => (tenant, service, key, TroubleKind::Suspect),
+        };
+        let (tenant, service, address) = (*tenant, *service, key.address);
+        self.intent.send(Up::Trouble(Trouble {
+            tenant,
+            service,
+            address,
+            kind,
+        }));
+    }
+
+    fn tick(&mut self) {
+        let leaf = self.credentials_of();
+        if let Some(status) = self.report.due(&self.brain, &leaf) {
+            self.intent.send(Up::Status(Box::new(status)));
+        }
+        let Some(trust) = &self.trust else { return };
+        if pki::renewal_due(&leaf, runtime::wall()) && self.report.may_ask_renewal() {
+            match trust.key.csr_der() {
+                Ok(csr) => self.intent.send(Up::Renew {
+                    csr: sync::encode(&csr),
+                }),
+                Err(e) => tracing::error!(error = %base::Chain(&e), "no renewal can be asked for"),
+            }
+        }
+    }
+
+    /// A renewed certificate: kept, and used for new connections; open tunnels stay.
+    async fn renewed(&mut self, chain: &[String]) {
+        let (Some(trust), Some(chain)) = (&mut self.trust, sync::decode_chain(chain)) else {
+            return;
+        };
+        let same_key = chain
+            .first()
+            .and_then(|leaf| pki::spki_sha256(leaf).ok())
+            .is_some_and(|hash| hash == trust.key.spki_sha256());
+        let identity = trust.verifier.identify(&chain, runtime::wall());
+        let ours = identity.as_ref().is_ok_and(|identity| {
+            identity.site() == Some(&self.me.site) && identity.node_name() == Some(&self.me.node)
+        });
+        if !same_key || !ours {
+            tracing::error!("a renewed certificate is not this node's; the old one stays");
+            return;
+        }
+        if let Err(e) = self.state.save_chain(&chain) {
+            tracing::error!(error = %base::Chain(&e), "a renewed certificate cannot be kept");
+            return;
+        }
+        trust.credentials = credentials(&trust.key, chain);
+        self.door.renew(trust.credentials.clone());
+        tracing::info!("certificate renewed");
+        let table = self.brain.table().cloned();
+        self.configure_tunnels(table.as_deref()).await;
+    }
+
+    async fn carry_out(&mut self) {
+        while let Some(effect) = self.brain.poll_effect() {
+            match effect {
+                Effect::Compile { bundle, cells } => {
+                    let (me, events) = (self.me.clone(), self.events.clone());
+                    crate::compile_elsewhere(&self.tasks, bundle, me, cells, events);
+                }
+                Effect::Publish(table) => self.publish(&table).await,
+                Effect::Reject(revision, error) => {
+                    let reason = base::Chain(&error).to_string();
+                    tracing::error!(%revision, error = reason, "a bundle does not compile; the last good one serves");
+                    self.unsaved.retain(|(unsaved, _)| *unsaved != revision);
+                    self.report.refused(revision, &reason);
+                    self.intent.send(Up::Reject { revision, reason });
+                }
+                Effect::Endpoints { cell, set } => cell.store(set),
+                Effect::EndpointDown {
+                    tenant,
+                    service,
+                    endpoint,
+                } => {
+                    self.workers.endpoint_down(tenant, service, endpoint);
+                }
+                // A data half probes nothing and announces nothing.
+                Effect::Probe(..) | Effect::Originate(_) | Effect::Withdraw(_) => {}
+            }
+        }
+    }
+
+    async fn publish(&mut self, table: &Arc<Compiled>) {
+        let certificates = certificates(table);
+        self.workers.store(Arc::new(Snapshot {
+            site: table.numbers.site,
+            table: Arc::clone(&table.ingress),
+            certificates: Arc::new(certificates),
+            egress: Arc::clone(&table.egress),
+            limits: proxy_limits(),
+        }));
+        let specs: Vec<ListenerSpec> = table
+            .listeners
+            .iter()
+            .map(|l| ListenerSpec {
+                bind: l.bind,
+                port: l.port,
+                tls: l.tls,
+            })
+            .collect();
+        let bound = self.workers.set_listeners(&specs).await;
+        self.report
+            .listeners(bound.iter().filter_map(|b| b.as_ref().err()));
+        self.configure_tunnels(Some(table)).await;
+        self.open_speaker(table).await;
+        if let Some(at) = self
+            .unsaved
+            .iter()
+            .position(|(revision, _)| *revision == table.revision)
+        {
+            let (_, envelopes) = self.unsaved.swap_remove(at);
+            self.unsaved
+                .retain(|(revision, _)| *revision > table.revision);
+            if let Err(e) = self.state.save_signed("bundle.ndjson", &envelopes) {
+                tracing::error!(error = %base::Chain(&e), "the bundle cannot be kept on disk");
+            }
+            self.intent.keep(table.revision, &envelopes);
+        }
+        self.report.applied(table.revision);
+        self.intent.send(Up::Ack(table.revision));
+        if let Some(ready) = self.ready.take() {
+            let _ = ready.send(());
+        }
+        tracing::info!(revision = %table.revision, "serving");
+    }
+
+    async fn configure_tunnels(&mut self, table: Option<&Compiled>) {
+        let Some(trust) = &self.trust else { return };
+        let own = self.me.site.clone();
+        let (listen, dial, peers): (_, _, Option<BTreeSet<SiteName>>) = match table {
+            Some(table) => {
+                let dial = table
+                    .fabric
+                    .dial
+                    .iter()
+                    .map(|(site, addresses)| DialTarget {
+                        expected: Some(site.clone()),
+                        addresses: addresses.clone(),
+                    });
+                (
+                    table.fabric.bind.clone(),
+                    dial.collect(),
+                    Some(table.fabric.peers.clone()),
+                )
+            }
+            // A PoP's bootstrap addresses are the controller's: no tunnel goes there.
+            None if own.is_pop() => (Vec::new(), Vec::new(), None),
+            None => {
+                let dial = trust.bootstrap.iter().map(|address| DialTarget {
+                    expected: None,
+                    addresses: vec![*address],
+                });
+                (Vec::new(), dial.collect(), None)
+            }
+        };
+        let admit = tunnel::Admit::when(move |peer| {
+            let Some(site) = peer.site().filter(|site| **site != own) else {
+                return false;
+            };
+            peers
+                .as_ref()
+                .map_or(site.is_pop(), |peers| peers.contains(site))
+        });
+        let config = tunnel::Config {
+            planet: trust.planet.clone(),
+            credentials: trust.credentials.clone(),
+            roots: trust.verifier.anchors().to_vec(),
+            listen,
+            dial,
+            admit,
+            joins: self.me.site.is_pop(),
+        };
+        match self.control.configure(config).await {
+            Ok(listening) => {
+                for (address, error) in &listening.failed {
+                    tracing::error!(%address, %error, "cannot listen for tunnels");
+                }
+                self.report.tunnels(&listening.failed);
+            }
+            Err(e) => tracing::error!(error = %base::Chain(&e), "tunnels keep their configuration"),
+        }
+    }
+
+    /// The session with the control half, by which routes come in.
+    async fn open_speaker(&mut self, table: &Compiled) {
+        if let Some(handle) = &self.speaker {
+            let _ = handle.set_site_table(table.site_table.clone()).await;
+            return;
+        }
+        let (speaker, handle, mut events) =
+            Speaker::new(SpeakerConfig::new(table.numbers.node, ASN));
+        self.tasks.spawn_local("speaker", speaker.run());
+        let _ = handle.set_site_table(table.site_table.clone()).await;
+        let changes = self.changes.clone();
+        self.tasks.spawn_local("speaker-events", async move {
+            while let Some(event) = events.recv().await {
+                if changes.send(event).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let (links, me, node) = (self.links.clone(), self.me.site.clone(), table.numbers.node);
+        let session = handle.clone();
+        self.tasks.spawn_local("bgp-control", async move {
+            let head = StreamHead::to(Ask::Bgp.authority());
+            loop {
+                if let Ok(stream) = links.open_control(&me, &head).await {
+                    let close = session.session(PeerConfig::local(node), stream).await;
+                    tracing::info!(%close, "BGP session with the control half ended");
+                }
+                tokio::time::sleep(AGAIN).await;
+            }
+        });
+        self.speaker = Some(handle);
+    }
+}
+
+/// Certificates as TLS takes them; one that it does not take is left out and logged.
+fn certificates(table: &Compiled) -> proxy::Certificates {
+    let mut out = proxy::Certificates::default();
+    for certificate in &table.certificates {
+        let pair = Credentials {
+            chain: certificate.pair.chain.clone(),
+            key: certificate.pair.key.clone_key(),
+        };
+        match runtime::tls::certified_key(&pair) {
+            Ok(key) => {
+                for host in &certificate.hosts {
+                    out.insert(host, Arc::clone(&key));
+                }
+            }
+            Err(e) => tracing::error!(
+                error = %base::Chain(&e),
+                hosts = certificate.hosts.join(" "),
+                "a certificate cannot be served"
+            ),
+        }
+    }
+    out
+}
+
+fn proxy_limits() -> plan::Limits {
+    plan::Limits::default()
+}

@@ -1,0 +1,188 @@
+//! Where control streams cross the data half: from its control half outward, and from other sites
+//! to its control half. Nothing is understood here but the authority.
+
+use std::{cell::RefCell, io, rc::Rc};
+
+use base::SiteName;
+use http::StatusCode;
+use runtime::{Tasks, log::Limiter, tls::Credentials};
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
+use tunnel::{Incoming, JoinStream, Joining, Links, StreamHead};
+
+use super::{Trust, controller::Controller};
+use crate::authority::Ask;
+
+/// The door of a data half.
+pub(crate) struct Door {
+    me: SiteName,
+    links: Links,
+    /// Of a PoP.
+    controller: Option<Rc<Controller>>,
+    tasks: Tasks,
+    quiet: RefCell<Limiter<SiteName>>,
+}
+
+impl Door {
+    pub(super) fn new(me: &SiteName, links: &Links, trust: Option<&Trust>, tasks: &Tasks) -> Self {
+        let controller = trust.filter(|_| me.is_pop()).map(|trust| {
+            Rc::new(Controller::new(
+                trust.bootstrap.clone(),
+                trust.verifier.anchors().to_vec(),
+                trust.credentials.clone(),
+                tasks.clone(),
+            ))
+        });
+        Door {
+            me: me.clone(),
+            links: links.clone(),
+            controller,
+            tasks: tasks.clone(),
+            quiet: RefCell::new(Limiter::new(std::time::Duration::from_secs(60))),
+        }
+    }
+
+    /// Use a renewed certificate toward the controller.
+    pub(super) fn renew(&self, credentials: Credentials) {
+        if let Some(controller) = &self.controller {
+            controller.renew(credentials);
+        }
+    }
+
+    /// Pass a control stream on.
+    pub(super) fn pass(&self, incoming: Incoming) {
+        let from_us = incoming.peer.site() == Some(&self.me);
+        let ask = Ask::parse(&incoming.head.authority);
+        match ask {
+            Some(ask @ (Ask::Sync | Ask::Bgp)) if !from_us => self.inward(incoming, &ask),
+            Some(Ask::SyncOf(site)) if from_us => self.outward(incoming, site, &Ask::Sync),
+            Some(Ask::BgpOf(site)) if from_us => self.outward(incoming, site, &Ask::Bgp),
+            Some(Ask::SyncOfAnyPop) if from_us => {
+                let table = self.links.table();
+                let pop = table
+                    .sites()
+                    .map(|(site, _)| site)
+                    .find(|site| site.is_pop())
+                    .cloned();
+                match pop {
+                    Some(pop) => self.outward(incoming, pop, &Ask::Sync),
+                    None => incoming.refuse(StatusCode::SERVICE_UNAVAILABLE, "no PoP is linked"),
+                }
+            }
+            Some(Ask::SyncOfController) if from_us => self.to_controller(incoming),
+            Some(_) | None => {
+                let peer = incoming
+                    .peer
+                    .site()
+                    .cloned()
+                    .unwrap_or_else(|| self.me.clone());
+                if self
+                    .quiet
+                    .borrow()
+                    .allow(runtime::now(), peer.clone())
+                    .is_some()
+                {
+                    let authority = &incoming.head.authority;
+                    tracing::warn!(%peer, authority, "a control stream is refused");
+                }
+                incoming.refuse(StatusCode::NOT_FOUND, "no such control stream");
+            }
+        }
+    }
+
+    fn inward(&self, incoming: Incoming, ask: &Ask) {
+        let Some(peer) = incoming.peer.site().cloned() else {
+            return;
+        };
+        let head = StreamHead {
+            origin: Some(peer),
+            ..StreamHead::to(ask.authority())
+        };
+        self.splice_to(incoming, self.me.clone(), head);
+    }
+
+    fn outward(&self, incoming: Incoming, site: SiteName, ask: &Ask) {
+        if site == self.me {
+            incoming.refuse(StatusCode::NOT_FOUND, "this is that site");
+            return;
+        }
+        self.splice_to(incoming, site, StreamHead::to(ask.authority()));
+    }
+
+    fn splice_to(&self, incoming: Incoming, site: SiteName, head: StreamHead) {
+        let links = self.links.clone();
+        self.tasks.spawn_local("control-stream", async move {
+            match links.open_control(&site, &head).await {
+                Ok(onward) => {
+                    let Ok(stream) = incoming.accept() else { return };
+                    splice(stream, onward).await;
+                }
+                Err(error) => {
+                    tracing::debug!(peer = %site, error = %base::Chain(&error), "no control stream");
+                    incoming.refuse(StatusCode::SERVICE_UNAVAILABLE, "the site cannot be reached");
+                }
+            }
+        });
+    }
+
+    fn to_controller(&self, incoming: Incoming) {
+        let Some(controller) = self.controller.clone() else {
+            incoming.refuse(StatusCode::NOT_FOUND, "only a PoP talks to the controller");
+            return;
+        };
+        self.tasks.spawn_local("controller-stream", async move {
+            match controller.open(api::sync::AUTHORITY).await {
+                Ok(onward) => {
+                    let Ok(stream) = incoming.accept() else {
+                        return;
+                    };
+                    splice(stream, onward).await;
+                }
+                Err(error) => {
+                    controller.forget();
+                    tracing::debug!(%error, "the controller cannot be reached");
+                    incoming.refuse(StatusCode::SERVICE_UNAVAILABLE, "no controller");
+                }
+            }
+        });
+    }
+
+    /// Somebody with a Token: the controller decides.
+    pub(super) fn join(&self, joining: Joining) {
+        let Joining { address, stream } = joining;
+        let Some(controller) = self.controller.clone() else {
+            return;
+        };
+        self.tasks.spawn_local("join", async move {
+            match controller.open(api::sync::JOIN_AUTHORITY).await {
+                Ok(onward) => splice(stream, onward).await,
+                Err(error) => {
+                    controller.forget();
+                    tracing::warn!(%address, %error, "a join cannot be passed on");
+                    refuse_join(stream).await;
+                }
+            }
+        });
+    }
+}
+
+async fn refuse_join(mut stream: JoinStream) {
+    let reply = api::sync::JoinReply::Refused {
+        code: "unavailable".to_owned(),
+        reason: "the controller cannot be reached from this PoP: try again".to_owned(),
+        time: runtime::wall(),
+    };
+    let sent: io::Result<()> = crate::lines::send(&mut stream, &reply).await;
+    if let Err(error) = sent {
+        tracing::debug!(%error, "a join refusal was not delivered");
+    }
+    let _ = tokio::io::AsyncWriteExt::shutdown(&mut stream).await;
+}
+
+async fn splice(
+    mut a: impl AsyncRead + AsyncWrite + Unpin,
+    mut b: impl AsyncRead + AsyncWrite + Unpin,
+) {
+    if let Err(error) = copy_bidirectional(&mut a, &mut b).await {
+        tracing::debug!(%error, "a control stream ended");
+    }
+}

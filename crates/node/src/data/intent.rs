@@ -1,0 +1,133 @@
+//! The site-sync stream to the control half, kept open.
+
+use std::{cell::RefCell, io, rc::Rc, time::Duration};
+
+use api::sync::{self, Down, Hello, Signed, Up};
+use base::Revision;
+use plan::Me;
+use runtime::Tasks;
+use tokio::sync::{Notify, mpsc};
+use tunnel::{Links, StreamHead};
+
+use crate::{
+    authority::Ask,
+    lines::{Lines, send},
+};
+
+/// Lines under way in each direction. Up: full drops the line, status is said again. Down: full
+/// waits.
+const LINES: usize = 256;
+
+/// A stream that ended is opened again after this.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// The data half's end of site-sync.
+pub(crate) struct Intent {
+    ups: mpsc::Sender<Up>,
+    shared: Rc<Shared>,
+}
+
+struct Shared {
+    stored: RefCell<(Option<Revision>, Vec<Signed>)>,
+    /// Close the stream and begin anew.
+    again: Notify,
+    /// Nothing is said before the disk was read.
+    ready: Notify,
+}
+
+impl Intent {
+    pub(crate) fn start(tasks: &Tasks, links: Links, me: Me) -> (Self, mpsc::Receiver<Down>) {
+        let (ups, mut take_ups) = mpsc::channel(LINES);
+        let (downs, take_downs) = mpsc::channel(LINES);
+        let shared = Rc::new(Shared {
+            stored: RefCell::new((None, Vec::new())),
+            again: Notify::new(),
+            ready: Notify::new(),
+        });
+        let state = Rc::clone(&shared);
+        tasks.spawn_local("site-sync", async move {
+            state.ready.notified().await;
+            loop {
+                let stream = talk(&links, &me, &state, &mut take_ups, &downs);
+                let end = tokio::select! {
+                    end = stream => end,
+                    () = state.again.notified() => Ok(()),
+                };
+                if let Err(error) = end {
+                    tracing::debug!(%error, "site-sync with the control half ended");
+                }
+                tokio::time::sleep(AGAIN).await;
+            }
+        });
+        (Intent { ups, shared }, take_downs)
+    }
+
+    /// The disk was read: say what is here, and listen.
+    pub(crate) fn open(&self) {
+        self.shared.ready.notify_one();
+    }
+
+    /// What is on disk now.
+    pub(crate) fn keep(&self, revision: Revision, envelopes: &[Signed]) {
+        let have = (revision > Revision(0)).then_some(revision);
+        self.shared.stored.replace((have, envelopes.to_vec()));
+    }
+
+    /// A delta does not fit: begin anew with nothing, so that a full update comes.
+    pub(crate) fn ask_for_all(&self) {
+        self.shared.stored.borrow_mut().0 = None;
+        self.shared.again.notify_one();
+    }
+
+    /// Say something upward. A full queue drops it: what matters is said again.
+    pub(crate) fn send(&self, up: Up) {
+        if self.ups.try_send(up).is_err() {
+            tracing::debug!("site-sync upward is full; a line is dropped");
+        }
+    }
+}
+
+async fn talk(
+    links: &Links,
+    me: &Me,
+    shared: &Shared,
+    ups: &mut mpsc::Receiver<Up>,
+    downs: &mpsc::Sender<Down>,
+) -> io::Result<()> {
+    let head = StreamHead::to(Ask::Sync.authority());
+    let stream = links
+        .open_control(&me.site, &head)
+        .await
+        .map_err(io::Error::other)?;
+    let (reader, mut writer) = tokio::io::split(stream);
+    let (have, stored) = shared.stored.borrow().clone();
+    let hello = Hello {
+        site: me.site.clone(),
+        node: me.node.clone(),
+        have,
+        time: runtime::wall(),
+    };
+    send(&mut writer, &Up::Hello(hello)).await?;
+    for signed in stored {
+        send(&mut writer, &Up::Stored(signed)).await?;
+    }
+    let mut lines = Lines::new(reader, sync::MAX_LINE_BYTES);
+    let receive = async {
+        while let Some(down) = lines.next::<Down>().await? {
+            if downs.send(down).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    };
+    let say = async {
+        while let Some(up) = ups.recv().await {
+            send(&mut writer, &up).await?;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        end = receive => end,
+        end = say => end,
+    }
+}

@@ -1,0 +1,141 @@
+//! What the node says about itself.
+
+use std::time::Duration;
+
+use api::derived::{EndpointView, LinkView, NodeStatus};
+use base::{Instant, Revision, WallTime};
+use plan::{Brain, EndpointFact, Me};
+use proxy::ListenerFailed;
+use tokio::sync::oneshot;
+
+/// Status is said again after this, changed or not.
+const REPEAT: Duration = Duration::from_secs(10);
+
+/// A renewal that was not answered is asked for again after this.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+
+/// A clock this far from the controller's is worth a warning.
+const CLOCK: Duration = Duration::from_secs(300);
+
+/// "How are you?", from the admin socket.
+pub(crate) struct Query(pub(crate) oneshot::Sender<NodeStatus>);
+
+/// What was said last, and what to say next.
+pub(crate) struct Report {
+    applied: Revision,
+    refused: Option<String>,
+    listeners: Vec<String>,
+    tunnels: Vec<String>,
+    last: Option<(Instant, NodeStatus)>,
+    asked_renewal: Option<Instant>,
+}
+
+impl Report {
+    pub(crate) fn new(_me: &Me) -> Self {
+        Report {
+            applied: Revision(0),
+            refused: None,
+            listeners: Vec::new(),
+            tunnels: Vec::new(),
+            last: None,
+            asked_renewal: None,
+        }
+    }
+
+    pub(crate) fn applied(&mut self, revision: Revision) {
+        self.applied = revision;
+        self.refused = None;
+    }
+
+    pub(crate) fn refused(&mut self, revision: Revision, reason: &str) {
+        self.refused = Some(format!("revision {revision}: {reason}"));
+    }
+
+    pub(crate) fn listeners<'a>(&mut self, failed: impl Iterator<Item = &'a ListenerFailed>) {
+        self.listeners = failed.map(ToString::to_string).collect();
+        for failure in &self.listeners {
+            tracing::error!(error = failure, "ListenerFailed");
+        }
+    }
+
+    pub(crate) fn tunnels(&mut self, failed: &[(std::net::SocketAddr, std::io::Error)]) {
+        self.tunnels = failed
+            .iter()
+            .map(|(address, e)| format!("cannot listen on {address}: {e}"))
+            .collect();
+    }
+
+    pub(crate) fn clock(&self, theirs: WallTime) {
+        let ours = runtime::wall();
+        if ours.distance(theirs) > CLOCK {
+            tracing::warn!(%ours, %theirs, "this node's clock is far from the controller's");
+        }
+    }
+
+    /// May a renewal be asked for now? Then it counts as asked.
+    pub(crate) fn may_ask_renewal(&mut self) -> bool {
+        let now = runtime::now();
+        let may = self
+            .asked_renewal
+            .is_none_or(|at| now.since(at) >= ASK_AGAIN);
+        if may {
+            self.asked_renewal = Some(now);
+        }
+        may
+    }
+
+    /// The status now.
+    pub(crate) fn status(&self, brain: &Brain, leaf: &[u8]) -> NodeStatus {
+        let days = pki::remaining(leaf, runtime::wall()).as_secs() / 86_400;
+        let links = brain.sites().into_iter().map(|fact| LinkView {
+            peer: fact.site.to_string(),
+            rtt_us: fact.rtt.map(micros),
+        });
+        NodeStatus {
+            at: runtime::wall().to_string(),
+            applied: self.applied.0,
+            refused: self.refused.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            certificate_days: days,
+            listener_failures: self
+                .listeners
+                .iter()
+                .chain(&self.tunnels)
+                .cloned()
+                .collect(),
+            links: links.collect(),
+            endpoints: brain.endpoints().iter().map(view).collect(),
+        }
+    }
+
+    /// The status, if it is to be said now: because it changed, or because time has passed.
+    pub(crate) fn due(&mut self, brain: &Brain, leaf: &[u8]) -> Option<NodeStatus> {
+        let (now, status) = (runtime::now(), self.status(brain, leaf));
+        let due = self.last.as_ref().is_none_or(|(at, last)| {
+            let same = NodeStatus {
+                at: status.at.clone(),
+                ..last.clone()
+            } == status;
+            !same || now.since(*at) >= REPEAT
+        });
+        due.then(|| {
+            self.last = Some((now, status.clone()));
+            status
+        })
+    }
+}
+
+fn view(fact: &EndpointFact) -> EndpointView {
+    EndpointView {
+        service: fact.service.to_string(),
+        site: fact.site.to_string(),
+        address: fact.address.to_string(),
+        health: format!("{:?}", fact.health).to_lowercase(),
+        reachable: fact.reachable,
+        rtt_us: fact.distance.map(micros),
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

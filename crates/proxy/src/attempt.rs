@@ -1,0 +1,411 @@
+//! One try of a request on one endpoint.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::{Pin, pin},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use balance::Cell;
+use base::SiteName;
+use http::{HeaderMap, HeaderName, Method, StatusCode};
+use l7::Limits;
+use tokio::time::{Instant, Sleep, timeout};
+
+use crate::{
+    downstream::{Client, ClientError},
+    event::FailureKind,
+    http1::{Framing, ResponseHead},
+    io::Io,
+    relay::{Upload, UploadError},
+    upstream::{
+        PoolKey, RecvError, Target, UpConn, Via,
+        connect::{DialError, StreamRequest},
+        waiting::WaitGuard,
+    },
+    worker::Worker,
+};
+
+/// From egress to ingress: what went wrong on the last leg.
+pub(crate) const ERROR: HeaderName = HeaderName::from_static("sealane-error");
+
+/// What went wrong with a try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Refused,
+    Reset,
+    Timeout,
+    /// No link to the site, or it broke: every endpoint of that site is out of reach.
+    Link,
+    /// The egress does not know or allow it.
+    Denied,
+    /// The endpoint does not speak HTTP.
+    Protocol,
+    /// Given up on news that the endpoint is down.
+    Cancelled,
+}
+
+impl Kind {
+    const ALL: [(Kind, &'static str); 7] = [
+        (Kind::Refused, "refused"),
+        (Kind::Reset, "reset"),
+        (Kind::Timeout, "timeout"),
+        (Kind::Link, "link"),
+        (Kind::Denied, "denied"),
+        (Kind::Protocol, "protocol"),
+        (Kind::Cancelled, "cancelled"),
+    ];
+
+    pub(crate) const fn code(self) -> &'static str {
+        match self {
+            Kind::Refused => "refused",
+            Kind::Reset => "reset",
+            Kind::Timeout => "timeout",
+            Kind::Link => "link",
+            Kind::Denied => "denied",
+            Kind::Protocol => "protocol",
+            Kind::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// Who may repeat a failed try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// Any request: provably nothing reached the endpoint.
+    Any,
+    /// Safe methods only.
+    Safe,
+    Never,
+}
+
+/// A failed try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) kind: Kind,
+    pub(crate) again: Again,
+}
+
+impl Failure {
+    const fn unsent(kind: Kind) -> Self {
+        Failure {
+            kind,
+            again: Again::Any,
+        }
+    }
+
+    pub(crate) const fn status(self) -> StatusCode {
+        match self.kind {
+            Kind::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            Kind::Refused
+            | Kind::Reset
+            | Kind::Link
+            | Kind::Denied
+            | Kind::Protocol
+            | Kind::Cancelled => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// The value of [`ERROR`].
+    pub(crate) fn to_header(self) -> String {
+        let again = match self.again {
+            Again::Any => "any",
+            Again::Safe => "safe",
+            Again::Never => "never",
+        };
+        format!("{}; retry={again}", self.kind.code())
+    }
+
+    /// Read [`ERROR`]; unknown words are the harmless ones.
+    pub(crate) fn from_header(text: &str) -> Self {
+        let (word, retry) = text.split_once(';').unwrap_or((text, ""));
+        let kind = Kind::ALL
+            .iter()
+            .find(|(_, code)| *code == word.trim())
+            .map_or(Kind::Protocol, |(kind, _)| *kind);
+        let again = match retry.trim() {
+            "retry=any" => Again::Any,
+            "retry=safe" => Again::Safe,
+            _ => Again::Never,
+        };
+        Failure { kind, again }
+    }
+}
+
+/// Why there is no response head.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    Failure(Failure),
+    Client(ClientError),
+    Deadline,
+}
+
+/// What is sent.
+pub(crate) struct Order<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) target: &'a str,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) framing: Framing,
+    pub(crate) limits: &'a Limits,
+    /// Each step of the upload gives the deadline this much more.
+    pub(crate) patience: Option<Duration>,
+}
+
+impl Order<'_> {
+    /// RFC 9110 §9.2.1.
+    pub(crate) fn is_safe(&self) -> bool {
+        [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE].contains(self.method)
+    }
+}
+
+/// Where it is sent.
+pub(crate) struct Place<'a> {
+    pub(crate) key: PoolKey,
+    /// Watched for news of the endpoint.
+    pub(crate) cell: Option<&'a Cell>,
+    /// The other site and what to ask it for; `None`: this site.
+    pub(crate) remote: Option<(SiteName, StreamRequest)>,
+}
+
+impl Place<'_> {
+    pub(crate) const fn target(&self) -> Target {
+        Target {
+            tenant: self.key.tenant,
+            service: self.key.service,
+            endpoint: self.key.endpoint,
+        }
+    }
+
+    fn is_down(&self) -> bool {
+        self.cell
+            .is_some_and(|cell| !cell.load().is_alive(&self.key.endpoint))
+    }
+}
+
+/// Send the order and wait for the response head. A pooled connection that turns out to be dead
+/// is replaced by a fresh one once, if the request may be repeated.
+pub(crate) async fn attempt(
+    worker: &Worker,
+    place: &Place<'_>,
+    order: &Order<'_>,
+    client: &mut Client<'_>,
+    upload: &mut Upload,
+    mut deadline: Pin<&mut Sleep>,
+) -> Result<(UpConn, ResponseHead), Stop> {
+    let guard = worker.waiting.register(place.target());
+    let mut pooled = worker.pool.take(&place.key);
+    loop {
+        let mut up = match pooled.take() {
+            Some(up) => up,
+            None => connect(worker, place, order, &guard, deadline.as_mut()).await?,
+        };
+        up.start(order.method, order.target, order.headers, order.framing);
+        let drive = Drive {
+            worker,
+            place,
+            order,
+            guard: &guard,
+        };
+        let result = drive
+            .response(&mut up, client, upload, deadline.as_mut())
+            .await;
+        match result {
+            Ok(head) => return judged(up, head),
+            Err(Stop::Failure(failure))
+                if up.is_used()
+                    && matches!(failure.kind, Kind::Reset | Kind::Link)
+                    && order.is_safe()
+                    && upload.rewind() => {}
+            Err(stop) => {
+                if let Stop::Failure(Failure { kind, .. }) = &stop {
+                    tell(worker, place, *kind);
+                }
+                return Err(stop);
+            }
+        }
+    }
+}
+
+/// A response that the egress wrote is a failure, not a response.
+fn judged(up: UpConn, head: ResponseHead) -> Result<(UpConn, ResponseHead), Stop> {
+    if up.via() == Via::Tunnel
+        && let Some(value) = head.headers.get(&ERROR)
+    {
+        let failure = Failure::from_header(value.to_str().unwrap_or_default());
+        return Err(Stop::Failure(failure));
+    }
+    Ok((up, head))
+}
+
+/// Tell the prober about an endpoint of this site.
+fn tell(worker: &Worker, place: &Place<'_>, kind: Kind) {
+    let kind = match kind {
+        Kind::Refused => FailureKind::Refused,
+        Kind::Reset => FailureKind::Reset,
+        Kind::Timeout => FailureKind::Timeout,
+        Kind::Link | Kind::Denied | Kind::Protocol | Kind::Cancelled => return,
+    };
+    if place.remote.is_none() {
+        worker.endpoint_failed(place.target(), kind);
+    }
+}
+
+async fn connect(
+    worker: &Worker,
+    place: &Place<'_>,
+    order: &Order<'_>,
+    guard: &WaitGuard<'_>,
+    mut deadline: Pin<&mut Sleep>,
+) -> Result<UpConn, Stop> {
+    let mut dialling = pin!(dial(worker, place, order.limits.connect_timeout));
+    let result = poll_fn(|cx| {
+        if let Poll::Ready(result) = dialling.as_mut().poll(cx) {
+            return Poll::Ready(result.map_err(Stop::Failure));
+        }
+        while guard.poll_look(cx).is_ready() {
+            if place.is_down() {
+                return Poll::Ready(Err(Stop::Failure(Failure::unsent(Kind::Cancelled))));
+            }
+        }
+        deadline.as_mut().poll(cx).map(|()| Err(Stop::Deadline))
+    })
+    .await;
+    if let Err(Stop::Failure(failure)) = &result {
+        tell(worker, place, failure.kind);
+    }
+    result
+}
+
+async fn dial(worker: &Worker, place: &Place<'_>, patience: Duration) -> Result<UpConn, Failure> {
+    let Some((site, request)) = &place.remote else {
+        return match runtime::net::tcp_connect(place.key.endpoint.address, patience).await {
+            Ok(stream) => Ok(UpConn::new(Io::Tcp(stream), Via::Tcp)),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                Err(Failure::unsent(Kind::Timeout))
+            }
+            Err(_) => Err(Failure::unsent(Kind::Refused)),
+        };
+    };
+    match timeout(patience, worker.dial.open(site, request.clone())).await {
+        Ok(Ok(stream)) => Ok(UpConn::new(Io::Other(stream), Via::Tunnel)),
+        Ok(Err(DialError::Refused { status, reason })) => {
+            tracing::debug!(%site, %status, reason, "stream refused");
+            Err(Failure::unsent(Kind::Denied))
+        }
+        Ok(Err(DialError::NoLink | DialError::Broken(_))) | Err(_) => {
+            Err(Failure::unsent(Kind::Link))
+        }
+    }
+}
+
+/// A request on a connection, until its response head.
+struct Drive<'a> {
+    worker: &'a Worker,
+    place: &'a Place<'a>,
+    order: &'a Order<'a>,
+    guard: &'a WaitGuard<'a>,
+}
+
+impl Drive<'_> {
+    async fn response(
+        &self,
+        up: &mut UpConn,
+        client: &mut Client<'_>,
+        upload: &mut Upload,
+        mut deadline: Pin<&mut Sleep>,
+    ) -> Result<ResponseHead, Stop> {
+        let mut uploading = true;
+        poll_fn(|cx| {
+            while self.guard.poll_look(cx).is_ready() {
+                if self.place.is_down() && self.order.is_safe() && upload.is_whole() {
+                    self.worker.metrics.cancelled.inc();
+                    return Poll::Ready(Err(sent(Kind::Cancelled)));
+                }
+            }
+            if let Poll::Ready(error) = client.poll_gone(cx) {
+                return Poll::Ready(Err(Stop::Client(error)));
+            }
+            if uploading {
+                let before = upload.taken();
+                match upload.poll(cx, client, up) {
+                    Poll::Ready(Err(UploadError::Client(error))) => {
+                        return Poll::Ready(Err(Stop::Client(error)));
+                    }
+                    // The endpoint may have answered before it closed: its answer counts.
+                    Poll::Ready(Ok(()) | Err(UploadError::Upstream(_))) => uploading = false,
+                    Poll::Pending => {}
+                }
+                if let Some(more) = self.order.patience.filter(|_| upload.taken() > before) {
+                    deadline.as_mut().reset(Instant::now() + more);
+                }
+            }
+            if let Poll::Ready(result) = self.poll_head(cx, up, client) {
+                return Poll::Ready(result);
+            }
+            // Informational responses go out at once; a failure shows later.
+            let _ = client.poll_flush(cx);
+            if deadline.as_mut().poll(cx).is_ready() {
+                if !upload.waits_for_client() {
+                    tell(self.worker, self.place, Kind::Timeout);
+                }
+                return Poll::Ready(Err(Stop::Deadline));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn poll_head(
+        &self,
+        cx: &mut Context<'_>,
+        up: &mut UpConn,
+        client: &mut Client<'_>,
+    ) -> Poll<Result<ResponseHead, Stop>> {
+        loop {
+            let polled = up.poll_response(cx, self.order.limits, self.order.method);
+            let head = match polled {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(head)) => head,
+                Poll::Ready(Err(RecvError::Head(error))) => {
+                    tracing::debug!(%error, "malformed response");
+                    return Poll::Ready(Err(Stop::Failure(Failure {
+                        kind: Kind::Protocol,
+                        again: Again::Never,
+                    })));
+                }
+                Poll::Ready(Err(RecvError::Io(_) | RecvError::Closed)) => {
+                    let kind = match up.via() {
+                        Via::Tcp => Kind::Reset,
+                        Via::Tunnel => Kind::Link,
+                    };
+                    return Poll::Ready(Err(sent(kind)));
+                }
+            };
+            match head.status {
+                StatusCode::CONTINUE => {}
+                StatusCode::SWITCHING_PROTOCOLS => {
+                    return Poll::Ready(Err(Stop::Failure(Failure {
+                        kind: Kind::Protocol,
+                        again: Again::Never,
+                    })));
+                }
+                status if status.is_informational() => {
+                    let mut headers = head.headers;
+                    l7::headers::strip_hop_by_hop(&mut headers);
+                    l7::headers::strip_internal(&mut headers);
+                    client.inform(status, &headers);
+                }
+                _ => return Poll::Ready(Ok(head)),
+            }
+        }
+    }
+}
+
+const fn sent(kind: Kind) -> Stop {
+    Stop::Failure(Failure {
+        kind,
+        again: Again::Safe,
+    })
+}

@@ -1,0 +1,159 @@
+//! The other end of a tunnel stream: the second look, then the endpoint.
+
+use std::{pin::pin, rc::Rc};
+
+use balance::InFlight;
+use base::LbId;
+use base::SiteName;
+use http::{HeaderValue, StatusCode, header};
+use l7::{Fault, Refusal, StreamClaim, admit, headers};
+use tokio::time::{sleep, timeout};
+
+use crate::{
+    attempt::{Again, Failure, Kind, Order, Place, Stop, attempt},
+    downstream::{Client, ClientError, Origin, Request, h1},
+    exchange::{Answer, Story, answer, deliver},
+    io::Io,
+    relay::Upload,
+    upstream::{
+        PoolKey,
+        connect::{Incoming, StreamRequest},
+    },
+    worker::Worker,
+};
+
+/// Look at a stream before anything of it is read; serve it if it may be.
+pub(crate) async fn accept(worker: Rc<Worker>, incoming: Box<dyn Incoming>) {
+    let snapshot = worker.snapshot();
+    let peer = incoming.peer().clone();
+    let Some(request) = incoming.request() else {
+        worker.metrics.streams_refused.inc();
+        incoming.refuse(StatusCode::BAD_REQUEST, "bad-head");
+        return;
+    };
+    if let Err(refusal) = admit(&snapshot.egress, &peer, &claim(&request)) {
+        count(&worker, &peer, &request, refusal);
+        incoming.refuse(refusal.status(), refusal.code());
+        return;
+    }
+    worker.metrics.streams.inc();
+    let accepting = timeout(snapshot.limits.handshake_timeout, incoming.accept());
+    drop(snapshot);
+    if let Ok(Ok(stream)) = accepting.await {
+        h1::serve(worker, Io::Other(stream), Origin::Site { peer, request }).await;
+    }
+}
+
+fn claim(request: &StreamRequest) -> StreamClaim<'_> {
+    StreamClaim {
+        authority: &request.authority,
+        endpoint: request.endpoint,
+        lb: &request.lb,
+    }
+}
+
+fn count(worker: &Worker, peer: &SiteName, request: &StreamRequest, refusal: Refusal) {
+    worker.metrics.streams_refused.inc();
+    worker.refusals.count(peer, refusal);
+    tracing::debug!(%peer, service = request.authority, error = %refusal, "stream refused");
+}
+
+/// Serve one request on an admitted stream. It is admitted anew each time: a pooled stream must
+/// not outlive what allowed it.
+pub(crate) async fn serve(
+    worker: &Worker,
+    peer: &SiteName,
+    request: &StreamRequest,
+    client: &mut Client<'_>,
+    message: Request,
+) {
+    let snapshot = worker.snapshot();
+    let mut story = Story::default();
+    let admitted = match admit(&snapshot.egress, peer, &claim(request)) {
+        Ok(admitted) => admitted,
+        Err(refusal) => {
+            count(worker, peer, request, refusal);
+            let failure = Failure {
+                kind: Kind::Denied,
+                again: Again::Any,
+            };
+            fail(client, &message, failure, &mut story).await;
+            return;
+        }
+    };
+    let limits = &snapshot.limits;
+    let mut sent = message.headers.clone();
+    headers::strip_hop_by_hop(&mut sent);
+    headers::strip_internal(&mut sent);
+    sent.remove(header::EXPECT);
+    let order = Order {
+        method: &message.method,
+        target: &message.target,
+        headers: &sent,
+        framing: message.framing,
+        limits,
+        patience: Some(limits.request_timeout),
+    };
+    let key = PoolKey {
+        tenant: admitted.tenant,
+        service: admitted.id,
+        endpoint: admitted.endpoint,
+        lb: LbId(0),
+    };
+    let place = Place {
+        key,
+        cell: None,
+        remote: None,
+    };
+    let in_flight = InFlight::start(&admitted.stats);
+    let mut upload = Upload::new(message.framing, limits.body_bytes);
+    let deadline = pin!(sleep(limits.request_timeout));
+    match attempt(worker, &place, &order, client, &mut upload, deadline).await {
+        Ok((up, head)) => {
+            deliver(
+                worker,
+                client,
+                up,
+                key,
+                head,
+                &mut upload,
+                limits,
+                &mut story,
+            )
+            .await;
+        }
+        Err(Stop::Failure(failure)) => {
+            in_flight.stats().failed();
+            worker.metrics.failures.inc();
+            fail(client, &message, failure, &mut story).await;
+        }
+        Err(Stop::Deadline) => {
+            let failure = Failure {
+                kind: Kind::Timeout,
+                again: Again::Never,
+            };
+            in_flight.stats().failed();
+            fail(client, &message, failure, &mut story).await;
+        }
+        Err(Stop::Client(ClientError::Gone(_))) => client.abort(),
+        Err(Stop::Client(ClientError::Body(_) | ClientError::TooLarge)) => {
+            let failure = Failure {
+                kind: Kind::Protocol,
+                again: Again::Never,
+            };
+            fail(client, &message, failure, &mut story).await;
+        }
+    }
+}
+
+/// Tell the ingress what happened, in a header it keeps to itself.
+async fn fail(client: &mut Client<'_>, message: &Request, failure: Failure, story: &mut Story) {
+    let reply = Answer {
+        status: failure.status(),
+        code: failure.kind.code(),
+        reason: "",
+        fault: Fault::Upstream,
+    };
+    let error = HeaderValue::try_from(failure.to_header()).ok();
+    answer(client, &message.method, &reply, error, story).await;
+}

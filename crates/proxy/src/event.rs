@@ -1,0 +1,41 @@
+//! What the proxy notices about endpoints and tells whoever probes them.
+
+use balance::EndpointKey;
+use base::{ServiceId, TenantId};
+
+/// How an endpoint failed a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The connection was refused.
+    Refused,
+    /// The connection broke before a response.
+    Reset,
+    /// No connection or no response in time.
+    Timeout,
+}
+
+/// Seen on TCP connections to endpoints of this site. The queue holds 1024; when it is full
+/// events are dropped and counted, since the prober finds out by itself a little later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProxyEvent {
+    /// A request failed on the endpoint.
+    EndpointFailed {
+        /// The owner.
+        tenant: TenantId,
+        /// The service.
+        service: ServiceId,
+        /// The endpoint.
+        key: EndpointKey,
+        /// How.
+        kind: FailureKind,
+    },
+    /// The endpoint closed an idle connection: it may have died, or just tidied up.
+    EndpointSuspect {
+        /// The owner.
+        tenant: TenantId,
+        /// The service.
+        service: ServiceId,
+        /// The endpoint.
+        key: EndpointKey,
+    },
+}

@@ -1,0 +1,170 @@
+//! Listening: one `SO_REUSEPORT` socket a worker and address.
+
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    time::Duration,
+};
+
+use runtime::{
+    Task,
+    net::{Share, tcp_listener},
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::{sleep, timeout},
+};
+
+use crate::{
+    downstream::{ConnInfo, Origin, h1, h2},
+    io::Io,
+    worker::Worker,
+};
+
+/// When the system has no file descriptor left, waiting helps more than asking again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+
+/// An address to serve on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerSpec {
+    /// Address and port to bind; this alone identifies a listener. Port 0 takes any free port.
+    pub bind: SocketAddr,
+    /// The logical port it offers.
+    pub port: u16,
+    /// Is TLS terminated here?
+    pub tls: bool,
+}
+
+/// A listener that does not serve; the others do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot listen on {bind}: {error}")]
+pub struct ListenerFailed {
+    /// The address asked for.
+    pub bind: SocketAddr,
+    /// What the system said.
+    pub error: String,
+}
+
+/// What is asked of a worker: the spec, and the address its first worker got.
+pub(crate) type Wanted = (ListenerSpec, SocketAddr);
+
+/// What a worker says to each: where it listens, or why not.
+pub(crate) type Bound = Result<SocketAddr, ListenerFailed>;
+
+/// The listeners of one worker.
+#[derive(Debug, Default)]
+pub(crate) struct Listeners {
+    open: BTreeMap<SocketAddr, Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    /// Read for every connection, so that a changed port or TLS needs no new socket.
+    spec: Rc<Cell<ListenerSpec>>,
+    local: SocketAddr,
+    task: Task,
+}
+
+impl Listeners {
+    /// Make it so: unchanged ones are not touched, connections never.
+    pub(crate) fn set(&mut self, worker: &Rc<Worker>, wanted: &[Wanted]) -> Vec<Bound> {
+        let keep: BTreeSet<SocketAddr> = wanted.iter().map(|(spec, _)| spec.bind).collect();
+        self.open.retain(|bind, open| {
+            let kept = keep.contains(bind);
+            if !kept {
+                open.task.abort();
+            }
+            kept
+        });
+        wanted
+            .iter()
+            .map(|(spec, address)| self.open(worker, *spec, *address))
+            .collect()
+    }
+
+    fn open(&mut self, worker: &Rc<Worker>, spec: ListenerSpec, address: SocketAddr) -> Bound {
+        if let Some(open) = self.open.get(&spec.bind) {
+            open.spec.set(spec);
+            return Ok(open.local);
+        }
+        let failed = |error: io::Error| ListenerFailed {
+            bind: spec.bind,
+            error: error.to_string(),
+        };
+        let listener = tcp_listener(address, Share::ReusePort).map_err(failed)?;
+        let local = listener.local_addr().map_err(failed)?;
+        let shared = Rc::new(Cell::new(spec));
+        let run = accept(Rc::clone(worker), listener, Rc::clone(&shared));
+        let task = worker.tasks.spawn_local("listener", run);
+        let open = Open {
+            spec: shared,
+            local,
+            task,
+        };
+        self.open.insert(spec.bind, open);
+        Ok(local)
+    }
+}
+
+async fn accept(worker: Rc<Worker>, listener: TcpListener, spec: Rc<Cell<ListenerSpec>>) {
+    let drain = worker.drain();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = drain.draining() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(_) => {
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Some(seat) = worker.seat() else {
+            worker.metrics.connections_refused.inc();
+            continue;
+        };
+        let (worker, spec) = (Rc::clone(&worker), spec.get());
+        let tasks = worker.tasks.clone();
+        tasks.spawn_local("connection", async move {
+            serve(Rc::clone(&worker), stream, peer, spec).await;
+            drop(seat);
+        });
+    }
+}
+
+async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, spec: ListenerSpec) {
+    // Without it small responses wait for acknowledgements; with a closed socket nothing matters.
+    let _ = stream.set_nodelay(true);
+    let mut info = ConnInfo {
+        peer,
+        port: spec.port,
+        tls: spec.tls,
+        sni: None,
+    };
+    if !spec.tls {
+        h1::serve(worker, Io::Tcp(stream), Origin::Client(info)).await;
+        return;
+    }
+    let patience = worker.snapshot().limits.handshake_timeout;
+    let Ok(Ok(stream)) = timeout(patience, worker.acceptor.accept(stream)).await else {
+        worker.metrics.handshakes_failed.inc();
+        return;
+    };
+    let (_, session) = stream.get_ref();
+    let is_h2 = session.alpn_protocol() == Some(b"h2");
+    info.sni = session
+        .server_name()
+        .and_then(l7::host_of)
+        .map(|name| name.into_owned());
+    let io = Io::Tls(Box::new(stream));
+    if is_h2 {
+        h2::serve(worker, io, info).await;
+    } else {
+        h1::serve(worker, io, Origin::Client(info)).await;
+    }
+}

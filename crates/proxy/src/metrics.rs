@@ -1,0 +1,39 @@
+//! What the proxy counts.
+
+use runtime::metrics::{Counter, Gauge, Metrics};
+
+/// All counters of the proxy, shared by its workers. Labels: none, so nothing grows.
+#[derive(Clone, Debug)]
+pub(crate) struct ProxyMetrics {
+    pub(crate) connections: Gauge,
+    pub(crate) connections_refused: Counter,
+    pub(crate) requests: Counter,
+    pub(crate) retries: Counter,
+    pub(crate) failures: Counter,
+    pub(crate) malformed: Counter,
+    pub(crate) handshakes_failed: Counter,
+    pub(crate) streams: Counter,
+    pub(crate) streams_refused: Counter,
+    pub(crate) cancelled: Counter,
+    pub(crate) events_dropped: Counter,
+    pub(crate) records_dropped: Counter,
+}
+
+impl ProxyMetrics {
+    pub(crate) fn new(m: &Metrics) -> Self {
+        ProxyMetrics {
+            connections: m.gauge("proxy_connections", "Client connections open"),
+            connections_refused: m.counter("proxy_connections_refused", "Closed at the limit"),
+            requests: m.counter("proxy_requests", "Requests from clients"),
+            retries: m.counter("proxy_retries", "Tries after the first"),
+            failures: m.counter("proxy_failures", "Tries that failed"),
+            malformed: m.counter("proxy_malformed", "Messages refused by the codec"),
+            handshakes_failed: m.counter("proxy_handshakes_failed", "TLS handshakes failed"),
+            streams: m.counter("proxy_streams", "Tunnel streams admitted"),
+            streams_refused: m.counter("proxy_streams_refused", "Tunnel streams refused"),
+            cancelled: m.counter("proxy_cancelled", "Tries given up on news of an endpoint"),
+            events_dropped: m.counter("proxy_events_dropped", "Events lost to a full queue"),
+            records_dropped: m.counter("proxy_records_dropped", "Access records lost"),
+        }
+    }
+}

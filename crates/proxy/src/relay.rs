@@ -1,0 +1,243 @@
+//! Bodies on their way: up to the endpoint, down to the client.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    downstream::{Client, ClientError},
+    http1::{Framing, Piece, ResponseHead, wire::ReadError},
+    upstream::UpConn,
+};
+
+/// A request body up to this long is kept until the response begins, so that a try can be
+/// repeated.
+const REPLAY_BYTES: usize = 64 << 10;
+
+/// The request body, taken from the client once and given to one try after another.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    kept: Vec<Bytes>,
+    kept_bytes: usize,
+    /// What was taken is all in `kept`.
+    whole: bool,
+    /// Pieces of `kept` that the running try has got.
+    given: usize,
+    ended: bool,
+    trailers: Option<HeaderMap>,
+    finished: bool,
+    taken: u64,
+    most: Option<u64>,
+    /// The last poll ended waiting for the client.
+    on_client: bool,
+}
+
+/// Which side an upload failed on.
+#[derive(Debug)]
+pub(crate) enum UploadError {
+    Client(ClientError),
+    Upstream(#[expect(dead_code, reason = "shown by Debug")] io::Error),
+}
+
+impl Upload {
+    pub(crate) fn new(framing: Framing, most: Option<u64>) -> Self {
+        Upload {
+            kept: Vec::new(),
+            kept_bytes: 0,
+            whole: true,
+            given: 0,
+            ended: framing == Framing::None,
+            trailers: None,
+            finished: false,
+            taken: 0,
+            most,
+            on_client: false,
+        }
+    }
+
+    /// Bytes the client sent.
+    pub(crate) const fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    pub(crate) const fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    pub(crate) const fn waits_for_client(&self) -> bool {
+        self.on_client && !self.finished
+    }
+
+    /// Can another try have all of it?
+    pub(crate) const fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// Begin again for another try; false if a part is gone.
+    pub(crate) const fn rewind(&mut self) -> bool {
+        self.given = 0;
+        self.finished = false;
+        self.whole
+    }
+
+    /// There will be no other try: keep nothing.
+    fn commit(&mut self) {
+        if self.given == self.kept.len() {
+            self.kept.clear();
+            self.given = 0;
+            self.whole = false;
+        }
+    }
+
+    /// Move what can be moved; ready when the body is with the endpoint.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Client<'_>,
+        up: &mut UpConn,
+    ) -> Poll<Result<(), UploadError>> {
+        loop {
+            self.on_client = false;
+            if self.finished {
+                return up.poll_flush(cx).map_err(UploadError::Upstream);
+            }
+            ready!(up.poll_room(cx)).map_err(UploadError::Upstream)?;
+            if let Some(piece) = self.kept.get(self.given) {
+                up.data(piece);
+                self.given += 1;
+                continue;
+            }
+            if self.ended {
+                up.end(self.trailers.as_ref());
+                self.finished = true;
+                continue;
+            }
+            match client.poll_body(cx).map_err(UploadError::Client)? {
+                Poll::Ready(Piece::Data(piece)) => {
+                    self.taken += piece.len() as u64;
+                    if self.most.is_some_and(|most| self.taken > most) {
+                        return Poll::Ready(Err(UploadError::Client(ClientError::TooLarge)));
+                    }
+                    up.data(&piece);
+                    self.keep(piece);
+                }
+                Poll::Ready(Piece::End(trailers)) => {
+                    self.ended = true;
+                    self.trailers = trailers;
+                }
+                Poll::Pending => {
+                    // What was given goes out while we wait for more.
+                    if let Poll::Ready(Err(error)) = up.poll_flush(cx) {
+                        return Poll::Ready(Err(UploadError::Upstream(error)));
+                    }
+                    self.on_client = true;
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    fn keep(&mut self, piece: Bytes) {
+        self.kept_bytes += piece.len();
+        self.whole &= self.kept_bytes <= REPLAY_BYTES;
+        if self.whole {
+            self.kept.push(piece);
+            self.given += 1;
+        } else {
+            self.kept.clear();
+            self.given = 0;
+        }
+    }
+}
+
+/// Why a response did not arrive whole.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RelayError {
+    #[error("the client is gone")]
+    Client(#[source] ClientError),
+    #[error("the response ended early")]
+    Upstream(#[source] ReadError),
+    #[error("nothing moved for too long")]
+    Idle,
+}
+
+/// Give the response to the client, head and body, while the rest of the upload goes on. The body
+/// bytes given are added to `bytes`.
+pub(crate) async fn respond(
+    client: &mut Client<'_>,
+    up: &mut UpConn,
+    upload: &mut Upload,
+    head: ResponseHead,
+    idle: Duration,
+    bytes: &mut u64,
+) -> Result<(), RelayError> {
+    let bodiless = head.framing == Framing::None;
+    client
+        .head(head.status, head.headers, head.framing)
+        .map_err(RelayError::Client)?;
+    let mut ended = bodiless;
+    let mut timer = pin!(sleep(idle));
+    let mut last = *bytes;
+    poll_fn(|cx| {
+        loop {
+            if !ended && !upload.is_finished() {
+                upload.commit();
+                // A client that stops sending, or an endpoint that stops reading, may still have
+                // a response to hand over.
+                let _ = upload.poll(cx, client, up);
+            }
+            if !ended && let Poll::Ready(error) = client.poll_gone(cx) {
+                return Poll::Ready(Err(RelayError::Client(error)));
+            }
+            match pump(cx, client, up, &mut ended, bytes) {
+                Poll::Ready(done) => return Poll::Ready(done),
+                Poll::Pending => {}
+            }
+            ready!(timer.as_mut().poll(cx));
+            let moved = *bytes + upload.taken();
+            if moved == last {
+                return Poll::Ready(Err(RelayError::Idle));
+            }
+            last = moved;
+            timer.as_mut().reset(Instant::now() + idle);
+        }
+    })
+    .await
+}
+
+fn pump(
+    cx: &mut Context<'_>,
+    client: &mut Client<'_>,
+    up: &mut UpConn,
+    ended: &mut bool,
+    bytes: &mut u64,
+) -> Poll<Result<(), RelayError>> {
+    while !*ended {
+        ready!(client.poll_room(cx)).map_err(RelayError::Client)?;
+        match up.poll_body(cx).map_err(RelayError::Upstream)? {
+            Poll::Ready(Piece::Data(piece)) => {
+                *bytes += piece.len() as u64;
+                client.data(piece);
+            }
+            Poll::Ready(Piece::End(trailers)) => {
+                client.end(trailers);
+                *ended = true;
+            }
+            Poll::Pending => {
+                if let Poll::Ready(Err(error)) = client.poll_flush(cx) {
+                    return Poll::Ready(Err(RelayError::Client(error)));
+                }
+                return Poll::Pending;
+            }
+        }
+    }
+    client.poll_flush(cx).map_err(RelayError::Client)
+}

@@ -1,0 +1,78 @@
+//! What the workers serve by: one pointer.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use arc_swap::ArcSwap;
+use base::SiteId;
+use l7::{Egress, Limits, Table, host_of};
+use rustls::{
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+
+/// Certificates by server name: exact, or `*.suffix` for one label.
+#[derive(Clone, Debug, Default)]
+pub struct Certificates {
+    names: BTreeMap<String, Arc<CertifiedKey>>,
+}
+
+impl Certificates {
+    /// Serve `key` for `host` (any case, `*.` allowed). The last one given stays.
+    pub fn insert(&mut self, host: &str, key: Arc<CertifiedKey>) {
+        self.names.insert(host.to_ascii_lowercase(), key);
+    }
+
+    /// The certificate for a server name in lower case: exact before wildcard.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
+        self.names.get(name).or_else(|| {
+            let (_, suffix) = name.split_once('.')?;
+            self.names.get(&format!("*.{suffix}"))
+        })
+    }
+}
+
+/// Everything compiled that the proxy serves by. Replaced as a whole by [`crate::Workers::store`].
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// This site: its endpoints are reached by TCP, all others through tunnels.
+    pub site: SiteId,
+    /// What is served to clients.
+    pub table: Arc<Table>,
+    /// With which certificates.
+    pub certificates: Arc<Certificates>,
+    /// What may come out of tunnels.
+    pub egress: Arc<Egress>,
+    /// Limits of connections, before a host is known, and of tunnel streams.
+    pub limits: Limits,
+}
+
+impl Snapshot {
+    /// A snapshot that serves nothing.
+    #[must_use]
+    pub fn empty(site: SiteId) -> Self {
+        Snapshot {
+            site,
+            table: Arc::default(),
+            certificates: Arc::default(),
+            egress: Arc::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Looks certificates up in the snapshot of the moment. No name or an unknown one: no certificate.
+pub(crate) struct Resolver(pub(crate) Arc<ArcSwap<Snapshot>>);
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Resolver")
+    }
+}
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = host_of(hello.server_name()?)?;
+        self.0.load().certificates.find(&name).cloned()
+    }
+}

@@ -1,0 +1,424 @@
+//! The workers: one thread a core, each with its own listeners, pool and waiting tries.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use balance::EndpointKey;
+use base::{Rng, ServiceId, SiteName, TenantId};
+use http::StatusCode;
+use runtime::{Drain, Tasks, Thread};
+use tokio::sync::{mpsc, oneshot};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    access::AccessLog,
+    egress,
+    event::{FailureKind, ProxyEvent},
+    listener::{Bound, ListenerFailed, ListenerSpec, Listeners, Wanted},
+    metrics::ProxyMetrics,
+    refusals::Refusals,
+    snapshot::{Resolver, Snapshot},
+    upstream::{
+        Pool, Target, Waiting,
+        connect::{Dial, Incoming},
+    },
+};
+
+/// Streams and listener changes waiting for a worker; a stream more is refused with 503.
+const COMMANDS: usize = 1024;
+/// News of endpoints waiting for a worker; when one is lost every waiting try looks again.
+const NEWS: usize = 4096;
+/// Events waiting for the node; more are dropped and counted.
+const EVENTS: usize = 1024;
+/// How often the reaper looks for connections idle too long.
+const REAP_EVERY: Duration = Duration::from_secs(5);
+
+/// How the proxy is started.
+pub struct Config {
+    /// Threads, at least 1: as many as cores.
+    pub workers: usize,
+    /// What to serve by at first.
+    pub snapshot: Arc<Snapshot>,
+    /// The way to other sites.
+    pub dial: Arc<dyn Dial>,
+    /// The access log, if any.
+    pub access_log: Option<AccessLog>,
+    /// Where counters are declared.
+    pub metrics: runtime::metrics::Metrics,
+    /// Seed of picks and trace ids.
+    pub seed: u64,
+    /// What running requests get to finish on drain.
+    pub drain: Duration,
+}
+
+/// Why the proxy did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The system refused a thread.
+    #[error("worker thread {index} cannot be started")]
+    Thread {
+        /// Its number.
+        index: usize,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The TLS front cannot be made.
+    #[error("the TLS front cannot be made")]
+    Tls(#[source] runtime::tls::TlsError),
+}
+
+/// The running workers, from the outside. Methods may be called from any thread.
+#[derive(Debug)]
+pub struct Workers {
+    store: Arc<ArcSwap<Snapshot>>,
+    handles: Vec<Handle>,
+    next: AtomicUsize,
+    refusals: Arc<Refusals>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    thread: Thread,
+    commands: mpsc::Sender<Command>,
+    news: mpsc::Sender<Target>,
+    news_lost: Arc<AtomicBool>,
+}
+
+enum Command {
+    Listeners(Vec<Wanted>, oneshot::Sender<Vec<Bound>>),
+    Stream(Box<dyn Incoming>),
+}
+
+/// What a worker's thread begins with.
+struct Start {
+    store: Arc<ArcSwap<Snapshot>>,
+    dial: Arc<dyn Dial>,
+    log: Option<AccessLog>,
+    metrics: ProxyMetrics,
+    acceptor: TlsAcceptor,
+    events: mpsc::Sender<ProxyEvent>,
+    refusals: Arc<Refusals>,
+    seed: u64,
+    drain: Duration,
+    commands: mpsc::Receiver<Command>,
+    news: mpsc::Receiver<Target>,
+    news_lost: Arc<AtomicBool>,
+}
+
+impl Workers {
+    /// Start the threads. They serve nothing until listeners are set or streams are given.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start(config: Config) -> Result<(Self, mpsc::Receiver<ProxyEvent>), StartError> {
+        let store = Arc::new(ArcSwap::new(config.snapshot));
+        let resolver = Arc::new(Resolver(Arc::clone(&store)));
+        let tls =
+            runtime::tls::front_server(resolver, &[b"h2", b"http/1.1"]).map_err(StartError::Tls)?;
+        let (events, received) = mpsc::channel(EVENTS);
+        let metrics = ProxyMetrics::new(&config.metrics);
+        let refusals = Arc::new(Refusals::default());
+        let mut seeds = Rng::new(config.seed);
+        let mut handles = Vec::new();
+        for index in 0..config.workers.max(1) {
+            let (commands, take_commands) = mpsc::channel(COMMANDS);
+            let (news, take_news) = mpsc::channel(NEWS);
+            let news_lost = Arc::new(AtomicBool::new(false));
+            let start = Start {
+                store: Arc::clone(&store),
+                dial: Arc::clone(&config.dial),
+                log: config.access_log.clone(),
+                metrics: metrics.clone(),
+                acceptor: TlsAcceptor::from(Arc::clone(&tls)),
+                events: events.clone(),
+                refusals: Arc::clone(&refusals),
+                seed: seeds.next_u64(),
+                drain: config.drain,
+                commands: take_commands,
+                news: take_news,
+                news_lost: Arc::clone(&news_lost),
+            };
+            let thread = runtime::thread(&format!("proxy-{index}"), |tasks| run(tasks, start))
+                .map_err(|source| StartError::Thread { index, source })?;
+            handles.push(Handle {
+                thread,
+                commands,
+                news,
+                news_lost,
+            });
+        }
+        let workers = Workers {
+            store,
+            handles,
+            next: AtomicUsize::new(0),
+            refusals,
+        };
+        Ok((workers, received))
+    }
+
+    /// Serve by `snapshot` from the next request on.
+    pub fn store(&self, snapshot: Arc<Snapshot>) {
+        self.store.store(snapshot);
+    }
+
+    /// What is served by now.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.store.load_full()
+    }
+
+    /// Listen on exactly these addresses. Listeners whose address stays are not touched, and no
+    /// connection is. The answer has the bound address or the failure of each, in order.
+    pub async fn set_listeners(
+        &self,
+        specs: &[ListenerSpec],
+    ) -> Vec<Result<SocketAddr, ListenerFailed>> {
+        let mut wanted: Vec<Wanted> = specs.iter().map(|spec| (*spec, spec.bind)).collect();
+        let gone = |spec: &ListenerSpec| ListenerFailed {
+            bind: spec.bind,
+            error: "the worker has ended".to_owned(),
+        };
+        let mut all: Vec<Bound> = specs.iter().map(|spec| Ok(spec.bind)).collect();
+        for handle in &self.handles {
+            let (reply, replied) = oneshot::channel();
+            // A worker that is gone leaves the reply unanswered.
+            let _ = handle
+                .commands
+                .send(Command::Listeners(wanted.clone(), reply))
+                .await;
+            let bound = match replied.await {
+                Ok(bound) => bound,
+                Err(_) => specs.iter().map(|spec| Err(gone(spec))).collect(),
+            };
+            for (at, bound) in bound.into_iter().enumerate() {
+                if let (Ok(address), Some(want)) = (&bound, wanted.get_mut(at)) {
+                    want.1 = *address;
+                }
+                if let Some(entry) = all.get_mut(at).filter(|entry| entry.is_ok()) {
+                    *entry = bound;
+                }
+            }
+        }
+        all
+    }
+
+    /// Serve a stream from another site on one of the workers, in turn.
+    pub fn serve_stream(&self, incoming: Box<dyn Incoming>) {
+        let turn = self.next.fetch_add(1, Relaxed) % self.handles.len().max(1);
+        let Some(handle) = self.handles.get(turn) else {
+            return;
+        };
+        if let Err(error) = handle.commands.try_send(Command::Stream(incoming)) {
+            let (mpsc::error::TrySendError::Full(command)
+            | mpsc::error::TrySendError::Closed(command)) = error;
+            if let Command::Stream(incoming) = command {
+                incoming.refuse(StatusCode::SERVICE_UNAVAILABLE, "busy");
+            }
+        }
+    }
+
+    /// Call after an endpoint's cell says that it is sick, gone or out of reach: safe requests
+    /// that wait for it are tried elsewhere at once. Never blocks.
+    pub fn endpoint_down(&self, tenant: TenantId, service: ServiceId, endpoint: EndpointKey) {
+        let target = Target {
+            tenant,
+            service,
+            endpoint,
+        };
+        for handle in &self.handles {
+            if handle.news.try_send(target).is_err() {
+                handle.news_lost.store(true, Relaxed);
+            }
+        }
+    }
+
+    /// Tunnel streams refused so far, by peer and rule.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<(SiteName, l7::Refusal, u64)> {
+        self.refusals.list()
+    }
+
+    /// Stop accepting, finish what runs (at most [`Config::drain`]), end.
+    pub async fn drain(&self) {
+        for handle in &self.handles {
+            handle.thread.start_drain();
+        }
+        for handle in &self.handles {
+            handle.thread.exited().await;
+        }
+    }
+}
+
+/// One worker, as its tasks see it.
+pub(crate) struct Worker {
+    store: Arc<ArcSwap<Snapshot>>,
+    /// The snapshot this worker has seen last: cloning it touches no other core's memory.
+    seen: RefCell<Rc<Arc<Snapshot>>>,
+    pub(crate) dial: Arc<dyn Dial>,
+    pub(crate) log: Option<AccessLog>,
+    pub(crate) metrics: ProxyMetrics,
+    pub(crate) acceptor: TlsAcceptor,
+    pub(crate) refusals: Arc<Refusals>,
+    events: mpsc::Sender<ProxyEvent>,
+    pub(crate) rng: RefCell<Rng>,
+    pub(crate) pool: Pool,
+    pub(crate) waiting: Waiting,
+    pub(crate) tasks: Tasks,
+    drain: Drain,
+    seats: Rc<Cell<usize>>,
+}
+
+impl Worker {
+    /// The snapshot of the moment; hold it for one request.
+    pub(crate) fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+        let now = self.store.load();
+        let mut seen = self.seen.borrow_mut();
+        if !Arc::ptr_eq(&now, &seen) {
+            *seen = Rc::new(Arc::clone(&now));
+        }
+        Rc::clone(&seen)
+    }
+
+    pub(crate) fn drain(&self) -> Drain {
+        self.drain.clone()
+    }
+
+    pub(crate) fn drain_begun(&self) -> bool {
+        self.drain.is_draining()
+    }
+
+    /// A place for one more client connection, unless the limit is reached.
+    pub(crate) fn seat(&self) -> Option<Seat> {
+        let taken = self.seats.get();
+        (taken < self.snapshot().limits.connections).then(|| {
+            self.seats.set(taken + 1);
+            self.metrics.connections.inc();
+            Seat {
+                seats: Rc::clone(&self.seats),
+                open: self.metrics.connections.clone(),
+            }
+        })
+    }
+
+    pub(crate) fn endpoint_failed(&self, target: Target, kind: FailureKind) {
+        self.tell(ProxyEvent::EndpointFailed {
+            tenant: target.tenant,
+            service: target.service,
+            key: target.endpoint,
+            kind,
+        });
+    }
+
+    fn tell(&self, event: ProxyEvent) {
+        if self.events.try_send(event).is_err() {
+            self.metrics.events_dropped.inc();
+        }
+    }
+}
+
+/// A client connection's place; dropping it frees it.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    seats: Rc<Cell<usize>>,
+    open: runtime::metrics::Gauge,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.seats.set(self.seats.get() - 1);
+        self.open.dec();
+    }
+}
+
+async fn run(tasks: Tasks, start: Start) {
+    let Start {
+        mut commands,
+        mut news,
+        news_lost,
+        drain,
+        ..
+    } = start;
+    let worker = Rc::new(Worker {
+        seen: RefCell::new(Rc::new(start.store.load_full())),
+        store: start.store,
+        dial: start.dial,
+        log: start.log,
+        metrics: start.metrics,
+        acceptor: start.acceptor,
+        refusals: start.refusals,
+        events: start.events,
+        rng: RefCell::new(Rng::new(start.seed)),
+        pool: Pool::default(),
+        waiting: Waiting::default(),
+        drain: tasks.token(),
+        tasks: tasks.clone(),
+        seats: Rc::default(),
+    });
+    tasks.spawn_local("reaper", reap(Rc::clone(&worker)));
+    let mut listeners = Listeners::default();
+    let draining = worker.drain();
+    let mut leaving = std::pin::pin!(async {
+        draining.draining().await;
+        tasks.drain(drain).await;
+    });
+    loop {
+        tokio::select! {
+            biased;
+            Some(target) = news.recv() => {
+                worker.waiting.look(target);
+                if news_lost.swap(false, Relaxed) {
+                    worker.waiting.look_all();
+                }
+            }
+            Some(command) = commands.recv() => match command {
+                Command::Listeners(wanted, reply) => {
+                    // Nobody waits for the reply when its caller was dropped.
+                    let _ = reply.send(listeners.set(&worker, &wanted));
+                }
+                Command::Stream(incoming) => take(&worker, incoming),
+            },
+            () = &mut leaving => break,
+        }
+    }
+    worker.pool.clear();
+}
+
+fn take(worker: &Rc<Worker>, incoming: Box<dyn Incoming>) {
+    if worker.drain_begun() {
+        incoming.refuse(StatusCode::SERVICE_UNAVAILABLE, "draining");
+        return;
+    }
+    let run = egress::accept(Rc::clone(worker), incoming);
+    worker.tasks.spawn_local("stream", run);
+}
+
+async fn reap(worker: Rc<Worker>) {
+    let drain = worker.drain();
+    let mut draining = std::pin::pin!(drain.draining());
+    loop {
+        let closed = poll_fn(|cx| worker.pool.poll_reap(cx, runtime::now()));
+        let closed = tokio::select! {
+            () = &mut draining => return,
+            closed = tokio::time::timeout(REAP_EVERY, closed) => closed.unwrap_or_default(),
+        };
+        for key in closed {
+            worker.tell(ProxyEvent::EndpointSuspect {
+                tenant: key.tenant,
+                service: key.service,
+                key: key.endpoint,
+            });
+        }
+    }
+}

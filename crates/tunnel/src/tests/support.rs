@@ -1,0 +1,168 @@
+use std::{future::Future, net::SocketAddr, time::Duration};
+
+use base::WallTime;
+use path::DeadDetector;
+use pki::{Authority, Identity, NodeKey, Planet};
+use runtime::{Tasks, metrics::Metrics, tls::Credentials};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::task::LocalSet;
+
+use crate::{
+    Admit, Config, DialTarget, DownReason, Incoming, LinkEvent, StreamHead, Tunnel,
+    metrics::TunnelMetrics, tasks::assemble,
+};
+
+/// Nothing in these tests takes longer.
+pub(super) const BOUND: Duration = Duration::from_secs(20);
+pub(super) const YEAR: Duration = Duration::from_secs(365 * 86_400);
+
+pub(super) fn identity(site: &str) -> Identity {
+    Identity::node(
+        planet(),
+        site.parse().expect("a site"),
+        "n0".parse().expect("a node"),
+    )
+}
+
+pub(super) fn planet() -> Planet {
+    "earth".parse().expect("a planet")
+}
+
+pub(super) fn head() -> StreamHead {
+    StreamHead {
+        endpoint: "7/0/10.0.0.1:80".parse().ok(),
+        lb: Some("shop/cart".to_owned()),
+        ..StreamHead::to("cart.shop.acme:80")
+    }
+}
+
+/// A tunnel on the current `LocalSet`, under its clock.
+pub(super) fn local(tasks: &Tasks) -> Tunnel {
+    let metrics = TunnelMetrics::declare(&Metrics::default());
+    let (tunnel, body) = assemble(metrics, DeadDetector::INTERVAL);
+    tasks.spawn_local("tunnel", body.run(tasks.clone()));
+    tunnel
+}
+
+/// Runs a test on a `LocalSet` within the bound.
+pub(super) async fn run(test: impl Future<Output = ()>) {
+    let bounded = tokio::time::timeout(BOUND, test);
+    LocalSet::new().run_until(bounded).await.expect("in time");
+}
+
+/// The next event that is no measurement.
+pub(super) async fn change(tunnel: &mut Tunnel) -> LinkEvent {
+    loop {
+        let event = tokio::time::timeout(BOUND, tunnel.events.recv())
+            .await
+            .expect("in time");
+        match event.expect("the tunnel runs") {
+            LinkEvent::Rtt { .. } => {}
+            event @ (LinkEvent::Up { .. } | LinkEvent::Down { .. }) => return event,
+        }
+    }
+}
+
+pub(super) async fn up(tunnel: &mut Tunnel) -> Identity {
+    match change(tunnel).await {
+        LinkEvent::Up { peer, .. } => peer,
+        event @ (LinkEvent::Down { .. } | LinkEvent::Rtt { .. }) => panic!("{event:?}"),
+    }
+}
+
+pub(super) async fn down(tunnel: &mut Tunnel) -> DownReason {
+    match change(tunnel).await {
+        LinkEvent::Down { reason, .. } => reason,
+        event @ (LinkEvent::Up { .. } | LinkEvent::Rtt { .. }) => panic!("{event:?}"),
+    }
+}
+
+pub(super) async fn service(tunnel: &mut Tunnel) -> Incoming {
+    let incoming = tokio::time::timeout(BOUND, tunnel.services.recv())
+        .await
+        .expect("in time");
+    incoming.expect("the tunnel runs")
+}
+
+/// A certificate authority of a planet.
+pub(super) struct Fabric(pub(super) Authority);
+
+impl Fabric {
+    pub(super) fn new() -> Self {
+        Fabric(Authority::create(&planet(), runtime::wall()).expect("a CA"))
+    }
+
+    pub(super) fn credentials(&self, identity: &Identity, from: WallTime) -> Credentials {
+        let key = NodeKey::generate().expect("a key");
+        let csr = key.csr_der().expect("a request");
+        let chain = self
+            .0
+            .issue(&csr, identity, from, Duration::from_secs(90 * 86_400));
+        let key = PrivateKeyDer::try_from(key.pkcs8_der().to_vec()).expect("PKCS#8");
+        Credentials {
+            chain: chain.expect("issued"),
+            key,
+        }
+    }
+
+    pub(super) fn config(&self, site: &str) -> Config {
+        Config {
+            planet: planet(),
+            credentials: self.credentials(&identity(site), runtime::wall()),
+            roots: vec![self.0.certificate_der().clone()],
+            listen: Vec::new(),
+            dial: Vec::new(),
+            admit: Admit::all(),
+            joins: false,
+        }
+    }
+
+    pub(super) fn listening(&self, site: &str) -> Config {
+        Config {
+            listen: vec![any_port()],
+            joins: true,
+            ..self.config(site)
+        }
+    }
+
+    pub(super) fn dialling(&self, site: &str, to: SocketAddr) -> Config {
+        Config {
+            dial: vec![target(to)],
+            ..self.config(site)
+        }
+    }
+}
+
+pub(super) fn any_port() -> SocketAddr {
+    ([127, 0, 0, 1], 0).into()
+}
+
+pub(super) fn target(address: SocketAddr) -> DialTarget {
+    DialTarget {
+        expected: None,
+        addresses: vec![address],
+    }
+}
+
+/// A PoP that listens, and where.
+pub(super) async fn pop(metrics: &Metrics, config: Config) -> (Tunnel, SocketAddr) {
+    let tunnel = crate::start(metrics).expect("a thread");
+    let listening = tunnel.control.configure(config).await.expect("configured");
+    assert!(listening.failed.is_empty(), "{listening:?}");
+    (tunnel, listening.bound[0].1)
+}
+
+/// Waits until the metrics have `line`.
+pub(super) async fn counted(metrics: &Metrics, line: &str) {
+    let found = async {
+        while !metrics.render().lines().any(|have| have.starts_with(line)) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let found = tokio::time::timeout(BOUND, found).await;
+    assert!(found.is_ok(), "no {line} in\n{}", metrics.render());
+}
+
+pub(super) fn root(fabric: &Fabric) -> CertificateDer<'static> {
+    fabric.0.certificate_der().clone()
+}
