@@ -1,10 +1,12 @@
 //! Manifests: YAML or JSON, several documents a file.
 
+mod bounded;
+
 use std::fmt;
 
-use serde::Deserialize;
-use serde_json::Value;
+use serde::de::DeserializeSeed;
 
+use self::bounded::{Bounded, Budget};
 use crate::{MAX_OBJECT_BYTES, Object, Problem};
 
 /// The most a whole file may hold, in bytes.
@@ -63,12 +65,14 @@ pub fn parse(text: &str) -> Result<Vec<Object>, ManifestError> {
             document: document_number,
             problem,
         };
-        let value = Value::deserialize(document).map_err(|e| {
-            wrong(Problem::new(
-                422,
-                "bad-manifest",
-                format!("not YAML or JSON: {e}"),
-            ))
+        let mut budget = Budget(MAX_OBJECT_BYTES);
+        let value = Bounded(&mut budget).deserialize(document).map_err(|e| {
+            wrong(if budget.0 == 0 {
+                let title = format!("the resource is larger than {MAX_OBJECT_BYTES} bytes");
+                Problem::new(413, "too-large", title)
+            } else {
+                Problem::new(422, "bad-manifest", format!("not YAML or JSON: {e}"))
+            })
         })?;
         if value.is_null() {
             continue;
@@ -82,3 +86,6 @@ pub fn parse(text: &str) -> Result<Vec<Object>, ManifestError> {
     }
     Ok(objects)
 }
+
+#[cfg(test)]
+mod tests;

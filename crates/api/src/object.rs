@@ -620,3 +620,6 @@ fn pointer(parts: &[&str]) -> String {
         .collect::<Vec<_>>()
         .join("/")
 }
+
+#[cfg(test)]
+mod tests;

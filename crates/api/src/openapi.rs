@@ -136,3 +136,6 @@ fn spec_schema(generator: &mut SchemaGenerator, kind: Kind) -> schemars::Schema 
         Kind::Certificate => generator.subschema_for::<CertificateSpec>(),
     }
 }
+
+#[cfg(test)]
+mod tests;

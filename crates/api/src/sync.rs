@@ -9,8 +9,8 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
 use base::{LbId, Name, NetworkId, NodeId, Revision, SiteId, SiteName, SlotId, TenantId, WallTime};
+use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 
 use crate::{Object, ObjectKey, derived::NodeStatus};
@@ -137,7 +137,11 @@ impl Signed {
     /// An envelope around `payload`.
     #[must_use]
     pub fn new<T: AsRef<[u8]>>(payload: String, signature: &[u8], chain: &[T]) -> Self {
-        Signed { payload, signature: encode(signature), chain: encode_chain(chain) }
+        Signed {
+            payload,
+            signature: encode(signature),
+            chain: encode_chain(chain),
+        }
     }
 
     /// The signature's bytes.
@@ -367,3 +371,6 @@ pub const MAX_JOIN_BYTES: usize = 16 << 10;
 pub fn lb_id(object: &Object) -> LbId {
     LbId(object.metadata.id.unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests;

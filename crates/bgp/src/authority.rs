@@ -15,8 +15,9 @@ use crate::{Attributes, Key, RouteTarget};
 pub struct Grant {
     /// The tenant that owns the site; 0 for a `PoP`.
     pub tenant: TenantId,
-    /// The slots it may use as route distinguishers.
-    pub slots: BTreeSet<SlotId>,
+    /// The slots it may use in route distinguishers, and whose facts each carries: its owner's, or
+    /// at a `PoP` those of a tenant that has endpoints there.
+    pub slots: BTreeMap<SlotId, TenantId>,
     /// Its nodes: a route's next hop must be one of them. Empty: any.
     pub nodes: BTreeSet<NodeId>,
 }
@@ -162,12 +163,9 @@ impl Trust {
         }
         let table = table.ok_or(Refusal::NoTable)?;
         let grant = table.sites.get(&rd.site).ok_or(Refusal::Ungranted)?;
-        if !grant.slots.contains(&rd.slot) {
-            return Err(Refusal::Ungranted);
-        }
+        let tenant = *grant.slots.get(&rd.slot).ok_or(Refusal::Ungranted)?;
         let targets = &attributes.route_targets;
-        let agrees =
-            |rt: &RouteTarget| rt.tenant == grant.tenant && selector_fits(key, rt.selector);
+        let agrees = |rt: &RouteTarget| rt.tenant == tenant && selector_fits(key, rt.selector);
         if targets.is_empty() || !targets.iter().all(agrees) {
             return Err(Refusal::RouteTarget);
         }

@@ -96,7 +96,7 @@ fn local(key: Key, value: Value, tenant: u32) -> LocalRoute {
 fn table() -> SiteTable {
     let grant = |tenant| Grant {
         tenant: TenantId(tenant),
-        slots: [SlotId(0)].into(),
+        slots: [(SlotId(0), TenantId(tenant))].into(),
         nodes: [].into(),
     };
     let sites = [(11, 1), (12, 1), (21, 2), (91, 0)];

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, header};
+use http::{Method, Request, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -30,9 +30,14 @@ const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 /// `sealane get routes|neighbors|endpoints --node-state DIR`.
 pub(crate) async fn get(path: &str, args: &GetArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let state = state_folder(args)?;
+    let given = args.node_state.as_deref().ok_or_else(|| {
+        Failure::usage(format!("whose {}?", args.kind))
+            .at("--node-state")
+            .fix("name the node's state folder, or a node of the running `up`: --node-state par")
+    })?;
+    let state = state_folder(given, args.connection.home.as_deref())?;
     watch::poll(args.watch, out, async |out, last: &mut Vec<String>| {
-        let value = ask(&state.join(SOCKET), path).await?;
+        let value = ask(&state.join(SOCKET), Method::GET, path).await?;
         match args.output {
             Format::Json => writeln!(out, "{}", text::json(&value)?)?,
             Format::Yaml => write!(out, "---\n{}", text::yaml(&value)?)?,
@@ -46,18 +51,39 @@ pub(crate) async fn get(path: &str, args: &GetArgs, out: &mut dyn Write) -> Resu
     .await
 }
 
-/// The folder that is meant: a path, or the name of a node of the `up` that is meant.
-fn state_folder(args: &GetArgs) -> Result<PathBuf, Failure> {
-    let Some(given) = &args.node_state else {
-        return Err(Failure::usage(format!("whose {}?", args.kind))
-            .at("--node-state")
-            .fix("name the node's state folder, or a node of the running `up`: --node-state par"));
-    };
-    if given.is_dir() || given.components().count() != 1 {
-        return Ok(given.clone());
+/// Resets one BGP session of a node.
+pub(crate) async fn reset_bgp(
+    node: &Path,
+    peer: &str,
+    home: Option<&Path>,
+    out: &mut dyn Write,
+) -> Result<Exit, Failure> {
+    let state = state_folder(node, home)?;
+    if !peer
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-')
+    {
+        return Err(
+            Failure::usage(format!("{peer:?} is not the id of a neighbour"))
+                .fix("`sealane get neighbors` shows the ids"),
+        );
     }
-    let home = context::home(args.connection.home.as_deref())?;
-    Ok(home.join(crate::up::NODES).join(given))
+    ask(
+        &state.join(SOCKET),
+        Method::POST,
+        &format!("/bgp/reset?peer={peer}"),
+    )
+    .await?;
+    writeln!(out, "done")?;
+    Ok(Exit::Done)
+}
+
+/// The folder that is meant: a path, or the name of a node of the `up` that is meant.
+fn state_folder(given: &Path, home: Option<&Path>) -> Result<PathBuf, Failure> {
+    if given.is_dir() || given.components().count() != 1 {
+        return Ok(given.to_owned());
+    }
+    Ok(context::home(home)?.join(crate::up::NODES).join(given))
 }
 
 /// The objects of a list, wherever it is in the answer; those that hold `word`, if given.
@@ -71,11 +97,38 @@ fn rows(value: &Value, word: Option<&str>) -> Vec<Value> {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => vec![value.clone()],
     };
     let wanted = |item: &Value| word.is_none_or(|word| item.to_string().contains(word));
-    list.into_iter().filter(wanted).collect()
+    list.iter().flat_map(spread).filter(wanted).collect()
 }
 
-/// `GET path` of a node.
-async fn ask(socket: &Path, path: &str) -> Result<Value, Failure> {
+/// One row for each object of an inner list (a route's paths), with the outer fields before it.
+fn spread(item: &Value) -> Vec<Value> {
+    let Value::Object(outer) = item else {
+        return vec![item.clone()];
+    };
+    let of_objects = |value: &Value| {
+        value
+            .as_array()
+            .is_some_and(|list| !list.is_empty() && list.iter().all(Value::is_object))
+    };
+    let Some((inner, list)) = outer.iter().find(|(_, value)| of_objects(value)) else {
+        return vec![item.clone()];
+    };
+    let rows = list
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object);
+    rows.map(|row| {
+        let mut whole = outer.clone();
+        whole.remove(inner);
+        whole.extend(row.clone());
+        Value::Object(whole)
+    })
+    .collect()
+}
+
+/// One request to a node.
+async fn ask(socket: &Path, method: Method, path: &str) -> Result<Value, Failure> {
     let place = socket.display().to_string();
     let lost = |why: String| {
         Failure::unreachable(format!("the node does not answer: {why}"))
@@ -89,7 +142,9 @@ async fn ask(socket: &Path, path: &str) -> Result<Value, Failure> {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|e| lost(e.to_string()))?;
-        let request = Request::get(path)
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
             .header(header::HOST, "node")
             .body(Empty::<Bytes>::new())
             .map_err(|e| lost(e.to_string()))?;
@@ -138,13 +193,21 @@ mod tests {
         assert_eq!(rows(&value, None).len(), 2);
         assert_eq!(rows(&value, Some("b")), [json!({"key": "b"})]);
         assert_eq!(rows(&json!({"up": true}), None), [json!({"up": true})]);
+        let nested = json!({"items": [{"key": "a", "paths": [{"from": 1}, {"from": 2}]}]});
+        let expected = [
+            json!({"key": "a", "from": 1}),
+            json!({"key": "a", "from": 2}),
+        ];
+        assert_eq!(rows(&nested, None), expected);
     }
 
     #[tokio::test]
     async fn a_node_is_asked_over_its_socket() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join(SOCKET);
-        let missing = ask(&path, "/routes").await.expect_err("no socket");
+        let missing = ask(&path, Method::GET, "/routes")
+            .await
+            .expect_err("no socket");
         assert_eq!(missing.exit().code(), 3);
         let listener = tokio::net::UnixListener::bind(&path).expect("bound");
         let serve = async {
@@ -155,7 +218,7 @@ mod tests {
             let answer = "HTTP/1.1 200 OK\r\ncontent-length: 13\r\n\r\n{\"routes\":[]}";
             stream.write_all(answer.as_bytes()).await.expect("written");
         };
-        let (value, ()) = tokio::join!(ask(&path, "/routes"), serve);
+        let (value, ()) = tokio::join!(ask(&path, Method::GET, "/routes"), serve);
         assert_eq!(value.expect("an answer"), json!({"routes": []}));
     }
 }

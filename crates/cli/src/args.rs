@@ -1,9 +1,18 @@
 //! The command line: what may be said, with help that teaches.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use base::Name;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::error::Failure;
+
+/// The longest text of an admission, in bytes.
+const MAX_TOKEN_BYTES: usize = 4096;
 
 /// Sealane: a global application gateway.
 #[derive(Debug, Parser)]
@@ -125,6 +134,36 @@ pub struct NodeArgs {
     /// With --bundle: compile, say what is wrong, and end
     #[arg(long, requires = "bundle")]
     pub check: bool,
+    /// Threads that carry requests; one a core by default
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: Option<u16>,
+    /// Where the access log goes, or none; STATE/access.log by default
+    #[arg(long, value_name = "FILE|none")]
+    pub access_log: Option<PathBuf>,
+}
+
+impl NodeArgs {
+    /// The admission, read from its file if it is in one. A file that is gone does not matter to a
+    /// node that has joined already.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn admission(&self) -> Result<Option<String>, Failure> {
+        let Some(token) = &self.token else {
+            return Ok(None);
+        };
+        let Some(path) = token.strip_prefix('@') else {
+            return Ok(Some(token.clone()));
+        };
+        match runtime::file::read_limited(Path::new(path), MAX_TOKEN_BYTES) {
+            Ok(text) => Ok(Some(String::from_utf8_lossy(&text).trim().to_owned())),
+            Err(_) if self.state.join("node.json").exists() => Ok(None),
+            Err(error) => {
+                let what = format!("{path} cannot be read: {error}");
+                Err(Failure::usage(what).at("--token"))
+            }
+        }
+    }
 }
 
 /// `sealane up`.
@@ -384,6 +423,15 @@ pub enum LabCommand {
         /// Its name, as `up` prints it: controller, relay, par, aws, cart-1.aws …
         #[arg(value_name = "NAME")]
         name: String,
+    },
+    /// Reset one BGP session of a node; nothing fails, the session comes back
+    ResetBgp {
+        /// The node's state folder, or a node of the running `up`, such as par
+        #[arg(value_name = "NODE")]
+        node: PathBuf,
+        /// The neighbour's id, as `sealane get neighbors` shows it
+        #[arg(value_name = "ID")]
+        peer: String,
     },
     /// Be the janitor
     #[command(hide = true)]

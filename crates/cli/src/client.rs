@@ -275,41 +275,4 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_problem_is_told_and_anything_else_is_quoted() {
-        let body =
-            br#"{"status":409,"code":"conflict","title":"based on 3, is 5","object":"tenants/a"}"#;
-        let text = problem(StatusCode::CONFLICT, "/api/v1/tenants/a", body).to_string();
-        assert!(
-            text.starts_with("error: based on 3, is 5 (conflict)\n  where: tenants/a\n"),
-            "{text}"
-        );
-        let text = problem(StatusCode::BAD_GATEWAY, "/x", b"<html>").to_string();
-        assert!(
-            text.contains("502 Bad Gateway") && text.contains("<html>"),
-            "{text}"
-        );
-    }
-
-    #[tokio::test]
-    async fn a_closed_port_cannot_be_reached() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address");
-        drop(listener);
-        let context = Context {
-            server: format!("https://{address}").parse().expect("a URL"),
-            ca: TEST_CA.as_bytes().to_vec(),
-            token: "t".to_owned(),
-        };
-        let mut client = Client::new(context).expect("a client");
-        let failure = client.sites().await.expect_err("nobody there");
-        assert_eq!(failure.exit().code(), 3);
-        assert!(failure.to_string().contains("refused"), "{failure}");
-    }
-
-    /// Any well-formed CA will do: nothing is ever verified with it.
-    const TEST_CA: &str = include_str!("client/test-ca.pem");
-}
+mod tests;

@@ -9,6 +9,7 @@ use hyper_util::rt::TokioIo;
 use lab::{demo, relay};
 
 use crate::{
+    admin,
     args::{DemoArgs, LabArgs, LabCommand, Mood, RelayCommand},
     context,
     error::{Exit, Failure},
@@ -34,6 +35,9 @@ pub(crate) async fn lab(args: &LabArgs, out: &mut dyn Write) -> Result<Exit, Fai
             None => mood(&home, demo, out).await,
         },
         LabCommand::Restart { name } => restart(&home()?, name, out).await,
+        LabCommand::ResetBgp { node, peer } => {
+            admin::reset_bgp(node, peer, args.home.as_deref(), out).await
+        }
         LabCommand::Janitor { home, runs } => up::janitor(home, runs).map(|()| Exit::Done),
     }
 }
@@ -225,5 +229,35 @@ async fn restart(home: &Path, name: &str, out: &mut dyn Write) -> Result<Exit, F
         up::Answer::Refused(why) => Err(Failure::refused(
             why.trim_start_matches("error: ").to_owned(),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_found_by_its_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let report = r#"{"startup_ms":1,"home":"h","controller":{"url":"u","ca":"c","token":"t",
+            "pid":1},"relay":{"pid":2},"pops":[],"gateways":[],"apps":[{"host":"a","tenant":"acme",
+            "endpoints":[{"site":"aws","address":"127.0.0.1:1","pid":3},
+                         {"site":"factory","address":"127.0.0.1:2","pid":4},
+                         {"site":"aws","address":"127.0.0.1:3","pid":5}]}]}"#;
+        std::fs::write(folder.path().join(up::REPORT), report).expect("written");
+        for (name, port) in [
+            ("cart-1.aws", Some(1)),
+            ("cart-2.aws", Some(3)),
+            ("cart-1.factory", Some(2)),
+            ("cart-0.aws", None),
+            ("cart-3.aws", None),
+            ("cart-1.nowhere", None),
+            ("cart", None),
+        ] {
+            let found = address_of(folder.path(), name)
+                .ok()
+                .map(|address| address.port());
+            assert_eq!(found, port, "{name}");
+        }
     }
 }

@@ -160,6 +160,21 @@ pub fn run(verb: &Verb) -> ExitCode {
     ExitCode::from(exit.code())
 }
 
+/// Tells the one sentence that a piece of work ended with, on stdout, or what is wrong.
+#[must_use]
+pub fn conclude(done: Result<String, Box<dyn std::error::Error>>) -> ExitCode {
+    let told = done
+        .map_err(|error| Failure::refused(base::Chain(&*error).to_string()))
+        .and_then(|sentence| Ok(writeln!(std::io::stdout(), "{sentence}")?));
+    match told {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            tell(&[failure]);
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Tells failures on stderr.
 pub fn tell(failures: &[Failure]) {
     for failure in failures.iter().filter(|failure| !failure.is_silent()) {

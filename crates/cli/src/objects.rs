@@ -405,6 +405,7 @@ fn endpoint_table(seen: &[Seen<'_>]) -> Table {
         "RTT",
     ]);
     for Seen { seen_by, endpoint } in seen {
+        let rtt = endpoint.rtt_us.filter(|_| endpoint.reachable);
         table.row([
             shown(&endpoint.service),
             shown(&endpoint.site),
@@ -412,7 +413,7 @@ fn endpoint_table(seen: &[Seen<'_>]) -> Table {
             shown(seen_by),
             shown(&endpoint.health),
             if endpoint.reachable { "yes" } else { "no" }.to_owned(),
-            endpoint.rtt_us.map_or("-".to_owned(), text::micros),
+            rtt.map_or("-".to_owned(), text::micros),
         ]);
     }
     table

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use api::derived::{NodeStatus, SiteStatusView};
+use base::SiteName;
 
 use crate::{
     args::StatusArgs,
@@ -128,7 +129,7 @@ fn print(sites: &[SiteStatusView], verdict: &Verdict, out: &mut dyn Write) -> Re
             of(&|status| status.applied.to_string()),
             view.wanted.to_string(),
             of(&|status| status.certificate_days.to_string()),
-            of(&healthy),
+            of(&|status| healthy(&view.site, status)),
             of(&links),
         ]);
     }
@@ -147,13 +148,19 @@ fn print(sites: &[SiteStatusView], verdict: &Verdict, out: &mut dyn Write) -> Re
     Ok(())
 }
 
-fn healthy(status: &NodeStatus) -> String {
-    let good = status
+/// Of the endpoints that concern it: at a PoP all, at a gateway its own (it reaches no other's).
+fn healthy(site: &str, status: &NodeStatus) -> String {
+    let pop = site.parse::<SiteName>().is_ok_and(|site| site.is_pop());
+    let concern = status
         .endpoints
         .iter()
-        .filter(|endpoint| endpoint.reachable && endpoint.health == "healthy")
-        .count();
-    format!("{good}/{}", status.endpoints.len())
+        .filter(|endpoint| pop || endpoint.site == site);
+    let (mut good, mut all) = (0_usize, 0_usize);
+    for endpoint in concern {
+        all += 1;
+        good += usize::from(endpoint.reachable && endpoint.health == "healthy");
+    }
+    format!("{good}/{all}")
 }
 
 fn links(status: &NodeStatus) -> String {

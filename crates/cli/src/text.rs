@@ -11,6 +11,9 @@ use crate::{args::Format, error::Failure};
 /// The longest text that is compared line by line; the work grows with its square.
 const MAX_DIFF_LINES: usize = 4000;
 
+/// Fields that say which row this is.
+const NAMING: [&str; 4] = ["key", "id", "peer", "service"];
+
 /// A table for people: columns as wide as their widest cell, two spaces between.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Table {
@@ -30,7 +33,7 @@ impl Table {
         self.rows.push(cells.into());
     }
 
-    /// A table of whatever a list of flat JSON objects holds, columns in the order they come up.
+    /// A table of whatever a list of flat JSON objects holds: what names a row first.
     pub(crate) fn of_values(values: &[Value]) -> Self {
         let mut head: Vec<String> = Vec::new();
         for map in values.iter().filter_map(Value::as_object) {
@@ -40,6 +43,7 @@ impl Table {
                 }
             }
         }
+        head.sort_by_key(|key| !NAMING.contains(&key.as_str()));
         let rows = values
             .iter()
             .map(|value| match value.as_object() {

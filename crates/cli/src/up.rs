@@ -17,12 +17,7 @@ mod report;
 mod socket;
 
 use std::{
-    ffi::OsString,
-    future::Future,
-    io::Write,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
+    ffi::OsString, future::Future, io::Write, net::SocketAddr, path::PathBuf, time::Duration,
 };
 
 use api::Kind;
@@ -55,6 +50,8 @@ use crate::{
 
 /// The port on which the controller takes PoPs.
 const FABRIC_PORT: u16 = 16_444;
+/// Threads a node carries requests with: eleven processes share this machine.
+const WORKERS: &str = "2";
 /// The planet's name.
 const PLANET: &str = "demo";
 /// How often a condition is looked at while starting.
@@ -510,6 +507,8 @@ fn node(home: &Home, site: &str) -> Spec {
         home.node(site).into(),
         "--token".into(),
         token,
+        "--workers".into(),
+        WORKERS.into(),
     ];
     spec(home, site, &args)
 }
@@ -546,8 +545,9 @@ fn program() -> String {
         return "sealane".to_owned();
     }
     let here = std::env::current_dir().unwrap_or_default();
-    path.strip_prefix(&here)
-        .unwrap_or(Path::new(&path))
-        .display()
-        .to_string()
+    let near = path.strip_prefix(&here).unwrap_or(&path);
+    match near.components().count() {
+        1 => format!("./{}", near.display()),
+        _ => near.display().to_string(),
+    }
 }

@@ -56,6 +56,11 @@ const JOINS: Rate = Rate {
     burst: 20,
     every: Duration::from_millis(200),
 };
+/// Joins that the PoP at one address passes on: it has limited each node's own already.
+const PASSED_ON: Rate = Rate {
+    burst: 200,
+    every: Duration::from_millis(20),
+};
 
 /// The two ways in, made anew when the controller's certificate is.
 pub(crate) struct Doors {
@@ -73,15 +78,26 @@ pub(crate) struct Fabric {
     pub(crate) authority: Arc<Authority>,
     pub(crate) lifetime: Duration,
     pub(crate) doors: watch::Receiver<Arc<Doors>>,
-    pub(crate) joins: Mutex<Sources>,
+    pub(crate) joins: JoinLimits,
     pub(crate) tasks: Tasks,
 }
 
-impl Fabric {
-    pub(crate) fn join_limits() -> Mutex<Sources> {
-        Mutex::new(Sources::new(JOINS))
-    }
+/// How often nodes may ask to join.
+pub(crate) struct JoinLimits {
+    direct: Mutex<Sources>,
+    passed_on: Mutex<Sources>,
+}
 
+impl Default for JoinLimits {
+    fn default() -> Self {
+        JoinLimits {
+            direct: Mutex::new(Sources::new(JOINS)),
+            passed_on: Mutex::new(Sources::new(PASSED_ON)),
+        }
+    }
+}
+
+impl Fabric {
     /// Accepts until the drain begins.
     pub(crate) async fn accept(self: Arc<Self>, listener: TcpListener, drain: Drain) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -141,7 +157,11 @@ impl Fabric {
                     .refuse("identity", &address, &base::Chain(&error));
             }
         };
-        let peer = Peer { site, node };
+        let peer = Peer {
+            address: peer.ip(),
+            site,
+            node,
+        };
         if !exists(&self.ledger.state(), &peer.site, &peer.node) {
             let gone = "the node of this certificate does not exist any more";
             return self.meters.refuse("unknown-node", &peer.name(), &gone);
@@ -171,17 +191,21 @@ impl Fabric {
     }
 
     async fn join_directly(&self, tls: TlsStream<TcpStream>, peer: IpAddr) {
-        let allowed = {
-            let mut joins = self.joins.lock().unwrap_or_else(PoisonError::into_inner);
-            joins.take(peer, runtime::now())
-        };
-        if !allowed {
-            self.meters.joined("rate-limited");
-            return self
-                .meters
-                .refuse("join-rate", &peer.to_string(), &"too many joins");
+        if !self.may_join(&self.joins.direct, peer) {
+            return;
         }
         join::answer(tls, &self.ledger, &self.meters, &peer.to_string()).await;
+    }
+
+    fn may_join(&self, limits: &Mutex<Sources>, peer: IpAddr) -> bool {
+        let mut limits = limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let allowed = limits.take(peer, runtime::now());
+        if !allowed {
+            self.meters.joined("rate-limited");
+            self.meters
+                .refuse("join-rate", &peer.to_string(), &"too many joins");
+        }
+        allowed
     }
 
     /// Serves the streams of one connection until it ends or the drain begins.
@@ -244,7 +268,12 @@ impl Fabric {
         let host = request.uri().host().unwrap_or_default();
         let status = match (request.method(), host) {
             (&Method::CONNECT, AUTHORITY) => StatusCode::OK,
-            (&Method::CONNECT, JOIN_AUTHORITY) if peer.site.is_pop() => StatusCode::OK,
+            (&Method::CONNECT, JOIN_AUTHORITY) if peer.site.is_pop() => {
+                match self.may_join(&self.joins.passed_on, peer.address) {
+                    true => StatusCode::OK,
+                    false => StatusCode::TOO_MANY_REQUESTS,
+                }
+            }
             (&Method::CONNECT, JOIN_AUTHORITY) => StatusCode::FORBIDDEN,
             (&Method::CONNECT, _) => StatusCode::NOT_FOUND,
             (_, _) => StatusCode::METHOD_NOT_ALLOWED,
@@ -275,6 +304,7 @@ impl Fabric {
 
 /// The node at the other end, as its certificate says.
 pub(crate) struct Peer {
+    pub(crate) address: IpAddr,
     pub(crate) site: SiteName,
     pub(crate) node: Name,
 }

@@ -4,6 +4,7 @@ use std::{
     fs, io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use base::WallTime;
@@ -65,7 +66,7 @@ pub enum HomeError {
 /// What the state folder holds.
 pub(crate) struct Home {
     folder: PathBuf,
-    pub(crate) authority: Authority,
+    pub(crate) authority: Arc<Authority>,
     /// The controller's own key: fabric listener, API and bundle signatures.
     pub(crate) key: NodeKey,
     pub(crate) admin_token: String,
@@ -79,7 +80,7 @@ impl Home {
             .mode(0o700)
             .create(folder)
             .map_err(failed("creating", folder))?;
-        let authority = authority(&folder.join("ca.pem"), planet, now)?;
+        let authority = Arc::new(authority(&folder.join("ca.pem"), planet, now)?);
         let key = controller_key(&folder.join("controller-key.pem"))?;
         let admin_token = admin_token(&folder.join("admin.token"))?;
         let home = Home {
@@ -181,4 +182,44 @@ fn write_secret(path: &Path, text: &str) -> Result<(), HomeError> {
 fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HomeError {
     let path = path.to_owned();
     move |source| HomeError::File { step, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn secrets_are_kept_and_private() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("state");
+        let now = WallTime::from_unix_seconds(1_800_000_000);
+        let open = |planet: &str| Home::open(&path, &planet.parse().expect("a planet"), now);
+        let first = open("earth.example").expect("made");
+        let again = open("earth.example").expect("read");
+        assert_eq!(first.admin_token, again.admin_token);
+        assert_eq!(first.key.spki_sha256(), again.key.spki_sha256());
+        assert_eq!(first.authority.spki_sha256(), again.authority.spki_sha256());
+        for (name, mode) in [
+            ("", 0o700),
+            ("ca.pem", 0o600),
+            ("controller-key.pem", 0o600),
+            ("admin.token", 0o600),
+            ("api-ca.pem", 0o644),
+        ] {
+            let found = fs::metadata(path.join(name))
+                .expect(name)
+                .permissions()
+                .mode();
+            assert_eq!(found & 0o777, mode, "{name}");
+        }
+        let public = fs::read_to_string(path.join("api-ca.pem")).expect("read");
+        assert!(!public.contains("PRIVATE KEY"));
+        let error = open("mars.example").err().expect("another planet");
+        assert!(matches!(error, HomeError::OtherPlanet { .. }), "{error}");
+        fs::write(path.join("ca.pem"), "no PEM").expect("written");
+        let error = open("earth.example").err().expect("damaged");
+        assert!(matches!(error, HomeError::Authority { .. }), "{error}");
+    }
 }

@@ -273,7 +273,7 @@ impl Rest {
         if let Some(token) = put.token {
             shown.status.get_or_insert_default().token = Some(token);
         }
-        Ok(if put.created && !dry_run {
+        Ok(if put.created {
             created(&shown)
         } else {
             found(&shown)

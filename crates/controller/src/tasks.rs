@@ -29,7 +29,7 @@ use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
     Config, Ready, RunError,
-    fabric::{Doors, Fabric, H2_ALPN, JOIN_ALPN},
+    fabric::{Doors, Fabric, H2_ALPN, JOIN_ALPN, JoinLimits},
     home::Home,
     ledger::{self, Issuer, Ledger},
     metrics::Meters,
@@ -74,7 +74,7 @@ pub async fn run(
         admin_token,
         ..
     } = &home;
-    let authority = Arc::new(Authority::from_pem(&authority.to_pem()).map_err(RunError::Issue)?);
+    let authority = Arc::clone(authority);
     let own = Own {
         authority: Arc::clone(&authority),
         key,
@@ -124,7 +124,7 @@ pub async fn run(
         authority,
         lifetime: config.node_certificate_lifetime,
         doors: fabric_doors,
-        joins: Fabric::join_limits(),
+        joins: JoinLimits::default(),
         tasks: tasks.clone(),
     });
     tasks.spawn("api listener", rest.accept(api.0));
@@ -186,7 +186,7 @@ impl Own<'_> {
         Signer::new(self.key, chain).map_err(RunError::Signer)
     }
 
-    /// New certificates for new connections: a quarter of a day old, a quarter of a year left.
+    /// New certificates for new connections, long before the old ones end.
     fn renew(&self, api: &watch::Sender<Arc<ServerConfig>>, fabric: &watch::Sender<Arc<Doors>>) {
         match self.doors(runtime::wall()) {
             Ok((api_door, doors)) => {

@@ -22,10 +22,10 @@ pub enum BundleError {
     File(PathBuf, #[source] io::Error),
     /// A file holds no manifests.
     #[error("{0}")]
-    Manifest(PathBuf, #[source] manifest::ManifestError),
+    Manifest(PathBuf, #[source] Box<manifest::ManifestError>),
     /// A resource makes no sense beside the others.
     #[error("a resource is refused")]
-    Resource(#[source] Problem),
+    Resource(#[source] Box<Problem>),
     /// There is no such site or node.
     #[error("the manifests have no {0}")]
     Missing(String),
@@ -34,7 +34,7 @@ pub enum BundleError {
     Ids(#[source] plan::Collision),
     /// It does not compile.
     #[error("the manifests do not compile")]
-    Compile(#[source] plan::CompileError),
+    Compile(#[source] Box<plan::CompileError>),
 }
 
 /// Read, check, project and try to compile.
@@ -42,7 +42,8 @@ pub(crate) fn load(fixed: &FixedBundle) -> Result<(Me, Bundle), BundleError> {
     let mut objects = Vec::new();
     for file in files(&fixed.dir)? {
         let text = fs::read_to_string(&file).map_err(|e| BundleError::File(file.clone(), e))?;
-        objects.extend(manifest::parse(&text).map_err(|e| BundleError::Manifest(file, e))?);
+        objects
+            .extend(manifest::parse(&text).map_err(|e| BundleError::Manifest(file, Box::new(e)))?);
     }
     let world = checked(objects)?;
     let site = site_name(&world, &fixed.site)?;
@@ -66,7 +67,8 @@ pub(crate) fn load(fixed: &FixedBundle) -> Result<(Me, Bundle), BundleError> {
         resources: projection.resources,
         sites: projection.sites,
     };
-    plan::compile(&bundle, &me, &plan::Cells::new()).map_err(BundleError::Compile)?;
+    plan::compile(&bundle, &me, &plan::Cells::new())
+        .map_err(|e| BundleError::Compile(Box::new(e)))?;
     Ok((me, bundle))
 }
 
@@ -103,18 +105,18 @@ fn checked(mut objects: Vec<Object>) -> Result<World, BundleError> {
     let now = runtime::wall();
     let mut world = World::default();
     for mut object in objects {
-        plan::check_put(&world, &object, now).map_err(BundleError::Resource)?;
+        plan::check_put(&world, &object, now).map_err(|e| BundleError::Resource(Box::new(e)))?;
         if let Spec::Certificate(spec) = &mut object.spec
             && spec.source == CertificateSource::SelfSigned
         {
             let hosts: Vec<String> = spec.hosts.iter().map(ToString::to_string).collect();
             let year = std::time::Duration::from_secs(365 * 86_400);
             let (chain, key) = pki::self_signed(&hosts, now, year).map_err(|e| {
-                BundleError::Resource(Problem::new(
+                BundleError::Resource(Box::new(Problem::new(
                     422,
                     "certificate",
                     base::Chain(&e).to_string(),
-                ))
+                )))
             })?;
             spec.source = CertificateSource::Pem;
             spec.certificate = Some(chain);

@@ -1,5 +1,6 @@
 //! Toward the clients: HTTP/1.1 and HTTP/2 servers that look the same to an exchange.
 
+mod coalesce;
 pub(crate) mod h1;
 pub(crate) mod h2;
 

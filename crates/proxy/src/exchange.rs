@@ -7,7 +7,7 @@ use base::SiteName;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use l7::{AccessRecord, Decision, Fault, Forward, Limits, RequestHead, decide, headers, host_of};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::{
     attempt::{Again, Failure, Kind, Order, Place, Stop, attempt},
@@ -18,8 +18,10 @@ use crate::{
     worker::Worker,
 };
 
-/// A response body that is not ours goes out in pieces; ours is one short line.
+/// How long a client may take to take an answer of ours, which is one short line.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long it may take to take what is left of a broken response.
+const LAST_FLUSH: Duration = Duration::from_secs(1);
 
 /// What is told about a request when it is over.
 #[derive(Debug, Default)]
@@ -403,6 +405,8 @@ pub(crate) async fn deliver(
                 RelayError::Upstream(_) => ("truncated", Fault::Upstream),
                 RelayError::Idle => ("idle", Fault::Upstream),
             });
+            // What came so far goes out; the missing rest tells the client.
+            let _ = timeout(LAST_FLUSH, poll_fn(|cx| client.poll_flush(cx))).await;
             client.abort();
         }
     }
@@ -443,7 +447,7 @@ pub(crate) async fn answer(
         client.data(Bytes::from(body));
         client.end(None);
     }
-    let flushed = tokio::time::timeout(ANSWER_TIMEOUT, poll_fn(|cx| client.poll_flush(cx))).await;
+    let flushed = timeout(ANSWER_TIMEOUT, poll_fn(|cx| client.poll_flush(cx))).await;
     if !matches!(flushed, Ok(Ok(()))) {
         client.abort();
     }

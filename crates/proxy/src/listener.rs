@@ -112,29 +112,29 @@ impl Listeners {
 async fn accept(worker: Rc<Worker>, listener: TcpListener, spec: Rc<Cell<ListenerSpec>>) {
     let drain = worker.drain();
     loop {
+        // On drain, who is connected already is still taken: closing would reset them.
         let accepted = tokio::select! {
             biased;
-            () = drain.draining() => return,
             accepted = listener.accept() => accepted,
+            () = drain.draining() => return,
         };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(_) => {
-                sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let Some(seat) = worker.seat() else {
-            worker.metrics.connections_refused.inc();
-            continue;
-        };
-        let (worker, spec) = (Rc::clone(&worker), spec.get());
-        let tasks = worker.tasks.clone();
-        tasks.spawn_local("connection", async move {
-            serve(Rc::clone(&worker), stream, peer, spec).await;
-            drop(seat);
-        });
+        match accepted {
+            Ok((stream, peer)) => seat(&worker, stream, peer, spec.get()),
+            Err(_) => sleep(ACCEPT_PAUSE).await,
+        }
     }
+}
+
+fn seat(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, spec: ListenerSpec) {
+    let Some(seat) = worker.seat() else {
+        worker.metrics.connections_refused.inc();
+        return;
+    };
+    let mine = Rc::clone(worker);
+    worker.tasks.spawn_local("connection", async move {
+        serve(mine, stream, peer, spec).await;
+        drop(seat);
+    });
 }
 
 async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, spec: ListenerSpec) {

@@ -5,6 +5,7 @@ use std::{
     future::poll_fn,
     io,
     net::SocketAddr,
+    ops::Deref,
     rc::Rc,
     sync::{
         Arc,
@@ -261,11 +262,22 @@ impl Workers {
     }
 }
 
+/// A snapshot as the tasks of one worker share it.
+pub(crate) struct Current(Arc<Snapshot>);
+
+impl Deref for Current {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.0
+    }
+}
+
 /// One worker, as its tasks see it.
 pub(crate) struct Worker {
     store: Arc<ArcSwap<Snapshot>>,
     /// The snapshot this worker has seen last: cloning it touches no other core's memory.
-    seen: RefCell<Rc<Arc<Snapshot>>>,
+    seen: RefCell<Rc<Current>>,
     pub(crate) dial: Arc<dyn Dial>,
     pub(crate) log: Option<AccessLog>,
     pub(crate) metrics: ProxyMetrics,
@@ -282,11 +294,11 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// The snapshot of the moment; hold it for one request.
-    pub(crate) fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+    pub(crate) fn snapshot(&self) -> Rc<Current> {
         let now = self.store.load();
         let mut seen = self.seen.borrow_mut();
-        if !Arc::ptr_eq(&now, &seen) {
-            *seen = Rc::new(Arc::clone(&now));
+        if !Arc::ptr_eq(&now, &seen.0) {
+            *seen = Rc::new(Current(Arc::clone(&now)));
         }
         Rc::clone(&seen)
     }
@@ -351,7 +363,7 @@ async fn run(tasks: Tasks, start: Start) {
         ..
     } = start;
     let worker = Rc::new(Worker {
-        seen: RefCell::new(Rc::new(start.store.load_full())),
+        seen: RefCell::new(Rc::new(Current(start.store.load_full()))),
         store: start.store,
         dial: start.dial,
         log: start.log,

@@ -2,18 +2,19 @@
 
 use std::process::ExitCode;
 
-use cli::{Command, ControllerArgs};
+use cli::{Command, ControllerArgs, Failure, NodeArgs};
 
 fn main() -> ExitCode {
-    if let Err(failure) = cli::obey_parent() {
+    let done = cli::obey_parent().and_then(|()| match cli::parse() {
+        Command::Controller(args) => Ok(controller(args)),
+        Command::Node(args) => node(args),
+        Command::Verb(verb) => Ok(cli::run(&verb)),
+    });
+    done.unwrap_or_else(|failure| {
+        let code = ExitCode::from(failure.exit().code());
         cli::tell(&[failure]);
-        return ExitCode::FAILURE;
-    }
-    match cli::parse() {
-        Command::Controller(args) => controller(args),
-        Command::Node(_) => ExitCode::FAILURE,
-        Command::Verb(verb) => cli::run(&verb),
-    }
+        code
+    })
 }
 
 fn controller(args: ControllerArgs) -> ExitCode {
@@ -27,4 +28,28 @@ fn controller(args: ControllerArgs) -> ExitCode {
         node_certificate_lifetime: args.node_certificate_lifetime,
     };
     cli::serve(|drain| async { Ok(controller::run(config, drain, |_| ()).await?) })
+}
+
+fn node(args: NodeArgs) -> Result<ExitCode, Failure> {
+    let mut config = node::Config::joined(args.state.clone());
+    config.token = args.admission()?;
+    config.workers = args.workers.map_or(config.workers, usize::from);
+    config.access_log = match args.access_log {
+        Some(path) => Some(path).filter(|path| path.as_os_str() != "none"),
+        None => config.access_log,
+    };
+    if let (Some(dir), Some(site)) = (args.bundle, args.site) {
+        let fixed = node::FixedBundle {
+            dir,
+            site,
+            node: args.node,
+        };
+        if args.check {
+            return Ok(cli::conclude(node::check(&fixed).map_err(Into::into)));
+        }
+        config.bundle = Some(fixed);
+    }
+    Ok(cli::serve(|drain| async move {
+        Ok(node::run(config, async { drain.draining().await }).await?)
+    }))
 }

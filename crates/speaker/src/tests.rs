@@ -28,7 +28,7 @@ const ASN: u32 = 4_200_000_000;
 fn table() -> SiteTable {
     let grant = |tenant| Grant {
         tenant: TenantId(tenant),
-        slots: [SlotId(0)].into(),
+        slots: [(SlotId(0), TenantId(tenant))].into(),
         nodes: [].into(),
     };
     SiteTable {

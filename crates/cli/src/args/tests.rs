@@ -25,6 +25,7 @@ fn what_should_parse_parses() {
          --node-certificate-lifetime 30s --fabric-advertise a.example:1 10.0.0.1:2",
         "sealane node --state d",
         "sealane node --state d --token @file",
+        "sealane node --state d --workers 2 --access-log none",
         "sealane node --state d --bundle m --site par --node par-1 --check",
         "sealane apply -f a.yaml -f b --dry-run",
         "sealane apply -f -",
@@ -45,6 +46,7 @@ fn what_should_parse_parses() {
         "sealane lab demo 127.0.0.1:80 slow 200",
         "sealane lab demo --listen 127.0.0.1:80 --tenant a --site b --name c",
         "sealane lab restart aws",
+        "sealane lab reset-bgp par 0.0.0.3",
         "sealane lab janitor a b",
     ] {
         if let Err(error) = parse(line) {
@@ -98,4 +100,33 @@ fn all_overrules_the_environment() {
         all: true,
     };
     assert_eq!(selection.tenant(), None);
+}
+
+#[test]
+fn an_admission_is_read_from_its_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("token");
+    let args = |token: String| {
+        let state = folder.path().display().to_string();
+        let words = ["sealane", "node", "--state", &state, "--token", &token];
+        match crate::parse_from(words) {
+            Ok(Command::Node(args)) => args,
+            other => panic!("not a node: {other:?}"),
+        }
+    };
+    let in_file = args(format!("@{}", file.display()));
+    assert_eq!(in_file.admission().expect_err("missing").exit().code(), 2);
+    std::fs::write(&file, "sealane1.x\n").expect("written");
+    assert_eq!(
+        in_file.admission().expect("read").as_deref(),
+        Some("sealane1.x")
+    );
+    std::fs::remove_file(&file).expect("removed");
+    std::fs::write(folder.path().join("node.json"), "{}").expect("joined");
+    assert_eq!(in_file.admission().expect("not needed"), None);
+    let direct = args("sealane1.y".to_owned());
+    assert_eq!(
+        direct.admission().expect("given").as_deref(),
+        Some("sealane1.y")
+    );
 }

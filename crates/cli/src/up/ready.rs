@@ -123,7 +123,9 @@ mod tests {
             () = demo.run() => panic!("it runs for ever"),
             answer = unanswered(address, "x.example") => assert_eq!(answer, None),
         }
-        let refused = unanswered(address, "x.example").await.expect("it is gone");
-        assert!(refused.contains("refused"), "{refused}");
+        assert!(
+            unanswered(address, "x.example").await.is_some(),
+            "it is gone"
+        );
     }
 }

@@ -161,11 +161,11 @@ impl Report {
         for pop in &self.pops {
             writeln!(
                 out,
-                "  PoP {}   http://{}   https://{}",
+                "  PoP {:<18} http://{}   https://{}",
                 pop.name, pop.http, pop.https
             )?;
         }
-        writeln!(out, "  API       {}", self.controller.url)?;
+        writeln!(out, "  API                    {}", self.controller.url)?;
         for app in &self.apps {
             let mut sites: Vec<(&str, usize)> = Vec::new();
             for endpoint in &app.endpoints {
@@ -180,7 +180,7 @@ impl Report {
                 .collect();
             writeln!(
                 out,
-                "  {}   tenant {}, endpoints: {}",
+                "  {:<22} tenant {}, endpoints: {}",
                 app.host,
                 app.tenant,
                 sites.join(", ")
@@ -257,7 +257,7 @@ mod tests {
         let text = String::from_utf8(out).expect("text");
         for line in [
             "ready after 1234 ms; everything is below /tmp/h",
-            "  cart.acme.example   tenant acme, endpoints: 1 in aws",
+            "  cart.acme.example      tenant acme, endpoints: 1 in aws",
             "  curl -H 'Host: cart.acme.example' http://127.80.1.10:18080/",
             "  kill -9 6      # one endpoint in aws; then ask again: another answers",
             "  sealane get endpoints -t acme --watch",

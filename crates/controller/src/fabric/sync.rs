@@ -152,10 +152,8 @@ impl Session {
                 fabric.meters.refuse("sync-refused", &peer.name(), &reason);
                 refuse(&mut writer, reason).await;
             }
-            End::Drain => {
-                // The node reconnects; best effort.
-                let _ = writer.shutdown().await;
-            }
+            // Dropping the stream resets it, and the node comes again.
+            End::Drain => {}
         }
         fabric.reports.disconnected(&site, &node);
         fabric.meters.streams.dec();

@@ -203,3 +203,6 @@ pub(super) fn site_of(key: &ObjectKey, token: &Object) -> Option<SiteName> {
         | Spec::Certificate(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

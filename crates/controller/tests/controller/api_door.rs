@@ -24,7 +24,7 @@ async fn objects_are_created_changed_and_deleted() {
         c.call(Method::PUT, &format!("{path}?dryRun=true"), Some(&tenant))
             .await
             .0,
-        200
+        201
     );
     assert_eq!(c.get(&path).await.0, 404, "a dry run changes nothing");
     let (status, created) = c.put(&tenant).await;

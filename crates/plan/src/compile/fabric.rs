@@ -73,7 +73,11 @@ fn addresses(row: &SiteEntry) -> Vec<std::net::SocketAddr> {
 pub(super) fn site_table(bundle: &Bundle) -> bgp::SiteTable {
     let grant = |row: &SiteEntry| bgp::Grant {
         tenant: row.tenant,
-        slots: row.slots.iter().map(|slot| slot.slot).collect(),
+        slots: row
+            .slots
+            .iter()
+            .map(|slot| (slot.slot, slot.tenant))
+            .collect(),
         nodes: row.nodes.iter().map(|node| node.id).collect(),
     };
     let sites: BTreeMap<SiteId, bgp::Grant> = bundle

@@ -40,9 +40,6 @@ pub(crate) struct H1 {
     expects_continue: bool,
     close: bool,
     aborted: bool,
-    /// The peer is one of us: it does not close its half before it has its response, so the end
-    /// of its stream means that it gave up.
-    never_half_closes: bool,
 }
 
 /// How waiting for a request ended.
@@ -66,7 +63,6 @@ pub(crate) async fn serve(worker: Rc<Worker>, io: Io, origin: Origin) {
         expects_continue: false,
         close: false,
         aborted: false,
-        never_half_closes: matches!(origin, Origin::Site { .. }),
     };
     let drain = worker.drain();
     let mut draining = pin!(drain.draining());
@@ -176,8 +172,10 @@ impl H1 {
             })
     }
 
+    /// The end of its stream means that the client gave up: one that closes its half early is so
+    /// rare that the endpoint's time is worth more.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<ClientError> {
-        if !self.never_half_closes || !self.decoder.is_done() || !self.wire.input.is_empty() {
+        if !self.decoder.is_done() || !self.wire.input.is_empty() {
             return Poll::Pending;
         }
         match ready!(self.wire.poll_fill(cx)) {

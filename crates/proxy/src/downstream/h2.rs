@@ -7,6 +7,7 @@ use std::{
     pin::pin,
     rc::Rc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -18,7 +19,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request
 use l7::Limits;
 use tokio::time::timeout;
 
-use super::{Client, ClientError, ConnInfo, Request};
+use super::{Client, ClientError, ConnInfo, Request, coalesce::Coalesced};
 use crate::{
     exchange,
     http1::{Framing, Piece},
@@ -34,6 +35,8 @@ const SEND_BUFFER: usize = 64 << 10;
 /// errors; one more ends the connection.
 const PENDING_RESETS: usize = 20;
 const ERROR_RESETS: usize = 128;
+/// How long the last frames may take.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// One stream: a request and its response.
 #[derive(Debug)]
@@ -49,7 +52,8 @@ pub(crate) struct H2 {
 /// Serve a connection until it ends; on drain it says GOAWAY and finishes its streams.
 pub(crate) async fn serve(worker: Rc<Worker>, io: Io, info: ConnInfo) {
     let limits = worker.snapshot().limits;
-    let shaking = builder(&limits).handshake::<_, Bytes>(io);
+    let wire = Coalesced::new(io);
+    let shaking = builder(&limits).handshake::<_, Bytes>(wire.clone());
     let Ok(Ok(mut connection)) = timeout(limits.header_timeout, shaking).await else {
         worker.metrics.malformed.inc();
         return;
@@ -62,7 +66,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, io: Io, info: ConnInfo) {
     loop {
         let idle = tokio::time::sleep(limits.idle_timeout);
         tokio::select! {
-            accepted = connection.accept() => match accepted {
+            accepted = poll_fn(|cx| next(&mut connection, &wire, cx)) => match accepted {
                 Some(Ok((request, respond))) => {
                     start(&worker, &info, &live, request, respond);
                 }
@@ -81,7 +85,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, io: Io, info: ConnInfo) {
             }
         }
     }
-    finish(connection).await;
+    finish(connection, &wire).await;
 }
 
 fn builder(limits: &Limits) -> h2::server::Builder {
@@ -97,10 +101,35 @@ fn builder(limits: &Limits) -> h2::server::Builder {
     builder
 }
 
-/// Let what is queued go out.
-async fn finish(mut connection: Connection<Io, Bytes>) {
-    // The peer may be gone already; nothing depends on it.
-    let _ = poll_fn(|cx| connection.poll_closed(cx)).await;
+/// Drive the connection, and then send what that produced in one go.
+fn next(
+    connection: &mut Connection<Coalesced, Bytes>,
+    wire: &Coalesced,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Accepted, h2::Error>>> {
+    let accepted = connection.poll_accept(cx);
+    if accepted.is_pending()
+        && let Poll::Ready(Err(_)) = wire.poll_flush_now(cx)
+    {
+        return Poll::Ready(None);
+    }
+    accepted
+}
+
+type Accepted = (http::Request<RecvStream>, SendResponse<Bytes>);
+
+/// Let what is queued go out. The peer may be gone already; nothing depends on it.
+async fn finish(mut connection: Connection<Coalesced, Bytes>, wire: &Coalesced) {
+    let closing = poll_fn(|cx| {
+        let closed = connection.poll_closed(cx).is_ready();
+        let flushed = ready!(wire.poll_flush_now(cx));
+        if closed || flushed.is_err() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    });
+    let _ = timeout(GOODBYE, closing).await;
 }
 
 fn start(

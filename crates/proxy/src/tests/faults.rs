@@ -7,7 +7,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::world::{GATEWAY, Manner, PATIENCE, SERVICE, Spot, TENANT, World, key, message};
+use super::world::{GATEWAY, Manner, PATIENCE, SERVICE, Spot, TENANT, World, key};
 use crate::{FailureKind, ProxyEvent};
 
 #[tokio::test]
@@ -153,17 +153,11 @@ async fn a_client_that_leaves_frees_the_endpoint() {
     stream.write_all(head.as_bytes()).await.expect("written");
     silent.arrived.recv().await.expect("arrived");
     assert_eq!(stats.in_flight(), 1);
-    // The ingress gives its stream up when it stops; the gateway must follow.
-    let World { gateway, pop, .. } = &world;
-    let _ = gateway;
     drop(stream);
     let leaving = async {
         while stats.in_flight() > 0 {
             tokio::task::yield_now().await;
         }
     };
-    let draining = pop.drain();
-    let ((), left) = tokio::join!(draining, timeout(PATIENCE * 2, leaving));
-    assert!(left.is_ok());
-    let _ = message(&mut tokio::io::empty(), &mut Vec::new()).await;
+    assert!(timeout(PATIENCE, leaving).await.is_ok());
 }

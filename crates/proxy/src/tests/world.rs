@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -250,7 +250,6 @@ pub(super) struct World {
     pub(super) https: SocketAddr,
     pub(super) bridge: Arc<Bridge>,
     pub(super) log: tempfile::TempDir,
-    pub(super) certificates: Arc<Certificates>,
     pub(super) root: rustls_pki_types::CertificateDer<'static>,
 }
 
@@ -272,7 +271,7 @@ impl World {
         let pop = Snapshot {
             site: POP,
             table: Arc::new(table(&ingress_cell, limits)),
-            certificates: Arc::clone(&certificates),
+            certificates,
             egress: Arc::default(),
             limits,
         };
@@ -313,7 +312,6 @@ impl World {
             https: bound[1],
             bridge,
             log,
-            certificates,
             root,
         }
     }

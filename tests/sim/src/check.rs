@@ -1,0 +1,324 @@
+//! The checkers: what must hold whatever goes wrong.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use api::sync::TroubleKind;
+use balance::{EndpointKey, EndpointSet};
+use base::{Instant, Revision, Rng};
+use bgp::{Key, LocalRoute, Seq};
+use http::{HeaderMap, Method};
+use l7::{Decision, RequestHead, StreamClaim};
+use plan::{Compiled, Event, Part, ServicePlan, TargetKey};
+
+use crate::{
+    faults::Manner,
+    planet::POPS,
+    shell::Sim,
+};
+
+/// Silence is known after two probes: a second; then the way of the news, with a lost packet.
+const DEATH_IS_KNOWN: Duration = Duration::from_millis(1500);
+
+/// After something on the way restarted or came back: tunnel, session and table first.
+const SETTLED: Duration = Duration::from_secs(4);
+
+/// A dead tunnel is noticed after 900 ms.
+const CUT_IS_KNOWN: Duration = Duration::from_millis(1000);
+
+/// What is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Checker {
+    /// No ingress ever selects, and no egress ever admits, an endpoint of another tenant.
+    Tenant,
+    /// A dead endpoint is gone from every connected ingress within 1.5 s of its death, or 4 s
+    /// after something on the way between them restarted.
+    DeadEndpoint,
+    /// What a node has no tunnel to is not eligible there, one second after the tunnel died.
+    Unreachable,
+    /// No key's seq goes back at its originator, over restarts too.
+    Sequence,
+    /// When it is quiet every node's eligible sets are the truth.
+    Truth,
+    /// When it is quiet both halves of every node run the newest bundle; none is ever refused.
+    Revision,
+}
+
+/// Something that must not be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// When, on the virtual clock.
+    pub at: Instant,
+    /// What was broken.
+    pub checker: Checker,
+    /// What was seen.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = self.at.since(Instant::ZERO);
+        write!(f, "{at:?} {:?}: {}", self.checker, self.what)
+    }
+}
+
+/// What the checkers remember.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    violations: Vec<Violation>,
+    sequences: BTreeMap<(usize, Key), Seq>,
+    requests: u64,
+    answered: u64,
+}
+
+impl Ledger {
+    /// A hundred are enough to see what is wrong.
+    pub(crate) fn add(&mut self, violation: Violation) {
+        if self.violations.len() < 100 {
+            self.violations.push(violation);
+        }
+    }
+
+    pub(crate) fn finish(self) -> (Vec<Violation>, u64, u64) {
+        (self.violations, self.requests, self.answered)
+    }
+}
+
+impl Sim {
+    fn broken(&mut self, checker: Checker, what: String) {
+        self.violation(Violation { at: self.now, checker, what });
+    }
+
+    pub(crate) fn rejected(&mut self, node: usize, revision: Revision, why: &plan::CompileError) {
+        let what = format!("node {node} refuses revision {revision}: {why}");
+        self.broken(Checker::Revision, what);
+    }
+
+    /// A new set is of one tenant.
+    pub(crate) fn check_set(&mut self, node: usize, set: &EndpointSet) {
+        let show = |e: &balance::Endpoint| {
+            format!(" {}={:?},{},{:?}", e.key, e.health, e.reachable, e.distance)
+        };
+        let shown: String = set.endpoints().iter().map(show).collect();
+        self.note(format_args!("{node} set{shown}"));
+        let tenants: BTreeSet<&base::Name> =
+            set.endpoints().iter().map(|e| &e.site.tenant).collect();
+        if tenants.len() > 1 {
+            self.broken(Checker::Tenant, format!("node {node} mixes {tenants:?} in one set"));
+        }
+    }
+
+    pub(crate) fn check_sequence(&mut self, node: usize, route: &LocalRoute) {
+        self.note(format_args!("{node} originate {:?} {:?}", route.key, route.value));
+        let Some(seq) = route.value.seq(&route.key) else {
+            return;
+        };
+        let last = self.ledger.sequences.insert((node, route.key.clone()), seq);
+        if last.is_some_and(|last| !seq.is_after(last)) {
+            let what = format!("node {node} says {seq} after {last:?} of {:?}", route.key);
+            self.broken(Checker::Sequence, what);
+        }
+    }
+
+    /// Look at what every PoP would choose from now.
+    pub(crate) fn sweep(&mut self) {
+        for pop in 0..POPS {
+            let Some(table) = self.half(pop, Part::Data).and_then(|half| half.table.clone()) else {
+                continue;
+            };
+            for plan in table.services.values() {
+                for key in eligible(&plan.cell.load()) {
+                    self.check_choice(pop, &table, plan, &key);
+                }
+            }
+        }
+    }
+
+    fn check_choice(&mut self, pop: usize, table: &Compiled, plan: &ServicePlan, key: &EndpointKey) {
+        let site = &table.site_names[&key.site];
+        let gateway = self.planet.index[site];
+        if site.tenant != plan.name.tenant {
+            let what = format!("PoP {pop} may choose {key} of {site} for {}", plan.name);
+            self.broken(Checker::Tenant, what);
+        }
+        let tunnel = self.tunnels.get(&(gateway, pop));
+        let (up, since) = tunnel.map_or((false, Instant::ZERO), |t| (t.up, t.since));
+        if !up && self.now > since + CUT_IS_KNOWN {
+            let what = format!("PoP {pop} may choose {key} of {site}: no tunnel since {since:?}");
+            self.broken(Checker::Unreachable, what);
+        }
+        let Some((_, death)) = self.endpoints.get(&(gateway, key.address)).copied() else {
+            return;
+        };
+        let known = self.half(gateway, Part::Control).and_then(|half| half.table.as_ref());
+        let probed = known.is_some_and(|table| {
+            table.targets.keys().any(|t| t.address == key.address)
+        });
+        let whole = [gateway, pop]
+            .iter()
+            .all(|node| self.nodes[*node].halves.iter().all(Option::is_some));
+        if !up || !probed || !whole {
+            return;
+        }
+        let restarts = [gateway, pop].into_iter().flat_map(|node| self.nodes[node].since);
+        let settled = restarts.chain([since]).max().unwrap_or(since);
+        if self.now > (death + DEATH_IS_KNOWN).max(settled + SETTLED) {
+            let what = format!(
+                "PoP {pop} may choose {key} of {site} for {}: dead since {death:?}, all settled \
+                 since {settled:?}",
+                plan.name
+            );
+            self.broken(Checker::DeadEndpoint, what);
+        }
+    }
+
+    /// The checks of the end.
+    pub(crate) fn check_quiet(&mut self) {
+        let configured = self.planet.endpoints();
+        for node in 0..self.nodes.len() {
+            let wanted = self.planet.bundles[node].revision;
+            for part in [Part::Control, Part::Data] {
+                let have = self.half(node, part).and_then(|half| half.table.as_ref());
+                let have = have.map(|table| table.revision);
+                if have != Some(wanted) {
+                    let what = format!("node {node} {part:?} runs {have:?}, not {wanted}");
+                    self.broken(Checker::Revision, what);
+                }
+            }
+            let Some(table) = self.half(node, Part::Data).and_then(|half| half.table.clone()) else {
+                continue;
+            };
+            for plan in table.services.values() {
+                let truth: BTreeSet<(usize, SocketAddr)> = configured
+                    .iter()
+                    .filter(|c| c.service == plan.name && self.is_there(node, c.node, c.address))
+                    .map(|c| (c.node, c.address))
+                    .collect();
+                let place = |key: &EndpointKey| {
+                    (self.planet.index[&table.site_names[&key.site]], key.address)
+                };
+                let chosen: BTreeSet<(usize, SocketAddr)> =
+                    eligible(&plan.cell.load()).iter().map(place).collect();
+                if chosen != truth {
+                    let wrong: Vec<_> = chosen.difference(&truth).collect();
+                    let missing: Vec<_> = truth.difference(&chosen).collect();
+                    let what = format!(
+                        "node {node}, {}: wrong {wrong:?}, missing {missing:?}",
+                        plan.name
+                    );
+                    self.broken(Checker::Truth, what);
+                }
+            }
+        }
+    }
+
+    fn is_there(&self, from: usize, node: usize, address: SocketAddr) -> bool {
+        let reached = from == node || self.tunnels.get(&(node, from)).is_some_and(|t| t.up);
+        reached && !self.endpoints.contains_key(&(node, address))
+    }
+
+    /// One request at some PoP, all the way to the endpoint.
+    pub(crate) fn request(&mut self) {
+        let pop = usize::try_from(self.rng.below(POPS as u64)).unwrap_or(0);
+        let tenant = self.rng.below(5);
+        let path = if self.rng.chance(1, 3) { "/api/x" } else { "/" };
+        let mut rng = Rng::new(self.rng.next_u64());
+        let Some(table) = self.half(pop, Part::Data).and_then(|half| half.table.clone()) else {
+            return;
+        };
+        self.ledger.requests += 1;
+        let host = format!("t{tenant}.example");
+        let head = RequestHead {
+            port: 80,
+            tls: false,
+            sni: None,
+            method: &Method::GET,
+            host: &host,
+            path,
+            headers: &HeaderMap::new(),
+        };
+        let Decision::Forward(forward) = l7::decide(&table.ingress, &head, &mut rng) else {
+            return;
+        };
+        let cluster = forward.cluster;
+        let set = cluster.cell.load();
+        let Some(chosen) = balance::pick(&set, &mut rng, &[]) else {
+            return;
+        };
+        let gateway = self.planet.index[&chosen.site];
+        let open = self.tunnels.get(&(gateway, pop)).is_some_and(|tunnel| tunnel.up);
+        if !open {
+            return;
+        }
+        let authority = format!("{}:{}", cluster.service, cluster.port);
+        let claim =
+            StreamClaim { authority: &authority, endpoint: chosen.key, lb: &forward.host.lb_name };
+        self.leave(pop, gateway, &claim, cluster.service.tenant.as_str());
+        self.trespass(pop, gateway, tenant, chosen.key);
+    }
+
+    /// At the egress of `gateway`.
+    fn leave(&mut self, pop: usize, gateway: usize, claim: &StreamClaim<'_>, tenant: &str) {
+        let peer = self.planet.sites[pop].clone();
+        let Some(table) = self.half(gateway, Part::Data).and_then(|half| half.table.clone()) else {
+            return;
+        };
+        let Ok(admitted) = l7::admit(&table.egress, &peer, claim) else {
+            return;
+        };
+        if admitted.service.tenant.as_str() != tenant
+            || self.planet.sites[gateway].tenant.as_str() != tenant
+        {
+            let what = format!("gateway {gateway} admits {claim:?} from {peer}");
+            self.broken(Checker::Tenant, what);
+        }
+        let address = admitted.endpoint.address;
+        let kind = match self.endpoints.get(&(gateway, address)) {
+            None => {
+                self.ledger.answered += 1;
+                return;
+            }
+            Some((Manner::Killed, _)) => TroubleKind::Refused,
+            Some((Manner::Silent, _)) => TroubleKind::Suspect,
+        };
+        let key = TargetKey { tenant: admitted.tenant, service: admitted.id, address };
+        self.give(gateway, Part::Control, Event::Trouble(key, kind));
+    }
+
+    /// Nobody gets another tenant's service, whatever is claimed.
+    fn trespass(&mut self, pop: usize, gateway: usize, tenant: u64, endpoint: EndpointKey) {
+        let Some(table) = self.half(gateway, Part::Data).and_then(|half| half.table.clone()) else {
+            return;
+        };
+        let other = format!("cart.shop.t{}:8080", (tenant + 1) % 5);
+        let own = format!("cart.shop.t{tenant}:8080");
+        // A gateway of the next tenant is five numbers minus four away.
+        let stranger = POPS + (gateway + 1 - POPS) % (self.nodes.len() - POPS);
+        let strange = self.planet.sites[stranger].tenant != self.planet.sites[gateway].tenant;
+        for (peer, authority) in [(pop, &other), (stranger, &own)] {
+            let claim = StreamClaim { authority, endpoint, lb: "shop/web" };
+            let peer_site = self.planet.sites[peer].clone();
+            let admitted = l7::admit(&table.egress, &peer_site, &claim).is_ok();
+            if admitted && (peer == pop || strange) {
+                let what = format!("gateway {gateway} admits {claim:?} from {peer_site}");
+                self.broken(Checker::Tenant, what);
+            }
+        }
+    }
+}
+
+/// Every endpoint a pick can come to, found by picking.
+fn eligible(set: &Arc<EndpointSet>) -> Vec<EndpointKey> {
+    let mut rng = Rng::new(0);
+    let mut tried = Vec::new();
+    while let Some(endpoint) = balance::pick(set, &mut rng, &tried) {
+        tried.push(endpoint.key);
+    }
+    debug_assert_eq!(tried.len(), set.eligible());
+    tried
+}

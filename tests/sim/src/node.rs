@@ -1,0 +1,341 @@
+//! A node: two halves, each a Brain and a Rib, and what they keep on disk.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use api::sync::Bundle;
+use balance::ProbeOutcome;
+use base::{Instant, NodeId};
+use bgp::{PeerConfig, Rib, RibConfig, Seq, Sequence, Session, SessionEvent, SessionState};
+use plan::{Brain, Compiled, Effect, Event, Me, Neighbor, Part, ProbeResult, Target, TargetKey};
+
+use crate::{
+    faults::Manner,
+    network::{ASN, End},
+    planet::{POPS, WALL},
+    shell::{Happening, Sim},
+};
+
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) me: Me,
+    pub(crate) id: NodeId,
+    pub(crate) disk: Disk,
+    /// Control, data.
+    pub(crate) halves: [Option<Half>; 2],
+    /// Since when each half runs, or does not.
+    pub(crate) since: [Instant; 2],
+    /// A bundle is on its way.
+    pub(crate) fetching: bool,
+}
+
+/// What survives a restart.
+#[derive(Debug, Default)]
+pub(crate) struct Disk {
+    pub(crate) bundle: Option<Bundle>,
+    mark: Option<Seq>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Half {
+    /// Which incarnation this is: what was meant for an earlier one is not for it.
+    pub(crate) life: u64,
+    pub(crate) brain: Brain,
+    pub(crate) rib: Rib,
+    pub(crate) sessions: BTreeMap<u64, Live>,
+    pub(crate) table: Option<Arc<Compiled>>,
+    wake: Option<Instant>,
+}
+
+/// A session and its neighbour.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) session: Session,
+    pub(crate) peer: PeerConfig,
+    pub(crate) up: bool,
+}
+
+/// How far a neighbour is trusted and what it hears, as in `node`.
+pub(crate) fn peer_config(table: &Compiled, neighbor: &Neighbor) -> PeerConfig {
+    match (table.numbers.pop, neighbor.pop) {
+        (true, true) => PeerConfig::pop(neighbor.node),
+        (true, false) => PeerConfig::gateway(neighbor.node, neighbor.site, neighbor.tenant),
+        (false, true | false) => PeerConfig::reflector(neighbor.node, table.numbers.tenant),
+    }
+}
+
+pub(crate) fn index(part: Part) -> usize {
+    match part {
+        Part::Control => 0,
+        Part::Data => 1,
+    }
+}
+
+impl Sim {
+    pub(crate) fn half(&self, node: usize, part: Part) -> Option<&Half> {
+        self.nodes[node].halves[index(part)].as_ref()
+    }
+
+    pub(crate) fn half_mut(&mut self, node: usize, part: Part) -> Option<&mut Half> {
+        self.nodes[node].halves[index(part)].as_mut()
+    }
+
+    pub(crate) fn life(&self, node: usize, part: Part) -> Option<u64> {
+        self.half(node, part).map(|half| half.life)
+    }
+
+    /// Start what does not run of a node, from its disk.
+    pub(crate) fn start(&mut self, node: usize) {
+        for part in [Part::Data, Part::Control] {
+            if self.half(node, part).is_some() {
+                continue;
+            }
+            self.next_id += 1;
+            let seed = self.rng.next_u64();
+            let wall = WALL + self.now.since(Instant::ZERO);
+            let it = &mut self.nodes[node];
+            let start = Sequence::start(wall, it.disk.mark);
+            it.halves[index(part)] = Some(Half {
+                life: self.next_id,
+                brain: Brain::new(part, it.me.clone(), seed, start),
+                rib: Rib::new(RibConfig::new(it.id, ASN), self.now),
+                sessions: BTreeMap::new(),
+                table: None,
+                wake: None,
+            });
+            it.since[index(part)] = self.now;
+            if let Some(bundle) = it.disk.bundle.clone() {
+                self.give(node, part, Event::Bundle(Box::new(bundle)));
+            }
+        }
+    }
+
+    /// Stop halves of a node. Data owns the tunnels, so they break with it.
+    pub(crate) fn stop(&mut self, node: usize, halves: [bool; 2], manner: Manner) {
+        for part in [Part::Control, Part::Data] {
+            if !halves[index(part)] {
+                continue;
+            }
+            let Some(half) = self.nodes[node].halves[index(part)].take() else {
+                continue;
+            };
+            self.nodes[node].since[index(part)] = self.now;
+            if part == Part::Data {
+                let pairs: Vec<(usize, usize)> = self.tunnels.keys().copied().collect();
+                for pair in pairs.into_iter().filter(|(a, b)| *a == node || *b == node) {
+                    self.break_tunnel(pair, manner);
+                    let side = usize::from(pair.0 != node);
+                    let id = self.tunnels[&pair].id;
+                    self.lost(pair, id, side);
+                }
+            }
+            // Even a half that fell silent lives on a host whose kernel ends its streams.
+            let gone = End { node, part, life: half.life };
+            for stream in half.sessions.into_keys() {
+                self.hang_up(stream, gone);
+            }
+        }
+    }
+
+    pub(crate) fn bundle_arrives(&mut self, node: usize) {
+        self.nodes[node].fetching = false;
+        // Control asks for it, through the tunnels of data.
+        if self.half(node, Part::Control).is_none() || self.half(node, Part::Data).is_none() {
+            return;
+        }
+        let bundle = self.planet.bundles[node].clone();
+        self.nodes[node].disk.bundle = Some(bundle.clone());
+        for part in [Part::Data, Part::Control] {
+            self.give(node, part, Event::Bundle(Box::new(bundle.clone())));
+        }
+    }
+
+    /// One event for a Brain, and everything that follows from it.
+    pub(crate) fn give(&mut self, node: usize, part: Part, event: Event) {
+        let now = self.now;
+        if let Some(half) = self.half_mut(node, part) {
+            half.brain.handle(now, event);
+            self.drive(node, part);
+        }
+    }
+
+    pub(crate) fn wake(&mut self, node: usize, part: Part, life: u64) {
+        let now = self.now;
+        let half = self.half_mut(node, part).filter(|half| half.life == life);
+        let Some(half) = half.filter(|half| half.wake == Some(now)) else {
+            return;
+        };
+        half.wake = None;
+        half.brain.handle_timeout(now);
+        half.rib.handle_timeout(now);
+        for live in half.sessions.values_mut() {
+            live.session.handle_timeout(now);
+        }
+        self.drive(node, part);
+    }
+
+    /// Carry out what the machines of a half want, until they want nothing more.
+    pub(crate) fn drive(&mut self, node: usize, part: Part) {
+        let Some(mut half) = self.nodes[node].halves[index(part)].take() else {
+            return;
+        };
+        let end = End { node, part, life: half.life };
+        loop {
+            let mut quiet = true;
+            while let Some(effect) = half.brain.poll_effect() {
+                quiet = false;
+                self.act(end, &mut half, effect);
+            }
+            for stream in half.sessions.keys().copied().collect::<Vec<_>>() {
+                quiet &= self.listen(end, &mut half, stream);
+            }
+            while let Some(change) = half.rib.poll_change() {
+                quiet = false;
+                self.changed(end, &mut half, change);
+            }
+            if quiet {
+                break;
+            }
+        }
+        self.talk(end, &mut half);
+        let timers = half.sessions.values().filter_map(|live| live.session.poll_timeout());
+        let timers = timers.chain(half.brain.poll_timeout()).chain(half.rib.poll_timeout(self.now));
+        if let Some(next) = timers.min() {
+            let next = next.max(self.now + Duration::from_nanos(1));
+            if half.wake.is_none_or(|at| next < at) {
+                half.wake = Some(next);
+                self.agenda.put(next, Happening::Wake { node, part, life: half.life });
+            }
+        }
+        self.nodes[node].halves[index(part)] = Some(half);
+    }
+
+    fn act(&mut self, end: End, half: &mut Half, effect: Effect) {
+        let (node, part) = (end.node, end.part);
+        match effect {
+            Effect::Compile { bundle, cells } => {
+                let result = plan::compile(&bundle, half.brain.me(), &cells).map(Box::new);
+                let at = self.now + Duration::from_millis(1) + self.random(Duration::from_millis(20));
+                let event = Event::Compiled(bundle.revision, result);
+                self.agenda.put(at, Happening::Brain { end, event: Box::new(event) });
+            }
+            Effect::Publish(table) => {
+                self.note(format_args!("{node} {part:?} publish {}", table.revision));
+                half.rib.set_site_table(table.site_table.clone());
+                half.table = Some(table);
+            }
+            Effect::Reject(revision, error) => {
+                self.rejected(node, revision, &error);
+            }
+            Effect::Endpoints { cell, set } => {
+                self.check_set(node, &set);
+                cell.store(set);
+            }
+            Effect::EndpointDown { tenant, service, endpoint } => {
+                self.note(format_args!("{node} down {tenant} {service} {endpoint}"));
+            }
+            Effect::Probe(key, target) => self.probe(end, key, &target),
+            Effect::Originate(route) => {
+                // The mark is on disk before anybody hears of the number.
+                self.nodes[node].disk.mark = half.brain.sequence();
+                self.check_sequence(node, &route);
+                half.rib.originate(route);
+            }
+            Effect::Withdraw(key) => {
+                self.note(format_args!("{node} withdraw {key:?}"));
+                half.rib.withdraw(&key);
+            }
+        }
+    }
+
+    fn probe(&mut self, end: End, key: TargetKey, target: &Target) {
+        let spread = self.random(Duration::from_micros(1800));
+        let quick = Duration::from_micros(200) + spread;
+        let (after, outcome) = match self.endpoints.get(&(end.node, key.address)) {
+            None => (quick, ProbeOutcome::Success),
+            Some((Manner::Killed, _)) => (quick, ProbeOutcome::Refused),
+            Some((Manner::Silent, _)) => (target.timeout, ProbeOutcome::Failure),
+        };
+        let rtt = (outcome == ProbeOutcome::Success).then_some(quick);
+        let event = Box::new(Event::Probed(key, ProbeResult { outcome, rtt }));
+        self.agenda.put(self.now + after, Happening::Brain { end, event });
+    }
+
+    /// What a session heard; true if nothing.
+    fn listen(&mut self, end: End, half: &mut Half, stream: u64) -> bool {
+        let now = self.now;
+        let mut quiet = true;
+        let mut over = false;
+        let Some(live) = half.sessions.get_mut(&stream) else {
+            return true;
+        };
+        while let Some(event) = live.session.poll_event() {
+            quiet = false;
+            match event {
+                SessionEvent::Established { .. } => {
+                    live.up = true;
+                    half.rib.peer_up(now, live.peer.clone());
+                }
+                SessionEvent::Update(update) => half.rib.handle_update(live.peer.id, update),
+                SessionEvent::EndOfRib => half.rib.handle_end_of_rib(live.peer.id),
+                SessionEvent::RefreshRequested => half.rib.handle_refresh(live.peer.id),
+                SessionEvent::FamilyDisabled => half.rib.handle_family_disabled(live.peer.id),
+                SessionEvent::Closed(close) => {
+                    self.trace.line(now, format_args!("{end:?} closed {stream}: {close}"));
+                    over = true;
+                }
+            }
+        }
+        if over {
+            while let Some(octets) = live.session.poll_transmit() {
+                self.send(stream, end, octets);
+            }
+            if live.up {
+                half.rib.peer_down(now, live.peer.id);
+            }
+            half.sessions.remove(&stream);
+            self.hang_up(stream, end);
+        }
+        quiet
+    }
+
+    /// The best route of a key changed: in the data half its Brain hears of it.
+    fn changed(&mut self, end: End, half: &mut Half, change: bgp::Change) {
+        if end.part == Part::Control {
+            return;
+        }
+        let value = change.best.map(|route| route.value);
+        if self.bug_takes(end.node, &change.key, value.as_ref()) {
+            return;
+        }
+        half.brain.handle(self.now, Event::Route(change.key, value));
+    }
+
+    /// Does the planted bug lose this one?
+    fn bug_takes(&mut self, node: usize, key: &bgp::Key, value: Option<&bgp::Value>) -> bool {
+        let down = value.is_none_or(|value| value.state() == Some(bgp::State::Unhealthy));
+        let endpoint = matches!(key, bgp::Key::Endpoint { .. });
+        let takes = self.bug_armed() && node < POPS && endpoint && down;
+        if takes {
+            self.bug_fired = true;
+            self.note(format_args!("{node} loses {key:?} by the planted bug"));
+        }
+        takes
+    }
+
+    /// Tell the neighbours.
+    fn talk(&mut self, end: End, half: &mut Half) {
+        for (stream, live) in &mut half.sessions {
+            if live.session.state() == SessionState::Established {
+                if half.rib.poll_refresh(live.peer.id) {
+                    live.session.request_refresh();
+                }
+                while let Some(update) = half.rib.poll_update(self.now, live.peer.id) {
+                    live.session.send(update);
+                }
+            }
+            while let Some(octets) = live.session.poll_transmit() {
+                self.send(*stream, end, octets);
+            }
+        }
+    }
+}
