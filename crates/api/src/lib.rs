@@ -14,7 +14,7 @@
 //! let objects = api::manifest::parse(text).expect("one document");
 //! assert_eq!(objects[0].key().to_string(), "tenants/acme/namespaces/shop");
 //! let bad = api::manifest::parse("kind: Namespace\nmetadata: {name: shop}\nspec: {color: 1}");
-//! assert_eq!(bad.unwrap_err().problem.pointer.as_deref(), Some("/metadata/tenant"));
+//! assert_eq!(bad.unwrap_err().problem.pointer.as_deref(), Some("/spec/color"));
 //! ```
 
 pub mod derived;

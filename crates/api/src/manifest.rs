@@ -15,6 +15,9 @@ pub const MAX_FILE_BYTES: usize = 8 << 20;
 /// The most documents a file may hold.
 pub const MAX_DOCUMENTS: usize = 1000;
 
+/// The most brackets open at a time. Reading them takes time by the square of their number.
+const MAX_DEPTH: usize = 1000;
+
 /// What is wrong with a file, and in which document (from 1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManifestError {
@@ -52,6 +55,10 @@ pub fn parse(text: &str) -> Result<Vec<Object>, ManifestError> {
         );
         return Err(whole("too-large", title));
     }
+    if is_deep(text) {
+        let title = format!("brackets are nested more than {MAX_DEPTH} deep");
+        return Err(whole("bad-manifest", title));
+    }
     let mut objects = Vec::new();
     for (at, document) in serde_yaml_ng::Deserializer::from_str(text).enumerate() {
         let document_number = at + 1;
@@ -85,6 +92,19 @@ pub fn parse(text: &str) -> Result<Vec<Object>, ManifestError> {
         }
     }
     Ok(objects)
+}
+
+/// Are there more than [`MAX_DEPTH`] brackets open anywhere, those inside of texts included?
+fn is_deep(text: &str) -> bool {
+    let mut open = 0_usize;
+    text.bytes().any(|byte| {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        open > MAX_DEPTH
+    })
 }
 
 #[cfg(test)]

@@ -94,7 +94,6 @@ impl Home {
             home.authority.certificate_pem().as_bytes(),
             0o644,
         )?;
-        home.remove("ready.json")?;
         Ok(home)
     }
 

@@ -53,17 +53,14 @@ pub async fn run(
     drain: Drain,
     ready: impl FnOnce(&Ready) + Send,
 ) -> Result<(), RunError> {
-    let planet: Planet = config.planet.parse().map_err(RunError::Planet)?;
     let now = runtime::wall();
-    let home = Home::open(&config.home, &planet, now)?;
-    let database = home.path("store.db");
-    let store = tokio::task::spawn_blocking(move || {
-        Store::open_sqlite(&database, store::Options::default())
-    })
-    .await
-    .map_err(|_| RunError::Interrupted)??;
-    let api = listen("API", config.api)?;
-    let fabric = listen("fabric", config.fabric)?;
+    let Ground {
+        planet,
+        home,
+        store,
+        api,
+        fabric,
+    } = Ground::open(&config, now).await?;
     let addresses = match config.advertise.as_slice() {
         [] => vec![fabric.1.to_string()],
         given => given.to_vec(),
@@ -149,6 +146,37 @@ pub async fn run(
     thread.exited().await;
     writing.drain(DRAIN).await;
     Ok(())
+}
+
+/// What a controller stands on.
+struct Ground {
+    planet: Planet,
+    home: Home,
+    store: Store,
+    api: (TcpListener, SocketAddr),
+    fabric: (TcpListener, SocketAddr),
+}
+
+impl Ground {
+    async fn open(config: &Config, now: WallTime) -> Result<Self, RunError> {
+        let planet: Planet = config.planet.parse().map_err(RunError::Planet)?;
+        let home = Home::open(&config.home, &planet, now)?;
+        let database = home.path("store.db");
+        let open = move || Store::open_sqlite(&database, store::Options::default());
+        let opened = tokio::task::spawn_blocking(open).await;
+        let store = opened.map_err(|_| RunError::Interrupted)??;
+        // The folder is ours now: what another controller announced here is over.
+        home.remove("ready.json")?;
+        let api = listen("API", config.api)?;
+        let fabric = listen("fabric", config.fabric)?;
+        Ok(Ground {
+            planet,
+            home,
+            store,
+            api,
+            fabric,
+        })
+    }
 }
 
 /// The controller's own key, and what it is certified as.

@@ -3,7 +3,12 @@
 mod import;
 mod originate;
 
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use api::sync::{Bundle, TroubleKind};
 use balance::{Cell, EndpointKey, EndpointSet, Health, ProbeOutcome};
@@ -116,8 +121,9 @@ pub struct SiteFact {
 /// The machine of one half of one node.
 ///
 /// Effects come out by priority: an endpoint or site going down, then other health, then
-/// configuration. Each queue is drained by the shell after each event, so its length is bounded
-/// by what one event can cause: the number of endpoints.
+/// configuration; nothing older about a set or a route comes after something newer. The shell
+/// drains them before it waits, so their number is bounded by what the events of one batch can
+/// cause: a few for each endpoint.
 #[derive(Debug)]
 pub struct Brain {
     me: Me,
@@ -135,12 +141,56 @@ enum Half {
     Data(Box<Import>),
 }
 
-/// Effects by priority.
+/// Effects by priority. What is said about one thing never overtakes what is said about it later,
+/// although "down" overtakes everything else: of other health only the newest word is kept.
 #[derive(Debug, Default)]
 struct Effects {
     down: VecDeque<Effect>,
-    health: VecDeque<Effect>,
+    health: VecDeque<Queued>,
+    newest: BTreeMap<About, Effect>,
     configuration: VecDeque<Effect>,
+}
+
+#[derive(Debug)]
+enum Queued {
+    Effect(Effect),
+    /// What is newest then; nothing if "down" took its place.
+    Newest(About),
+}
+
+/// What an effect is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum About {
+    Set(TenantId, ServiceId),
+    Route(bgp::Key),
+}
+
+impl Effects {
+    /// Say something about `about`, at once if it is `down`.
+    fn say(&mut self, about: About, down: bool, effect: Effect) {
+        if down {
+            self.newest.remove(&about);
+            self.down.push_back(effect);
+        } else if self.newest.insert(about.clone(), effect).is_none() {
+            self.health.push_back(Queued::Newest(about));
+        }
+    }
+
+    fn pop(&mut self) -> Option<Effect> {
+        if let Some(effect) = self.down.pop_front() {
+            return Some(effect);
+        }
+        while let Some(queued) = self.health.pop_front() {
+            let effect = match queued {
+                Queued::Effect(effect) => Some(effect),
+                Queued::Newest(about) => self.newest.remove(&about),
+            };
+            if effect.is_some() {
+                return effect;
+            }
+        }
+        self.configuration.pop_front()
+    }
 }
 
 impl Brain {
@@ -247,14 +297,7 @@ impl Brain {
 
     /// The next thing to do, by priority.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        let Effects {
-            down,
-            health,
-            configuration,
-        } = &mut self.effects;
-        down.pop_front()
-            .or_else(|| health.pop_front())
-            .or_else(|| configuration.pop_front())
+        self.effects.pop()
     }
 
     fn want(&mut self, bundle: Box<Bundle>) {

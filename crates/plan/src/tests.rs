@@ -228,9 +228,14 @@ fn a_gateway_gets_own_origins_and_no_secrets() {
     let ids = ids(&world);
     let addresses = |at: &str| -> Vec<String> {
         let world = World(project(&world, &ids, &site(at)).resources);
-        let cart = world.services().find(|(o, _)| o.metadata.name.as_str() == "cart");
+        let cart = world
+            .services()
+            .find(|(o, _)| o.metadata.name.as_str() == "cart");
         let (_, spec) = cart.expect("cart");
-        spec.origins.iter().flat_map(|o| o.addresses.clone()).collect()
+        spec.origins
+            .iter()
+            .flat_map(|o| o.addresses.clone())
+            .collect()
     };
     assert_eq!(addresses("aws.acme"), ["10.0.0.1", "10.0.0.2:9090"]);
     assert_eq!(addresses("factory.acme"), ["10.0.0.1"]);

@@ -345,6 +345,16 @@ async fn a_restart_keeps_everything() {
     c.apply(&seed::planet()).await;
     let token = c.token_for("join", None, "par").await;
     c.admit(&token).await;
+    let second = controller::Config::new(home.path().to_owned(), crate::harness::PLANET);
+    let drain = runtime::Tasks::new("second").token();
+    let error = controller::run(second, drain, |_| ())
+        .await
+        .expect_err("one at a time");
+    assert!(error.to_string().contains("in use"), "{error}");
+    assert!(
+        home.path().join("ready.json").exists(),
+        "the first one is still ready"
+    );
     let mut before = Vec::new();
     for kind in api::Kind::ALL {
         before.push(c.get(&format!("/api/v1/{}", kind.plural())).await.1);

@@ -10,7 +10,7 @@ use balance::{Endpoint, EndpointKey, EndpointSet, EndpointStats, Health};
 use base::{ServiceId, SiteName, TenantId};
 use bgp::{Key, State, Value};
 
-use super::{Effect, Effects, EndpointFact, SiteFact};
+use super::{About, Effect, Effects, EndpointFact, SiteFact};
 use crate::Compiled;
 
 type ServiceKey = (TenantId, ServiceId);
@@ -198,16 +198,10 @@ impl Import {
         let died: Vec<EndpointKey> = died.map(|e| e.key).collect();
         // The set first: a try that is sent elsewhere must not find the dead endpoint in it.
         let urgent = !died.is_empty();
-        let queue = if urgent {
-            &mut effects.down
-        } else {
-            &mut effects.health
-        };
-        queue.push_back(Effect::Endpoints {
-            cell: Arc::clone(&plan.cell),
-            set,
-        });
         let (tenant, service) = service;
+        let cell = Arc::clone(&plan.cell);
+        let about = About::Set(tenant, service);
+        effects.say(about, urgent, Effect::Endpoints { cell, set });
         effects
             .down
             .extend(died.into_iter().map(|endpoint| Effect::EndpointDown {

@@ -11,7 +11,7 @@ use balance::{Health, Hysteresis, ProbeOutcome};
 use base::{Instant, NetworkId, Rng, SlotId};
 use bgp::{EndpointHealth, Key, LocalRoute, Measure, Rd, RouteTarget, SiteHealth, State, Value};
 
-use super::{Effect, Effects, ProbeResult};
+use super::{About, Effect, Effects, ProbeResult, Queued};
 use crate::{Compiled, Numbers, Target, TargetKey};
 
 /// IANA's protocol number of TCP, in an Endpoint route's key.
@@ -184,9 +184,8 @@ impl Origin {
             if !probe.running && probe.next <= now {
                 probe.running = true;
                 probe.next = now + jittered(probe.target.interval, &mut self.rng);
-                effects
-                    .health
-                    .push_back(Effect::Probe(*key, Box::new(probe.target.clone())));
+                let effect = Effect::Probe(*key, Box::new(probe.target.clone()));
+                effects.health.push_back(Queued::Effect(effect));
             }
         }
         for key in due {
@@ -253,7 +252,8 @@ impl Origin {
             tenant: numbers.tenant,
             selector: RouteTarget::SITE,
         };
-        effects.health.push_back(originate(key, value, target));
+        let about = About::Route(key.clone());
+        effects.say(about, false, originate(key, value, target));
     }
 
     /// Announce the endpoint if what there is to say changed. Before its first probe nothing is
@@ -302,12 +302,8 @@ impl Origin {
             selector: RouteTarget::SERVICE,
         };
         let down = state.badness() >= State::Unhealthy.badness();
-        let queue = if down {
-            &mut effects.down
-        } else {
-            &mut effects.health
-        };
-        queue.push_back(originate(route, value, target));
+        let about = About::Route(route.clone());
+        effects.say(about, down, originate(route, value, target));
     }
 
     /// The next number of a key, or when there is one again.
@@ -339,7 +335,8 @@ impl Origin {
             .collect();
         for key in gone {
             self.announced.remove(&key);
-            effects.down.push_back(Effect::Withdraw(key));
+            let about = About::Route(key.clone());
+            effects.say(about, true, Effect::Withdraw(key));
         }
     }
 }

@@ -828,3 +828,32 @@ fn another_tenants_route_touches_nothing() {
         .collect();
     assert_eq!(of_blue, ["shop.blue Unhealthy"]);
 }
+
+#[test]
+fn nothing_older_overtakes_in_a_batch() {
+    let mut shell = importing();
+    let (one, two) = (aws(&shell, "10.0.0.1:8080"), aws(&shell, "10.0.0.2:9090"));
+    // Several events before the shell looks at the effects: up, then down, then up.
+    for (first, second) in [(State::Degraded, State::Unhealthy), (State::Unhealthy, State::Degraded)]
+    {
+        shell.brain.handle(shell.now, Event::Route(one.clone(), is(first)));
+        shell.brain.handle(shell.now, Event::Route(two.clone(), is(second)));
+        shell.brain.handle(shell.now, Event::Route(two.clone(), is(State::Healthy)));
+        shell.brain.handle(shell.now, Event::Route(two.clone(), is(second)));
+        shell.drain();
+        let want = [
+            format!("aws/10.0.0.1={first:?}"),
+            format!("aws/10.0.0.2={second:?}"),
+            "factory/10.0.0.1=Healthy".to_owned(),
+        ];
+        let seen = seen(&shell);
+        assert_eq!(seen, want);
+    }
+    // The same for what is announced: the last word has the greatest seq.
+    let (mut shell, key) = one_target();
+    for outcome in [ProbeOutcome::Success, ProbeOutcome::Refused] {
+        shell.brain.handle(shell.now, Event::Probed(key, result(outcome)));
+    }
+    shell.drain();
+    assert_eq!(shell.said(), [State::Unhealthy]);
+}
