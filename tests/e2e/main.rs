@@ -3,9 +3,11 @@
 //! Bounds on time stand at twice their promised value, since other work may share the machine;
 //! bounds on failures stand as they are.
 
+mod controller;
 mod faults;
 mod sharing;
 mod startup;
+mod support;
 
 use std::{net::SocketAddr, time::Duration};
 

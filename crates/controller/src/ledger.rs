@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use self::records::LoadError;
 pub(crate) use self::{
     join::SKEW,
-    records::{OBJECTS, object_from},
+    records::{OBJECTS, node_name, object_from},
 };
 use self::{
     join::{Admission, Refusal},
@@ -49,6 +49,8 @@ pub(crate) struct State {
     /// Keys and chains of certificates that the controller made.
     pub(crate) material: BTreeMap<ObjectKey, Material>,
     pub(crate) tokens: BTreeMap<ObjectKey, (TokenRecord, Revision)>,
+    /// SHA-256 of the public key each node joined with, by [`records::node_name`].
+    pub(crate) node_keys: BTreeMap<String, [u8; 32]>,
 }
 
 /// What the writer needs to make Tokens and certificates.
@@ -319,9 +321,14 @@ impl Writer {
             Admission::New { key, record, node } => {
                 let was = self.state.tokens.get(&key).map(|(_, revision)| *revision);
                 let chain = record.chain().to_vec();
-                let op = records::token_op(&key, &record, was)?;
-                self.commit(vec![op], |state, revision| {
+                let mut ops = vec![records::token_op(&key, &record, was)?];
+                let key_hash = record.spent.as_ref().map(|spent| spent.key_hash);
+                if let Some(key_hash) = &key_hash {
+                    ops.push(records::node_key_op(&node, key_hash)?);
+                }
+                self.commit(ops, |state, revision| {
                     state.tokens.insert(key, (*record, revision));
+                    state.node_keys.extend(key_hash.map(|hash| (node.clone(), hash)));
                 })
                 .await?;
                 tracing::info!(node, "node joined");

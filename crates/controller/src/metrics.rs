@@ -1,7 +1,8 @@
 //! What the controller counts, and one log line for each cause of refusal.
 
-use std::{fmt, time::Duration};
+use std::{fmt, net::IpAddr, time::Duration};
 
+use api::Problem;
 use runtime::{
     log::Limiter,
     metrics::{Counter, Family, Gauge, Metrics},
@@ -63,6 +64,17 @@ impl Meters {
 
     pub(crate) fn joined(&self, outcome: &'static str) {
         self.joins.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    /// Counts a change that was turned away, and logs it unless `peer` was told the same code
+    /// within a minute.
+    pub(crate) fn refuse_change(&self, peer: IpAddr, problem: &Problem) {
+        let cause = "change";
+        self.refused.get_or_create(&[("cause", cause)]).inc();
+        let what = (cause, format!("{peer} {}", problem.code));
+        if let Some(suppressed) = self.limiter.allow(runtime::now(), what) {
+            tracing::warn!(cause, %peer, code = problem.code, error = %problem, suppressed, "refused");
+        }
     }
 
     /// Counts a refusal, and logs it unless the same cause from the same peer was logged within a

@@ -158,10 +158,15 @@ impl Rest {
 
     async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
         let meters = Arc::clone(&self.meters);
-        let response = self
-            .answer(request, peer)
-            .await
-            .unwrap_or_else(|p| answer::problem(&p));
+        // What only reads is refused without a word: `apply` looks for what is not there yet.
+        let changes = *request.method() != Method::GET;
+        let response = self.answer(request, peer).await.unwrap_or_else(|problem| {
+            // Strangers are counted and logged where they are recognised.
+            if changes && problem.status != StatusCode::UNAUTHORIZED.as_u16() {
+                meters.refuse_change(peer, &problem);
+            }
+            answer::problem(&problem)
+        });
         meters.answered(response.status().as_u16());
         response
     }

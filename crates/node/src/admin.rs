@@ -1,6 +1,6 @@
 //! The admin socket: HTTP on `STATE/admin.sock`, for the machine's owner only.
 //!
-//! `GET /status`, `/endpoints`, `/routes`, `/neighbors`, `/metrics`, `/healthz`;
+//! `GET /status`, `/endpoints`, `/routes`, `/neighbors`, `/refusals`, `/metrics`, `/healthz`;
 //! `POST /bgp/reset?peer=NODE-ID`.
 
 use std::{convert::Infallible, fmt::Display};
@@ -83,6 +83,10 @@ impl Admin {
                 Some(status) => good(&status.endpoints),
                 None => busy(),
             },
+            (&Method::GET, "/refusals") => match self.ask(Query::Refusals).await {
+                Some(all) => good(&refusals(&all)),
+                None => busy(),
+            },
             (&Method::GET, "/metrics") => text(
                 StatusCode::OK,
                 runtime::metrics::CONTENT_TYPE,
@@ -99,15 +103,19 @@ impl Admin {
             (&Method::POST, "/bgp/reset") => self.reset(request.uri().query()).await,
             _ => problem(
                 StatusCode::NOT_FOUND,
-                "see /status /endpoints /routes /neighbors /metrics",
+                "see /status /endpoints /routes /neighbors /refusals /metrics",
             ),
         }
     }
 
     async fn status(&self) -> Option<api::derived::NodeStatus> {
-        let (reply, status) = oneshot::channel();
-        self.queries.send(Query(reply)).await.ok()?;
-        status.await.ok()
+        self.ask(Query::Status).await
+    }
+
+    async fn ask<T>(&self, query: impl FnOnce(oneshot::Sender<T>) -> Query) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.queries.send(query(reply)).await.ok()?;
+        answer.await.ok()
     }
 
     async fn snapshot(&self) -> Option<Snapshot> {
@@ -170,11 +178,31 @@ fn neighbors(snapshot: &Snapshot) -> Value {
             "routes": n.view.routes,
             "waiting": n.view.waiting,
             "queued": n.view.queued,
+            "received": n.view.counters.received,
+            "refused": refused(&n.view.counters),
             "since_s": now.since(n.since).as_secs(),
             "lastClose": n.last_close.as_ref().map(ToString::to_string),
         })
     };
     json!({ "items": snapshot.neighbors.iter().map(neighbor).collect::<Vec<_>>() })
+}
+
+/// Routes treated as withdrawn, by reason.
+fn refused(counters: &speaker::PeerCounters) -> Value {
+    let all = speaker::Refusal::ALL.into_iter();
+    let some = all.filter_map(|reason| {
+        let count = *counters.refused.get(reason.index())?;
+        (count > 0).then(|| (reason.to_string(), Value::from(count)))
+    });
+    Value::Object(some.collect())
+}
+
+/// Tunnel streams refused, by peer and rule.
+fn refusals(all: &[(base::SiteName, &'static str, u64)]) -> Value {
+    let item = |(peer, rule, count): &(base::SiteName, &'static str, u64)| {
+        json!({ "peer": peer.to_string(), "rule": rule, "count": count })
+    };
+    json!({ "items": all.iter().map(item).collect::<Vec<_>>() })
 }
 
 fn good(value: &impl Serialize) -> Answer {

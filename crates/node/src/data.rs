@@ -86,9 +86,11 @@ struct Trust {
 
 /// Run the data half on this thread until the drain.
 pub(crate) async fn run(tasks: Tasks, config: Config) {
-    if let Err(error) = start(tasks, config).await {
+    if let Err(error) = start(tasks.clone(), config).await {
         tracing::error!(error, "the data half cannot start");
     }
+    // What is left keeps streams open that are gone by now.
+    tasks.drain(Duration::ZERO).await;
 }
 
 async fn start(tasks: Tasks, config: Config) -> Result<(), String> {
@@ -213,12 +215,18 @@ impl Data {
     }
 
     async fn work(&mut self, mut queues: Queues) {
-        let token = self.tasks.token();
+        let (token, workers) = (self.tasks.token(), Rc::clone(&self.workers));
+        // While the workers finish, what comes is still answered: new streams with a refusal,
+        // which is tried elsewhere at once.
+        let mut leaving = std::pin::pin!(async {
+            token.draining().await;
+            workers.drain().await;
+        });
         let mut ticks = tokio::time::interval(REPORT_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = token.draining() => break,
+                () = &mut leaving => break,
                 Some(event) = queues.inbox.recv() => self.brain.handle(runtime::now(), event),
                 Some(event) = queues.tunnel.events.recv() => self.reached(&event),
                 Some(event) = queues.changed.recv() => self.learned(event),
@@ -231,16 +239,25 @@ impl Data {
                 Some(joining) = queues.tunnel.joins.recv() => self.door.join(joining),
                 Some(down) = queues.downs.recv() => self.told(down).await,
                 Some(event) = queues.proxy_events.recv() => self.noticed(&event),
-                Some(query) = queues.queries.recv() => {
-                    let status = self.report.status(&self.brain, &self.credentials_of());
-                    let _ = query.0.send(status);
-                }
+                Some(query) = queues.queries.recv() => self.tell(query),
                 _ = ticks.tick() => self.tick(),
             }
             self.carry_out().await;
         }
-        self.workers.drain().await;
         queues.tunnel.control.drain().await;
+    }
+
+    /// Answers the admin socket; its client may be gone.
+    fn tell(&self, query: Query) {
+        match query {
+            Query::Status(reply) => {
+                let _ = reply.send(self.report.status(&self.brain, &self.credentials_of()));
+            }
+            Query::Refusals(reply) => {
+                let all = self.workers.refusals().into_iter();
+                let _ = reply.send(all.map(|(peer, rule, n)| (peer, rule.code(), n)).collect());
+            }
+        }
     }
 
     fn credentials_of(&self) -> Vec<u8> {
@@ -430,6 +447,10 @@ impl Data {
                     self.unsaved.retain(|(unsaved, _)| *unsaved != revision);
                     self.report.refused(revision, &reason);
                     self.intent.send(Up::Reject { revision, reason });
+                    if self.brain.table().is_none() {
+                        // Nothing serves, so nothing says whom to dial: begin as after joining.
+                        self.configure_tunnels(None).await;
+                    }
                 }
                 Effect::Endpoints { cell, set } => cell.store(set),
                 Effect::EndpointDown {

@@ -202,8 +202,13 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), N
     tracing::info!("node drains");
     control.start_drain();
     data.start_drain();
-    group.drain(Duration::from_secs(1)).await;
-    let both = async { (data.exited().await, control.exited().await) };
+    let both = async {
+        tokio::join!(
+            data.exited(),
+            control.exited(),
+            group.drain(Duration::from_millis(500))
+        )
+    };
     if tokio::time::timeout(DRAIN, both).await.is_err() {
         tracing::warn!("the halves did not finish in time");
     }

@@ -121,7 +121,7 @@ pub struct SiteFact {
 /// The machine of one half of one node.
 ///
 /// Effects come out by priority: an endpoint or site going down, then other health, then
-/// configuration; nothing older about a set or a route comes after something newer. The shell
+/// configuration (in control a table comes before what is announced by it); nothing older about a set or a route comes after something newer. The shell
 /// drains them before it waits, so their number is bounded by what the events of one batch can
 /// cause: a few for each endpoint.
 #[derive(Debug)]
@@ -326,12 +326,18 @@ impl Brain {
         match result {
             Ok(table) => {
                 let table: Arc<Compiled> = Arc::from(table);
-                self.effects
-                    .configuration
-                    .push_back(Effect::Publish(Arc::clone(&table)));
+                let publish = Effect::Publish(Arc::clone(&table));
                 match &mut self.half {
-                    Half::Control(origin) => origin.handle_table(now, &table, &mut self.effects),
-                    Half::Data(import) => import.handle_table(&table, &mut self.effects),
+                    // What is announced is announced by a table that is in force.
+                    Half::Control(origin) => {
+                        self.effects.down.push_back(publish);
+                        origin.handle_table(now, &table, &mut self.effects);
+                    }
+                    // The cells are filled before the table that leads to them is seen.
+                    Half::Data(import) => {
+                        import.handle_table(&table, &mut self.effects);
+                        self.effects.configuration.push_back(publish);
+                    }
                 }
                 self.table = Some(table);
             }

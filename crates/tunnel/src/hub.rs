@@ -26,7 +26,7 @@ use crate::{
 const SWEEP: Duration = Duration::from_secs(1);
 /// How often a drain looks whether streams are left.
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
-/// How long streams get to end in a drain.
+/// How long streams get to end in a drain; reserved ones are not waited for.
 const DRAIN: Duration = Duration::from_secs(4);
 
 /// What tasks on the tunnel's thread tell the hub.
@@ -336,7 +336,7 @@ impl Hub {
         let Some(deadline) = self.draining else {
             return SWEEP;
         };
-        let streams: usize = self.links.values().map(|entry| entry.link.streams()).sum();
+        let streams: usize = self.links.values().map(|entry| entry.link.requests()).sum();
         if streams == 0 || now >= deadline {
             for entry in self.links.values_mut() {
                 entry.end(DownReason::Draining);
@@ -345,14 +345,15 @@ impl Hub {
         DRAIN_LOOK
     }
 
-    /// Stops taking in; when to look first whether streams are left.
+    /// Stops taking in; when to look first whether streams are left. Not at once: what the last
+    /// of them wrote is still on its way out.
     fn start_drain(&mut self) -> Instant {
         let now = runtime::now();
         self.draining = Some(now + DRAIN);
         self.stop_listening(|_| false);
         self.targets.clear();
         self.halves.clear();
-        now
+        now + DRAIN_LOOK
     }
 
     /// Takes a new configuration: new connections use it, old ones stay unless it removes them.

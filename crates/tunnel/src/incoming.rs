@@ -1,5 +1,7 @@
 //! Streams the other side opens.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
 use http::{HeaderValue, Request, Response, StatusCode};
@@ -10,7 +12,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use crate::{
     event::LinkId,
     head::{REASON, StreamHead},
-    links::{LiveStream, Stream},
+    links::{LinkState, LiveStream, Stream},
     metrics::TunnelMetrics,
     preface::Role,
 };
@@ -81,7 +83,7 @@ impl Sink {
     pub(crate) fn deliver(
         &self,
         source: &Source<'_>,
-        live: LiveStream,
+        state: &Arc<LinkState>,
         request: Request<RecvStream>,
         respond: SendResponse<Bytes>,
     ) {
@@ -104,6 +106,7 @@ impl Sink {
                 );
             }
         };
+        let live = state.live(head.is_reserved());
         let peer = source.peer.clone();
         let body = request.into_body();
         let incoming = Incoming {

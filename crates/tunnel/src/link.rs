@@ -253,7 +253,7 @@ impl Spawner<'_> {
             while let Some(accepted) = connection.accept().await {
                 match accepted {
                     Ok((request, respond)) => {
-                        sink.deliver(&source, state.live(), request, respond);
+                        sink.deliver(&source, &state, request, respond);
                     }
                     Err(error) => {
                         tracing::debug!(%link, %error, "connection of a link ended");

@@ -52,6 +52,8 @@ pub(crate) struct LinkState {
     jitter_ns: AtomicU64,
     samples: AtomicU64,
     streams: AtomicUsize,
+    /// Of these, the reserved ones.
+    reserved: AtomicUsize,
     down: AtomicBool,
 }
 
@@ -69,19 +71,31 @@ impl LinkState {
         self.down.store(true, Ordering::Release);
     }
 
-    pub(crate) fn live(self: &Arc<Self>) -> LiveStream {
+    pub(crate) fn live(self: &Arc<Self>, reserved: bool) -> LiveStream {
         self.streams.fetch_add(1, Ordering::AcqRel);
-        LiveStream(Arc::clone(self))
+        if reserved {
+            self.reserved.fetch_add(1, Ordering::AcqRel);
+        }
+        LiveStream {
+            state: Arc::clone(self),
+            reserved,
+        }
     }
 }
 
 /// Counts a stream as long as it lives.
 #[derive(Debug)]
-pub(crate) struct LiveStream(Arc<LinkState>);
+pub(crate) struct LiveStream {
+    state: Arc<LinkState>,
+    reserved: bool,
+}
 
 impl Drop for LiveStream {
     fn drop(&mut self) {
-        self.0.streams.fetch_sub(1, Ordering::AcqRel);
+        if self.reserved {
+            self.state.reserved.fetch_sub(1, Ordering::AcqRel);
+        }
+        self.state.streams.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -109,6 +123,13 @@ impl Link {
     #[must_use]
     pub fn streams(&self) -> usize {
         self.state.streams.load(Ordering::Acquire)
+    }
+
+    /// Streams that carry somebody's request. Reserved streams live as long as the link, so a
+    /// drain does not wait for them.
+    pub(crate) fn requests(&self) -> usize {
+        let reserved = self.state.reserved.load(Ordering::Acquire);
+        self.streams().saturating_sub(reserved)
     }
 
     /// Smoothed round trip; unmeasured counts as the longest.
@@ -315,7 +336,7 @@ async fn open_stream(
 ) -> Result<Stream, OpenError> {
     let request = head.to_request().map_err(OpenError::Head)?;
     let mut head_sent = false;
-    let live = link.state.live();
+    let live = link.state.live(head.is_reserved());
     let answer = async {
         let closed = |head_sent| move |source| OpenError::Closed { head_sent, source };
         let mut opener = opener.ready().await.map_err(closed(false))?;

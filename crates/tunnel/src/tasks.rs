@@ -132,7 +132,8 @@ impl Control {
             .map_err(|_| ControlError::Stopped)
     }
 
-    /// Stops listening and dialling, lets streams end for 4 s, closes all links, and waits.
+    /// Stops listening and dialling, lets streams end for 4 s (reserved ones are not waited for),
+    /// closes all links, and waits.
     pub async fn drain(&self) -> ThreadExit {
         match &self.thread {
             Some(thread) => {

@@ -27,9 +27,11 @@ mod api;
 mod client;
 mod connection;
 mod load;
+pub mod member;
 mod planet;
 pub mod process;
 mod report;
+mod role;
 mod turn;
 mod wait;
 
@@ -40,5 +42,8 @@ pub use connection::{Connection, Reply, Story};
 pub use load::{Load, Record, Target};
 pub use planet::{Options, Planet, Ran};
 pub use report::{App, Controller, Endpoint, Gateway, Pop, Relay, Report};
+pub use role::{LoneController, Role};
 pub use turn::Turn;
+/// The rooms whose words a test speaks when it plays a node itself.
+pub use {::api as words, bgp, http, pki, plan, speaker, store, tunnel};
 pub use wait::{figure, wait_until};

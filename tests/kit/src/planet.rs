@@ -89,6 +89,20 @@ pub struct Ran {
 }
 
 impl Ran {
+    pub(crate) fn of(output: Output) -> Self {
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = output;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ran {
+            code: status.code().unwrap_or(-1),
+            stdout: text(stdout),
+            stderr: text(stderr),
+        }
+    }
+
     /// Itself, if it ended with 0.
     ///
     /// # Panics
@@ -350,17 +364,7 @@ impl Planet {
         if let Some(mut stdin) = child.stdin.take() {
             stdin.write_all(input.as_bytes()).ok(); // it may not want to read
         }
-        let Output {
-            status,
-            stdout,
-            stderr,
-        } = child.wait_with_output().expect("it ends");
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Ran {
-            code: status.code().unwrap_or(-1),
-            stdout: text(stdout),
-            stderr: text(stderr),
-        }
+        Ran::of(child.wait_with_output().expect("it ends"))
     }
 
     /// Starts a process that died again (`sealane lab restart NAME`) and notes its new number in
@@ -526,7 +530,7 @@ impl Drop for Planet {
 }
 
 /// An environment without what the tester's own shell says about Sealane.
-fn surround(command: &mut Command, folder: &Path) {
+pub(crate) fn surround(command: &mut Command, folder: &Path) {
     for (name, _) in std::env::vars_os() {
         let ours = name
             .to_str()

@@ -41,11 +41,18 @@ pub(crate) struct Agenda<T> {
 
 impl<T> Agenda<T> {
     pub(crate) fn new() -> Self {
-        Agenda { heap: BinaryHeap::new(), next: 0 }
+        Agenda {
+            heap: BinaryHeap::new(),
+            next: 0,
+        }
     }
 
     pub(crate) fn put(&mut self, at: Instant, what: T) {
-        self.heap.push(Entry { at, number: self.next, what });
+        self.heap.push(Entry {
+            at,
+            number: self.next,
+            what,
+        });
         self.next += 1;
     }
 

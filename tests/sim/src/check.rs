@@ -10,17 +10,13 @@ use std::{
 
 use api::sync::TroubleKind;
 use balance::{EndpointKey, EndpointSet};
-use base::{Instant, Revision, Rng};
+use base::{Instant, Revision, Rng, ServiceId, TenantId};
 use bgp::{Key, LocalRoute, Seq};
 use http::{HeaderMap, Method};
 use l7::{Decision, RequestHead, StreamClaim};
 use plan::{Compiled, Event, Part, ServicePlan, TargetKey};
 
-use crate::{
-    faults::Manner,
-    planet::POPS,
-    shell::Sim,
-};
+use crate::{faults::Manner, planet::POPS, shell::Sim};
 
 /// Silence is known after two probes: a second; then the way of the news, with a lost packet.
 const DEATH_IS_KNOWN: Duration = Duration::from_millis(1500);
@@ -30,6 +26,9 @@ const SETTLED: Duration = Duration::from_secs(4);
 
 /// A dead tunnel is noticed after 900 ms.
 const CUT_IS_KNOWN: Duration = Duration::from_millis(1000);
+
+/// No more violations of one checker are kept.
+const MOST_OF_EACH: usize = 20;
 
 /// What is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,6 +66,8 @@ impl fmt::Display for Violation {
     }
 }
 
+type Choices = (Arc<EndpointSet>, Vec<EndpointKey>);
+
 /// What the checkers remember.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
@@ -74,12 +75,18 @@ pub(crate) struct Ledger {
     sequences: BTreeMap<(usize, Key), Seq>,
     requests: u64,
     answered: u64,
+    /// What each PoP may choose from, by the set it was found in.
+    choices: BTreeMap<(usize, TenantId, ServiceId), Choices>,
 }
 
 impl Ledger {
-    /// A hundred are enough to see what is wrong.
+    /// A few of each are enough to see what is wrong.
     pub(crate) fn add(&mut self, violation: Violation) {
-        if self.violations.len() < 100 {
+        let same = self
+            .violations
+            .iter()
+            .filter(|v| v.checker == violation.checker);
+        if same.count() < MOST_OF_EACH {
             self.violations.push(violation);
         }
     }
@@ -91,7 +98,11 @@ impl Ledger {
 
 impl Sim {
     fn broken(&mut self, checker: Checker, what: String) {
-        self.violation(Violation { at: self.now, checker, what });
+        self.violation(Violation {
+            at: self.now,
+            checker,
+            what,
+        });
     }
 
     pub(crate) fn rejected(&mut self, node: usize, revision: Revision, why: &plan::CompileError) {
@@ -109,12 +120,18 @@ impl Sim {
         let tenants: BTreeSet<&base::Name> =
             set.endpoints().iter().map(|e| &e.site.tenant).collect();
         if tenants.len() > 1 {
-            self.broken(Checker::Tenant, format!("node {node} mixes {tenants:?} in one set"));
+            self.broken(
+                Checker::Tenant,
+                format!("node {node} mixes {tenants:?} in one set"),
+            );
         }
     }
 
     pub(crate) fn check_sequence(&mut self, node: usize, route: &LocalRoute) {
-        self.note(format_args!("{node} originate {:?} {:?}", route.key, route.value));
+        self.note(format_args!(
+            "{node} originate {:?} {:?}",
+            route.key, route.value
+        ));
         let Some(seq) = route.value.seq(&route.key) else {
             return;
         };
@@ -128,18 +145,36 @@ impl Sim {
     /// Look at what every PoP would choose from now.
     pub(crate) fn sweep(&mut self) {
         for pop in 0..POPS {
-            let Some(table) = self.half(pop, Part::Data).and_then(|half| half.table.clone()) else {
+            let Some(table) = self
+                .half(pop, Part::Data)
+                .and_then(|half| half.table.clone())
+            else {
                 continue;
             };
-            for plan in table.services.values() {
-                for key in eligible(&plan.cell.load()) {
-                    self.check_choice(pop, &table, plan, &key);
+            for ((tenant, service), plan) in &table.services {
+                let set = plan.cell.load_full();
+                let known = self.ledger.choices.remove(&(pop, *tenant, *service));
+                let keys = match known {
+                    Some((of, keys)) if Arc::ptr_eq(&of, &set) => keys,
+                    Some(_) | None => eligible(&set),
+                };
+                for key in &keys {
+                    self.check_choice(pop, &table, plan, key);
                 }
+                self.ledger
+                    .choices
+                    .insert((pop, *tenant, *service), (set, keys));
             }
         }
     }
 
-    fn check_choice(&mut self, pop: usize, table: &Compiled, plan: &ServicePlan, key: &EndpointKey) {
+    fn check_choice(
+        &mut self,
+        pop: usize,
+        table: &Compiled,
+        plan: &ServicePlan,
+        key: &EndpointKey,
+    ) {
         let site = &table.site_names[&key.site];
         let gateway = self.planet.index[site];
         if site.tenant != plan.name.tenant {
@@ -155,17 +190,20 @@ impl Sim {
         let Some((_, death)) = self.endpoints.get(&(gateway, key.address)).copied() else {
             return;
         };
-        let known = self.half(gateway, Part::Control).and_then(|half| half.table.as_ref());
-        let probed = known.is_some_and(|table| {
-            table.targets.keys().any(|t| t.address == key.address)
-        });
+        let known = self
+            .half(gateway, Part::Control)
+            .and_then(|half| half.table.as_ref());
+        let probed =
+            known.is_some_and(|table| table.targets.keys().any(|t| t.address == key.address));
         let whole = [gateway, pop]
             .iter()
             .all(|node| self.nodes[*node].halves.iter().all(Option::is_some));
         if !up || !probed || !whole {
             return;
         }
-        let restarts = [gateway, pop].into_iter().flat_map(|node| self.nodes[node].since);
+        let restarts = [gateway, pop]
+            .into_iter()
+            .flat_map(|node| self.nodes[node].since);
         let settled = restarts.chain([since]).max().unwrap_or(since);
         if self.now > (death + DEATH_IS_KNOWN).max(settled + SETTLED) {
             let what = format!(
@@ -190,7 +228,10 @@ impl Sim {
                     self.broken(Checker::Revision, what);
                 }
             }
-            let Some(table) = self.half(node, Part::Data).and_then(|half| half.table.clone()) else {
+            let Some(table) = self
+                .half(node, Part::Data)
+                .and_then(|half| half.table.clone())
+            else {
                 continue;
             };
             for plan in table.services.values() {
@@ -228,7 +269,10 @@ impl Sim {
         let tenant = self.rng.below(5);
         let path = if self.rng.chance(1, 3) { "/api/x" } else { "/" };
         let mut rng = Rng::new(self.rng.next_u64());
-        let Some(table) = self.half(pop, Part::Data).and_then(|half| half.table.clone()) else {
+        let Some(table) = self
+            .half(pop, Part::Data)
+            .and_then(|half| half.table.clone())
+        else {
             return;
         };
         self.ledger.requests += 1;
@@ -251,13 +295,19 @@ impl Sim {
             return;
         };
         let gateway = self.planet.index[&chosen.site];
-        let open = self.tunnels.get(&(gateway, pop)).is_some_and(|tunnel| tunnel.up);
+        let open = self
+            .tunnels
+            .get(&(gateway, pop))
+            .is_some_and(|tunnel| tunnel.up);
         if !open {
             return;
         }
         let authority = format!("{}:{}", cluster.service, cluster.port);
-        let claim =
-            StreamClaim { authority: &authority, endpoint: chosen.key, lb: &forward.host.lb_name };
+        let claim = StreamClaim {
+            authority: &authority,
+            endpoint: chosen.key,
+            lb: &forward.host.lb_name,
+        };
         self.leave(pop, gateway, &claim, cluster.service.tenant.as_str());
         self.trespass(pop, gateway, tenant, chosen.key);
     }
@@ -265,7 +315,10 @@ impl Sim {
     /// At the egress of `gateway`.
     fn leave(&mut self, pop: usize, gateway: usize, claim: &StreamClaim<'_>, tenant: &str) {
         let peer = self.planet.sites[pop].clone();
-        let Some(table) = self.half(gateway, Part::Data).and_then(|half| half.table.clone()) else {
+        let Some(table) = self
+            .half(gateway, Part::Data)
+            .and_then(|half| half.table.clone())
+        else {
             return;
         };
         let Ok(admitted) = l7::admit(&table.egress, &peer, claim) else {
@@ -286,13 +339,20 @@ impl Sim {
             Some((Manner::Killed, _)) => TroubleKind::Refused,
             Some((Manner::Silent, _)) => TroubleKind::Suspect,
         };
-        let key = TargetKey { tenant: admitted.tenant, service: admitted.id, address };
+        let key = TargetKey {
+            tenant: admitted.tenant,
+            service: admitted.id,
+            address,
+        };
         self.give(gateway, Part::Control, Event::Trouble(key, kind));
     }
 
     /// Nobody gets another tenant's service, whatever is claimed.
     fn trespass(&mut self, pop: usize, gateway: usize, tenant: u64, endpoint: EndpointKey) {
-        let Some(table) = self.half(gateway, Part::Data).and_then(|half| half.table.clone()) else {
+        let Some(table) = self
+            .half(gateway, Part::Data)
+            .and_then(|half| half.table.clone())
+        else {
             return;
         };
         let other = format!("cart.shop.t{}:8080", (tenant + 1) % 5);
@@ -301,7 +361,11 @@ impl Sim {
         let stranger = POPS + (gateway + 1 - POPS) % (self.nodes.len() - POPS);
         let strange = self.planet.sites[stranger].tenant != self.planet.sites[gateway].tenant;
         for (peer, authority) in [(pop, &other), (stranger, &own)] {
-            let claim = StreamClaim { authority, endpoint, lb: "shop/web" };
+            let claim = StreamClaim {
+                authority,
+                endpoint,
+                lb: "shop/web",
+            };
             let peer_site = self.planet.sites[peer].clone();
             let admitted = l7::admit(&table.egress, &peer_site, &claim).is_ok();
             if admitted && (peer == pop || strange) {

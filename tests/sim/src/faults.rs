@@ -35,7 +35,11 @@ pub(crate) enum Fault {
     /// It does again.
     Heal(usize, usize),
     /// Halves of a node stop: control, data.
-    Stop { node: usize, halves: [bool; 2], manner: Manner },
+    Stop {
+        node: usize,
+        halves: [bool; 2],
+        manner: Manner,
+    },
     /// What is not running of a node starts.
     Start(usize),
     /// An endpoint dies.
@@ -64,18 +68,32 @@ pub(crate) fn faults(
     }
     for n in 0..24 {
         // The PoPs are few: every fourth restart is one of theirs.
-        let node = if n % 4 == 0 { index(rng, POPS) } else { index(rng, nodes) };
+        let node = if n % 4 == 0 {
+            index(rng, POPS)
+        } else {
+            index(rng, nodes)
+        };
         let halves = [[true, false], [false, true], [true, true]][index(rng, 3)];
         let manner = manner(rng);
         let at = when(rng);
-        put(at, Fault::Stop { node, halves, manner });
+        put(
+            at,
+            Fault::Stop {
+                node,
+                halves,
+                manner,
+            },
+        );
         put(at + between(rng, 200, 3000), Fault::Start(node));
     }
     for _ in 0..60 {
         let (node, address) = endpoint(rng, nodes);
         let at = when(rng);
         put(at, Fault::Die(node, address, manner(rng)));
-        put(at + between(rng, 100, 12_000), Fault::Recover(node, address));
+        put(
+            at + between(rng, 100, 12_000),
+            Fault::Recover(node, address),
+        );
     }
     for _ in 0..12 {
         put(when(rng), Fault::Revise);
@@ -84,7 +102,10 @@ pub(crate) fn faults(
     put(LAST_CHANGE, Fault::Revise);
     for _ in 0..8 {
         let (node, address) = endpoint(rng, nodes);
-        put(DEATHS + between(rng, 0, 500), Fault::Die(node, address, manner(rng)));
+        put(
+            DEATHS + between(rng, 0, 500),
+            Fault::Die(node, address, manner(rng)),
+        );
     }
     out
 }
@@ -103,7 +124,11 @@ fn when(rng: &mut Rng) -> Duration {
 }
 
 fn manner(rng: &mut Rng) -> Manner {
-    if rng.chance(1, 2) { Manner::Killed } else { Manner::Silent }
+    if rng.chance(1, 2) {
+        Manner::Killed
+    } else {
+        Manner::Silent
+    }
 }
 
 fn endpoint(rng: &mut Rng, nodes: usize) -> (usize, SocketAddr) {

@@ -56,7 +56,11 @@ impl Options {
     /// A whole run without a planted bug.
     #[must_use]
     pub fn seed(seed: u64) -> Self {
-        Options { seed, lose_one_down: false, until_ms: None }
+        Options {
+            seed,
+            lose_one_down: false,
+            until_ms: None,
+        }
     }
 }
 
@@ -67,7 +71,7 @@ pub struct Report {
     pub seed: u64,
     /// SHA-256 over all events and effects in order, in hex.
     pub digest: String,
-    /// What the checkers found, a hundred at most.
+    /// What the checkers found, a few of each checker.
     pub violations: Vec<Violation>,
     /// Events handled.
     pub events: u64,

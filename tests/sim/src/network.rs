@@ -71,7 +71,11 @@ impl Sim {
     }
 
     fn fetch_bundle(&mut self, node: usize) {
-        let have = self.nodes[node].disk.bundle.as_ref().map(|bundle| bundle.revision);
+        let have = self.nodes[node]
+            .disk
+            .bundle
+            .as_ref()
+            .map(|bundle| bundle.revision);
         let wanted = self.planet.bundles[node].revision;
         if have == Some(wanted) || self.nodes[node].fetching {
             return;
@@ -82,7 +86,10 @@ impl Sim {
     }
 
     fn dial_tunnels(&mut self, node: usize) {
-        let Some(table) = self.half(node, Part::Data).and_then(|half| half.table.clone()) else {
+        let Some(table) = self
+            .half(node, Part::Data)
+            .and_then(|half| half.table.clone())
+        else {
             return;
         };
         for site in table.fabric.dial.keys() {
@@ -103,7 +110,8 @@ impl Sim {
             // TCP and TLS: two round trips.
             let one_way = self.links[&pair_of(pair.0, pair.1)].one_way;
             let lives = [self.life(pair.0, Part::Data), self.life(pair.1, Part::Data)];
-            self.agenda.put(self.now + one_way * 4, Happening::Dialled { pair, lives });
+            self.agenda
+                .put(self.now + one_way * 4, Happening::Dialled { pair, lives });
         }
     }
 
@@ -170,7 +178,8 @@ impl Sim {
                     Duration::from_millis(600) + self.random(Duration::from_millis(300))
                 }
             };
-            self.agenda.put(self.now + after, Happening::Lost { pair, id, side });
+            self.agenda
+                .put(self.now + after, Happening::Lost { pair, id, side });
         }
     }
 
@@ -189,8 +198,12 @@ impl Sim {
 
     fn end_streams_of(&mut self, pair: (usize, usize), id: u64, sides: &[usize]) {
         let of_tunnel = |s: &Stream| s.tunnel == Some((pair, id));
-        let streams: Vec<(u64, [End; 2])> =
-            self.streams.iter().filter(|(_, s)| of_tunnel(s)).map(|(id, s)| (*id, s.ends)).collect();
+        let streams: Vec<(u64, [End; 2])> = self
+            .streams
+            .iter()
+            .filter(|(_, s)| of_tunnel(s))
+            .map(|(id, s)| (*id, s.ends))
+            .collect();
         for (stream, ends) in streams {
             for end in ends {
                 if sides.iter().any(|side| [pair.0, pair.1][*side] == end.node) {
@@ -216,9 +229,17 @@ impl Sim {
         let (Some(mine), id) = (self.life(node, Part::Control), self.nodes[node].id) else {
             return;
         };
-        let here = End { node, part: Part::Control, life: mine };
+        let here = End {
+            node,
+            part: Part::Control,
+            life: mine,
+        };
         if let (true, Some(life)) = (local, self.life(node, Part::Data)) {
-            let there = End { node, part: Part::Data, life };
+            let there = End {
+                node,
+                part: Part::Data,
+                life,
+            };
             self.open_stream([here, there], None, LOCAL, bgp::PeerConfig::local(id));
         }
         for (other, neighbor) in wanted {
@@ -231,7 +252,11 @@ impl Sim {
             let Some(tunnel) = tunnel else { continue };
             // Whoever listens there now, if anybody; checked when the stream arrives.
             let life = self.life(other, Part::Control).unwrap_or(0);
-            let there = End { node: other, part: Part::Control, life };
+            let there = End {
+                node: other,
+                part: Part::Control,
+                life,
+            };
             let one_way = self.links[&pair_of(node, other)].one_way;
             let peer = peer_config(table, &neighbor);
             self.open_stream([here, there], Some(tunnel), one_way, peer);
@@ -247,9 +272,15 @@ impl Sim {
     ) {
         self.next_id += 1;
         let id = self.next_id;
-        let stream = Stream { ends, tunnel, one_way, last: [self.now; 2] };
+        let stream = Stream {
+            ends,
+            tunnel,
+            one_way,
+            last: [self.now; 2],
+        };
         self.streams.insert(id, stream);
-        self.agenda.put(self.now + one_way, Happening::Opened { stream: id });
+        self.agenda
+            .put(self.now + one_way, Happening::Opened { stream: id });
         self.begin_session(id, ends[0], peer);
     }
 
@@ -263,7 +294,9 @@ impl Sim {
         }
         let [from, to] = stream.ends;
         let site = &self.planet.sites[from.node];
-        let half = self.half(to.node, to.part).filter(|half| half.life == to.life);
+        let half = self
+            .half(to.node, to.part)
+            .filter(|half| half.life == to.life);
         let peer = half.and_then(|half| match to.part {
             Part::Data => Some(bgp::PeerConfig::local(self.nodes[to.node].id)),
             Part::Control => {
@@ -295,9 +328,19 @@ impl Sim {
                 half.rib.peer_down(now, peer.id);
             }
         }
-        let config = SessionConfig { peer: Some(peer.node), ..SessionConfig::new(own, ASN) };
+        let config = SessionConfig {
+            peer: Some(peer.node),
+            ..SessionConfig::new(own, ASN)
+        };
         let session = Session::new(config, now);
-        half.sessions.insert(stream, Live { session, peer, up: false });
+        half.sessions.insert(
+            stream,
+            Live {
+                session,
+                peer,
+                up: false,
+            },
+        );
         self.drive(end.node, end.part);
     }
 
@@ -316,7 +359,14 @@ impl Sim {
         let to = usize::from(stream.ends[0] == from);
         let at = (self.now + stream.one_way + penalty).max(stream.last[to]);
         stream.last[to] = at;
-        self.agenda.put(at, Happening::Octets { stream: id, to: stream.ends[to], octets });
+        self.agenda.put(
+            at,
+            Happening::Octets {
+                stream: id,
+                to: stream.ends[to],
+                octets,
+            },
+        );
     }
 
     /// One end is done with the stream: the other hears of it, if octets pass.
@@ -326,13 +376,24 @@ impl Sim {
         };
         let to = usize::from(stream.ends[0] == from);
         let at = (self.now + stream.one_way).max(stream.last[to]);
-        self.agenda.put(at, Happening::Ended { stream: id, at: stream.ends[to] });
+        self.agenda.put(
+            at,
+            Happening::Ended {
+                stream: id,
+                at: stream.ends[to],
+            },
+        );
     }
 
     pub(crate) fn arrived(&mut self, id: u64, at: End, octets: &[u8]) {
-        let passes = self.streams.get(&id).is_some_and(|stream| self.passes(stream));
+        let passes = self
+            .streams
+            .get(&id)
+            .is_some_and(|stream| self.passes(stream));
         let now = self.now;
-        let half = self.half_mut(at.node, at.part).filter(|half| half.life == at.life);
+        let half = self
+            .half_mut(at.node, at.part)
+            .filter(|half| half.life == at.life);
         if let (true, Some(half)) = (passes, half)
             && let Some(live) = half.sessions.get_mut(&id)
         {
@@ -343,7 +404,9 @@ impl Sim {
 
     /// The end of the stream reaches one end.
     pub(crate) fn ended(&mut self, id: u64, at: End) {
-        let half = self.half_mut(at.node, at.part).filter(|half| half.life == at.life);
+        let half = self
+            .half_mut(at.node, at.part)
+            .filter(|half| half.life == at.life);
         if let Some(live) = half.and_then(|half| half.sessions.get_mut(&id)) {
             live.session.handle_end_of_stream();
             self.drive(at.node, at.part);
@@ -352,7 +415,9 @@ impl Sim {
 
     fn passes(&self, stream: &Stream) -> bool {
         stream.tunnel.is_none_or(|(pair, id)| {
-            self.tunnels.get(&pair).is_some_and(|tunnel| tunnel.id == id && tunnel.up)
+            self.tunnels
+                .get(&pair)
+                .is_some_and(|tunnel| tunnel.id == id && tunnel.up)
         })
     }
 }

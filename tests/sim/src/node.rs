@@ -129,7 +129,11 @@ impl Sim {
                 }
             }
             // Even a half that fell silent lives on a host whose kernel ends its streams.
-            let gone = End { node, part, life: half.life };
+            let gone = End {
+                node,
+                part,
+                life: half.life,
+            };
             for stream in half.sessions.into_keys() {
                 self.hang_up(stream, gone);
             }
@@ -178,7 +182,11 @@ impl Sim {
         let Some(mut half) = self.nodes[node].halves[index(part)].take() else {
             return;
         };
-        let end = End { node, part, life: half.life };
+        let end = End {
+            node,
+            part,
+            life: half.life,
+        };
         loop {
             let mut quiet = true;
             while let Some(effect) = half.brain.poll_effect() {
@@ -197,13 +205,25 @@ impl Sim {
             }
         }
         self.talk(end, &mut half);
-        let timers = half.sessions.values().filter_map(|live| live.session.poll_timeout());
-        let timers = timers.chain(half.brain.poll_timeout()).chain(half.rib.poll_timeout(self.now));
+        let timers = half
+            .sessions
+            .values()
+            .filter_map(|live| live.session.poll_timeout());
+        let timers = timers
+            .chain(half.brain.poll_timeout())
+            .chain(half.rib.poll_timeout(self.now));
         if let Some(next) = timers.min() {
             let next = next.max(self.now + Duration::from_nanos(1));
             if half.wake.is_none_or(|at| next < at) {
                 half.wake = Some(next);
-                self.agenda.put(next, Happening::Wake { node, part, life: half.life });
+                self.agenda.put(
+                    next,
+                    Happening::Wake {
+                        node,
+                        part,
+                        life: half.life,
+                    },
+                );
             }
         }
         self.nodes[node].halves[index(part)] = Some(half);
@@ -214,9 +234,16 @@ impl Sim {
         match effect {
             Effect::Compile { bundle, cells } => {
                 let result = plan::compile(&bundle, half.brain.me(), &cells).map(Box::new);
-                let at = self.now + Duration::from_millis(1) + self.random(Duration::from_millis(20));
+                let at =
+                    self.now + Duration::from_millis(1) + self.random(Duration::from_millis(20));
                 let event = Event::Compiled(bundle.revision, result);
-                self.agenda.put(at, Happening::Brain { end, event: Box::new(event) });
+                self.agenda.put(
+                    at,
+                    Happening::Brain {
+                        end,
+                        event: Box::new(event),
+                    },
+                );
             }
             Effect::Publish(table) => {
                 self.note(format_args!("{node} {part:?} publish {}", table.revision));
@@ -230,7 +257,11 @@ impl Sim {
                 self.check_set(node, &set);
                 cell.store(set);
             }
-            Effect::EndpointDown { tenant, service, endpoint } => {
+            Effect::EndpointDown {
+                tenant,
+                service,
+                endpoint,
+            } => {
                 self.note(format_args!("{node} down {tenant} {service} {endpoint}"));
             }
             Effect::Probe(key, target) => self.probe(end, key, &target),
@@ -257,7 +288,8 @@ impl Sim {
         };
         let rtt = (outcome == ProbeOutcome::Success).then_some(quick);
         let event = Box::new(Event::Probed(key, ProbeResult { outcome, rtt }));
-        self.agenda.put(self.now + after, Happening::Brain { end, event });
+        self.agenda
+            .put(self.now + after, Happening::Brain { end, event });
     }
 
     /// What a session heard; true if nothing.
@@ -280,7 +312,8 @@ impl Sim {
                 SessionEvent::RefreshRequested => half.rib.handle_refresh(live.peer.id),
                 SessionEvent::FamilyDisabled => half.rib.handle_family_disabled(live.peer.id),
                 SessionEvent::Closed(close) => {
-                    self.trace.line(now, format_args!("{end:?} closed {stream}: {close}"));
+                    self.trace
+                        .line(now, format_args!("{end:?} closed {stream}: {close}"));
                     over = true;
                 }
             }

@@ -101,7 +101,10 @@ impl Planet {
             };
             for origin in &spec.origins {
                 for site in &origin.sites {
-                    let site = SiteName { tenant: tenant.clone(), site: site.clone() };
+                    let site = SiteName {
+                        tenant: tenant.clone(),
+                        site: site.clone(),
+                    };
                     for address in &origin.addresses {
                         let ip = address.parse().expect("an IP address");
                         all.push(Configured {
@@ -127,7 +130,11 @@ impl Planet {
         for (site, bundle) in self.sites.iter().zip(&mut self.bundles) {
             let Projection { resources, sites } = project(&self.world, &self.ids, site);
             if resources != bundle.resources || sites != bundle.sites {
-                *bundle = Bundle { revision: Revision(self.revision), resources, sites };
+                *bundle = Bundle {
+                    revision: Revision(self.revision),
+                    resources,
+                    sites,
+                };
             }
         }
     }
@@ -186,11 +193,18 @@ fn manifests(rng: &mut Rng) -> String {
     }
     for tenant in 0..TENANTS {
         let name = tenant_name(tenant as u64);
-        let gateways: Vec<String> =
-            gateways_of(&name).iter().map(ToString::to_string).collect();
-        let advertise = if tenant == 0 { "{pops: [p0, p1, p2]}" } else { "{public: {}}" };
-        writeln!(out, "{}", tenant_manifests(&name, &gateways.join(", "), advertise))
-            .expect("a String takes everything");
+        let gateways: Vec<String> = gateways_of(&name).iter().map(ToString::to_string).collect();
+        let advertise = if tenant == 0 {
+            "{pops: [p0, p1, p2]}"
+        } else {
+            "{public: {}}"
+        };
+        writeln!(
+            out,
+            "{}",
+            tenant_manifests(&name, &gateways.join(", "), advertise)
+        )
+        .expect("a String takes everything");
     }
     out
 }

@@ -20,25 +20,55 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum Happening {
     /// A timer of a half.
-    Wake { node: usize, part: Part, life: u64 },
+    Wake {
+        node: usize,
+        part: Part,
+        life: u64,
+    },
     /// An answer to a Brain's effect.
-    Brain { end: End, event: Box<Event> },
+    Brain {
+        end: End,
+        event: Box<Event>,
+    },
     /// Octets arrive.
-    Octets { stream: u64, to: End, octets: Bytes },
+    Octets {
+        stream: u64,
+        to: End,
+        octets: Bytes,
+    },
     /// A stream arrives at whom it was dialled to.
-    Opened { stream: u64 },
+    Opened {
+        stream: u64,
+    },
     /// The end of a stream arrives.
-    Ended { stream: u64, at: End },
+    Ended {
+        stream: u64,
+        at: End,
+    },
     /// A tunnel's handshake is over.
-    Dialled { pair: (usize, usize), lives: [Option<u64>; 2] },
+    Dialled {
+        pair: (usize, usize),
+        lives: [Option<u64>; 2],
+    },
     /// One end of a tunnel notices that it is dead.
-    Lost { pair: (usize, usize), id: u64, side: usize },
+    Lost {
+        pair: (usize, usize),
+        id: u64,
+        side: usize,
+    },
     /// The ends of a tunnel measure.
-    Measure { pair: (usize, usize), id: u64 },
+    Measure {
+        pair: (usize, usize),
+        id: u64,
+    },
     /// A node gets what it should run.
-    Bundle { node: usize },
+    Bundle {
+        node: usize,
+    },
     /// A node starts for the first time, or looks for what is missing.
-    Tend { node: usize },
+    Tend {
+        node: usize,
+    },
     Fault(Fault),
     /// The checkers look at everything.
     Sweep,
@@ -73,7 +103,10 @@ impl Sim {
         let planet = Planet::new(&mut rng);
         let name: base::Name = "n1".parse().expect("a name");
         let node = |site: &base::SiteName| Node {
-            me: Me { site: site.clone(), node: name.clone() },
+            me: Me {
+                site: site.clone(),
+                node: name.clone(),
+            },
             id: planet.ids.node(site, &name).expect("allocated"),
             disk: Disk::default(),
             halves: [None, None],
@@ -131,13 +164,20 @@ impl Sim {
         for (at, fault) in faults::faults(&mut self.rng, self.nodes.len(), &pairs) {
             self.agenda.put(at, Happening::Fault(fault));
         }
-        self.agenda.put(Instant::ZERO + Duration::from_millis(100), Happening::Sweep);
-        self.agenda.put(Instant::ZERO + Duration::from_millis(2000), Happening::Request);
+        self.agenda
+            .put(Instant::ZERO + Duration::from_millis(100), Happening::Sweep);
+        self.agenda.put(
+            Instant::ZERO + Duration::from_millis(2000),
+            Happening::Request,
+        );
     }
 
     pub(crate) fn run(mut self) -> Report {
         let whole = Instant::ZERO + faults::END;
-        let until = self.options.until_ms.map(|ms| Instant::ZERO + Duration::from_millis(ms));
+        let until = self
+            .options
+            .until_ms
+            .map(|ms| Instant::ZERO + Duration::from_millis(ms));
         let end = until.map_or(whole, |until| until.min(whole));
         while let Some((at, what)) = self.agenda.pop() {
             if at > end {
@@ -182,11 +222,13 @@ impl Sim {
             Happening::Fault(fault) => self.fault(fault),
             Happening::Sweep => {
                 self.sweep();
-                self.agenda.put(self.now + Duration::from_millis(100), Happening::Sweep);
+                self.agenda
+                    .put(self.now + Duration::from_millis(100), Happening::Sweep);
             }
             Happening::Request => {
                 self.request();
-                self.agenda.put(self.now + Duration::from_millis(10), Happening::Request);
+                self.agenda
+                    .put(self.now + Duration::from_millis(10), Happening::Request);
             }
         }
     }
@@ -203,10 +245,16 @@ impl Sim {
                 let link = self.links.get_mut(&pair_of(a, b)).expect("a link");
                 link.cuts = link.cuts.saturating_sub(1);
             }
-            Fault::Stop { node, halves, manner } => self.stop(node, halves, manner),
+            Fault::Stop {
+                node,
+                halves,
+                manner,
+            } => self.stop(node, halves, manner),
             Fault::Start(node) => self.start(node),
             Fault::Die(node, address, manner) => {
-                self.endpoints.entry((node, address)).or_insert((manner, self.now));
+                self.endpoints
+                    .entry((node, address))
+                    .or_insert((manner, self.now));
             }
             Fault::Recover(node, address) => {
                 self.endpoints.remove(&(node, address));
@@ -233,7 +281,8 @@ impl Sim {
             Happening::Brain { end, event } => match event.as_ref() {
                 Event::Compiled(revision, result) => {
                     let ok = result.is_ok();
-                    self.trace.line(now, format_args!("{end:?} compiled {revision} {ok}"));
+                    self.trace
+                        .line(now, format_args!("{end:?} compiled {revision} {ok}"));
                 }
                 Event::Bundle(_)
                 | Event::Probed(..)
@@ -266,7 +315,10 @@ impl Sim {
 
     /// From zero up to `most`, by the seed.
     pub(crate) fn random(&mut self, most: Duration) -> Duration {
-        Duration::from_nanos(self.rng.below(u64::try_from(most.as_nanos()).unwrap_or(u64::MAX)))
+        Duration::from_nanos(
+            self.rng
+                .below(u64::try_from(most.as_nanos()).unwrap_or(u64::MAX)),
+        )
     }
 
     pub(crate) fn violation(&mut self, violation: Violation) {

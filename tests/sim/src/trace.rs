@@ -31,7 +31,10 @@ impl Trace {
 
     pub(crate) fn finish(mut self) -> String {
         self.fold();
-        self.state.iter().map(|octet| format!("{octet:02x}")).collect()
+        self.state
+            .iter()
+            .map(|octet| format!("{octet:02x}"))
+            .collect()
     }
 
     fn fold(&mut self) {

@@ -74,10 +74,11 @@ pub(super) async fn serve(fabric: Arc<Fabric>, stream: H2Stream, peer: Arc<Peer>
     session.run(up, writer, drain).await;
 }
 
-/// A PoP speaks for any site, a gateway for itself alone; the node must exist.
+/// A PoP speaks for any gateway, and otherwise everybody for itself alone (a PoP's bundle holds
+/// keys); the node must exist.
 fn authorise(fabric: &Fabric, peer: &Peer, hello: &Hello) -> Result<(), String> {
     let own = peer.site == hello.site && peer.node == hello.node;
-    if !own && !peer.site.is_pop() {
+    if !own && (!peer.site.is_pop() || hello.site.is_pop()) {
         return Err(format!(
             "{} may not ask for the site {}",
             peer.name(),
@@ -257,6 +258,12 @@ impl Session {
             return Err("too many renewals on one stream".to_owned());
         }
         let csr = decode(csr).ok_or("the certificate request is not base64")?;
+        // Whoever relays for a node cannot get a certificate in its name: the key must be its own.
+        let key_hash = pki::csr_key_sha256(&csr).map_err(|e| base::Chain(&e).to_string())?;
+        let node = crate::ledger::node_name(&self.site, &self.node);
+        if self.fabric.ledger.state().node_keys.get(&node) != Some(&key_hash) {
+            return Err("the request is not for the key this node joined with".to_owned());
+        }
         let authority = &self.fabric.authority;
         let identity = Identity::node(
             authority.planet().clone(),

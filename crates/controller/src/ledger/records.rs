@@ -1,7 +1,7 @@
 //! What lies in the store: `/objects/PATH`, and beside it `/internal/…` which no API shows.
 
 use api::{Kind, Object, ObjectKey, Problem};
-use base::{Name, Revision, WallTime};
+use base::{Name, Revision, SiteName, WallTime};
 use plan::World;
 use serde::{Deserialize, Serialize};
 use store::{Entry, Expect, Op, Store, StoreError};
@@ -16,6 +16,8 @@ const IDS: &str = "/internal/ids";
 const MATERIAL: &str = "/internal/certificates/";
 /// What is kept of Tokens, by their path.
 const TOKENS: &str = "/internal/tokens/";
+/// SHA-256 of the public key each node joined with, by `NODE.SITE.TENANT`: only this key renews.
+const NODES: &str = "/internal/nodes/";
 
 /// Why the world cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +111,9 @@ pub(crate) async fn load(store: &Store) -> Result<State, LoadError> {
         } else if let Some(path) = path(TOKENS) {
             let record = token_record(&entry).map_err(wrong)?;
             state.tokens.insert(path?, (record, entry.modified));
+        } else if let Some(node) = key.strip_prefix(NODES) {
+            let key_hash = serde_json::from_slice(&entry.value).map_err(wrong)?;
+            state.node_keys.insert(node.to_owned(), key_hash);
         } else {
             return Err(LoadError::Key(key));
         }
@@ -151,6 +156,15 @@ pub(crate) fn token_op(
     was: Option<Revision>,
 ) -> Result<Op, Problem> {
     Ok(Op::put(format!("{TOKENS}{key}"), json(record)?).expect(expected(was)))
+}
+
+/// The name under which a node's key is kept.
+pub(crate) fn node_name(site: &SiteName, node: &Name) -> String {
+    format!("{node}.{site}")
+}
+
+pub(crate) fn node_key_op(node: &str, key_hash: &[u8; 32]) -> Result<Op, Problem> {
+    Ok(Op::put(format!("{NODES}{node}"), json(key_hash)?))
 }
 
 /// Removes an object and what is kept beside it.

@@ -289,9 +289,16 @@ async fn a_gateway_speaks_for_itself_alone() {
     let mut sync = link.sync("aws.acme", "n0", None).await;
     sync.update(&aws, "aws.acme").await;
 
+    // Who relays for a node cannot have a certificate in its name: only its own key is renewed.
+    let stranger = NodeKey::generate().expect("a key");
+    let csr = api::sync::encode(&stranger.csr_der().expect("a request"));
+    sync.send(&Up::Renew { csr }).await;
+    assert!(refused(&mut sync).await, "another key");
+
     // A renewal is for the same identity, whatever the request says.
-    let key = NodeKey::generate().expect("a key");
-    let csr = api::sync::encode(&key.csr_der().expect("a request"));
+    let mut sync = link.sync("aws.acme", "n0", None).await;
+    sync.update(&aws, "aws.acme").await;
+    let csr = api::sync::encode(&aws.key.csr_der().expect("a request"));
     sync.send(&Up::Renew { csr }).await;
     let Some(Down::Certificate { chain }) = sync.next().await else {
         panic!("no certificate")

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use api::derived::{EndpointView, LinkView, NodeStatus};
-use base::{Instant, Revision, WallTime};
+use base::{Instant, Revision, SiteName, WallTime};
 use plan::{Brain, EndpointFact, Me};
 use proxy::ListenerFailed;
 use tokio::sync::oneshot;
@@ -17,8 +17,13 @@ const ASK_AGAIN: Duration = Duration::from_secs(10);
 /// A clock this far from the controller's is worth a warning.
 const CLOCK: Duration = Duration::from_secs(300);
 
-/// "How are you?", from the admin socket.
-pub(crate) struct Query(pub(crate) oneshot::Sender<NodeStatus>);
+/// A question of the admin socket.
+pub(crate) enum Query {
+    /// How are you?
+    Status(oneshot::Sender<NodeStatus>),
+    /// Whom did you refuse a tunnel stream, by which rule, how often?
+    Refusals(oneshot::Sender<Vec<(SiteName, &'static str, u64)>>),
+}
 
 /// What was said last, and what to say next.
 pub(crate) struct Report {

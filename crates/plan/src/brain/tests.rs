@@ -113,6 +113,8 @@ fn one_target() -> (Shell, TargetKey) {
     let world = world();
     let mut shell = Shell::new(Part::Control, "shop.blue");
     shell.bundle(&world, &ids(&world), 1);
+    assert!(matches!(shell.effects[0], Effect::Publish(_)));
+    assert!(matches!(&shell.effects[1], Effect::Originate(r) if matches!(r.key, Key::Site { .. })));
     let keys = shell.probes();
     assert_eq!(keys.len(), 1, "probed as soon as it is known");
     (shell, keys[0])
@@ -420,7 +422,11 @@ fn targets_come_and_go_with_the_table() {
         .iter()
         .filter(|e| matches!(e, Effect::Withdraw(Key::Endpoint { .. })));
     assert_eq!(withdrawn.count(), 1);
-    assert!(matches!(effects[0], Effect::Withdraw(_)), "down goes first");
+    assert!(
+        matches!(effects[0], Effect::Publish(_)),
+        "announced by a table in force"
+    );
+    assert!(matches!(effects[1], Effect::Withdraw(_)), "down goes first");
     let probed: Vec<String> = effects
         .iter()
         .filter_map(|e| match e {
@@ -834,12 +840,22 @@ fn nothing_older_overtakes_in_a_batch() {
     let mut shell = importing();
     let (one, two) = (aws(&shell, "10.0.0.1:8080"), aws(&shell, "10.0.0.2:9090"));
     // Several events before the shell looks at the effects: up, then down, then up.
-    for (first, second) in [(State::Degraded, State::Unhealthy), (State::Unhealthy, State::Degraded)]
-    {
-        shell.brain.handle(shell.now, Event::Route(one.clone(), is(first)));
-        shell.brain.handle(shell.now, Event::Route(two.clone(), is(second)));
-        shell.brain.handle(shell.now, Event::Route(two.clone(), is(State::Healthy)));
-        shell.brain.handle(shell.now, Event::Route(two.clone(), is(second)));
+    for (first, second) in [
+        (State::Degraded, State::Unhealthy),
+        (State::Unhealthy, State::Degraded),
+    ] {
+        shell
+            .brain
+            .handle(shell.now, Event::Route(one.clone(), is(first)));
+        shell
+            .brain
+            .handle(shell.now, Event::Route(two.clone(), is(second)));
+        shell
+            .brain
+            .handle(shell.now, Event::Route(two.clone(), is(State::Healthy)));
+        shell
+            .brain
+            .handle(shell.now, Event::Route(two.clone(), is(second)));
         shell.drain();
         let want = [
             format!("aws/10.0.0.1={first:?}"),
@@ -852,7 +868,9 @@ fn nothing_older_overtakes_in_a_batch() {
     // The same for what is announced: the last word has the greatest seq.
     let (mut shell, key) = one_target();
     for outcome in [ProbeOutcome::Success, ProbeOutcome::Refused] {
-        shell.brain.handle(shell.now, Event::Probed(key, result(outcome)));
+        shell
+            .brain
+            .handle(shell.now, Event::Probed(key, result(outcome)));
     }
     shell.drain();
     assert_eq!(shell.said(), [State::Unhealthy]);

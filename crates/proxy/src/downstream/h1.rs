@@ -48,6 +48,8 @@ enum Next {
     Refused(HeadError),
     /// Too slow after it had begun.
     Slow,
+    /// Nothing has begun, and the worker drains.
+    Leave,
     /// Nothing more to do.
     Over,
 }
@@ -80,6 +82,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, io: Io, origin: Origin) {
                 conn.refuse(StatusCode::REQUEST_TIMEOUT).await;
                 break;
             }
+            Next::Leave => break,
             Next::Over => return,
         };
         patience = limits.idle_timeout;
@@ -127,7 +130,7 @@ impl H1 {
                     Poll::Pending => {}
                 }
                 if !begun && draining.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Next::Over);
+                    return Poll::Ready(Next::Leave);
                 }
                 ready!(timer.as_mut().poll(cx));
                 return Poll::Ready(if begun { Next::Slow } else { Next::Over });

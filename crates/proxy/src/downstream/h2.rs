@@ -35,8 +35,10 @@ const SEND_BUFFER: usize = 64 << 10;
 /// errors; one more ends the connection.
 const PENDING_RESETS: usize = 20;
 const ERROR_RESETS: usize = 128;
+/// How long a client may leave a GOAWAY unanswered when nothing of it runs.
+const LEAVING: Duration = Duration::from_millis(300);
 /// How long the last frames may take.
-const GOODBYE: Duration = Duration::from_secs(1);
+const GOODBYE: Duration = Duration::from_millis(300);
 
 /// One stream: a request and its response.
 #[derive(Debug)]
@@ -64,7 +66,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, io: Io, info: ConnInfo) {
     let live = Rc::new(Cell::new(0_usize));
     let mut leaving = false;
     loop {
-        let idle = tokio::time::sleep(limits.idle_timeout);
+        let patience = if leaving { LEAVING } else { limits.idle_timeout };
+        let idle = tokio::time::sleep(patience);
         tokio::select! {
             accepted = poll_fn(|cx| next(&mut connection, &wire, cx)) => match accepted {
                 Some(Ok((request, respond))) => {

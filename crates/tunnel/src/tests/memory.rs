@@ -14,7 +14,7 @@ use runtime::Tasks;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::support::*;
-use crate::{BoxPipe, DownReason, OpenError, Pipes, Side, StreamHead, Tunnel};
+use crate::{BoxPipe, DownReason, LinkEvent, OpenError, Pipes, Side, StreamHead, Tunnel};
 
 /// Two tunnels on one thread with a link between them: `par` accepted, `aws` dialled.
 async fn pair(tasks: &Tasks) -> (Tunnel, Tunnel) {
@@ -229,6 +229,40 @@ async fn a_dropped_stream_is_reset_and_forgotten() {
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_waits_for_requests_and_not_for_control() {
+    for (head, patient) in [(head(), true), (StreamHead::to("bgp.sealane.internal"), false)] {
+        run(async {
+            let tasks = Tasks::new("test");
+            let (mut par, mut aws) = pair(&tasks).await;
+            let site = "par.fabric".parse().expect("a site");
+            let (near, far) = tokio::join!(aws.links.open(&site, &head), async {
+                let incoming = tokio::select! {
+                    incoming = par.services.recv() => incoming,
+                    incoming = par.reserved.recv() => incoming,
+                };
+                incoming.expect("a stream").accept().expect("accepted")
+            });
+            let streams = (near.expect("a stream"), far);
+            // Without its control handle a tunnel drains.
+            drop(aws.control);
+            let ended = async {
+                loop {
+                    match aws.events.recv().await {
+                        Some(LinkEvent::Down { .. }) | None => return,
+                        Some(LinkEvent::Up { .. } | LinkEvent::Rtt { .. }) => {}
+                    }
+                }
+            };
+            let early = tokio::time::timeout(Duration::from_secs(1), ended).await;
+            assert_eq!(early.is_err(), patient, "{}", head.authority);
+            drop(streams);
+            assert_eq!(down(&mut par).await, DownReason::Closed);
+        })
+        .await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
