@@ -43,7 +43,13 @@ fn traffic_failover_and_a_gateways_restart_go_on_without_the_controller() {
     // A gateway dies and comes back by what it has on disk.
     planet.signal("aws", Signal::KILL);
     let (gone, _) = wait_until("requests go to factory", Duration::from_secs(4), || {
-        site_at_par(&planet).and_then(|site| if site == "factory" { Ok(runtime::now()) } else { Err(site) })
+        site_at_par(&planet).and_then(|site| {
+            if site == "factory" {
+                Ok(runtime::now())
+            } else {
+                Err(site)
+            }
+        })
     });
     let by_disk = comes_back(&mut planet);
 
@@ -58,7 +64,10 @@ fn traffic_failover_and_a_gateways_restart_go_on_without_the_controller() {
     assert!(bundle.exists(), "what came from the cache is kept");
 
     let records = load.stop();
-    let failed: Vec<_> = records.iter().filter(|record| record.has_failed()).collect();
+    let failed: Vec<_> = records
+        .iter()
+        .filter(|record| record.has_failed())
+        .collect();
     let late = |at: Instant| {
         let mut late = records.iter().filter(|record| record.start > at);
         late.any(|record| record.story().is_some_and(|story| story.address == victim))
@@ -71,14 +80,21 @@ fn traffic_failover_and_a_gateways_restart_go_on_without_the_controller() {
     ));
     assert!(failed.is_empty(), "{:?}", failed.first());
     assert!(records.iter().any(|record| record.start > gone));
-    assert!(!late(killed + Duration::from_millis(200) * SLACK), "the dead endpoint was chosen");
+    assert!(
+        !late(killed + Duration::from_millis(200) * SLACK),
+        "the dead endpoint was chosen"
+    );
 
     // With the controller again everything is as it should be.
     planet.restart("controller");
     planet.restart("cart-1.aws");
     wait_until("nothing is wrong", Duration::from_secs(20), || {
         let ran = planet.sealane(&["status"]);
-        if ran.code == 0 { Ok(()) } else { Err(ran.stdout + &ran.stderr) }
+        if ran.code == 0 {
+            Ok(())
+        } else {
+            Err(ran.stdout + &ran.stderr)
+        }
     });
 }
 
@@ -122,29 +138,37 @@ fn a_hundred_kills_lose_no_acknowledged_write() {
     let log = Mutex::new(Log::default());
     let began = runtime::now();
     let mut controller = start(folder.path());
-    put(&controller.api(), &json!({ "kind": "Tenant", "metadata": { "name": "t" }, "spec": {} }));
+    put(
+        &controller.api(),
+        &json!({ "kind": "Tenant", "metadata": { "name": "t" }, "spec": {} }),
+    );
     let done = AtomicBool::new(false);
     let (hand_over, apis) = mpsc::sync_channel::<Api>(1);
     hand_over.send(controller.api()).expect("room for one");
     std::thread::scope(|scope| {
-        scope.spawn(|| write(&log, &apis, &done));
+        let (log, done) = (&log, &done);
+        scope.spawn(move || write(log, &apis, done));
+        let finish = Finish(done);
         let mut rng = Rng::new(7);
         for kill in 0..KILLS {
-            let written = lock(&log).count;
+            let written = lock(log).count;
             let more = 1 + rng.next_u64() % 8;
             wait_until("acknowledgements", Duration::from_secs(10), || {
-                let count = lock(&log).count;
-                if count >= written + more { Ok(()) } else { Err(count) }
+                let count = lock(log).count;
+                if count >= written + more {
+                    Ok(())
+                } else {
+                    Err(count)
+                }
             });
             std::thread::sleep(Duration::from_micros(rng.next_u64() % 4000));
             controller.role.kill();
             controller = start(folder.path());
             let api = controller.api();
-            compare(&mut lock(&log), &api, kill);
+            compare(&mut lock(log), &api, kill);
             hand_over.send(api).expect("the writer waits for it");
         }
-        done.store(true, Ordering::Relaxed);
-        drop(hand_over);
+        drop((finish, hand_over));
     });
     let took = runtime::now().since(began);
     let log = lock(&log);
@@ -155,6 +179,15 @@ fn a_hundred_kills_lose_no_acknowledged_write() {
     ));
     assert!(took <= Duration::from_secs(60) * SLACK, "{took:?}");
     assert_eq!(controller.role.stop(), 0);
+}
+
+/// Ends the writer, whatever way the test goes.
+struct Finish<'a>(&'a AtomicBool);
+
+impl Drop for Finish<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 fn start(folder: &Path) -> LoneController {
@@ -217,21 +250,28 @@ fn revision_of(object: &Value) -> u64 {
 fn compare(log: &mut Log, api: &Api, kill: u32) {
     let list = api.get("/api/v1/tenants/t/namespaces");
     let items = list["items"].as_array().expect("items");
-    let mut found: BTreeMap<String, Value> =
-        items.iter().map(|item| (path_of(item), kept(item.clone()))).collect();
+    let mut found: BTreeMap<String, Value> = items
+        .iter()
+        .map(|item| (path_of(item), kept(item.clone())))
+        .collect();
     let at = list["revision"].as_u64().expect("a revision");
-    assert!(at >= log.revision, "kill {kill}: revision {at}, acknowledged {}", log.revision);
+    assert!(
+        at >= log.revision,
+        "kill {kill}: revision {at}, acknowledged {}",
+        log.revision
+    );
     if let Some((path, sent)) = log.under_way.take() {
         let now = found.get(&path).cloned();
         let was = log.acknowledged.get(&path).cloned().flatten();
-        let happened = now != was && match (&now, &sent) {
-            (None, None) => true,
-            (Some(now), Some(sent)) => {
-                now["metadata"]["annotations"] == sent["metadata"]["annotations"]
-                    && revision_of(now) > log.revision
-            }
-            (None, Some(_)) | (Some(_), None) => false,
-        };
+        let happened = now != was
+            && match (&now, &sent) {
+                (None, None) => true,
+                (Some(now), Some(sent)) => {
+                    now["metadata"]["annotations"] == sent["metadata"]["annotations"]
+                        && revision_of(now) > log.revision
+                }
+                (None, Some(_)) | (Some(_), None) => false,
+            };
         if happened {
             if let Some(now) = &now {
                 log.revision = revision_of(now);

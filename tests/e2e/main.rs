@@ -5,6 +5,7 @@
 
 mod controller;
 mod faults;
+mod isolation;
 mod sharing;
 mod startup;
 mod support;

@@ -1,12 +1,14 @@
 //! Who answers: every request goes to a near and healthy endpoint of its own tenant.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 
-use kit::{Client, Http2, Planet, Story, Turn, figure, wait_until};
+use kit::{Client, Http2, Planet, Reply, Story, Turn, figure, wait_until};
 
 use crate::{ACME, BLUE, SLACK, planet};
 
 const REQUESTS: u32 = 1_000;
+/// Clients that ask at the same time, each over a connection of its own.
+const CLIENTS: u32 = 8;
 
 /// How often each endpoint answered, by site and address.
 #[derive(Default)]
@@ -81,7 +83,9 @@ fn near_endpoints_share_the_requests_and_preference_follows_distance() {
     for (pop, site) in [("par", "factory"), ("nyc", "aws")] {
         let followed = follows(&planet, pop, site);
         let took = runtime::now().since(swapped);
-        figure(format_args!("preference: {pop} follows {took:?} after the swap ({followed} asked)"));
+        figure(format_args!(
+            "preference: {pop} follows {took:?} after the swap ({followed} asked)"
+        ));
     }
     for (pop, site) in [("par", "factory"), ("nyc", "aws")] {
         http1(&planet, pop, ACME).check_acme(&format!("http/1.1 at {pop}, swapped"), site);
@@ -99,7 +103,11 @@ fn follows(planet: &Planet, pop: &str, site: &str) -> u32 {
         let story = reply.story().expect("a demo endpoint");
         asked += 1;
         row = if story.site == site { row + 1 } else { 0 };
-        if row >= 20 { Ok(()) } else { Err(format!("{} answered", story.site)) }
+        if row >= 20 {
+            Ok(())
+        } else {
+            Err(format!("{} answered", story.site))
+        }
     });
     asked
 }
@@ -119,26 +127,44 @@ fn a_tenant_is_answered_by_its_own_endpoints_only() {
     }
 }
 
-/// Answers to 1,000 requests, one after the other, all of them 200.
+/// Answers to 1,000 requests over eight connections, all of them 200.
 fn http1(planet: &Planet, pop: &str, host: &str) -> Shares {
     let address = planet.pop(pop).http;
-    let mut client = Client::new();
-    shares(host, || client.get(address, host, "/"))
+    shares(host, || {
+        let mut client = Client::new();
+        move || client.get(address, host, "/")
+    })
 }
 
 /// The same over HTTP/2 and TLS.
 fn http2(planet: &Planet, pop: &str, host: &str) -> Shares {
-    let mut client = Http2::connect(planet.pop(pop).https, host).expect("a connection");
-    shares(host, || client.get("/"))
+    let address = planet.pop(pop).https;
+    shares(host, || {
+        let mut client = Http2::connect(address, host).expect("a connection");
+        move || client.get("/")
+    })
 }
 
-fn shares(host: &str, mut ask: impl FnMut() -> Result<kit::Reply, String>) -> Shares {
+fn shares<A>(host: &str, client: impl Fn() -> A + Sync) -> Shares
+where
+    A: FnMut() -> Result<Reply, String>,
+{
     let tenant = host.split('.').nth(1).expect("cart.TENANT.example");
-    let mut shares = Shares::default();
-    for _ in 0..REQUESTS {
-        let story = ask().and_then(|reply| reply.story()).expect("200 and a story");
-        assert_eq!(story.tenant, tenant);
-        shares.count(&story);
-    }
+    let shares = Mutex::new(Shares::default());
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                let mut ask = client();
+                for _ in 0..REQUESTS / CLIENTS {
+                    let reply = ask().and_then(|reply| reply.story());
+                    let story = reply.expect("200 and a story");
+                    assert_eq!(story.tenant, tenant);
+                    shares.lock().expect("nobody panicked").count(&story);
+                }
+            });
+        }
+    });
+    let shares = shares.into_inner().expect("nobody panicked");
+    assert_eq!(shares.total(), REQUESTS);
     shares
 }

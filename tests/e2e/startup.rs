@@ -13,7 +13,7 @@ const PSS_KIB: u64 = 300 * 1024;
 fn a_planet_starts_in_5_s_and_fits_in_300_mib() {
     let turn = Turn::alone();
     let began = runtime::now();
-    let mut planet = planet(&turn);
+    let mut planet = Planet::start(&turn, options().temporary_home());
     let reply = Client::new().get(planet.pop("par").http, ACME, "/");
     let first = runtime::now().since(began);
     assert_eq!(reply.expect("an answer").status, 200);
@@ -61,7 +61,9 @@ fn nothing_is_left_after_sigkill_of_up() {
     planet.kill();
     deserted(&planet, &all);
     let took = runtime::now().since(began);
-    figure(format_args!("stop: {took:?} from SIGKILL of up until nothing is left"));
+    figure(format_args!(
+        "stop: {took:?} from SIGKILL of up until nothing is left"
+    ));
 }
 
 /// All processes of a planet that is as it should be.
@@ -85,9 +87,15 @@ fn deserted(planet: &Planet, all: &[Process]) {
             return Err(format!("sockets {sockets:?}"));
         }
         let files = std::fs::read_dir(planet.folder()).expect("our folder");
-        let names = files.flatten().map(|file| file.file_name().display().to_string());
+        let names = files
+            .flatten()
+            .map(|file| file.file_name().display().to_string());
         let names: Vec<String> = names.filter(|name| name != "up.stderr").collect();
-        if names.is_empty() { Ok(()) } else { Err(format!("files {names:?}")) }
+        if names.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("files {names:?}"))
+        }
     });
 }
 

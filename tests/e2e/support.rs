@@ -26,7 +26,9 @@ pub(crate) fn api_metric(api: &Api, name: &str) -> u64 {
 
 /// The store's revision.
 pub(crate) fn revision(api: &Api) -> u64 {
-    api.get("/api/v1/tenants")["revision"].as_u64().expect("a revision")
+    api.get("/api/v1/tenants")["revision"]
+        .as_u64()
+        .expect("a revision")
 }
 
 /// Where an object is in the API.
@@ -55,7 +57,10 @@ pub(crate) fn try_put(api: &Api, object: &Value) -> Reply {
 pub(crate) fn put(api: &Api, object: &Value) -> Value {
     let reply = try_put(api, object);
     let text = String::from_utf8_lossy(&reply.body);
-    assert!(reply.status == 200 || reply.status == 201, "{object}: {text}");
+    assert!(
+        reply.status == 200 || reply.status == 201,
+        "{object}: {text}"
+    );
     reply.json().expect("JSON")
 }
 
@@ -64,7 +69,10 @@ pub(crate) fn token(api: &Api, tenant: Option<&str>, site: &str) -> String {
     let object = json!({ "kind": "Token", "metadata": meta(tenant, site),
         "spec": { "site": site } });
     let answer = put(api, &object);
-    answer["status"]["token"].as_str().expect("a secret").to_owned()
+    answer["status"]["token"]
+        .as_str()
+        .expect("a secret")
+        .to_owned()
 }
 
 /// Metadata with a tenant or without.

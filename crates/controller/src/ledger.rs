@@ -328,7 +328,9 @@ impl Writer {
                 }
                 self.commit(ops, |state, revision| {
                     state.tokens.insert(key, (*record, revision));
-                    state.node_keys.extend(key_hash.map(|hash| (node.clone(), hash)));
+                    state
+                        .node_keys
+                        .extend(key_hash.map(|hash| (node.clone(), hash)));
                 })
                 .await?;
                 tracing::info!(node, "node joined");

@@ -199,9 +199,7 @@ fn refused(counters: &speaker::PeerCounters) -> Value {
 
 /// Tunnel streams refused, by peer and rule.
 fn refusals(all: &[(base::SiteName, &'static str, u64)]) -> Value {
-    let item = |(peer, rule, count): &(base::SiteName, &'static str, u64)| {
-        json!({ "peer": peer.to_string(), "rule": rule, "count": count })
-    };
+    let item = |(peer, rule, count): &(base::SiteName, &'static str, u64)| json!({ "peer": peer.to_string(), "rule": rule, "count": count });
     json!({ "items": all.iter().map(item).collect::<Vec<_>>() })
 }
 

@@ -5,7 +5,7 @@ pub(crate) mod neighbors;
 mod probe;
 pub(crate) mod relay;
 
-use std::{rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use api::sync;
 use base::SiteName;
@@ -41,6 +41,7 @@ pub(crate) struct Config {
     pub(crate) fixed: Option<sync::Bundle>,
     /// The in-memory `node.sock`, the dialler's end.
     pub(crate) pipes: Pipes,
+    pub(crate) metrics: runtime::metrics::Metrics,
     /// For the admin socket.
     pub(crate) speaker: watch::Sender<Option<Handle>>,
 }
@@ -99,6 +100,7 @@ async fn start(tasks: Tasks, config: Config) {
             tasks: tasks.clone(),
             upstreams: upstreams_,
             tap: tap.clone(),
+            refusals: relay::Refusals::declare(&config.metrics),
         })
     });
     let mut control = Control {
@@ -187,6 +189,12 @@ impl Control {
                     incoming.refuse(StatusCode::NOT_FOUND, "this node runs from a fixed bundle");
                     return;
                 };
+                let pop = self.config_me.site.is_pop();
+                if origin.as_ref().is_some_and(|site| !pop || site.is_pop()) {
+                    let why = "intent is passed on by PoPs, to gateways";
+                    incoming.refuse(StatusCode::NOT_FOUND, why);
+                    return;
+                }
                 let site = origin.unwrap_or_else(|| self.config_me.site.clone());
                 let Ok(stream) = incoming.accept() else {
                     return;

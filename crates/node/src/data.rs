@@ -131,6 +131,7 @@ async fn start(tasks: Tasks, config: Config) -> Result<(), String> {
         &tunnel.links,
         trust.as_ref(),
         &tasks,
+        &config.metrics,
     ));
     let (intent, downs) = Intent::start(&tasks, tunnel.links.clone(), config.me.clone());
     let mut data = Data {
@@ -216,11 +217,13 @@ impl Data {
 
     async fn work(&mut self, mut queues: Queues) {
         let (token, workers) = (self.tasks.token(), Rc::clone(&self.workers));
-        // While the workers finish, what comes is still answered: new streams with a refusal,
+        let tunnels = self.control.clone();
+        // While workers and tunnels finish, what comes is still answered: new streams with a refusal,
         // which is tried elsewhere at once.
         let mut leaving = std::pin::pin!(async {
             token.draining().await;
             workers.drain().await;
+            tunnels.drain().await;
         });
         let mut ticks = tokio::time::interval(REPORT_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -244,7 +247,6 @@ impl Data {
             }
             self.carry_out().await;
         }
-        queues.tunnel.control.drain().await;
     }
 
     /// Answers the admin socket; its client may be gone.

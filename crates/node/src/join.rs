@@ -55,8 +55,9 @@ pub enum JoinFailure {
 
 /// Join with `token` and keep key and certificate in `state`.
 ///
-/// A failed attempt is repeated with the same key, so that an answer lost on the way costs
-/// nothing: the Token gives the same certificate to the same key for ten minutes.
+/// A failed attempt is repeated with the same key, also by a process that was killed and started
+/// again, so that an answer lost on the way costs nothing: the Token gives the same certificate to
+/// the same key for ten minutes.
 pub(crate) async fn join(state: &State, token: &str) -> Result<(), JoinFailure> {
     let token: pki::Token = token.trim().parse().map_err(JoinFailure::Token)?;
     if token.is_expired(runtime::wall()) {
@@ -67,7 +68,7 @@ pub(crate) async fn join(state: &State, token: &str) -> Result<(), JoinFailure> 
         .iter()
         .filter_map(|address| address.parse().ok())
         .collect();
-    let key = pki::NodeKey::generate().map_err(JoinFailure::Key)?;
+    let key = key_in(state)?;
     let csr = key.csr_der().map_err(JoinFailure::Key)?;
     let reply = ask_around(&token, &bootstrap, &csr).await?;
     let JoinReply::Welcome {
@@ -105,6 +106,16 @@ pub(crate) async fn join(state: &State, token: &str) -> Result<(), JoinFailure> 
     state
         .save_material(&node, &key, &chain, &ca)
         .map_err(JoinFailure::State)
+}
+
+/// The key of an earlier attempt, or a new one that is kept before anybody hears of it.
+fn key_in(state: &State) -> Result<pki::NodeKey, JoinFailure> {
+    if let Some(key) = state.key() {
+        return Ok(key);
+    }
+    let key = pki::NodeKey::generate().map_err(JoinFailure::Key)?;
+    state.save_key(&key).map_err(JoinFailure::State)?;
+    Ok(key)
 }
 
 fn refused(reply: JoinReply) -> JoinFailure {
@@ -157,4 +168,20 @@ async fn ask(
     let mut lines = Lines::new(stream, MAX_JOIN_BYTES);
     let answer = tokio::time::timeout(tunnel::JOIN_TIMEOUT, lines.next()).await??;
     Ok(answer.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_attempt_has_the_same_key() {
+        let name = format!("sealane-join-{}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
+        let state = State::open(&dir).expect("a folder");
+        let first = key_in(&state).expect("a key").spki_sha256();
+        assert_eq!(key_in(&state).expect("a key").spki_sha256(), first);
+        assert!(!state.has_joined());
+        std::fs::remove_dir_all(&dir).expect("removed");
+    }
 }

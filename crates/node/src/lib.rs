@@ -173,6 +173,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), N
         verifier,
         fixed: bundle,
         pipes: control_end,
+        metrics: metrics.clone(),
         speaker,
     };
     let started = |what| move |e| NodeError::Start(what, e);

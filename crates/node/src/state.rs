@@ -144,11 +144,20 @@ impl State {
         chain: &[Vec<u8>],
         ca: &[u8],
     ) -> Result<(), StateError> {
-        self.write("node.key", key.to_pem().as_bytes(), 0o600)?;
+        self.save_key(key)?;
         self.write("ca.pem", pki::certificate_pem(ca).as_bytes(), 0o644)?;
         self.save_chain(chain)?;
         let text = serde_json::to_vec_pretty(node).map_err(|e| self.damaged("node.json", e))?;
         self.write("node.json", &text, 0o644)
+    }
+
+    /// The key, if there is a good one: also before a certificate came back for it.
+    pub(crate) fn key(&self) -> Option<pki::NodeKey> {
+        pki::NodeKey::from_pem(&self.text("node.key").ok()?).ok()
+    }
+
+    pub(crate) fn save_key(&self, key: &pki::NodeKey) -> Result<(), StateError> {
+        self.write("node.key", key.to_pem().as_bytes(), 0o600)
     }
 
     /// Keep a renewed certificate.

@@ -292,7 +292,13 @@ async fn dial(worker: &Worker, place: &Place<'_>, patience: Duration) -> Result<
         Ok(Ok(stream)) => Ok(UpConn::new(Io::Other(stream), Via::Tunnel)),
         Ok(Err(DialError::Refused { status, reason })) => {
             tracing::debug!(%site, %status, reason, "stream refused");
-            Err(Failure::unsent(Kind::Denied))
+            // A site that drains or is too busy says so for all its endpoints.
+            let busy = status == StatusCode::SERVICE_UNAVAILABLE;
+            Err(Failure::unsent(if busy {
+                Kind::Link
+            } else {
+                Kind::Denied
+            }))
         }
         Ok(Err(DialError::NoLink | DialError::Broken(_))) | Err(_) => {
             Err(Failure::unsent(Kind::Link))

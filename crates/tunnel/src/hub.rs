@@ -1,7 +1,13 @@
 //! The one owner of a node's links: it decides which live, and tells everybody else.
 
 use std::{
-    cell::Cell, collections::BTreeMap, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration,
+    cell::Cell,
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -350,6 +356,7 @@ impl Hub {
     fn start_drain(&mut self) -> Instant {
         let now = runtime::now();
         self.draining = Some(now + DRAIN);
+        self.ground.sink.draining.store(true, Ordering::Relaxed);
         self.stop_listening(|_| false);
         self.targets.clear();
         self.halves.clear();

@@ -1,6 +1,9 @@
 //! Streams the other side opens.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
@@ -70,6 +73,8 @@ pub(crate) struct Sink {
     pub(crate) services: mpsc::Sender<Incoming>,
     pub(crate) metrics: TunnelMetrics,
     pub(crate) limiter: Limiter<(Identity, &'static str)>,
+    /// Set in a drain: a new request is better off elsewhere, at once.
+    pub(crate) draining: AtomicBool,
 }
 
 /// The link a stream came on.
@@ -106,6 +111,9 @@ impl Sink {
                 );
             }
         };
+        if !head.is_reserved() && self.draining.load(Ordering::Relaxed) {
+            return refuse(respond, StatusCode::SERVICE_UNAVAILABLE, "draining");
+        }
         let live = state.live(head.is_reserved());
         let peer = source.peer.clone();
         let body = request.into_body();

@@ -16,7 +16,13 @@
 //! | reserved, services | the stream is refused with 503 and counted |
 //! | joins, handshakes | the connection is dropped and counted |
 
-use std::{cell::RefCell, io, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    io,
+    rc::Rc,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use path::DeadDetector;
@@ -200,6 +206,7 @@ impl Body {
             services: self.services,
             metrics: self.metrics.clone(),
             limiter: Limiter::new(QUIET),
+            draining: AtomicBool::new(false),
         });
         let door = Rc::new(Door {
             active: ArcSwapOption::empty(),

@@ -14,7 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// A runtime on the caller's thread.
 #[derive(Debug)]
 pub(crate) struct Blocking {
-    runtime: tokio::runtime::Runtime,
+    /// `None` while it is dropped only.
+    runtime: Option<tokio::runtime::Runtime>,
     pub(crate) tasks: Tasks,
 }
 
@@ -25,20 +26,32 @@ impl Blocking {
             .build()
             .expect("a runtime needs only an epoll");
         Blocking {
-            runtime,
+            runtime: Some(runtime),
             tasks: Tasks::new("kit"),
         }
     }
 
-    pub(crate) fn wait<T>(
+    fn runtime(&self) -> &tokio::runtime::Runtime {
+        self.runtime.as_ref().expect("it is not dropped")
+    }
+
+    /// Does `work` within the bound; from inside of another runtime on a thread of its own.
+    pub(crate) fn wait<T: Send>(
         &self,
-        work: impl Future<Output = Result<T, String>>,
+        work: impl Future<Output = Result<T, String>> + Send,
     ) -> Result<T, String> {
-        self.runtime.block_on(async {
+        let bounded = async {
             let late = || Err(format!("nothing within {} s", PATIENCE.as_secs()));
             tokio::time::timeout(PATIENCE, work)
                 .await
                 .unwrap_or_else(|_| late())
+        };
+        if tokio::runtime::Handle::try_current().is_err() {
+            return self.runtime().block_on(bounded);
+        }
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| self.runtime().block_on(bounded));
+            waiting.join().expect("waiting does not panic")
         })
     }
 }
@@ -46,7 +59,16 @@ impl Blocking {
 impl Blocking {
     /// Without a bound of its own.
     pub(crate) fn wait_long<T>(&self, work: impl Future<Output = T>) -> T {
-        self.runtime.block_on(work)
+        self.runtime().block_on(work)
+    }
+}
+
+impl Drop for Blocking {
+    /// Waits for nothing: it may be dropped inside of another runtime.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

@@ -44,6 +44,6 @@ pub use planet::{Options, Planet, Ran};
 pub use report::{App, Controller, Endpoint, Gateway, Pop, Relay, Report};
 pub use role::{LoneController, Role};
 pub use turn::Turn;
+pub use wait::{figure, wait_until};
 /// The rooms whose words a test speaks when it plays a node itself.
 pub use {::api as words, bgp, http, pki, plan, speaker, store, tunnel};
-pub use wait::{figure, wait_until};

@@ -1,12 +1,6 @@
 //! A node of the fabric that a test plays itself, with a real certificate.
 
-use std::{
-    fs,
-    future::Future,
-    net::SocketAddr,
-    path::Path,
-    time::Duration,
-};
+use std::{fs, future::Future, net::SocketAddr, path::Path, time::Duration};
 
 use api::sync::{Down, Hello, JoinReply, JoinRequest, MAX_JOIN_BYTES, MAX_LINE_BYTES, Up};
 use base::{Name, Revision, SiteName, WallTime};
@@ -40,6 +34,30 @@ pub fn run<T>(work: impl Future<Output = T>) -> T {
 pub fn soon<T>(what: &str, work: impl Future<Output = T>) -> impl Future<Output = T> {
     let late = format!("{what}: not within {SOON:?}");
     async move { tokio::time::timeout(SOON, work).await.expect(&late) }
+}
+
+/// Lets time pass, and other tasks run.
+pub async fn pause(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
+/// Asks `look` until it says `Ok`, every 10 ms, as [`crate::wait_until`] does, and lets other
+/// tasks of this thread run.
+///
+/// # Panics
+/// With what `look` said last, after 15 s.
+pub async fn until<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let began = runtime::now();
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(last) => {
+                let passed = runtime::now().since(began);
+                assert!(passed < SOON, "{what}: not within {SOON:?}; last: {last}");
+            }
+        }
+        pause(Duration::from_millis(10)).await;
+    }
 }
 
 /// Does `work` for each item, `at_once` at a time; results in the order in which they come.
@@ -130,7 +148,11 @@ impl Member {
         Member {
             identity,
             key,
-            chain: chain.expect("issued").iter().map(|der| der.to_vec()).collect(),
+            chain: chain
+                .expect("issued")
+                .iter()
+                .map(|der| der.to_vec())
+                .collect(),
             verifier: Verifier::new(&[authority.certificate_der()]).expect("a CA"),
         }
     }
@@ -268,7 +290,9 @@ pub async fn ask_to_join(token: &Token, request: &JoinRequest) -> JoinReply {
         write_line(&mut stream, request).await.expect("sent");
         read_line(&mut BufReader::new(stream), MAX_JOIN_BYTES).await
     };
-    soon("an answer to joining", asked).await.expect("an answer")
+    soon("an answer to joining", asked)
+        .await
+        .expect("an answer")
 }
 
 /// One end of a site-sync stream.

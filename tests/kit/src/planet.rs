@@ -159,9 +159,12 @@ impl Planet {
         }
         command.args(&options.args);
         surround(&mut command, folder.path());
+        if !options.temporary {
+            // The planet ends with this process, whatever way that ends. The janitor of a
+            // temporary home would take the variable for its own.
+            command.env("SEALANE_PARENT", std::process::id().to_string());
+        }
         command
-            // The planet ends with this process, whatever way that ends.
-            .env("SEALANE_PARENT", std::process::id().to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::create(&errors).expect("a file"))

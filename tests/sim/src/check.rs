@@ -35,8 +35,9 @@ const MOST_OF_EACH: usize = 20;
 pub enum Checker {
     /// No ingress ever selects, and no egress ever admits, an endpoint of another tenant.
     Tenant,
-    /// A dead endpoint is gone from every connected ingress within 1.5 s of its death, or 4 s
-    /// after something on the way between them restarted.
+    /// A dead endpoint is gone from every connected ingress within 1.5 s of its death (or of its
+    /// first probe, if it was configured dead), or 4 s after something on the way between them
+    /// restarted.
     DeadEndpoint,
     /// What a node has no tunnel to is not eligible there, one second after the tunnel died.
     Unreachable,
@@ -75,6 +76,8 @@ pub(crate) struct Ledger {
     sequences: BTreeMap<(usize, Key), Seq>,
     requests: u64,
     answered: u64,
+    /// Since when each endpoint is probed by its gateway.
+    probed: BTreeMap<(usize, SocketAddr), Instant>,
     /// What each PoP may choose from, by the set it was found in.
     choices: BTreeMap<(usize, TenantId, ServiceId), Choices>,
 }
@@ -124,6 +127,17 @@ impl Sim {
                 Checker::Tenant,
                 format!("node {node} mixes {tenants:?} in one set"),
             );
+        }
+    }
+
+    /// A gateway probes these from now on.
+    pub(crate) fn probes(&mut self, node: usize, table: &Compiled) {
+        let now: BTreeSet<SocketAddr> = table.targets.keys().map(|key| key.address).collect();
+        let kept = |(n, address): &(usize, SocketAddr)| *n != node || now.contains(address);
+        self.ledger.probed.retain(|place, _| kept(place));
+        for address in &now {
+            let first = self.now;
+            self.ledger.probed.entry((node, *address)).or_insert(first);
         }
     }
 
@@ -190,22 +204,21 @@ impl Sim {
         let Some((_, death)) = self.endpoints.get(&(gateway, key.address)).copied() else {
             return;
         };
-        let known = self
-            .half(gateway, Part::Control)
-            .and_then(|half| half.table.as_ref());
-        let probed =
-            known.is_some_and(|table| table.targets.keys().any(|t| t.address == key.address));
+        let place = (gateway, key.address);
+        let Some(probed) = self.ledger.probed.get(&place).copied() else {
+            return;
+        };
         let whole = [gateway, pop]
             .iter()
             .all(|node| self.nodes[*node].halves.iter().all(Option::is_some));
-        if !up || !probed || !whole {
+        if !up || !whole {
             return;
         }
         let restarts = [gateway, pop]
             .into_iter()
             .flat_map(|node| self.nodes[node].since);
         let settled = restarts.chain([since]).max().unwrap_or(since);
-        if self.now > (death + DEATH_IS_KNOWN).max(settled + SETTLED) {
+        if self.now > (death.max(probed) + DEATH_IS_KNOWN).max(settled + SETTLED) {
             let what = format!(
                 "PoP {pop} may choose {key} of {site} for {}: dead since {death:?}, all settled \
                  since {settled:?}",

@@ -247,6 +247,9 @@ impl Sim {
             }
             Effect::Publish(table) => {
                 self.note(format_args!("{node} {part:?} publish {}", table.revision));
+                if part == Part::Control {
+                    self.probes(node, &table);
+                }
                 half.rib.set_site_table(table.site_table.clone());
                 half.table = Some(table);
             }

@@ -9,7 +9,11 @@ use std::{cell::Cell, collections::BTreeMap, io, rc::Rc, time::Duration};
 
 use api::sync::{self, Down, Hello, Signed, Up, Update};
 use base::{Backoff, Revision, Rng, SiteName};
-use runtime::Tasks;
+use runtime::{
+    Tasks,
+    log::Limiter,
+    metrics::{Counter, Metrics},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{mpsc, watch},
@@ -28,6 +32,12 @@ const LINES: usize = 64;
 const FIRST: Duration = Duration::from_millis(50);
 const MOST: Duration = Duration::from_secs(2);
 
+/// The longest line that a gateway may send: a status with every endpoint it knows.
+const MAX_UP_BYTES: usize = 8 << 20;
+
+/// A refusal is logged again after this.
+const QUIET: Duration = Duration::from_secs(60);
+
 /// How long the first line of a stream may take.
 const HELLO: Duration = Duration::from_secs(10);
 
@@ -42,6 +52,44 @@ pub(crate) struct Relay {
     pub(crate) upstreams: watch::Receiver<Vec<String>>,
     /// What the own data half and upstreams say, for the own brain.
     pub(crate) tap: mpsc::Sender<Tap>,
+    pub(crate) refusals: Refusals,
+}
+
+/// Who asked for what is not its own: counted, and logged once a minute for each site.
+pub(crate) struct Refusals {
+    streams: Counter,
+    updates: Counter,
+    quiet: Limiter<(SiteName, &'static str)>,
+}
+
+impl Refusals {
+    pub(crate) fn declare(metrics: &Metrics) -> Self {
+        Refusals {
+            streams: metrics.counter(
+                "sync_streams_refused",
+                "Site-sync asked for in another's name",
+            ),
+            updates: metrics.counter("sync_updates_refused", "Updates that were not passed on"),
+            quiet: Limiter::new(QUIET),
+        }
+    }
+
+    fn stream(&self, peer: &SiteName, reason: &str) {
+        self.streams.inc();
+        let now = runtime::now();
+        if let Some(suppressed) = self.quiet.allow(now, (peer.clone(), "stream")) {
+            tracing::warn!(%peer, reason, suppressed, "site-sync is refused");
+        }
+    }
+
+    fn update(&self, site: &SiteName, error: &plan::OpenError) {
+        self.updates.inc();
+        let now = runtime::now();
+        if let Some(suppressed) = self.quiet.allow(now, (site.clone(), "update")) {
+            let error = base::Chain(error);
+            tracing::warn!(%site, %error, suppressed, "refused a relayed update");
+        }
+    }
 }
 
 /// What a control half hears on the own site's stream.
@@ -78,13 +126,21 @@ impl Relay {
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let (reader, mut writer) = tokio::io::split(stream);
-        let mut lines = Lines::new(reader, sync::MAX_LINE_BYTES);
+        // The own data half sends the envelopes it has on disk, everybody else status at most.
+        let own = peer == self.me;
+        let most = if own {
+            sync::MAX_LINE_BYTES
+        } else {
+            MAX_UP_BYTES
+        };
+        let mut lines = Lines::new(reader, most);
         let first = tokio::time::timeout(HELLO, lines.next()).await??;
         let Some(Up::Hello(hello)) = first else {
             return Err(wrong("the first line is not a hello"));
         };
         if hello.site != peer {
             let reason = format!("the certificate is {peer}'s, not {}'s", hello.site);
+            self.refusals.stream(&peer, &reason);
             send(
                 &mut writer,
                 &Down::Refused {
@@ -92,9 +148,10 @@ impl Relay {
                 },
             )
             .await?;
+            // Dropped without an end, the stream would be reset and the reason lost.
+            tokio::io::AsyncWriteExt::shutdown(&mut writer).await?;
             return Err(wrong(&reason));
         }
-        let own = peer == self.me;
         let mut cache = (!own).then(|| self.cache(&peer));
         let mut have = hello.have;
         if let Some(cache) = &cache {
@@ -251,7 +308,7 @@ impl Relay {
             chain: Vec::new(),
         };
         for signed in &stored {
-            cache.add(&self.verifier, signed);
+            cache.add(self, signed);
         }
         cache
     }
@@ -278,7 +335,7 @@ impl Cache {
     /// Take in what upstream sent; false if it is forged: then it goes no further.
     fn take(&mut self, relay: &Relay, signed: &Signed) -> bool {
         let before = self.latest();
-        let good = self.add(&relay.verifier, signed);
+        let good = self.add(relay, signed);
         if self.latest() != before {
             let chain: Vec<Signed> = self
                 .chain
@@ -293,11 +350,12 @@ impl Cache {
     }
 
     /// Keep it if it goes on where the chain ends, or begins a newer one; false if it is forged.
-    fn add(&mut self, verifier: &pki::Verifier, signed: &Signed) -> bool {
-        let update: Update = match plan::open(verifier, &self.site, signed, runtime::wall()) {
+    fn add(&mut self, relay: &Relay, signed: &Signed) -> bool {
+        let update: Update = match plan::open(&relay.verifier, &self.site, signed, runtime::wall())
+        {
             Ok(update) => update,
             Err(e) => {
-                tracing::warn!(site = %self.site, error = %base::Chain(&e), "refused a relayed update");
+                relay.refusals.update(&self.site, &e);
                 return false;
             }
         };

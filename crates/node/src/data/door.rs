@@ -5,7 +5,12 @@ use std::{cell::RefCell, io, rc::Rc};
 
 use base::SiteName;
 use http::StatusCode;
-use runtime::{Tasks, log::Limiter, tls::Credentials};
+use runtime::{
+    Tasks,
+    log::Limiter,
+    metrics::{Counter, Metrics},
+    tls::Credentials,
+};
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tunnel::{Incoming, JoinStream, Joining, Links, StreamHead};
 
@@ -20,10 +25,17 @@ pub(crate) struct Door {
     controller: Option<Rc<Controller>>,
     tasks: Tasks,
     quiet: RefCell<Limiter<SiteName>>,
+    refused: Counter,
 }
 
 impl Door {
-    pub(super) fn new(me: &SiteName, links: &Links, trust: Option<&Trust>, tasks: &Tasks) -> Self {
+    pub(super) fn new(
+        me: &SiteName,
+        links: &Links,
+        trust: Option<&Trust>,
+        tasks: &Tasks,
+        metrics: &Metrics,
+    ) -> Self {
         let controller = trust.filter(|_| me.is_pop()).map(|trust| {
             Rc::new(Controller::new(
                 trust.bootstrap.clone(),
@@ -38,6 +50,7 @@ impl Door {
             controller,
             tasks: tasks.clone(),
             quiet: RefCell::new(Limiter::new(std::time::Duration::from_secs(60))),
+            refused: metrics.counter("control_streams_refused", "Control streams refused"),
         }
     }
 
@@ -70,6 +83,7 @@ impl Door {
             }
             Some(Ask::SyncOfController) if from_us => self.to_controller(incoming),
             Some(_) | None => {
+                self.refused.inc();
                 let peer = incoming
                     .peer
                     .site()

@@ -35,10 +35,12 @@ pub(super) fn compile(
         }
     } else {
         let count = usize::from(site.attach.count);
-        for row in others()
+        let mut pops: Vec<&SiteEntry> = others()
             .filter(|row| row.pop && !addresses(row).is_empty())
-            .take(count)
-        {
+            .collect();
+        // The eldest, not the first by name: a PoP that is added later takes nobody's tunnels.
+        pops.sort_by_key(|row| row.id);
+        for row in pops.into_iter().take(count) {
             add(&mut fabric, row, true);
         }
     }

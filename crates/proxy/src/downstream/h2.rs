@@ -66,7 +66,11 @@ pub(crate) async fn serve(worker: Rc<Worker>, io: Io, info: ConnInfo) {
     let live = Rc::new(Cell::new(0_usize));
     let mut leaving = false;
     loop {
-        let patience = if leaving { LEAVING } else { limits.idle_timeout };
+        let patience = if leaving {
+            LEAVING
+        } else {
+            limits.idle_timeout
+        };
         let idle = tokio::time::sleep(patience);
         tokio::select! {
             accepted = poll_fn(|cx| next(&mut connection, &wire, cx)) => match accepted {

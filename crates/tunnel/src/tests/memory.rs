@@ -233,7 +233,10 @@ async fn a_dropped_stream_is_reset_and_forgotten() {
 
 #[tokio::test(start_paused = true)]
 async fn a_drain_waits_for_requests_and_not_for_control() {
-    for (head, patient) in [(head(), true), (StreamHead::to("bgp.sealane.internal"), false)] {
+    for (head, patient) in [
+        (head(), true),
+        (StreamHead::to("bgp.sealane.internal"), false),
+    ] {
         run(async {
             let tasks = Tasks::new("test");
             let (mut par, mut aws) = pair(&tasks).await;
@@ -258,6 +261,14 @@ async fn a_drain_waits_for_requests_and_not_for_control() {
             };
             let early = tokio::time::timeout(Duration::from_secs(1), ended).await;
             assert_eq!(early.is_err(), patient, "{}", head.authority);
+            if patient {
+                let back = "aws.acme".parse().expect("a site");
+                let refused = par.links.open(&back, &head).await;
+                assert!(
+                    matches!(&refused, Err(OpenError::Refused { status, .. }) if *status == StatusCode::SERVICE_UNAVAILABLE),
+                    "{refused:?}"
+                );
+            }
             drop(streams);
             assert_eq!(down(&mut par).await, DownReason::Closed);
         })
