@@ -196,11 +196,16 @@ impl Control {
                     return;
                 }
                 let site = origin.unwrap_or_else(|| self.config_me.site.clone());
+                let node = incoming
+                    .head
+                    .node
+                    .clone()
+                    .unwrap_or_else(|| self.config_me.node.clone());
                 let Ok(stream) = incoming.accept() else {
                     return;
                 };
                 self.tasks.spawn_local("sync-downstream", async move {
-                    let end = relay.serve(site.clone(), stream).await;
+                    let end = relay.serve(site.clone(), node, stream).await;
                     tracing::debug!(%site, error = ?end.err(), "site-sync downstream ended");
                 });
             }

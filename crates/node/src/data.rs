@@ -15,7 +15,7 @@ use proxy::{FailureKind, ListenerSpec, ProxyEvent, Snapshot, TunnelStream, Worke
 use runtime::{Tasks, metrics::Metrics, tls::Credentials};
 use speaker::{Handle, PeerConfig, Speaker, SpeakerConfig};
 use tokio::sync::{mpsc, oneshot};
-use tunnel::{DialTarget, LinkEvent, Pipes, Side, StreamHead, Tunnel};
+use tunnel::{DialTarget, Incoming, Joining, LinkEvent, Pipes, Side, StreamHead};
 
 use crate::{
     ASN,
@@ -155,7 +155,10 @@ async fn start(tasks: Tasks, config: Config) -> Result<(), String> {
     };
     data.begin(config.fixed).await;
     let queues = Queues {
-        tunnel,
+        links: tunnel.events,
+        services: tunnel.services,
+        reserved: tunnel.reserved,
+        joins: tunnel.joins,
         inbox,
         changed,
         downs,
@@ -173,7 +176,10 @@ fn bgp_start() -> plan::Seq {
 
 /// Everything the data half listens to.
 struct Queues {
-    tunnel: Tunnel,
+    links: mpsc::Receiver<LinkEvent>,
+    services: mpsc::Receiver<Incoming>,
+    reserved: mpsc::Receiver<Incoming>,
+    joins: mpsc::Receiver<Joining>,
     inbox: mpsc::Receiver<Event>,
     changed: mpsc::Receiver<speaker::Event>,
     downs: mpsc::Receiver<Down>,
@@ -225,21 +231,25 @@ impl Data {
             workers.drain().await;
             tunnels.drain().await;
         });
+        // A task of its own: streams of users never wait for a configuration.
+        let (mut services, to) = (queues.services, Rc::clone(&self.workers));
+        self.tasks.spawn_local("tunnel-streams", async move {
+            while let Some(incoming) = services.recv().await {
+                if let Some(stream) = TunnelStream::new(incoming) {
+                    to.serve_stream(Box::new(stream));
+                }
+            }
+        });
         let mut ticks = tokio::time::interval(REPORT_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = &mut leaving => break,
                 Some(event) = queues.inbox.recv() => self.brain.handle(runtime::now(), event),
-                Some(event) = queues.tunnel.events.recv() => self.reached(&event),
+                Some(event) = queues.links.recv() => self.reached(&event),
                 Some(event) = queues.changed.recv() => self.learned(event),
-                Some(incoming) = queues.tunnel.services.recv() => {
-                    if let Some(stream) = TunnelStream::new(incoming) {
-                        self.workers.serve_stream(Box::new(stream));
-                    }
-                }
-                Some(incoming) = queues.tunnel.reserved.recv() => self.door.pass(incoming),
-                Some(joining) = queues.tunnel.joins.recv() => self.door.join(joining),
+                Some(incoming) = queues.reserved.recv() => self.door.pass(incoming),
+                Some(joining) = queues.joins.recv() => self.door.join(joining),
                 Some(down) = queues.downs.recv() => self.told(down).await,
                 Some(event) = queues.proxy_events.recv() => self.noticed(&event),
                 Some(query) = queues.queries.recv() => self.tell(query),
@@ -329,6 +339,8 @@ impl Data {
 
     fn want_compiled(&mut self) {
         let bundle = self.chain.bundle().clone();
+        // The brain compiles one and keeps the newest of those that come meanwhile; so do we.
+        self.unsaved.truncate(1);
         self.unsaved
             .push((bundle.revision, self.chain.envelopes().to_vec()));
         self.brain
@@ -499,10 +511,12 @@ impl Data {
             let (_, envelopes) = self.unsaved.swap_remove(at);
             self.unsaved
                 .retain(|(revision, _)| *revision > table.revision);
-            if let Err(e) = self.state.save_signed("bundle.ndjson", &envelopes) {
+            self.intent.keep(table.revision, &envelopes);
+            let state = self.state.clone();
+            let save = move || state.save_signed("bundle.ndjson", &envelopes);
+            if let Ok(Err(e)) = tokio::task::spawn_blocking(save).await {
                 tracing::error!(error = %base::Chain(&e), "the bundle cannot be kept on disk");
             }
-            self.intent.keep(table.revision, &envelopes);
         }
         self.report.applied(table.revision);
         self.intent.send(Up::Ack(table.revision));

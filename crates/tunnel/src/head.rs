@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, str::FromStr};
 
-use base::{NetworkId, SiteId, SiteName};
+use base::{Name, NetworkId, SiteId, SiteName};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header::HeaderName};
 
 /// Authorities under this domain are for control, never for a Service.
@@ -17,6 +17,7 @@ const ENDPOINT: HeaderName = HeaderName::from_static("sealane-endpoint");
 const LB: HeaderName = HeaderName::from_static("sealane-lb");
 const TRACE: HeaderName = HeaderName::from_static("sealane-trace");
 const ORIGIN: HeaderName = HeaderName::from_static("sealane-origin");
+const NODE: HeaderName = HeaderName::from_static("sealane-node");
 pub(crate) const REASON: HeaderName = HeaderName::from_static("sealane-reason");
 
 /// One endpoint of a Service: where it is and how it is reached there.
@@ -44,6 +45,8 @@ pub struct StreamHead {
     pub trace: Option<String>,
     /// The site a relay forwards for; the peer vouches for it.
     pub origin: Option<SiteName>,
+    /// The node of that site.
+    pub node: Option<Name>,
 }
 
 /// Why a head is refused.
@@ -115,6 +118,9 @@ impl StreamHead {
         if let Some(origin) = &self.origin {
             headers.insert(ORIGIN, value(&origin.to_string(), "sealane-origin")?);
         }
+        if let Some(node) = &self.node {
+            headers.insert(NODE, value(node.as_str(), "sealane-node")?);
+        }
         Ok(request)
     }
 
@@ -140,6 +146,7 @@ impl StreamHead {
             lb: text(headers, &LB, "sealane-lb")?.map(str::to_owned),
             trace: text(headers, &TRACE, "sealane-trace")?.map(str::to_owned),
             origin: parsed(headers, &ORIGIN, "sealane-origin")?,
+            node: parsed(headers, &NODE, "sealane-node")?,
         })
     }
 }

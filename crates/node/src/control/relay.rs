@@ -8,7 +8,7 @@
 use std::{cell::Cell, collections::BTreeMap, io, rc::Rc, time::Duration};
 
 use api::sync::{self, Down, Hello, Signed, Up, Update};
-use base::{Backoff, Revision, Rng, SiteName};
+use base::{Backoff, Name, Revision, Rng, SiteName};
 use runtime::{
     Tasks,
     log::Limiter,
@@ -120,8 +120,13 @@ struct Cache {
 }
 
 impl Relay {
-    /// Serve one downstream stream of `peer` until it ends.
-    pub(crate) async fn serve<S>(self: Rc<Self>, peer: SiteName, stream: S) -> io::Result<()>
+    /// Serve one downstream stream of `node` of `peer` until it ends.
+    pub(crate) async fn serve<S>(
+        self: Rc<Self>,
+        peer: SiteName,
+        node: Name,
+        stream: S,
+    ) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
@@ -138,8 +143,11 @@ impl Relay {
         let Some(Up::Hello(hello)) = first else {
             return Err(wrong("the first line is not a hello"));
         };
-        if hello.site != peer {
-            let reason = format!("the certificate is {peer}'s, not {}'s", hello.site);
+        if hello.site != peer || hello.node != node {
+            let reason = format!(
+                "the certificate is {node}.{peer}'s, not {}.{}'s",
+                hello.node, hello.site
+            );
             self.refusals.stream(&peer, &reason);
             send(
                 &mut writer,

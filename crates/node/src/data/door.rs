@@ -1,9 +1,9 @@
 //! Where control streams cross the data half: from its control half outward, and from other sites
 //! to its control half. Nothing is understood here but the authority.
 
-use std::{cell::RefCell, io, rc::Rc};
+use std::{cell::RefCell, collections::BTreeMap, io, rc::Rc};
 
-use base::SiteName;
+use base::{Name, SiteName};
 use http::StatusCode;
 use runtime::{
     Tasks,
@@ -17,6 +17,9 @@ use tunnel::{Incoming, JoinStream, Joining, Links, StreamHead};
 use super::{Trust, controller::Controller};
 use crate::authority::Ask;
 
+/// The most control streams of one kind from one node: one and its successor, twice over.
+const MAX_INSIDE: usize = 4;
+
 /// The door of a data half.
 pub(crate) struct Door {
     me: SiteName,
@@ -26,6 +29,7 @@ pub(crate) struct Door {
     tasks: Tasks,
     quiet: RefCell<Limiter<SiteName>>,
     refused: Counter,
+    inside: Inside,
 }
 
 impl Door {
@@ -51,6 +55,7 @@ impl Door {
             tasks: tasks.clone(),
             quiet: RefCell::new(Limiter::new(std::time::Duration::from_secs(60))),
             refused: metrics.counter("control_streams_refused", "Control streams refused"),
+            inside: Inside::default(),
         }
     }
 
@@ -83,35 +88,45 @@ impl Door {
             }
             Some(Ask::SyncOfController) if from_us => self.to_controller(incoming),
             Some(_) | None => {
-                self.refused.inc();
-                let peer = incoming
-                    .peer
-                    .site()
-                    .cloned()
-                    .unwrap_or_else(|| self.me.clone());
-                if self
-                    .quiet
-                    .borrow()
-                    .allow(runtime::now(), peer.clone())
-                    .is_some()
-                {
-                    let authority = &incoming.head.authority;
-                    tracing::warn!(%peer, authority, "a control stream is refused");
-                }
-                incoming.refuse(StatusCode::NOT_FOUND, "no such control stream");
+                self.refuse(incoming, StatusCode::NOT_FOUND, "no such control stream");
             }
         }
+    }
+
+    /// Counted, and logged once a peer.
+    fn refuse(&self, incoming: Incoming, status: StatusCode, reason: &str) {
+        self.refused.inc();
+        let peer = incoming.peer.site().unwrap_or(&self.me).clone();
+        let now = runtime::now();
+        if self.quiet.borrow().allow(now, peer.clone()).is_some() {
+            let authority = &incoming.head.authority;
+            tracing::warn!(%peer, authority, reason, "a control stream is refused");
+        }
+        incoming.refuse(status, reason);
     }
 
     fn inward(&self, incoming: Incoming, ask: &Ask) {
         let Some(peer) = incoming.peer.site().cloned() else {
             return;
         };
+        let node = incoming.peer.node_name().cloned();
+        let Some(place) = self
+            .inside
+            .enter((peer.clone(), node.clone(), ask.authority()))
+        else {
+            self.refuse(
+                incoming,
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many control streams",
+            );
+            return;
+        };
         let head = StreamHead {
             origin: Some(peer),
+            node,
             ..StreamHead::to(ask.authority())
         };
-        self.splice_to(incoming, self.me.clone(), head);
+        self.splice_to(incoming, self.me.clone(), head, Some(place));
     }
 
     fn outward(&self, incoming: Incoming, site: SiteName, ask: &Ask) {
@@ -119,12 +134,19 @@ impl Door {
             incoming.refuse(StatusCode::NOT_FOUND, "this is that site");
             return;
         }
-        self.splice_to(incoming, site, StreamHead::to(ask.authority()));
+        self.splice_to(incoming, site, StreamHead::to(ask.authority()), None);
     }
 
-    fn splice_to(&self, incoming: Incoming, site: SiteName, head: StreamHead) {
+    fn splice_to(
+        &self,
+        incoming: Incoming,
+        site: SiteName,
+        head: StreamHead,
+        place: Option<Place>,
+    ) {
         let links = self.links.clone();
         self.tasks.spawn_local("control-stream", async move {
+            let _place = place;
             match links.open_control(&site, &head).await {
                 Ok(onward) => {
                     let Ok(stream) = incoming.accept() else { return };
@@ -176,6 +198,39 @@ impl Door {
                 }
             }
         });
+    }
+}
+
+/// Who is inside: control streams of one authority that a peer's node has open to us.
+#[derive(Clone, Default)]
+struct Inside(Rc<RefCell<BTreeMap<Visitor, usize>>>);
+
+type Visitor = (SiteName, Option<Name>, String);
+
+/// One of them; leaves when it is dropped.
+struct Place(Inside, Visitor);
+
+impl Inside {
+    fn enter(&self, visitor: Visitor) -> Option<Place> {
+        let mut inside = self.0.borrow_mut();
+        let count = inside.entry(visitor.clone()).or_default();
+        if *count >= MAX_INSIDE {
+            return None;
+        }
+        *count += 1;
+        Some(Place(self.clone(), visitor))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut inside = self.0.0.borrow_mut();
+        if let Some(count) = inside.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                inside.remove(&self.1);
+            }
+        }
     }
 }
 

@@ -49,15 +49,11 @@ pub struct TunnelStream {
 }
 
 impl TunnelStream {
-    /// `None` (and the stream is reset) if the peer is no site's node. A PoP may vouch for the
-    /// site it relays for; nobody else may.
+    /// `None` (and the stream is reset) if the peer is no site's node. Whom a head claims to speak
+    /// for does not count: only the certificate does.
     #[must_use]
     pub fn new(incoming: tunnel::Incoming) -> Option<Self> {
-        let direct = incoming.peer.site()?;
-        let peer = match &incoming.head.origin {
-            Some(origin) if direct.is_pop() => origin.clone(),
-            Some(_) | None => direct.clone(),
-        };
+        let peer = incoming.peer.site()?.clone();
         Some(TunnelStream { peer, incoming })
     }
 }

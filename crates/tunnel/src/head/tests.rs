@@ -7,6 +7,7 @@ fn full() -> StreamHead {
         lb: Some("shop/cart".to_owned()),
         trace: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
         origin: Some("aws.acme".parse().expect("a site")),
+        node: Some("n1".parse().expect("a name")),
     }
 }
 
