@@ -3,6 +3,7 @@
 //! Bounds on time stand at twice their promised value, since other work may share the machine;
 //! bounds on failures stand as they are.
 
+mod change;
 mod controller;
 mod faults;
 mod isolation;
@@ -12,7 +13,7 @@ mod support;
 
 use std::{net::SocketAddr, time::Duration};
 
-use kit::{Load, Options, Planet, Target, Turn};
+use kit::{Client, Load, Options, Planet, Target, Turn, wait_until};
 
 /// acme's application: three endpoints in aws, two in factory.
 const ACME: &str = "cart.acme.example";
@@ -43,6 +44,33 @@ fn cart(address: SocketAddr) -> Target {
 fn load(planet: &Planet) -> Load {
     let pops = planet.report.pops.iter();
     Load::start(pops.map(|pop| cart(pop.http)).collect(), 200)
+}
+
+/// Waits until 20 answers in a row come from `site` at each of these PoPs; returns how long after
+/// now each needed.
+fn prefer<'p>(
+    planet: &Planet,
+    choices: &[(&'p str, &str)],
+    bound: Duration,
+) -> Vec<(&'p str, Duration)> {
+    let began = runtime::now();
+    let mut client = Client::new();
+    let wait = |(pop, site): &(&'p str, &str)| {
+        let address = planet.pop(pop).http;
+        let mut row = 0;
+        wait_until(&format!("{pop} prefers {site}"), bound, || {
+            let reply = client.get(address, ACME, "/");
+            let story = reply.and_then(|reply| reply.story())?;
+            row = if story.site == *site { row + 1 } else { 0 };
+            if row >= 20 {
+                Ok(())
+            } else {
+                Err(format!("{} answered", story.site))
+            }
+        });
+        (*pop, runtime::now().since(began))
+    };
+    choices.iter().map(wait).collect()
 }
 
 /// Lets time pass while a load runs or memory settles.

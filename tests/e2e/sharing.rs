@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 
-use kit::{Client, Http2, Planet, Reply, Story, Turn, figure, wait_until};
+use kit::{Client, Http2, Planet, Reply, Story, Turn, figure};
 
-use crate::{ACME, BLUE, SLACK, planet};
+use crate::{ACME, BLUE, SLACK, planet, prefer};
 
 const REQUESTS: u32 = 1_000;
 /// Clients that ask at the same time, each over a connection of its own.
@@ -79,37 +79,16 @@ fn near_endpoints_share_the_requests_and_preference_follows_distance() {
     ] {
         planet.set_distance(pair, rtt_ms);
     }
-    let swapped = runtime::now();
-    for (pop, site) in [("par", "factory"), ("nyc", "aws")] {
-        let followed = follows(&planet, pop, site);
-        let took = runtime::now().since(swapped);
+    let swapped = [("par", "factory"), ("nyc", "aws")];
+    let bound = Duration::from_secs(10) * SLACK;
+    for (pop, took) in prefer(&planet, &swapped, bound) {
         figure(format_args!(
-            "preference: {pop} follows {took:?} after the swap ({followed} asked)"
+            "preference: {pop} follows {took:?} after the swap"
         ));
     }
-    for (pop, site) in [("par", "factory"), ("nyc", "aws")] {
+    for (pop, site) in swapped {
         http1(&planet, pop, ACME).check_acme(&format!("http/1.1 at {pop}, swapped"), site);
     }
-}
-
-/// Waits until 20 answers in a row come from `site`; returns how many were asked for.
-fn follows(planet: &Planet, pop: &str, site: &str) -> u32 {
-    let address = planet.pop(pop).http;
-    let mut client = Client::new();
-    let (mut asked, mut row) = (0, 0);
-    let bound = Duration::from_secs(10) * SLACK;
-    wait_until(&format!("{pop} prefers {site}"), bound, || {
-        let reply = client.get(address, ACME, "/").expect("an answer");
-        let story = reply.story().expect("a demo endpoint");
-        asked += 1;
-        row = if story.site == site { row + 1 } else { 0 };
-        if row >= 20 {
-            Ok(())
-        } else {
-            Err(format!("{} answered", story.site))
-        }
-    });
-    asked
 }
 
 #[test]

@@ -144,9 +144,13 @@ impl FromStr for SiteName {
     type Err = NameError;
 
     fn from_str(s: &str) -> Result<Self, NameError> {
-        let (site, tenant) =
-            s.split_once('.').ok_or_else(|| NameError(s.chars().take(80).collect()))?;
-        Ok(SiteName { tenant: tenant.parse()?, site: site.parse()? })
+        let (site, tenant) = s
+            .split_once('.')
+            .ok_or_else(|| NameError(s.chars().take(80).collect()))?;
+        Ok(SiteName {
+            tenant: tenant.parse()?,
+            site: site.parse()?,
+        })
     }
 }
 

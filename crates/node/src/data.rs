@@ -12,7 +12,11 @@ use api::sync::{self, Down, Trouble, TroubleKind, Up};
 use base::{Revision, SiteName};
 use plan::{Brain, Compiled, Effect, Event, Me, OpenError, Part};
 use proxy::{FailureKind, ListenerSpec, ProxyEvent, Snapshot, TunnelStream, Workers};
-use runtime::{Tasks, metrics::Metrics, tls::Credentials};
+use runtime::{
+    Tasks,
+    metrics::{Counter, Metrics},
+    tls::Credentials,
+};
 use speaker::{Handle, PeerConfig, Speaker, SpeakerConfig};
 use tokio::sync::{mpsc, oneshot};
 use tunnel::{DialTarget, Incoming, Joining, LinkEvent, Pipes, Side, StreamHead};
@@ -72,6 +76,7 @@ pub(crate) struct Data {
     changes: mpsc::Sender<speaker::Event>,
     report: Report,
     door: Rc<Door>,
+    updates_refused: Counter,
     ready: Option<oneshot::Sender<()>>,
 }
 
@@ -151,6 +156,10 @@ async fn start(tasks: Tasks, config: Config) -> Result<(), String> {
         speaker: None,
         changes,
         door,
+        updates_refused: config.metrics.counter(
+            "updates_refused",
+            "Updates that are not the controller's, or damaged",
+        ),
         ready: Some(config.ready),
     };
     data.begin(config.fixed).await;
@@ -201,6 +210,7 @@ impl Data {
                     .chain
                     .take(&trust.verifier, &self.me.site, &signed, wall);
                 if let Err(error) = taken {
+                    self.updates_refused.inc();
                     let error = base::Chain(&error).to_string();
                     tracing::warn!(
                         error,
@@ -361,6 +371,7 @@ impl Data {
             | OpenError::Forged(_)
             | OpenError::Payload(_)
             | OpenError::NotForUs(..) => {
+                self.updates_refused.inc();
                 let reason = base::Chain(error).to_string();
                 tracing::error!(
                     error = reason,

@@ -25,7 +25,7 @@ pub fn check_put(world: &World, object: &Object, now: WallTime) -> Result<(), Pr
             Spec::Site(spec) => places::site(world, object, spec),
             Spec::Service(spec) => delivery::service(world, object, spec),
             Spec::LoadBalancer(spec) => delivery::load_balancer(world, object, spec),
-            Spec::Certificate(spec) => delivery::certificate(spec, now),
+            Spec::Certificate(spec) => delivery::certificate(world, object, spec, now),
         })
         .map_err(|problem| problem.about(about))
 }

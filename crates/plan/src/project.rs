@@ -1,6 +1,9 @@
 //! What one site needs to know, and nothing else.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use api::{
     Advertise, AdvertisedAddress, LoadBalancerSpec, NodeSpec, Object, ObjectKey, Role, Route,
@@ -38,8 +41,9 @@ pub fn project(world: &World, ids: &Ids, site: &SiteName) -> Projection {
     add(&mut out, ids, object.clone());
     match spec.role {
         Role::Pop => pop(&mut out, world, ids, site),
-        Role::Gateway => gateway(&mut out, world, ids, site),
+        Role::Gateway => {}
     }
+    egress(&mut out, world, ids, site);
     out.sites = site_table(world, ids, site);
     out
 }
@@ -90,20 +94,21 @@ fn pop(out: &mut Projection, world: &World, ids: &Ids, site: &SiteName) {
     }
 }
 
-fn gateway(out: &mut Projection, world: &World, ids: &Ids, site: &SiteName) {
+/// Services with endpoints in `site`, and the offers that lead to them.
+fn egress(out: &mut Projection, world: &World, ids: &Ids, site: &SiteName) {
+    let mut here = BTreeSet::new();
     for (object, spec) in world.services() {
-        if object.metadata.tenant.as_ref() == Some(&site.tenant) && has_origin_in(spec, site) {
+        if has_origin_in(world, object, spec, site) {
             add(out, ids, with_origins_in(object.clone(), world, site));
             add_tenant(out, world, ids, object);
+            here.insert(object.key());
         }
     }
     for (object, spec) in world.load_balancers() {
-        let leads_here = |key: &ObjectKey| out.resources.contains_key(key);
-        let services: Vec<ObjectKey> = backends(object, spec)
-            .into_iter()
-            .filter(leads_here)
-            .collect();
-        if !services.is_empty() {
+        let mut services = backends(object, spec);
+        services.retain(|key| here.contains(key));
+        // What is offered at this very site is there already, whole.
+        if !services.is_empty() && !out.resources.contains_key(&object.key()) {
             add(out, ids, offer_of(object.clone(), spec, &services));
         }
     }
@@ -135,10 +140,10 @@ fn offer_of(mut object: Object, spec: &LoadBalancerSpec, services: &[ObjectKey])
     object
 }
 
-fn has_origin_in(spec: &ServiceSpec, site: &SiteName) -> bool {
-    spec.origins
-        .iter()
-        .any(|origin| origin.sites.contains(&site.site))
+fn has_origin_in(world: &World, object: &Object, spec: &ServiceSpec, site: &SiteName) -> bool {
+    let tenant = object.metadata.tenant.as_ref();
+    let mut names = spec.origins.iter().flat_map(|origin| &origin.sites);
+    names.any(|name| tenant.and_then(|t| world.site_for(t, name)).as_ref() == Some(site))
 }
 
 /// The service with only the endpoints of `site`.

@@ -46,7 +46,10 @@ use base::{Instant, NodeId};
 use bgp::{Close, RibConfig};
 
 pub use actor::Speaker;
-pub use bgp::{Change, Key, LocalRoute, NeighborView, PeerConfig, PeerCounters, PeerId, Refusal, RouteView, SiteTable};
+pub use bgp::{
+    Change, Key, LocalRoute, NeighborView, PeerConfig, PeerCounters, PeerId, Refusal, RouteView,
+    SiteTable,
+};
 pub use handle::{Handle, SpeakerGone};
 
 /// How a speaker is configured.

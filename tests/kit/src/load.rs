@@ -45,6 +45,9 @@ pub struct Record {
     pub start: Instant,
     /// The same on the wall clock.
     pub start_wall: WallTime,
+    /// How much later that was than the rate asked for: the tester's own lateness, which says how
+    /// busy the machine was.
+    pub late: Duration,
     /// When its answer was complete, or it had failed.
     pub end: Instant,
     /// The status code, and who answered; or what went wrong.
@@ -151,10 +154,11 @@ async fn drive(tasks: Tasks, targets: Vec<Target>, rate: u32, sink: Arc<Mutex<Ve
     let requests = Tasks::new("load-requests");
     let mut tick = tokio::time::interval(Duration::from_secs(1) / rate);
     for index in (0..pools.len()).cycle() {
+        let late;
         tokio::select! {
             biased;
             () = drain.draining() => break,
-            _ = tick.tick() => {}
+            due = tick.tick() => late = due.elapsed(),
         }
         assert!(requests.live() < IN_FLIGHT, "too many requests wait");
         let Some(pool) = pools.get(index).map(Rc::clone) else {
@@ -164,13 +168,14 @@ async fn drive(tasks: Tasks, targets: Vec<Target>, rate: u32, sink: Arc<Mutex<Ve
         let (start, start_wall) = (runtime::now(), runtime::wall());
         requests.spawn_local("request", async move {
             let asked = tokio::time::timeout(PATIENCE, ask(&tasks, &pool)).await;
-            let late = || Err(format!("nothing within {} s", PATIENCE.as_secs()));
-            let outcome = asked.unwrap_or_else(|_| late());
+            let slow = || Err(format!("nothing within {} s", PATIENCE.as_secs()));
+            let outcome = asked.unwrap_or_else(|_| slow());
             let end = runtime::now();
             let record = Record {
                 target: index,
                 start,
                 start_wall,
+                late,
                 end,
                 outcome,
             };
@@ -201,4 +206,57 @@ async fn ask(tasks: &Tasks, pool: &Pool) -> Result<(u16, Option<Story>), String>
         pool.idle.borrow_mut().push(connection);
     }
     Ok((reply.status, story))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_answer_delays_no_other_request() {
+        let (tell, address) = std::sync::mpsc::sync_channel(1);
+        let demo = runtime::thread("demo", move |tasks| async move {
+            let identity = lab::demo::Identity {
+                tenant: "t".to_owned(),
+                site: "s".to_owned(),
+                endpoint: "e".to_owned(),
+            };
+            let demo = lab::demo::Demo::bind(identity, ([127, 0, 0, 1], 0).into());
+            let demo = demo.expect("bound");
+            tell.send(demo.address()).expect("the test waits");
+            tokio::select! {
+                () = demo.run() => {}
+                () = async { tasks.token().draining().await } => {}
+            }
+        });
+        let address: SocketAddr = address.recv().expect("an address");
+        let slow = Request::post("/control").header("host", "x");
+        let slow = slow.body(Bytes::from_static(b"{\"delay_ms\":200}"));
+        let mut client = crate::Client::new();
+        let told = client.send(address, slow.expect("a request"));
+        assert_eq!(told.expect("an answer").status, 204);
+        let target = Target {
+            address,
+            host: "x".to_owned(),
+            path: "/".to_owned(),
+        };
+        let began = runtime::now();
+        let load = Load::start(vec![target], 100);
+        crate::wait_until("50 answers", Duration::from_secs(10), || {
+            let n = load.records().len();
+            if n >= 50 { Ok(()) } else { Err(n) }
+        });
+        // One after the other they would need 10 s.
+        assert!(runtime::now().since(began) < Duration::from_secs(5));
+        let records = load.stop();
+        assert!(records.iter().all(|record| !record.has_failed()));
+        assert!(
+            records
+                .iter()
+                .all(|record| record.took() >= Duration::from_millis(200))
+        );
+        let story = records.first().and_then(Record::story).expect("a story");
+        assert_eq!((story.site.as_str(), story.address), ("s", address));
+        demo.expect("a thread").start_drain();
+    }
 }

@@ -172,3 +172,34 @@ pub fn sockets() -> Vec<Socket> {
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_is_seen_signalled_and_gone() {
+        let me = std::process::id();
+        let mut child = std::process::Command::new("sleep")
+            .arg("100")
+            .spawn()
+            .expect("a child");
+        let seen = descendants(me);
+        let seen = seen.iter().find(|p| p.pid == child.id()).expect("seen");
+        assert!(seen.is_alive() && seen.parent == me);
+        assert!(pss_kib(me).is_some_and(|kib| kib > 100));
+        signal(child.id(), Signal::KILL);
+        child.wait().expect("reaped");
+        assert!(!seen.is_alive());
+    }
+
+    #[test]
+    fn sockets_are_found_by_address_and_inode() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        let address = listener.local_addr().expect("an address");
+        let here = |socket: &Socket| socket.local_v4().map(Into::into) == Some(address);
+        let all = sockets();
+        let ours = all.iter().find(|socket| here(socket)).expect("listed");
+        assert!(ours.is_open() && socket_inodes(std::process::id()).contains(&ours.inode));
+    }
+}

@@ -341,8 +341,14 @@ fn check_route(
     Ok(())
 }
 
-pub(super) fn certificate(spec: &CertificateSpec, now: WallTime) -> Result<(), Problem> {
+pub(super) fn certificate(
+    world: &World,
+    object: &Object,
+    spec: &CertificateSpec,
+    now: WallTime,
+) -> Result<(), Problem> {
     check_count("/spec/hosts", spec.hosts.len(), 100)?;
+    still_covered(world, object, spec)?;
     match (spec.source, &spec.certificate, &spec.private_key) {
         (CertificateSource::SelfSigned, None, None) => Ok(()),
         (CertificateSource::SelfSigned, ..) => Err(bad(
@@ -380,6 +386,38 @@ pub(super) fn certificate(spec: &CertificateSpec, now: WallTime) -> Result<(), P
             "with source pem, give the key",
         )),
     }
+}
+
+/// A certificate that load balancers use may not lose a host that no other covers.
+fn still_covered(world: &World, object: &Object, spec: &CertificateSpec) -> Result<(), Problem> {
+    let Some((tenant, namespace)) = scope(object) else {
+        return Ok(());
+    };
+    for (lb, lb_spec) in world.load_balancers() {
+        let names = lb_spec.tls.iter().flat_map(|tls| &tls.certificates);
+        let names: Vec<&Name> = names.collect();
+        if scope(lb) != Some((tenant, namespace)) || !names.contains(&&object.metadata.name) {
+            continue;
+        }
+        let others = names.iter().filter(|name| ***name != object.metadata.name);
+        let others = others.filter_map(|name| world.certificate(tenant, namespace, name));
+        let covered: Vec<&HostPattern> = others
+            .flat_map(|other| &other.hosts)
+            .chain(&spec.hosts)
+            .collect();
+        let lost = lb_spec
+            .hosts
+            .iter()
+            .find(|host| !covered.iter().any(|c| c.covers(host)));
+        if let Some(host) = lost {
+            let title = format!("{host} is still served with it by {}", lb.key());
+            return Err(Problem {
+                status: 409,
+                ..Problem::field("in-use", "/spec/hosts", title)
+            });
+        }
+    }
+    Ok(())
 }
 
 fn pair_pointer(error: &pki::PairError) -> &'static str {
