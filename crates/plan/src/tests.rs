@@ -426,6 +426,13 @@ fn a_tenant_in_a_pop_has_a_slot_of_its_own() {
     let blue = ids.tenant(&"blue".parse().expect("a name")).expect("blue");
     assert_eq!(slots, [(1, blue)]);
     assert_eq!(ids.slots(&site("aws.acme")).count(), 0);
+
+    // The PoP probes it although nothing is offered there, and knows it for the tenant's.
+    let service = "tenants/blue/namespaces/shop/services/edge";
+    let par = project(&world, &ids, &site("par.fabric"));
+    assert!(par.resources.contains_key(&key(service)));
+    let nyc = project(&world, &ids, &site("nyc.fabric"));
+    assert!(!nyc.resources.contains_key(&key(service)));
 }
 
 struct Controller {

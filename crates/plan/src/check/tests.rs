@@ -554,6 +554,12 @@ fn certificates() {
     };
     assert_eq!(try_it(&|_| ()), "good");
     assert_eq!(try_it(&|s| s.hosts.clear()), "bad-value /spec/hosts");
+    // A load balancer serves cart.acme.example with it.
+    let other_host: api::HostPattern = "x.acme.example".parse().expect("a host");
+    assert_eq!(
+        try_it(&|s| s.hosts = vec![other_host.clone()]),
+        "in-use /spec/hosts"
+    );
     let foreign = "x.blue.example"
         .parse::<api::HostPattern>()
         .expect("a host");
