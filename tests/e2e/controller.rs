@@ -37,7 +37,7 @@ fn traffic_failover_and_a_gateways_restart_go_on_without_the_controller() {
     // An endpoint dies: failed over as ever.
     let victim = planet.endpoint("cart-1.aws").address;
     planet.signal("cart-1.aws", Signal::KILL);
-    let killed = runtime::now();
+    let killed = kit::runtime::now();
     pass(Duration::from_secs(1));
 
     // A gateway dies and comes back by what it has on disk.
@@ -45,7 +45,7 @@ fn traffic_failover_and_a_gateways_restart_go_on_without_the_controller() {
     let (gone, _) = wait_until("requests go to factory", Duration::from_secs(4), || {
         site_at_par(&planet).and_then(|site| {
             if site == "factory" {
-                Ok(runtime::now())
+                Ok(kit::runtime::now())
             } else {
                 Err(site)
             }
@@ -136,7 +136,7 @@ fn a_hundred_kills_lose_no_acknowledged_write() {
     let _turn = Turn::beside();
     let folder = tempfile::tempdir().expect("a folder");
     let log = Mutex::new(Log::default());
-    let began = runtime::now();
+    let began = kit::runtime::now();
     let mut controller = start(folder.path());
     put(
         &controller.api(),
@@ -170,7 +170,7 @@ fn a_hundred_kills_lose_no_acknowledged_write() {
         }
         drop((finish, hand_over));
     });
-    let took = runtime::now().since(began);
+    let took = kit::runtime::now().since(began);
     let log = lock(&log);
     figure(format_args!(
         "kill -9 of the controller: {KILLS} in {took:.1?}, {} acknowledged changes ({} bytes), \

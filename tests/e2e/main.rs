@@ -7,6 +7,8 @@ mod change;
 mod controller;
 mod faults;
 mod isolation;
+mod refusals;
+mod renewal;
 mod sharing;
 mod startup;
 mod support;
@@ -53,7 +55,7 @@ fn prefer<'p>(
     choices: &[(&'p str, &str)],
     bound: Duration,
 ) -> Vec<(&'p str, Duration)> {
-    let began = runtime::now();
+    let began = kit::runtime::now();
     let mut client = Client::new();
     let wait = |(pop, site): &(&'p str, &str)| {
         let address = planet.pop(pop).http;
@@ -68,7 +70,7 @@ fn prefer<'p>(
                 Err(format!("{} answered", story.site))
             }
         });
-        (*pop, runtime::now().since(began))
+        (*pop, kit::runtime::now().since(began))
     };
     choices.iter().map(wait).collect()
 }

@@ -12,10 +12,10 @@ const PSS_KIB: u64 = 300 * 1024;
 #[test]
 fn a_planet_starts_in_5_s_and_fits_in_300_mib() {
     let turn = Turn::alone();
-    let began = runtime::now();
+    let began = kit::runtime::now();
     let mut planet = Planet::start(&turn, options().temporary_home());
     let reply = Client::new().get(planet.pop("par").http, ACME, "/");
-    let first = runtime::now().since(began);
+    let first = kit::runtime::now().since(began);
     assert_eq!(reply.expect("an answer").status, 200);
     let said = Duration::from_millis(planet.report.startup_ms);
     figure(format_args!(
@@ -57,10 +57,10 @@ fn nothing_is_left_after_sigkill_of_up() {
     let turn = Turn::beside();
     let mut planet = Planet::start(&turn, options().temporary_home());
     let all = inhabited(&planet);
-    let began = runtime::now();
+    let began = kit::runtime::now();
     planet.kill();
     deserted(&planet, &all);
-    let took = runtime::now().since(began);
+    let took = kit::runtime::now().since(began);
     figure(format_args!(
         "stop: {took:?} from SIGKILL of up until nothing is left"
     ));

@@ -39,6 +39,7 @@ pub use access::{Access, AccessLog, since_ms};
 pub use api::Api;
 pub use client::{Client, Http2};
 pub use connection::{Connection, Reply, Story};
+pub use lab::topology::Subnet;
 pub use load::{Load, Record, Target};
 pub use planet::{Options, Planet, Ran};
 pub use report::{App, Controller, Endpoint, Gateway, Pop, Relay, Report};
@@ -46,4 +47,4 @@ pub use role::{LoneController, Role};
 pub use turn::Turn;
 pub use wait::{figure, wait_until};
 /// The rooms whose words a test speaks when it plays a node itself.
-pub use {::api as words, bgp, http, pki, plan, speaker, store, tunnel};
+pub use {::api as words, bgp, http, pki, plan, runtime, speaker, store, tunnel};

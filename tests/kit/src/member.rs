@@ -2,6 +2,7 @@
 
 use std::{fs, future::Future, net::SocketAddr, path::Path, time::Duration};
 
+use crate::connection::said;
 use api::sync::{Down, Hello, JoinReply, JoinRequest, MAX_JOIN_BYTES, MAX_LINE_BYTES, Up};
 use base::{Name, Revision, SiteName, WallTime};
 use pki::{Authority, Identity, NodeKey, Planet, Token, Verifier};
@@ -293,6 +294,39 @@ pub async fn ask_to_join(token: &Token, request: &JoinRequest) -> JoinReply {
     soon("an answer to joining", asked)
         .await
         .expect("an answer")
+}
+
+/// Asks a controller for site-sync as this member, trusting `trust`'s CA.
+///
+/// # Errors
+/// Why there is no stream: the handshake, or the answer.
+pub async fn knock(address: SocketAddr, member: &Member, trust: &Verifier) -> Result<(), String> {
+    let config = runtime::tls::fabric_client(&member.credentials(), trust.anchors(), &[b"h2"]);
+    let tcp = tokio::net::TcpStream::connect(address)
+        .await
+        .map_err(said)?;
+    let tls = tokio_rustls::TlsConnector::from(config.map_err(said)?)
+        .connect(address.ip().into(), tcp)
+        .await
+        .map_err(said)?;
+    let (sender, connection) = h2::client::handshake(tls).await.map_err(said)?;
+    let asked = async {
+        let mut sender: h2::client::SendRequest<bytes::Bytes> = sender.ready().await?;
+        let request = http::Request::connect(api::sync::AUTHORITY).body(());
+        let request = request.expect("a constant request");
+        sender.send_request(request, false)?.0.await
+    };
+    let answer = soon("an answer", async {
+        tokio::select! {
+            // With TLS 1.3 a server's refusal comes after the handshake (RFC 8446 §4.4.2.4).
+            end = connection => Err(end.err().map_or("closed".to_owned(), said)),
+            answer = asked => answer.map_err(said),
+        }
+    });
+    match answer.await?.status() {
+        http::StatusCode::OK => Ok(()),
+        status => Err(status.to_string()),
+    }
 }
 
 /// One end of a site-sync stream.

@@ -127,6 +127,24 @@ fn a_gateway_dials_and_probes() {
 }
 
 #[test]
+fn a_new_pop_takes_nobodys_tunnels() {
+    let world = world();
+    let mut bundle = bundle(&world, &ids(&world), "factory.acme", 7);
+    let compiled = |bundle: &Bundle| compile(bundle, &me("factory.acme"), &Cells::new());
+    let before = compiled(&bundle).expect("it compiles").fabric.dial;
+    assert_eq!(before.len(), 1);
+    let mut row = bundle.sites.iter().find(|row| row.pop).cloned();
+    if let Some(row) = &mut row {
+        // The first by name, the youngest by id.
+        row.name = site("aaa.fabric");
+        row.id = base::SiteId(u32::MAX);
+    }
+    bundle.sites.splice(0..0, row);
+    let after = compiled(&bundle).expect("it compiles").fabric.dial;
+    assert_eq!(after, before);
+}
+
+#[test]
 fn hosts_lead_to_their_own_tenant() {
     let par = golden("par.fabric");
     let headers = HeaderMap::new();
