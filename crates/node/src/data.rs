@@ -306,10 +306,11 @@ impl Data {
             LinkEvent::Rtt { .. } => {}
         }
         let table = self.links.table();
-        // Not measured yet is far away, but reachable.
+        // The floor is the distance: a busy machine at either end moves nothing far away. Not
+        // measured yet is far away, but reachable.
         let rtt = table.best(site).map(|link| {
             link.quality()
-                .map_or(Duration::from_secs(1), |quality| quality.rtt)
+                .map_or(Duration::from_secs(1), |quality| quality.min_rtt)
         });
         self.brain
             .handle(runtime::now(), Event::Reach(site.clone(), rtt));
@@ -453,6 +454,7 @@ impl Data {
         }
         trust.credentials = credentials(&trust.key, chain);
         self.door.renew(trust.credentials.clone());
+        self.report.renewed();
         tracing::info!("certificate renewed");
         let table = self.brain.table().cloned();
         self.configure_tunnels(table.as_deref()).await;

@@ -6,8 +6,9 @@ use base::{Ewma, Instant};
 
 /// How fast the averages forget: a changed path shows within a few seconds.
 const TAU: Duration = Duration::from_secs(2);
-/// The floor is the smallest sample of this long (a path may also become longer).
-const FLOOR_WINDOW: Duration = Duration::from_secs(30);
+/// The floor is the smallest sample of this long: what a busy machine adds is not in it, and a path
+/// that became longer shows after it.
+const FLOOR_WINDOW: Duration = Duration::from_secs(5);
 /// Samples above this say more about a stall than about the path; they count as this.
 const MAX_SAMPLE: Duration = Duration::from_secs(10);
 
@@ -16,7 +17,7 @@ const MAX_SAMPLE: Duration = Duration::from_secs(10);
 pub struct LinkQuality {
     /// Smoothed round-trip time, time constant 2 s.
     pub rtt: Duration,
-    /// The smallest round-trip time of the last 30 s.
+    /// The smallest round-trip time of the last 5 s: the distance.
     pub min_rtt: Duration,
     /// Smoothed difference of neighbouring samples (RFC 3550 §6.4.1, with the same time constant).
     pub jitter: Duration,
@@ -117,7 +118,7 @@ mod tests {
         }
         let quality = link.quality().expect("samples");
         assert!(close(quality.rtt, 40 * MS), "{quality:?}");
-        assert_eq!(quality.min_rtt, 5 * MS);
+        assert_eq!(quality.min_rtt, 40 * MS);
         assert_eq!(quality.samples, 134);
     }
 
@@ -126,10 +127,10 @@ mod tests {
         let mut link = LinkEstimator::default();
         link.handle_sample(at(0), 5 * MS);
         link.handle_sample(at(1000), 7 * MS);
-        link.handle_sample(at(30_500), 9 * MS);
+        link.handle_sample(at(5500), 9 * MS);
         assert_eq!(link.quality().expect("samples").min_rtt, 7 * MS);
         for n in 0..10_000 {
-            link.handle_sample(at(31_000 + n), (10 + n) * MS);
+            link.handle_sample(at(6000 + n), (10 + n) * MS);
         }
         assert!(link.floor.len() <= LinkEstimator::MAX_FLOOR);
     }

@@ -310,7 +310,8 @@ fn params(
     let at = |time: WallTime| {
         rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(time.unix_seconds().min(END_OF_TIME))
     };
-    params.not_before = at(now - BACKDATING);
+    // Never so much that a short life is due for renewal when it begins.
+    params.not_before = at(now - BACKDATING.min(lifetime / 10));
     params.not_after = at(now + lifetime);
     Ok(params)
 }

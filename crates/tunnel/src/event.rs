@@ -63,7 +63,7 @@ pub enum LinkEvent {
         /// Why.
         reason: DownReason,
     },
-    /// The round trip changed by more than a twentieth and 100 µs.
+    /// The round trip or its floor changed by more than a twentieth and 100 µs.
     Rtt {
         /// The node at the other end.
         peer: Identity,

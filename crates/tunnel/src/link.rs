@@ -318,8 +318,8 @@ struct Pulse {
     estimator: LinkEstimator,
     /// When the ping under way was sent.
     sent: Option<Instant>,
-    /// The round trip the hub knows.
-    told: Option<Duration>,
+    /// The round trip and its floor that the hub knows.
+    told: Option<(Duration, Duration)>,
 }
 
 impl Pulse {
@@ -341,12 +341,15 @@ impl Pulse {
         self.estimator.handle_sample(now, now.since(sent));
         let quality = self.estimator.quality()?;
         state.store(&quality);
-        let is_news = self.told.is_none_or(|told| {
-            let change = told.abs_diff(quality.rtt);
+        let differs = |told: Duration, now: Duration| {
+            let change = told.abs_diff(now);
             change > told / 20 && change > Duration::from_micros(100)
+        };
+        let is_news = self.told.is_none_or(|(rtt, floor)| {
+            differs(rtt, quality.rtt) || differs(floor, quality.min_rtt)
         });
         if is_news {
-            self.told = Some(quality.rtt);
+            self.told = Some((quality.rtt, quality.min_rtt));
         }
         is_news.then_some(quality)
     }

@@ -30,6 +30,8 @@ impl Janitor {
         Command::new(program)
             .args(["lab", "janitor"])
             .args([home, runs])
+            // It outlives `up`, and whoever started that.
+            .env_remove(super::process::PARENT)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -1,7 +1,12 @@
 //! Where control streams cross the data half: from its control half outward, and from other sites
 //! to its control half. Nothing is understood here but the authority.
 
-use std::{cell::RefCell, collections::BTreeMap, io, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    io,
+    rc::Rc,
+};
 
 use base::{Name, SiteName};
 use http::StatusCode;
@@ -30,6 +35,8 @@ pub(crate) struct Door {
     quiet: RefCell<Limiter<SiteName>>,
     refused: Counter,
     inside: Inside,
+    /// Whose turn it is to be asked as any PoP.
+    turn: Cell<usize>,
 }
 
 impl Door {
@@ -56,6 +63,7 @@ impl Door {
             quiet: RefCell::new(Limiter::new(std::time::Duration::from_secs(60))),
             refused: metrics.counter("control_streams_refused", "Control streams refused"),
             inside: Inside::default(),
+            turn: Cell::new(0),
         }
     }
 
@@ -76,11 +84,15 @@ impl Door {
             Some(Ask::BgpOf(site)) if from_us => self.outward(incoming, site, &Ask::Bgp),
             Some(Ask::SyncOfAnyPop) if from_us => {
                 let table = self.links.table();
-                let pop = table
+                let pops: Vec<_> = table
                     .sites()
                     .map(|(site, _)| site)
-                    .find(|site| site.is_pop())
-                    .cloned();
+                    .filter(|s| s.is_pop())
+                    .collect();
+                // Another one each time: the first may have nothing to give.
+                let turn = self.turn.get();
+                self.turn.set(turn.wrapping_add(1));
+                let pop = turn.checked_rem(pops.len()).map(|at| pops[at].clone());
                 match pop {
                     Some(pop) => self.outward(incoming, pop, &Ask::Sync),
                     None => incoming.refuse(StatusCode::SERVICE_UNAVAILABLE, "no PoP is linked"),

@@ -89,6 +89,11 @@ impl Report {
         may
     }
 
+    /// A renewal was answered: the next one may be asked for when it is due.
+    pub(crate) fn renewed(&mut self) {
+        self.asked_renewal = None;
+    }
+
     /// The status now.
     pub(crate) fn status(&self, brain: &Brain, leaf: &[u8]) -> NodeStatus {
         let days = pki::remaining(leaf, runtime::wall()).as_secs() / 86_400;
