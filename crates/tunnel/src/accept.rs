@@ -1,6 +1,12 @@
 //! The listening side: who may come in, and as what.
 
-use std::{cell::RefCell, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    time::Duration,
+};
 
 use arc_swap::ArcSwapOption;
 use pki::Identity;
@@ -8,7 +14,7 @@ use runtime::Tasks;
 use rustls::server::Acceptor;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::mpsc,
 };
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
@@ -21,18 +27,57 @@ use crate::{
     transport::BoxPipe,
 };
 
-/// Connections whose peer is not yet known.
-pub(crate) const MAX_HANDSHAKES: usize = 256;
+/// Connections whose peer is not yet known, of everybody …
+const MAX_HANDSHAKES: usize = 256;
+/// … and of one address, so that nobody alone shuts the others out. Sites behind one NAT share it.
+const MAX_HANDSHAKES_OF_ONE: usize = 64;
 /// How long a connection may stay unknown.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between attempts when the system has no more descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Connections on their way to a link.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lobby(Rc<RefCell<BTreeMap<IpAddr, usize>>>);
+
+/// A place in the lobby; free again when dropped.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    lobby: Lobby,
+    address: IpAddr,
+}
+
+impl Lobby {
+    /// A seat, if there is one.
+    fn enter(&self, address: IpAddr) -> Option<Seat> {
+        let mut seats = self.0.borrow_mut();
+        let own = seats.get(&address).copied().unwrap_or_default();
+        if own >= MAX_HANDSHAKES_OF_ONE || seats.values().sum::<usize>() >= MAX_HANDSHAKES {
+            return None;
+        }
+        seats.insert(address, own + 1);
+        let lobby = self.clone();
+        Some(Seat { lobby, address })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut seats = self.lobby.0.borrow_mut();
+        if let Some(own) = seats.get_mut(&self.address) {
+            *own -= 1;
+            if *own == 0 {
+                seats.remove(&self.address);
+            }
+        }
+    }
+}
+
 /// What a connection meets, coming or going. Lives on the tunnel's thread.
 #[derive(Debug)]
 pub(crate) struct Door {
     pub(crate) active: ArcSwapOption<Active>,
-    pub(crate) permits: Arc<Semaphore>,
+    pub(crate) lobby: Lobby,
     pub(crate) refusals: Refusals,
     pub(crate) notes: mpsc::Sender<Note>,
     pub(crate) joins: mpsc::Sender<Joining>,
@@ -46,7 +91,7 @@ pub(crate) struct Part {
     pub(crate) role: Role,
     pub(crate) pipe: BoxPipe,
     /// Counts it as a handshake until its link is whole.
-    pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) seat: Seat,
 }
 
 impl std::fmt::Debug for Part {
@@ -72,13 +117,13 @@ pub(crate) async fn listen(door: std::rc::Rc<Door>, tasks: Tasks, listener: TcpL
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&door.permits).try_acquire_owned() else {
+        let Some(seat) = door.lobby.enter(address.ip()) else {
             door.refusals.note(address, &PeerError::Busy);
             continue;
         };
         let door = std::rc::Rc::clone(&door);
         tasks.spawn_local("tunnel-handshake", async move {
-            let welcome = welcome(&door, tcp, address, permit);
+            let welcome = welcome(&door, tcp, address, seat);
             let outcome = tokio::time::timeout(HANDSHAKE_TIMEOUT, welcome).await;
             if let Err(error) = outcome.unwrap_or(Err(PeerError::Timeout)) {
                 door.refusals.note(address, &error);
@@ -91,7 +136,7 @@ async fn welcome(
     door: &Door,
     tcp: TcpStream,
     address: SocketAddr,
-    permit: OwnedSemaphorePermit,
+    seat: Seat,
 ) -> Result<(), PeerError> {
     let Some(active) = door.active.load_full() else {
         return Err(PeerError::Busy);
@@ -122,7 +167,7 @@ async fn welcome(
                 wire_id,
                 role,
                 pipe: Box::new(tls),
-                permit,
+                seat,
             };
             door.notes
                 .send(Note::Part(part))
@@ -163,4 +208,29 @@ async fn join(
     door.joins
         .try_send(joining)
         .map_err(|_| PeerError::JoinRate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_alone_fills_the_lobby() {
+        let lobby = Lobby::default();
+        let from = |n: u8| IpAddr::from([127, 0, 0, n]);
+        let mut seats = Vec::new();
+        for n in 1..=5 {
+            while let Some(seat) = lobby.enter(from(n)) {
+                seats.push(seat);
+            }
+        }
+        assert_eq!(seats.len(), MAX_HANDSHAKES);
+        assert_eq!(
+            seats.iter().filter(|s| s.address == from(1)).count(),
+            MAX_HANDSHAKES_OF_ONE
+        );
+        seats.clear();
+        assert!(lobby.enter(from(1)).is_some());
+        assert!(lobby.0.borrow().is_empty(), "a free seat leaves nothing");
+    }
 }

@@ -15,10 +15,10 @@ use base::Instant;
 use path::LinkQuality;
 use pki::Identity;
 use runtime::{Task, net::Share};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    accept::{self, Door, HANDSHAKE_TIMEOUT, Part},
+    accept::{self, Door, HANDSHAKE_TIMEOUT, Part, Seat},
     config::{Active, DialTarget},
     dial::Dialler,
     event::{DownReason, LinkEvent, LinkId, Outbox},
@@ -114,8 +114,8 @@ struct Listener {
 /// Connections of a link that is not whole yet.
 #[derive(Default)]
 struct Half {
-    pipes: [Option<BoxPipe>; 3],
-    permits: Vec<OwnedSemaphorePermit>,
+    /// A second connection of the same role takes the place of the first, its seat included.
+    parts: [Option<(BoxPipe, Seat)>; 3],
     since: Instant,
 }
 
@@ -235,18 +235,17 @@ impl Hub {
     fn handle_part(&mut self, part: Part) {
         let key = (part.peer, part.wire_id);
         let half = self.halves.entry(key.clone()).or_default();
-        if half.permits.is_empty() {
+        if half.parts.iter().all(Option::is_none) {
             half.since = runtime::now();
         }
-        half.pipes[part.role.index()] = Some(part.pipe);
-        half.permits.push(part.permit);
-        if half.pipes.iter().any(Option::is_none) {
+        half.parts[part.role.index()] = Some((part.pipe, part.seat));
+        if half.parts.iter().any(Option::is_none) {
             return;
         }
         let Some(mut half) = self.halves.remove(&key) else {
             return;
         };
-        let mut take = |role: Role| half.pipes[role.index()].take();
+        let mut take = |role: Role| half.parts[role.index()].take().map(|(pipe, _)| pipe);
         let pipes = (
             take(Role::Control),
             take(Role::Forward),

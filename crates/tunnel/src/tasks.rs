@@ -4,7 +4,7 @@
 //!  node ──commands(16)──▶ hub ──ArcSwap<LinkTable>──▶ any thread: Links::open
 //!       ◀──events(64)──── hub ◀──notes(256)── handshakes, links
 //!
-//!  tunnel-listener ─▶ tunnel-handshake (≤ 256) ─▶ hub: three parts make a link
+//!  tunnel-listener ─▶ tunnel-handshake (≤ 256, 64 an address) ─▶ hub: three parts make a link
 //!  tunnel-dialler (one a target) ─▶ link        └▶ joins(16) ─▶ node
 //!  tunnel-link ─▶ tunnel-client, tunnel-server (three a link)
 //!                                 └▶ reserved(256), services(1024) ─▶ node, proxy
@@ -28,10 +28,10 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use path::DeadDetector;
 use pki::Identity;
 use runtime::{Tasks, Thread, ThreadExit, log::Limiter, metrics::Metrics, tls::TlsError};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    accept::{Door, MAX_HANDSHAKES},
+    accept::{Door, Lobby},
     config::{Active, Config},
     event::LinkEvent,
     hub::{Command, Hub, Listening, Ports},
@@ -210,7 +210,7 @@ impl Body {
         });
         let door = Rc::new(Door {
             active: ArcSwapOption::empty(),
-            permits: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
+            lobby: Lobby::default(),
             refusals: Refusals::new(self.metrics),
             notes: notes.clone(),
             joins: self.joins,
