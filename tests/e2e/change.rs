@@ -478,7 +478,10 @@ fn a_bundle_that_does_not_compile_leaves_the_last_good_one_serving() {
 /// Changes a record behind the controller's back.
 fn rewrite(database: &Path, key: &str, change: impl FnOnce(&mut Value)) {
     run(async {
-        let store = Store::open_sqlite(database, Options::default()).expect("a store");
+        // The last thread of a killed process lets go of the lock a moment after it counts as dead.
+        let (store, _) = wait_until("the store's lock", Duration::from_secs(5), || {
+            Store::open_sqlite(database, Options::default()).map_err(|error| error.to_string())
+        });
         let entry = store.get(key).await.expect("read").expect("an entry");
         let mut value = serde_json::from_slice(&entry.value).expect("JSON");
         change(&mut value);
