@@ -157,14 +157,15 @@ struct Ground {
     fabric: (TcpListener, SocketAddr),
 }
 
+/// How long a file in use is asked for again.
+const IN_USE: Duration = Duration::from_secs(2);
+
 impl Ground {
     async fn open(config: &Config, now: WallTime) -> Result<Self, RunError> {
         let planet: Planet = config.planet.parse().map_err(RunError::Planet)?;
         let home = Home::open(&config.home, &planet, now)?;
         let database = home.path("store.db");
-        let open = move || Store::open_sqlite(&database, store::Options::default());
-        let opened = tokio::task::spawn_blocking(open).await;
-        let store = opened.map_err(|_| RunError::Interrupted)??;
+        let store = open_store(database).await?;
         // The folder is ours now: what another controller announced here is over.
         home.remove("ready.json")?;
         let api = listen("API", config.api)?;
@@ -176,6 +177,23 @@ impl Ground {
             api,
             fabric,
         })
+    }
+}
+
+/// Opens the store. A controller that was killed lets go of its file a moment after it counts as
+/// dead, so a file in use is asked for again for a while.
+async fn open_store(database: std::path::PathBuf) -> Result<Store, RunError> {
+    let began = runtime::now();
+    loop {
+        let path = database.clone();
+        let open = move || Store::open_sqlite(&path, store::Options::default());
+        let opened = tokio::task::spawn_blocking(open).await;
+        match opened.map_err(|_| RunError::Interrupted)? {
+            Err(store::OpenError::InUse { .. }) if runtime::now().since(began) < IN_USE => {
+                tokio::time::sleep(IN_USE / 20).await;
+            }
+            opened => return Ok(opened?),
+        }
     }
 }
 
