@@ -1,8 +1,8 @@
 //! One node of a site: the process that carries the traffic.
 //!
-//! What it is: the place where the rooms meet. A node has two halves. The *data* half ([`data`])
+//! What it is: the place where the rooms meet. A node has two halves. The *data* half (`data`)
 //! owns tunnels, listeners, the node's key and the last good state, and runs
-//! `plan::Brain` for importing; the *control* half ([`control`]) owns probes, BGP and site-sync,
+//! `plan::Brain` for importing; the *control* half (`control`) owns probes, BGP and site-sync,
 //! and runs the same `Brain` for originating. They talk over what is `node.sock` when they are two
 //! processes and memory when they are one: a tunnel link with streams for site-sync, one BGP
 //! session, and CONNECT by which control reaches the tunnels that data owns.
