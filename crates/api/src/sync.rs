@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use base::{LbId, Name, NetworkId, NodeId, Revision, SiteId, SiteName, SlotId, TenantId, WallTime};
+use base::{Name, NetworkId, NodeId, Revision, SiteId, SiteName, SlotId, TenantId, WallTime};
 use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 
@@ -365,12 +365,3 @@ pub enum JoinReply {
 
 /// The largest join message, in bytes.
 pub const MAX_JOIN_BYTES: usize = 16 << 10;
-
-/// The immutable number of a LoadBalancer inside a bundle.
-#[must_use]
-pub fn lb_id(object: &Object) -> LbId {
-    LbId(object.metadata.id.unwrap_or(0))
-}
-
-#[cfg(test)]
-mod tests;

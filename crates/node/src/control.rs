@@ -59,8 +59,6 @@ struct Control {
     neighbors: Neighbors,
     speaker: watch::Sender<Option<Handle>>,
     saved_sequence: Option<plan::Seq>,
-    /// Announcements of the first table, which come before there is a speaker.
-    early: Vec<Effect>,
 }
 
 /// Run the control half on this thread until the drain.
@@ -116,7 +114,6 @@ async fn start(tasks: Tasks, config: Config) {
         upstreams,
         speaker: config.speaker,
         saved_sequence: saved,
-        early: Vec::new(),
     };
     if let Some(bundle) = config.fixed {
         control
@@ -259,34 +256,25 @@ impl Control {
                         let _ = events.send(Event::Probed(key, result)).await;
                     });
                 }
-                effect @ (Effect::Originate(_) | Effect::Withdraw(_)) => self.say(effect).await,
+                // The table that makes the speaker comes out before anything is announced by it.
+                // An error means that the speaker is gone, and this node with it.
+                Effect::Originate(route) => {
+                    let handle = self.speaker.borrow().clone();
+                    if let Some(handle) = handle {
+                        let _ = handle.originate(route).await;
+                    }
+                }
+                Effect::Withdraw(key) => {
+                    let handle = self.speaker.borrow().clone();
+                    if let Some(handle) = handle {
+                        let _ = handle.withdraw(key).await;
+                    }
+                }
                 // A control half serves nobody.
                 Effect::Endpoints { .. } | Effect::EndpointDown { .. } => {}
             }
         }
         self.save_sequence();
-    }
-
-    /// Announce or withdraw, as soon as there is a speaker.
-    async fn say(&mut self, effect: Effect) {
-        let handle = self.speaker.borrow().clone();
-        let Some(handle) = handle else {
-            // Down and health come out before the table that makes the speaker: there are as many
-            // as the first table has endpoints, at most.
-            self.early.push(effect);
-            return;
-        };
-        // An error means that the speaker is gone, and this node with it.
-        let _ = match effect {
-            Effect::Originate(route) => handle.originate(route).await,
-            Effect::Withdraw(key) => handle.withdraw(key).await,
-            Effect::Compile { .. }
-            | Effect::Publish(_)
-            | Effect::Reject(..)
-            | Effect::Endpoints { .. }
-            | Effect::EndpointDown { .. }
-            | Effect::Probe(..) => Ok(()),
-        };
     }
 
     async fn publish(&mut self, table: &Arc<Compiled>) {
@@ -306,9 +294,6 @@ impl Control {
             }
         };
         let _ = handle.set_site_table(table.site_table.clone()).await;
-        for effect in std::mem::take(&mut self.early) {
-            self.say(effect).await;
-        }
         self.neighbors.apply(table, &handle).await;
         let wanted = authority::upstreams(table);
         self.upstreams.send_if_modified(|now| {

@@ -141,7 +141,7 @@ async fn start(tasks: Tasks, config: Config) -> Result<(), String> {
     let (intent, downs) = Intent::start(&tasks, tunnel.links.clone(), config.me.clone());
     let mut data = Data {
         brain: Brain::new(Part::Data, config.me.clone(), 0, bgp_start()),
-        report: Report::new(&config.me),
+        report: Report::new(),
         me: config.me,
         state: config.state,
         tasks,
@@ -500,7 +500,7 @@ impl Data {
             table: Arc::clone(&table.ingress),
             certificates: Arc::new(certificates),
             egress: Arc::clone(&table.egress),
-            limits: proxy_limits(),
+            limits: plan::Limits::default(),
         }));
         let specs: Vec<ListenerSpec> = table
             .listeners
@@ -652,8 +652,4 @@ fn certificates(table: &Compiled) -> proxy::Certificates {
         }
     }
     out
-}
-
-fn proxy_limits() -> plan::Limits {
-    plan::Limits::default()
 }

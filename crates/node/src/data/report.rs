@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use api::derived::{EndpointView, LinkView, NodeStatus};
 use base::{Instant, Revision, SiteName, WallTime};
-use plan::{Brain, EndpointFact, Me};
+use plan::{Brain, EndpointFact};
 use proxy::ListenerFailed;
 use tokio::sync::oneshot;
 
@@ -36,7 +36,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(_me: &Me) -> Self {
+    pub(crate) fn new() -> Self {
         Report {
             applied: Revision(0),
             refused: None,
