@@ -5,6 +5,9 @@
 //! the time in. It chooses no path yet: with one link per pair of nodes there is nothing to
 //! choose.
 //!
+//! Toward foreign routers the question is asked in the standard's words: [`bfd`] (RFC 5880) is a
+//! whole session, packets included.
+//!
 //! Two machines, one each per link: [`LinkEstimator`] turns ping samples into a [`LinkQuality`],
 //! and [`DeadDetector`] turns "heard something" into a deadline. The way of data: a pong arrives →
 //! `estimator.handle_sample(now, rtt)` and `detector.handle_heard(now)`; the shell's timer fires →
@@ -23,6 +26,7 @@
 //! assert_eq!(detector.handle_timeout(Instant::ZERO + DeadDetector::INTERVAL), Liveness::Alive);
 //! ```
 
+pub mod bfd;
 mod dead;
 mod estimator;
 

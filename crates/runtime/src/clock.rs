@@ -37,3 +37,10 @@ pub fn wall() -> WallTime {
         .unwrap_or_default();
     WallTime::from_unix_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
+
+/// A number that nobody outside this process can guess, to seed hashes and timers with.
+#[must_use]
+pub fn seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(now().as_nanos())
+}

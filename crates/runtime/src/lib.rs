@@ -7,7 +7,8 @@
 //!
 //! What it is not: it knows no site, no tenant, no resource. It decides nothing; the rooms above
 //! pass it addresses, keys and futures. It is the only room outside `router` and `lab` that may
-//! use `unsafe`, and it does not need to.
+//! use `unsafe`, and does so in one place: socket options without a safe wrapper
+//! ([`net::router`]).
 //!
 //! The way of a process: `log::init` → `Tasks::new` → `tasks.spawn(…)`, `thread(…)` →
 //! `signal::shutdown().await` → `tasks.drain(deadline).await`.
@@ -36,6 +37,6 @@ mod tasks;
 mod threads;
 pub mod tls;
 
-pub use clock::{now, wall};
+pub use clock::{now, seed, wall};
 pub use tasks::{Drain, Drained, Task, Tasks};
 pub use threads::{Thread, ThreadExit, thread};
