@@ -59,6 +59,18 @@ pub enum Origin {
     Incomplete = 2,
 }
 
+impl Origin {
+    /// The name of a number on the wire.
+    #[must_use]
+    pub const fn name(number: u8) -> &'static str {
+        match number {
+            0 => "igp",
+            1 => "egp",
+            _ => "incomplete",
+        }
+    }
+}
+
 /// An attribute that is passed on unread.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RawAttribute {

@@ -35,8 +35,8 @@ pub enum Trust {
     /// Our own other half: everything.
     Local,
     /// A node of the fabric: the RD's site must exist and the route targets agree with it. At a
-    /// gateway `only` is its own tenant: routes of other tenants are refused, Site routes of the
-    /// fabric are not.
+    /// gateway `only` is its own tenant: routes of other tenants are refused, Site and Link routes
+    /// of the fabric are not.
     Pop {
         /// Refuse other tenants than this.
         only: Option<TenantId>,
@@ -54,7 +54,7 @@ pub enum Trust {
 pub enum Export {
     /// Everything: to the fabric, to our other half, and from a gateway to its reflectors.
     All,
-    /// Routes of this tenant, and Site routes of the fabric.
+    /// Routes of this tenant, and Site and Link routes of the fabric.
     Tenant(TenantId),
 }
 
@@ -73,7 +73,7 @@ pub enum Refusal {
     NextHop,
     /// The RD's site is not the site in the neighbour's certificate.
     ForeignSite,
-    /// The key's site is not its RD's.
+    /// The key's site, of a Link route the one that measures, is not its RD's.
     SiteMismatch,
     /// `ORIGINATOR_ID` is not the gateway's own.
     Originator,
@@ -183,8 +183,11 @@ impl Trust {
 /// Does a route of this type travel under this selector? Types we cannot read may use any.
 const fn selector_fits(key: &Key, selector: u16) -> bool {
     match key {
-        Key::Site { .. } => selector == RouteTarget::SITE,
-        Key::Endpoint { .. } => selector == RouteTarget::SERVICE,
+        Key::Site { .. } | Key::Link { .. } => selector == RouteTarget::SITE,
+        Key::Service { .. } | Key::Endpoint { .. } | Key::HttpRoute { .. } => {
+            selector == RouteTarget::SERVICE
+        }
+        Key::Policy { .. } => selector == RouteTarget::POLICY,
         Key::Unknown { .. } => selector != 0,
     }
 }
@@ -195,10 +198,10 @@ impl Export {
         let Export::Tenant(tenant) = self else {
             return true;
         };
-        let fabric_site = matches!(key, Key::Site { .. });
+        let of_fabric = matches!(key, Key::Site { .. } | Key::Link { .. });
         attributes
             .route_targets
             .iter()
-            .any(|rt| rt.tenant == tenant || (fabric_site && rt.tenant.0 == 0))
+            .any(|rt| rt.tenant == tenant || (of_fabric && rt.tenant.0 == 0))
     }
 }

@@ -8,7 +8,16 @@
 //! configuration are arguments; the shell that owns the streams is the room `speaker`. It does
 //! not know what a fact is good for either: that is the business of `plan`.
 //!
+//! # Two tables, for now
+//! [`table::Shard`] with [`peer::Peer`] and [`wire::decode`] is the speaker for every family: routes
+//! are octets, update groups encode once. [`Rib`] with [`Session`] is the first table, for MESH
+//! alone, with the authority checks between our own nodes; nodes run it until these checks have
+//! moved (`docs/adr/0011-a-table-of-octets.md`).
+//!
 //! # The main types
+//! - [`table`]: routes of every family, selection, update groups, RT constraint, add-path.
+//! - [`peer`]: a configured neighbour, RFC 4271's state machine around its connections.
+//! - [`policy`]: what is taken from a neighbour and what it is told.
 //! - [`wire`]: the messages; one validation pass over an UPDATE with RFC 7606's three outcomes.
 //! - [`Key`], [`Value`], [`State`], [`Seq`]: the MESH family. The key is the identity of a route,
 //!   the value its volatile state.
@@ -16,6 +25,8 @@
 //! - [`Rib`]: all routes of all neighbours, the decision, reflection, and one queue of *keys* a
 //!   neighbour (never a copy of the table).
 //! - [`Trust`], [`Export`], [`SiteTable`]: who may say what, and who may hear it.
+//! - [`policy::Policy`]: which routes pass between us and foreign routers, and what is changed on
+//!   them.
 //! - [`Sequence`]: the seq numbers an origin gives to its own routes.
 //!
 //! # The way of a route
@@ -46,10 +57,13 @@
 mod attributes;
 mod authority;
 mod cursor;
-mod mesh;
+pub mod mesh;
+pub mod peer;
+pub mod policy;
 mod rib;
 mod sequence;
 mod session;
+pub mod table;
 pub mod wire;
 
 #[cfg(test)]
@@ -58,7 +72,9 @@ mod tests;
 pub use attributes::{Attributes, Origin, RawAttribute, RouteTarget};
 pub use authority::{Export, Grant, Refusal, SiteTable, Trust};
 pub use mesh::{
-    EndpointHealth, Key, KeyError, Measure, Rd, Seq, SiteHealth, State, Value, ValueError,
+    EndpointHealth, Facts, Host, HttpMatch, HttpTarget, Key, KeyError, LinkHealth, Measure,
+    PathKind, PathMatch, PathText, PolicyReference, PolicySetId, Rd, Seq, ServiceHealth,
+    SiteHealth, State, TunnelId, Value, ValueError,
 };
 pub use rib::{
     Change, LocalRoute, NeighborView, PathView, PeerConfig, PeerCounters, PeerId, Rib, RibConfig,

@@ -224,7 +224,7 @@ impl Session {
             }
             let buffered = std::mem::take(&mut self.input);
             let source: &[u8] = if from_input { &buffered } else { octets };
-            match wire::frame(source) {
+            match wire::frame(source, MAX_MESSAGE) {
                 Ok(Some((kind, length))) => {
                     self.handle_message(now, kind, &source[wire::HEADER..length]);
                     // What is kept is completed to exactly one message.
@@ -301,7 +301,10 @@ impl Session {
     pub fn request_refresh(&mut self) -> bool {
         let can = self.route_refresh && self.state == SessionState::Established;
         if can {
-            self.transmit(wire::route_refresh(self.config.family));
+            self.transmit(wire::route_refresh(
+                self.config.family,
+                wire::RefreshKind::Request,
+            ));
         }
         can
     }

@@ -1,6 +1,8 @@
 //! By data, through the room's door.
 
 mod authority;
+mod dissector;
+mod golden;
 mod mesh;
 mod mutation;
 mod reflection;

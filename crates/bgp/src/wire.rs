@@ -4,41 +4,43 @@
 //! attribute discard and treat-as-withdraw are counted in [`UpdateFindings`], session reset is an
 //! `Err` with the NOTIFICATION to send.
 
+mod attribute;
 mod attribute_decode;
+mod build;
+mod capability;
+mod decode;
+mod family;
+mod flowspec;
+mod nlri;
 mod notification;
 mod open;
+mod refresh;
+mod rewrite;
 mod update;
 
 use bytes::Bytes;
 
 use crate::cursor::len16;
 
+pub use attribute::{AsPath, Attribute, AttributesView};
+pub use build::{Encoding, UpdateBuilder};
+pub use capability::{AddPath, Capabilities, GracefulRestart, OpenMessage};
+pub use decode::{Decoded, Finding, Scratch, UpdateContext, UpdateError, decode};
+pub use family::{Family, NoFamily};
+pub use nlri::{Nlri, Section, describe, encode, encoded_len, parse_prefix};
 pub use notification::{Notification, NotificationName};
 pub use open::{Open, OpenExpectation};
+pub use refresh::{RefreshKind, read_route_refresh, route_refresh};
+pub use rewrite::{Edit, Set, rewrite};
 pub use update::{Update, UpdateFindings, UpdateOutcome, decode_update};
 pub(crate) use update::{encode_announcement, encode_withdrawal};
 
 /// The longest message (RFC 4271 §4.1).
 pub const MAX_MESSAGE: usize = 4096;
+/// The longest message between those that agreed on it (RFC 8654).
+pub const MAX_EXTENDED_MESSAGE: usize = 65535;
 /// Marker, length and type.
 pub const HEADER: usize = 19;
-
-/// An address family: AFI and SAFI.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Family {
-    /// Address family identifier.
-    pub afi: u16,
-    /// Subsequent address family identifier.
-    pub safi: u8,
-}
-
-impl Family {
-    /// The MESH family by its default numbers (private use).
-    pub const MESH: Family = Family {
-        afi: 16397,
-        safi: 244,
-    };
-}
 
 /// The five message types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,11 +59,12 @@ pub enum MessageKind {
 }
 
 /// Look for one whole message at the start of `octets`: its kind and its length, header
-/// included; `None` while octets are missing.
+/// included; `None` while octets are missing. `longest` is [`MAX_MESSAGE`] or
+/// [`MAX_EXTENDED_MESSAGE`]; an OPEN and a KEEPALIVE are never longer than the first.
 ///
 /// # Errors
 /// The NOTIFICATION of RFC 4271 §6.1.
-pub fn frame(octets: &[u8]) -> Result<Option<(MessageKind, usize)>, Notification> {
+pub fn frame(octets: &[u8], longest: usize) -> Result<Option<(MessageKind, usize)>, Notification> {
     let Some(header) = octets.get(..HEADER) else {
         return Ok(None);
     };
@@ -70,15 +73,16 @@ pub fn frame(octets: &[u8]) -> Result<Option<(MessageKind, usize)>, Notification
     }
     let bad_length = || Notification::with_data(1, 2, &header[16..18]);
     let length = usize::from(u16::from_be_bytes([header[16], header[17]]));
-    if !(HEADER..=MAX_MESSAGE).contains(&length) {
+    if !(HEADER..=longest).contains(&length) {
         return Err(bad_length());
     }
     let (kind, good) = match header[18] {
-        1 => (MessageKind::Open, length >= 29),
+        1 => (MessageKind::Open, (29..=MAX_MESSAGE).contains(&length)),
         2 => (MessageKind::Update, length >= 23),
         3 => (MessageKind::Notification, length >= 21),
         4 => (MessageKind::Keepalive, length == HEADER),
-        5 => (MessageKind::RouteRefresh, length == 23),
+        // Longer ones carry what was not negotiated (RFC 5291), or are RFC 7313 §5's business.
+        5 => (MessageKind::RouteRefresh, length >= 23),
         _ => return Err(Notification::with_data(1, 3, &header[18..19])),
     };
     if !good {
@@ -90,7 +94,7 @@ pub fn frame(octets: &[u8]) -> Result<Option<(MessageKind, usize)>, Notification
 /// Put a header before `body`, which must fit.
 pub(crate) fn message(kind: MessageKind, body: &[u8]) -> Bytes {
     debug_assert!(
-        body.len() <= MAX_MESSAGE - HEADER,
+        body.len() <= MAX_EXTENDED_MESSAGE - HEADER,
         "a message of {} octets",
         body.len()
     );
@@ -108,16 +112,13 @@ pub fn keepalive() -> Bytes {
     message(MessageKind::Keepalive, &[])
 }
 
-/// A ROUTE-REFRESH for `family`.
-#[must_use]
-pub fn route_refresh(family: Family) -> Bytes {
-    let [a, b] = family.afi.to_be_bytes();
-    message(MessageKind::RouteRefresh, &[a, b, 0, family.safi])
-}
-
-/// An End-of-RIB for `family`: an `MP_UNREACH` without routes (RFC 4724 §2).
+/// An End-of-RIB for `family`: an `MP_UNREACH` without routes, or for IPv4 unicast an empty UPDATE
+/// (RFC 4724 §2).
 #[must_use]
 pub fn end_of_rib(family: Family) -> Bytes {
+    if family == Family::IPV4 {
+        return message(MessageKind::Update, &[0; 4]);
+    }
     let [a, b] = family.afi.to_be_bytes();
     message(
         MessageKind::Update,

@@ -96,7 +96,12 @@ pub(super) fn compare(key: &Key, a: &Path, b: &Path) -> (Ordering, Why) {
             .and_then(|(a, b)| a.compare(b))
             .unwrap_or(Ordering::Equal);
         let badness = |p: &Path| match key {
-            Key::Site { .. } | Key::Endpoint { .. } => p.value.state().map(|s| s.badness()),
+            Key::Site { .. }
+            | Key::Service { .. }
+            | Key::Endpoint { .. }
+            | Key::HttpRoute { .. }
+            | Key::Policy { .. }
+            | Key::Link { .. } => p.value.state().map(|s| s.badness()),
             Key::Unknown { .. } => None,
         };
         [

@@ -278,3 +278,43 @@ fn a_neighbour_has_a_limit() {
         4
     );
 }
+
+#[test]
+fn every_type_has_its_selector() {
+    for route in super::golden::routes() {
+        for selector in [0, 1, 2, 3, 0x8001] {
+            let a = Attributes {
+                route_targets: vec![target(1, selector)],
+                ..attributes(1, 1)
+            };
+            let fits = crate::mesh::bytes::selector_fits(route.key.kind(), selector);
+            let got = judge(
+                gateway(1, 11, 1).1,
+                (route.key.clone(), route.value.clone()),
+                a,
+            );
+            let want = (!fits).then_some(Refusal::RouteTarget);
+            assert_eq!(got, want, "{} under selector {selector}", route.key);
+        }
+    }
+}
+
+#[test]
+fn a_link_belongs_to_the_site_that_measures() {
+    let link = |from, to| {
+        let key = Key::Link {
+            rd: super::rd(11),
+            from: SiteId(from),
+            to: SiteId(to),
+            tunnel: crate::TunnelId(0),
+        };
+        (key, Value::link(&crate::LinkHealth::default()))
+    };
+    let a = Attributes {
+        route_targets: vec![target(1, RouteTarget::SITE)],
+        ..attributes(1, 1)
+    };
+    let check = |route, expect| assert_eq!(judge(gateway(1, 11, 1).1, route, a.clone()), expect);
+    check(link(11, 12), None);
+    check(link(12, 11), Some(Refusal::SiteMismatch));
+}

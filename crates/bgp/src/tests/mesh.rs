@@ -1,3 +1,5 @@
+mod types;
+
 use std::{cmp::Ordering, net::IpAddr};
 
 use base::{Instant, NetworkId, ServiceId, SiteId, SlotId, WallTime};

@@ -57,7 +57,7 @@ pub(super) fn golden() -> Vec<(Vec<u8>, String)> {
             format!("{MARKER} 0018 03 06 02 627965"),
         ),
         (
-            wire::route_refresh(Family::MESH).to_vec(),
+            wire::route_refresh(Family::MESH, wire::RefreshKind::Request).to_vec(),
             format!("{MARKER} 0017 05 400d 00 f4"),
         ),
         (
@@ -93,10 +93,10 @@ fn golden_octets() {
     for (ours, golden) in golden() {
         let golden = hex(&golden);
         assert_eq!(format!("{ours:02x?}"), format!("{golden:02x?}"));
-        let (_, length) = wire::frame(&golden).expect("good").expect("whole");
+        let (_, length) = wire::frame(&golden, 4096).expect("good").expect("whole");
         assert_eq!(length, golden.len());
         for cut in 0..golden.len() {
-            assert_eq!(wire::frame(&golden[..cut]), Ok(None));
+            assert_eq!(wire::frame(&golden[..cut], 4096), Ok(None));
         }
     }
 }
@@ -104,7 +104,7 @@ fn golden_octets() {
 #[test]
 fn headers_are_checked() {
     let check = |header: &str, code, subcode| {
-        let got = wire::frame(&hex(header)).expect_err(header);
+        let got = wire::frame(&hex(header), 4096).expect_err(header);
         assert_eq!((got.code, got.subcode), (code, subcode), "{header}");
     };
     check("00ffffffffffffffffffffffffffffff 0013 04", 1, 1);
@@ -407,7 +407,7 @@ fn updates_are_packed() {
         "{count} in {}",
         message.len()
     );
-    let (kind, length) = wire::frame(&message).expect("good").expect("whole");
+    let (kind, length) = wire::frame(&message, 4096).expect("good").expect("whole");
     assert_eq!((kind, length), (MessageKind::Update, message.len()));
     let want = announce(attributes(7, 1), routes[..count].to_vec());
     assert_eq!(

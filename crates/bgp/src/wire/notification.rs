@@ -4,6 +4,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use crate::cursor::len8;
+
 use super::{HEADER, MAX_MESSAGE, MessageKind, message};
 
 /// Why a session ends.
@@ -13,7 +15,7 @@ pub struct Notification {
     pub code: u8,
     /// Error subcode.
     pub subcode: u8,
-    /// What the code says it carries; at most 128 octets are kept.
+    /// What the code says it carries; at most 258 octets are kept: a shutdown text inside a hard reset.
     pub data: Vec<u8>,
 }
 
@@ -26,7 +28,7 @@ impl Notification {
     pub const HOLD_TIMER: (u8, u8) = (4, 0);
     /// Send hold timer expired (RFC 9687).
     pub const SEND_HOLD_TIMER: (u8, u8) = (8, 0);
-    const KEPT: usize = 128;
+    const KEPT: usize = 258;
 
     /// A notification without data.
     #[must_use]
@@ -46,6 +48,36 @@ impl Notification {
             subcode,
             data: data.iter().take(Self::KEPT).copied().collect(),
         }
+    }
+
+    /// Administrative shutdown, and why (RFC 9003): at most 255 octets of `text`.
+    #[must_use]
+    pub fn shutdown(text: &str) -> Self {
+        Self::with_text(Self::SHUTDOWN, text)
+    }
+
+    /// Administrative reset, and why (RFC 9003): at most 255 octets of `text`.
+    #[must_use]
+    pub fn reset(text: &str) -> Self {
+        Self::with_text(Self::RESET, text)
+    }
+
+    fn with_text((code, subcode): (u8, u8), text: &str) -> Self {
+        let text = &text[..text.floor_char_boundary(255)];
+        let mut data = vec![len8(text.len())];
+        data.extend_from_slice(text.as_bytes());
+        Self::with_data(code, subcode, &data)
+    }
+
+    /// The operator's words in a shutdown or reset (RFC 9003 §2), without control characters.
+    #[must_use]
+    pub fn text(&self) -> Option<String> {
+        let told = [Self::SHUTDOWN, Self::RESET].contains(&(self.code, self.subcode));
+        let (length, rest) = self.data.split_first().filter(|_| told)?;
+        let text = rest.get(..usize::from(*length))?;
+        let text = String::from_utf8_lossy(text);
+        let text: String = text.chars().filter(|c| !c.is_control()).collect();
+        (!text.is_empty()).then_some(text)
     }
 
     /// Read the body of a NOTIFICATION; too short a body reads as zeros.
@@ -122,6 +154,10 @@ impl fmt::Display for Notification {
             NotificationName::SendHoldTimer => "send hold timer expired",
             NotificationName::Other => "unknown error",
         };
-        write!(f, "{name} ({}/{})", self.code, self.subcode)
+        write!(f, "{name} ({}/{})", self.code, self.subcode)?;
+        match self.text() {
+            Some(text) => write!(f, ": {text}"),
+            None => Ok(()),
+        }
     }
 }

@@ -6,7 +6,7 @@ use base::NodeId;
 use bytes::Bytes;
 
 use super::{
-    Family, HEADER, MAX_MESSAGE, MessageKind, Notification,
+    Family, Finding, HEADER, MAX_MESSAGE, MessageKind, Notification,
     attribute_decode::{
         AS_PATH, CLUSTER_LIST, EXTENDED, EXTENDED_COMMUNITIES, Found, LOCAL_PREF, MP_REACH,
         MP_UNREACH, OPTIONAL, ORIGIN, ORIGINATOR_ID, TRANSITIVE,
@@ -57,6 +57,20 @@ pub struct UpdateFindings {
     pub bad_values: u64,
     /// `MP_REACH` and `MP_UNREACH` of families that were not negotiated.
     pub foreign_families: u64,
+    /// The last of all these, for the log.
+    pub last: Option<Finding>,
+}
+
+impl UpdateFindings {
+    pub(super) fn discard(&mut self, finding: Finding) {
+        self.discarded_attributes += 1;
+        self.last = Some(finding);
+    }
+
+    pub(super) fn treat_as_withdrawn(&mut self, finding: Finding) {
+        self.treated_as_withdrawn += 1;
+        self.last = Some(finding);
+    }
 }
 
 /// Read the body of an UPDATE.

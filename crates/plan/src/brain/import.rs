@@ -292,7 +292,12 @@ fn service_of(table: &Compiled, key: &Key) -> Option<ServiceKey> {
             let tenant = table.slots.get(&(rd.site, rd.slot))?;
             Some((*tenant, *service))
         }
-        Key::Site { .. } | Key::Unknown { .. } => None,
+        Key::Site { .. }
+        | Key::Service { .. }
+        | Key::HttpRoute { .. }
+        | Key::Policy { .. }
+        | Key::Link { .. }
+        | Key::Unknown { .. } => None,
     }
 }
 

@@ -325,7 +325,12 @@ impl Origin {
         let elected = self.elected;
         let kept = |key: &Key| match key {
             Key::Site { .. } => elected,
-            Key::Endpoint { .. } | Key::Unknown { .. } => probed.contains(key),
+            Key::Service { .. }
+            | Key::Endpoint { .. }
+            | Key::HttpRoute { .. }
+            | Key::Policy { .. }
+            | Key::Link { .. }
+            | Key::Unknown { .. } => probed.contains(key),
         };
         let gone: Vec<Key> = self
             .announced

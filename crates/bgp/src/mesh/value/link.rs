@@ -1,0 +1,55 @@
+//! The value of a Link route.
+
+use super::{Value, head};
+use crate::{
+    cursor::Cursor,
+    mesh::{Measure, Seq, State},
+};
+
+/// The value of a Link route (type 6): the tunnel from a to b, as a measures it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkHealth {
+    /// The tunnel's state.
+    pub state: State,
+    /// None is defined yet; sent as 0, received as they come.
+    pub flags: u8,
+    /// Round trip, in µs.
+    pub rtt: Measure,
+    /// Its variation, in µs.
+    pub jitter: Measure,
+    /// Loss in 1/65535.
+    pub loss: u16,
+    /// Bandwidth in kbit/s; 0 where nobody measured.
+    pub bandwidth_kbit_s: u32,
+    /// The value's age at its originator.
+    pub seq: Seq,
+}
+
+impl LinkHealth {
+    /// The octets up to and including seq, which is the last field.
+    pub(in crate::mesh) const LEN: usize = 16;
+
+    pub(super) fn encode(&self) -> Value {
+        Value::of(&[
+            &head(self.state, self.flags),
+            &self.rtt.bits().to_be_bytes(),
+            &self.jitter.bits().to_be_bytes(),
+            &self.loss.to_be_bytes(),
+            &self.bandwidth_kbit_s.to_be_bytes(),
+            &self.seq.0.to_be_bytes(),
+        ])
+    }
+
+    pub(super) fn decode(octets: &[u8]) -> Option<Self> {
+        let mut c = Cursor::new(octets);
+        Some(LinkHealth {
+            state: State::in_head(c.u8()?)?,
+            flags: c.u8()?,
+            rtt: Measure::from_bits(c.u16()?),
+            jitter: Measure::from_bits(c.u16()?),
+            loss: c.u16()?,
+            bandwidth_kbit_s: c.u32()?,
+            seq: Seq(c.u32()?),
+        })
+    }
+}

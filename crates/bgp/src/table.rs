@@ -1,0 +1,825 @@
+//! The table: all routes of all neighbours, of every family, as octets.
+//!
+//! A [`Shard`] owns its maps, so there is no lock; a speaker has one or several, each with the
+//! routes whose keys fall to it ([`shard_of`]). What comes in is a validated
+//! [`Section`](crate::wire::Section) with canonical attributes; what goes out is whole messages
+//! for a set of neighbours, encoded once for each update group.
+//!
+//! ```text
+//! announce / withdraw → paths of a route → selection → queue of each group → poll → octets
+//! ```
+//!
+//! Memory: attributes are kept once (by their octets), a route is its key and its paths in
+//! place, a group adds eight octets a route. Queues hold numbers of routes, each at most once,
+//! so they are bounded by the table, and the table by [`PeerFamily::max_routes`].
+
+mod dest;
+mod emit;
+mod filter;
+mod group;
+mod interest;
+mod intern;
+mod octets;
+mod peers;
+mod select;
+mod slab;
+mod sweep;
+mod view;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::VecDeque,
+    hash::{BuildHasher, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
+
+use base::{Instant, NodeId};
+use foldhash::quality::FixedState;
+use hashbrown::HashTable;
+
+use self::{
+    dest::{Dest, Path},
+    emit::Emit,
+    group::{Group, GroupKey, Lane, Turn, World},
+    interest::Interest,
+    intern::{AttributesId, Interner},
+    octets::Octets,
+    peers::Peer,
+    select::Selection,
+    slab::{Bits, Slab},
+    sweep::Sweep,
+};
+use crate::{
+    mesh,
+    wire::{AttributesView, Family, Nlri, Section},
+};
+
+pub use emit::Sink;
+pub use filter::Filter;
+pub use peers::{Kind, NextHop, OwnAddresses, PeerConfig, PeerFamily, PeerIndex, PeerSet};
+pub use select::Why;
+pub use view::{PathView, RouteView, Sizes};
+
+/// How a table is configured.
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    /// Our AS.
+    pub asn: u32,
+    /// Our BGP Identifier, which is our cluster id too.
+    pub node: NodeId,
+    /// Every family kept.
+    pub families: Vec<Family>,
+    /// Keeps strangers from choosing keys that collide.
+    pub seed: u64,
+    /// Tell RT constraint routes. Every shard has to hear them, but one of them tells them.
+    pub tells_constraint: bool,
+}
+
+/// Something the owner is to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// All octets of the whole table were handed out for a neighbour: End-of-RIB may follow.
+    TableSent(PeerIndex, Family),
+    /// A neighbour has more routes than it may.
+    TooMany(PeerIndex, Family),
+}
+
+/// Is there more to do?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Poll {
+    /// Not before something comes in.
+    Idle,
+    /// Yes: call again when what came in has been taken.
+    More,
+    /// Not before this, or until a neighbour is ready.
+    Wait(Instant),
+}
+
+/// Why routes of an update were not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ignored {
+    /// Our AS in AS_PATH, our ORIGINATOR_ID or our cluster: it went in a circle (RFC 4271
+    /// §9.1.2, RFC 4456 §8).
+    Loop,
+    /// The neighbour is not up, or does not speak this family.
+    Unknown,
+}
+
+/// So many places without a path may wait for a quiet moment, or seven eighths of all if that is
+/// more.
+const TOMBS: usize = 64 * 1024;
+/// Nothing to do for so long is a quiet moment.
+const QUIET: Duration = Duration::from_millis(10);
+/// Places given back in one turn.
+const CLEARED: usize = 2048;
+
+/// Where a key is. Its hash stays beside it, so that the index grows without a look at the keys.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    hash: u32,
+    place: u32,
+}
+
+impl Slot {
+    /// The index takes the place from the low bits and a tag from the highest seven.
+    const fn spread(hash: u32) -> u64 {
+        let tag = (hash as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) & 0xFE00_0000_0000_0000;
+        tag | hash as u64
+    }
+}
+
+/// All routes of one family.
+#[derive(Debug)]
+struct Table {
+    family: Family,
+    constrained: bool,
+    dests: Slab<Dest>,
+    index: HashTable<Slot>,
+    /// Places without a path: somebody is still to hear of their end, or they wait for a quiet
+    /// moment to be given back.
+    tombs: Bits,
+    /// Where to look for the next of them.
+    tomb: u32,
+    groups: Vec<Group>,
+}
+
+/// The machine: updates in, messages out.
+#[derive(Debug)]
+pub struct Shard {
+    config: ShardConfig,
+    tables: Vec<Table>,
+    peers: Vec<Option<Peer>>,
+    attributes: Interner,
+    interest: Interest,
+    hasher: FixedState,
+    sweeps: VecDeque<Sweep>,
+    notices: VecDeque<Notice>,
+    /// Since nothing was done until then, it is quiet.
+    quiet_at: Instant,
+    /// Room for one message's places.
+    found: Vec<(u32, u32)>,
+    oversized: u64,
+    told: u64,
+}
+
+/// Which of `shards` tables a key falls to: its octets without the RD, so that a route of a VRF
+/// and its VPN copy are neighbours. RT constraint is kept by the first alone.
+#[must_use]
+pub fn shard_of(family: Family, key: &[u8], shards: usize) -> usize {
+    if shards < 2 || family == Family::RTC {
+        return 0;
+    }
+    let (head, rest) = match family.safi {
+        128 => (key.get(..1), key.get(9..)),
+        134 => (None, key.get(8..)),
+        244 => (key.get(..1), key.get(9..)),
+        _ => (None, Some(key)),
+    };
+    // FNV-1a: the same in every process, and good enough for a handful of shards.
+    let octets = head.into_iter().chain(rest).flatten();
+    let hash = octets.fold(0xCBF2_9CE4_8422_2325_u64, |hash, octet| {
+        (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01B3)
+    });
+    // Keys that follow each other differ in few bits: one more round spreads them.
+    let hash = (hash ^ (hash >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    usize::try_from((hash >> 32) % shards as u64).unwrap_or(0)
+}
+
+impl Shard {
+    /// An empty table.
+    #[must_use]
+    pub fn new(config: ShardConfig) -> Self {
+        let tables = config.families.iter().map(|family| Table {
+            family: *family,
+            constrained: is_constrained(*family),
+            dests: Slab::default(),
+            index: HashTable::new(),
+            tombs: Bits::default(),
+            tomb: 0,
+            groups: Vec::new(),
+        });
+        Shard {
+            tables: tables.collect(),
+            // Place 0 is this speaker: no neighbour.
+            peers: vec![None],
+            attributes: Interner::new(config.seed),
+            interest: Interest::new(),
+            hasher: FixedState::with_seed(config.seed.rotate_left(32)),
+            sweeps: VecDeque::new(),
+            notices: VecDeque::new(),
+            quiet_at: Instant::ZERO,
+            found: Vec::new(),
+            oversized: 0,
+            told: 0,
+            config,
+        }
+    }
+
+    /// A neighbour's session came up: it is told the whole table. Routes of an earlier session
+    /// that were kept stay until it says them anew or [`Shard::end_of_rib`].
+    pub fn peer_up(&mut self, index: PeerIndex, config: PeerConfig) {
+        let at = usize::from(index.0);
+        if at == 0 {
+            return;
+        }
+        if self.peers.len() <= at {
+            self.peers.resize_with(at + 1, || None);
+        }
+        let count = self.tables.len();
+        let peer = self.peers[at].get_or_insert_with(|| Peer {
+            config: config.clone(),
+            up: false,
+            epochs: vec![0; count],
+            aged: vec![false; count],
+            ready: true,
+            routes: vec![0; count],
+            told_too_many: false,
+        });
+        peer.config = config;
+        peer.up = true;
+        peer.ready = true;
+        peer.told_too_many = false;
+        self.interest.join(index, peer.config.constrained);
+        let config = peer.config.clone();
+        // What it asked for in a session before this one, if that was kept.
+        if let Some(table) = self.tables.iter().find(|t| t.family == Family::RTC) {
+            for place in 0..table.dests.end() {
+                let dest = table.dests.get(place);
+                if dest.paths().iter().any(|path| path.peer == index) {
+                    self.interest.change(index, &dest.key, true);
+                }
+            }
+        }
+        for family in &config.families {
+            if family.family == Family::RTC && !self.config.tells_constraint {
+                continue;
+            }
+            let Some(table) = self.tables.iter_mut().find(|t| t.family == family.family) else {
+                continue;
+            };
+            let key = GroupKey {
+                kind: config.kind,
+                max_message: config.max_message,
+                four_octet_as: config.four_octet_as,
+                add_path: family.add_path_send,
+                next_hop: config.next_hop.clone(),
+                export: config.export.clone(),
+            };
+            let end = table.dests.end();
+            match table.groups.iter_mut().find(|group| group.key == key) {
+                Some(group) => group.join(index, end),
+                None => {
+                    let mut group = Group::new(key);
+                    group.join(index, end);
+                    table.groups.push(group);
+                }
+            }
+        }
+    }
+
+    /// A neighbour's session ended. Its routes go, but for the families in `keep`: these stay,
+    /// stale (RFC 4724 §4.2).
+    pub fn peer_down(&mut self, index: PeerIndex, keep: &[Family]) {
+        let Some(peer) = peer_mut(&mut self.peers, index).filter(|peer| peer.up) else {
+            return;
+        };
+        peer.up = false;
+        for epoch in &mut peer.epochs {
+            *epoch = epoch.wrapping_add(1);
+        }
+        self.interest.leave(index);
+        for at in 0..self.tables.len() {
+            let table = &mut self.tables[at];
+            for group in &mut table.groups {
+                group.leave(index);
+            }
+            let end = table.dests.end();
+            let dissolved = table
+                .groups
+                .extract_if(.., |group| group.members.is_empty());
+            let used: Vec<AttributesId> = dissolved.flat_map(|mut g| g.dissolve(end)).collect();
+            for id in used {
+                self.release(id);
+            }
+            let kept = keep.contains(&self.tables[at].family);
+            if let Some(peer) = peer_mut(&mut self.peers, index) {
+                peer.aged[at] = kept;
+            }
+            self.sweeps.push_back(Sweep::new(index, at, kept));
+        }
+    }
+
+    /// The neighbour has sent its whole table, or what it was asked for again: what it did not
+    /// say anew is gone (RFC 4724 §4.2, RFC 7313 §4).
+    pub fn end_of_rib(&mut self, index: PeerIndex, family: Family) {
+        let at = self.position(family);
+        if let (Some(at), Some(peer)) = (at, peer_mut(&mut self.peers, index))
+            && std::mem::take(&mut peer.aged[at])
+        {
+            self.sweeps.push_back(Sweep::new(index, at, false));
+        }
+    }
+
+    /// Nothing the neighbour has said of this family counts any more (RFC 7606 §5.3, or a
+    /// restart that took too long).
+    pub fn forget(&mut self, index: PeerIndex, family: Family) {
+        self.refresh_begins(index, family);
+        self.end_of_rib(index, family);
+    }
+
+    /// The neighbour begins to say everything anew (RFC 7313 §4): what it says from now on counts.
+    pub fn refresh_begins(&mut self, index: PeerIndex, family: Family) {
+        let at = self.position(family);
+        if let (Some(at), Some(peer)) = (at, peer_mut(&mut self.peers, index)) {
+            peer.epochs[at] = peer.epochs[at].wrapping_add(1);
+            peer.aged[at] = true;
+        }
+    }
+
+    /// The neighbour wants to hear everything again (RFC 2918); [`Notice::TableSent`] follows.
+    pub fn refresh(&mut self, index: PeerIndex, family: Family) {
+        let Some(at) = self.position(family) else {
+            return;
+        };
+        let table = &mut self.tables[at];
+        let end = table.dests.end();
+        for group in &mut table.groups {
+            if group.members.contains(index) {
+                group.send_table(index, end, true);
+            }
+        }
+    }
+
+    /// Is the neighbour's queue of octets short? Bulk goes only to those that are ready.
+    pub fn set_ready(&mut self, index: PeerIndex, ready: bool) {
+        if let Some(peer) = peer_mut(&mut self.peers, index) {
+            peer.ready = ready;
+        }
+    }
+
+    /// The neighbour takes nothing: its queue of octets is as long as it may be. From now on it
+    /// is owed what changes, one bit a route, until [`Shard::resume`].
+    pub fn pause(&mut self, index: PeerIndex) {
+        self.set_ready(index, false);
+        for group in self.tables.iter_mut().flat_map(|t| &mut t.groups) {
+            group.set_aside(index);
+        }
+    }
+
+    /// The neighbour takes octets again.
+    pub fn resume(&mut self, index: PeerIndex) {
+        self.set_ready(index, true);
+        for group in self.tables.iter_mut().flat_map(|t| &mut t.groups) {
+            group.take_back(index);
+        }
+    }
+
+    /// Routes of a neighbour, all under these canonical attributes; of them the ones for which
+    /// `mine` holds ([`shard_of`]).
+    ///
+    /// # Errors
+    /// None of them was taken, and what the neighbour said of them before is gone.
+    pub fn announce(
+        &mut self,
+        index: PeerIndex,
+        section: &Section<'_>,
+        attributes: &[u8],
+        mine: impl Fn(&[u8]) -> bool,
+    ) -> Result<(), Ignored> {
+        let Some(at) = self.position(section.family) else {
+            return Err(Ignored::Unknown);
+        };
+        let Some(peer) = peer_mut(&mut self.peers, index).filter(|peer| peer.up) else {
+            return Err(Ignored::Unknown);
+        };
+        if !peer.speaks(section.family) {
+            return Err(Ignored::Unknown);
+        }
+        if went_in_a_circle(&self.config, AttributesView(attributes)) {
+            self.withdraw(index, section, mine);
+            return Err(Ignored::Loop);
+        }
+        self.import(at, index, section, attributes, mine);
+        Ok(())
+    }
+
+    /// Routes of a neighbour that are no more.
+    pub fn withdraw(
+        &mut self,
+        index: PeerIndex,
+        section: &Section<'_>,
+        mine: impl Fn(&[u8]) -> bool,
+    ) {
+        let Some(at) = self.position(section.family) else {
+            return;
+        };
+        // All places first: these look-ups do not wait for each other, so their cache misses
+        // overlap.
+        let mut found = std::mem::take(&mut self.found);
+        let table = &self.tables[at];
+        section.for_each(false, |nlri| {
+            if mine(nlri.key)
+                && let Some(place) = table.find(nlri.key, &self.hasher)
+            {
+                found.push((place, nlri.path_id));
+            }
+        });
+        for (place, path_id) in found.drain(..) {
+            let dest = self.tables[at].dests.get(place);
+            if let Some(position) = dest.position(index, path_id) {
+                self.drop_path(at, place, position);
+            }
+        }
+        self.found = found;
+    }
+
+    /// Say a route ourselves, or say it anew.
+    pub fn originate(&mut self, family: Family, key: &[u8], value: &[u8], attributes: &[u8]) {
+        let Some(at) = self.position(family) else {
+            return;
+        };
+        let id = self.acquire(attributes);
+        let nlri = Nlri {
+            path_id: 0,
+            key,
+            value,
+        };
+        self.put(at, PeerIndex::LOCAL, &nlri, id);
+        self.release(id);
+    }
+
+    /// Take back what we said.
+    pub fn retract(&mut self, family: Family, key: &[u8]) {
+        if let Some(at) = self.position(family) {
+            self.take(at, PeerIndex::LOCAL, key, 0);
+        }
+    }
+
+    /// Something to know.
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+
+    /// Do a bounded part of what is to do; octets go into `sink`.
+    pub fn poll(&mut self, now: Instant, sink: &mut Sink<'_>) -> Poll {
+        let mut poll = Poll::Idle;
+        if self.sweep() {
+            poll = Poll::More;
+        }
+        let mut emit = Emit::new(sink);
+        let mut loose = Vec::new();
+        for at in 0..self.tables.len() {
+            let table = &mut self.tables[at];
+            let mut groups = std::mem::take(&mut table.groups);
+            for group in &mut groups {
+                let mut ended = PeerSet::default();
+                let mut world = World {
+                    family: table.family,
+                    constrained: table.constrained,
+                    dests: &table.dests,
+                    attributes: &mut self.attributes,
+                    interest: &mut self.interest,
+                    peers: &self.peers,
+                    asn: self.config.asn,
+                    node: self.config.node,
+                };
+                let turn = group.turn(now, &mut world, &mut emit, &mut loose, &mut ended);
+                poll = poll.and(turn);
+                let family = table.family;
+                let sent = ended.iter().map(|peer| Notice::TableSent(peer, family));
+                self.notices.extend(sent);
+            }
+            table.groups = groups;
+            for place in loose.drain(..) {
+                table.tombs.insert(place);
+            }
+        }
+        poll = self.clear_tombs(now, poll);
+        self.oversized += emit.oversized;
+        self.told += emit.routes;
+        poll
+    }
+
+    /// What is gone is told first; its places are given back when it has been quiet for a while,
+    /// or when there are too many of them.
+    fn clear_tombs(&mut self, now: Instant, poll: Poll) -> Poll {
+        if poll == Poll::More {
+            self.quiet_at = now + QUIET;
+        }
+        let quiet = poll != Poll::More && now >= self.quiet_at;
+        let (mut cleared, mut waits) = (false, false);
+        for table in &mut self.tables {
+            if quiet || table.is_crowded() {
+                cleared |= table.clear_tombs(&self.hasher);
+            } else {
+                waits |= !table.tombs.is_empty();
+            }
+        }
+        match poll {
+            Poll::Idle | Poll::Wait(_) if cleared => Poll::More,
+            Poll::Idle if waits => Poll::Wait(self.quiet_at),
+            Poll::Wait(until) if waits => Poll::Wait(until.min(self.quiet_at)),
+            Poll::Idle | Poll::Wait(_) | Poll::More => poll,
+        }
+    }
+
+    fn position(&self, family: Family) -> Option<usize> {
+        self.tables.iter().position(|table| table.family == family)
+    }
+
+    fn release(&mut self, id: AttributesId) {
+        if let Some(targets) = self.attributes.release(id) {
+            self.interest.release(targets);
+        }
+    }
+
+    /// A path came, or came anew.
+    fn put(&mut self, at: usize, index: PeerIndex, nlri: &Nlri<'_>, id: AttributesId) {
+        let table = &mut self.tables[at];
+        let place = table.place_of(nlri.key, &self.hasher);
+        let dest = table.dests.get_mut(place);
+        let peer = peer_mut(&mut self.peers, index);
+        let epoch = peer.as_ref().map_or(0, |peer| peer.epochs[at]);
+        let path = Path {
+            value: Octets::new(nlri.value),
+            attributes: id,
+            path_id: nlri.path_id,
+            peer: index,
+            epoch,
+            stale: false,
+        };
+        let before = dest.paths().len();
+        let changed = if let Some(position) = dest.position(index, nlri.path_id) {
+            let known = &mut dest.paths_mut()[position];
+            known.epoch = epoch;
+            if known.attributes == id && *known.value == *nlri.value {
+                if std::mem::take(&mut known.stale) {
+                    // It may win now, but it says nothing new.
+                    self.reselect(at, place, None);
+                }
+                return;
+            }
+            let old = std::mem::replace(known, path);
+            self.attributes.keep(id);
+            if let Some(targets) = self.attributes.release(old.attributes) {
+                self.interest.release(targets);
+            }
+            position
+        } else {
+            if let Some(peer) = peer
+                && let Some(family) = peer
+                    .config
+                    .families
+                    .iter()
+                    .find(|f| f.family == table.family)
+            {
+                if peer.routes[at] >= family.max_routes {
+                    if !std::mem::replace(&mut peer.told_too_many, true) {
+                        self.notices.push_back(Notice::TooMany(index, table.family));
+                    }
+                    if before == 0 {
+                        table.tombs.insert(place);
+                    }
+                    return;
+                }
+                peer.routes[at] += 1;
+            }
+            dest.push(path);
+            self.attributes.keep(id);
+            before
+        };
+        if table.family == Family::RTC && index != PeerIndex::LOCAL {
+            self.constrain(index, nlri.key, true);
+        }
+        self.reselect(at, place, Some(changed));
+    }
+
+    /// A path is gone.
+    fn take(&mut self, at: usize, index: PeerIndex, key: &[u8], path_id: u32) {
+        let table = &self.tables[at];
+        let Some(place) = table.find(key, &self.hasher) else {
+            return;
+        };
+        if let Some(position) = table.dests.get(place).position(index, path_id) {
+            self.drop_path(at, place, position);
+        }
+    }
+
+    fn drop_path(&mut self, at: usize, place: u32, position: usize) {
+        let table = &mut self.tables[at];
+        let dest = table.dests.get_mut(place);
+        let Some(path) = dest.remove(position) else {
+            return;
+        };
+        if let Some(peer) = peer_mut(&mut self.peers, path.peer) {
+            peer.routes[at] = peer.routes[at].saturating_sub(1);
+        }
+        if table.family == Family::RTC {
+            let key = dest.key.to_vec();
+            self.constrain(path.peer, &key, false);
+        }
+        self.release(path.attributes);
+        // All paths behind the removed one have moved: only the first is known to be as it was.
+        self.reselect(at, place, (position == 0).then_some(0));
+        let table = &mut self.tables[at];
+        if table.dests.get(place).best().is_none() {
+            table.tombs.insert(place);
+        }
+    }
+
+    /// Select anew after the path at `touched` came, changed or went, and tell the groups if the
+    /// best one is another or says something else.
+    fn reselect(&mut self, at: usize, place: u32, touched: Option<usize>) {
+        let table = &mut self.tables[at];
+        let dest = table.dests.get_mut(place);
+        let before = dest.best().map(|path| (path.peer, path.path_id));
+        let selection = Selection {
+            family: table.family,
+            peers: &self.peers,
+            attributes: &self.attributes,
+        };
+        let mut changed = touched == Some(0);
+        if dest.paths().len() > 1 {
+            selection.select(dest);
+            changed |= dest.best().map(|path| (path.peer, path.path_id)) != before;
+        }
+        let lane = lane_of(table.family, dest);
+        for group in &mut table.groups {
+            if changed || group.key.add_path > 0 {
+                group.push(place, lane);
+            }
+        }
+    }
+
+    /// A constrained neighbour's subscription changed: what it is to hear now, or no more, it is
+    /// told in a walk.
+    fn constrain(&mut self, index: PeerIndex, key: &[u8], wants: bool) {
+        let changed = self.interest.change(index, key, wants);
+        if changed.is_empty() {
+            return;
+        }
+        for table in self.tables.iter_mut().filter(|table| table.constrained) {
+            for group in &mut table.groups {
+                if !group.members.contains(index) {
+                    continue;
+                }
+                let mut owed = Bits::default();
+                for place in 0..table.dests.end() {
+                    let told = group.told.get(place);
+                    let targets = self.attributes.facts(told.attributes).targets;
+                    if told.attributes != AttributesId::NONE && changed.contains(&targets) {
+                        owed.insert(place);
+                    }
+                }
+                if !owed.is_empty() {
+                    group.owe(index, &owed, !wants, false);
+                }
+            }
+        }
+    }
+}
+
+impl Poll {
+    fn and(self, turn: Turn) -> Poll {
+        match (self, turn) {
+            (Poll::More, _) | (_, Turn::More) => Poll::More,
+            (Poll::Idle, Turn::Wait(at)) => Poll::Wait(at),
+            (Poll::Wait(a), Turn::Wait(b)) => Poll::Wait(a.min(b)),
+            (poll, Turn::Idle) => poll,
+        }
+    }
+}
+
+impl Table {
+    fn find(&self, key: &[u8], hasher: &FixedState) -> Option<u32> {
+        self.find_hashed(hash_of(key, hasher), key)
+    }
+
+    fn find_hashed(&self, hash: u32, key: &[u8]) -> Option<u32> {
+        let same = |slot: &Slot| slot.hash == hash && *self.dests.get(slot.place).key == *key;
+        let slot = self.index.find(Slot::spread(hash), same)?;
+        Some(slot.place)
+    }
+
+    /// The place of a key, which may be new.
+    fn place_of(&mut self, key: &[u8], hasher: &FixedState) -> u32 {
+        let hash = hash_of(key, hasher);
+        if let Some(place) = self.find_hashed(hash, key) {
+            self.tombs.remove(place);
+            return place;
+        }
+        let place = self.dests.insert(Dest::new(key));
+        let slot = Slot { hash, place };
+        self.index
+            .insert_unique(Slot::spread(hash), slot, |slot| Slot::spread(slot.hash));
+        place
+    }
+
+    /// Are there so many places without a path that they cannot wait for a quiet moment?
+    fn is_crowded(&self) -> bool {
+        self.tombs.len() > TOMBS.max(self.dests.end() as usize / 8 * 7)
+    }
+
+    /// Give back some of the places that nobody has, hears of or is to hear of; were there any?
+    fn clear_tombs(&mut self, hasher: &FixedState) -> bool {
+        let mut cleared = false;
+        for _ in 0..CLEARED {
+            let Some(place) = self.tombs.next(self.tomb) else {
+                self.tomb = 0;
+                break;
+            };
+            self.tomb = place + 1;
+            cleared |= self.free(place, hasher);
+        }
+        cleared
+    }
+
+    fn free(&mut self, place: u32, hasher: &FixedState) -> bool {
+        let dest = self.dests.get(place);
+        if dest.best().is_some() {
+            self.tombs.remove(place);
+            return true;
+        }
+        if self.groups.iter().any(|group| group.holds(place)) {
+            return false;
+        }
+        self.tombs.remove(place);
+        let hash = Slot::spread(hash_of(&dest.key, hasher));
+        if let Ok(entry) = self.index.find_entry(hash, |slot| slot.place == place) {
+            entry.remove();
+            self.dests.remove(place, Dest::new(&[]));
+        }
+        true
+    }
+}
+
+/// The hash of a key, its low four bits those of the last octet of its address: sixteen
+/// neighbours share their lines of cache, and routes come and go together with their neighbours.
+#[expect(clippy::cast_possible_truncation, reason = "28 bits are kept")]
+fn hash_of(key: &[u8], hasher: &FixedState) -> u32 {
+    // Behind an endpoint's address are its port and protocol.
+    let behind = if key.len() > 26 { 4 } else { 1 };
+    let (head, tail) = key.split_at(key.len().saturating_sub(behind));
+    let near = tail.first().copied().unwrap_or(0);
+    let rest = tail
+        .iter()
+        .fold(0, |rest, octet| rest << 8 | u64::from(*octet));
+    let masked = rest & !(0x0F << (8 * (tail.len().max(1) - 1)));
+    let hash = hasher.hash_one(Words(head, masked));
+    (hash ^ hash >> 32) as u32 & !0x0F | u32::from(near & 0x0F)
+}
+
+/// A key as few words, which hash faster than octets.
+struct Words<'a>(&'a [u8], u64);
+
+impl Hash for Words<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let (words, rest) = self.0.as_chunks::<8>();
+        for word in words {
+            state.write_u64(u64::from_le_bytes(*word));
+        }
+        let last = rest.iter().fold(self.0.len() as u64, |word, octet| {
+            word << 8 | u64::from(*octet)
+        });
+        state.write_u64(last);
+        state.write_u64(self.1);
+    }
+}
+
+fn peer_mut(peers: &mut [Option<Peer>], index: PeerIndex) -> Option<&mut Peer> {
+    peers.get_mut(usize::from(index.0)).and_then(Option::as_mut)
+}
+
+/// Families whose routes carry route targets and are told to those that want them.
+const fn is_constrained(family: Family) -> bool {
+    matches!(family.safi, 128 | 134 | 244)
+}
+
+fn went_in_a_circle(config: &ShardConfig, attributes: AttributesView<'_>) -> bool {
+    let own = config.node.0.to_be_bytes();
+    let (clusters, _) = attributes.cluster_list().as_chunks::<4>();
+    attributes.originator() == Some(config.node)
+        || clusters.contains(&own)
+        || attributes.as_path().contains(config.asn)
+}
+
+/// A route that is gone or may not be chosen overtakes all others.
+fn lane_of(family: Family, dest: &Dest) -> Lane {
+    let Some(best) = dest.best() else {
+        return Lane::Down;
+    };
+    let kind = dest.key.first().copied().unwrap_or(0);
+    let down = family == Family::MESH
+        && mesh::bytes::state(kind, &best.value).is_some_and(|state| state.is_down());
+    if down { Lane::Down } else { Lane::Live }
+}
+
+/// One filter for all that take or tell everything.
+#[must_use]
+pub fn accept() -> Arc<Filter> {
+    Arc::new(Filter::Accept)
+}

@@ -1,0 +1,184 @@
+//! Sets of path attributes, each kept once, as canonical octets.
+
+use base::NodeId;
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+use std::hash::BuildHasher;
+
+use super::{interest::TargetsId, slab::Slab};
+use crate::wire::AttributesView;
+
+/// The number of a set; 0 is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct AttributesId(pub(super) u32);
+
+impl AttributesId {
+    pub(super) const NONE: AttributesId = AttributesId(0);
+}
+
+/// What the decision and the export ask of a set, read once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts {
+    pub(super) local_pref: u32,
+    pub(super) as_path_length: u16,
+    pub(super) origin: u8,
+    pub(super) communities: WellKnown,
+    pub(super) med: u32,
+    pub(super) neighbor_as: u32,
+    pub(super) originator: Option<NodeId>,
+    pub(super) clusters: u16,
+    pub(super) targets: TargetsId,
+}
+
+/// Well-known communities that limit where a route goes (RFC 1997, RFC 9494 §4.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct WellKnown {
+    pub(super) no_export: bool,
+    pub(super) no_advertise: bool,
+    pub(super) long_lived_stale: bool,
+}
+
+/// What a route without LOCAL_PREF counts as.
+pub(super) const DEFAULT_LOCAL_PREF: u32 = 100;
+
+const NO_EXPORT: u32 = 0xFFFF_FF01;
+const NO_ADVERTISE: u32 = 0xFFFF_FF02;
+const NO_EXPORT_SUBCONFED: u32 = 0xFFFF_FF03;
+const LLGR_STALE: u32 = 0xFFFF_0006;
+
+#[derive(Debug)]
+struct Set {
+    octets: Box<[u8]>,
+    uses: u32,
+    facts: Facts,
+}
+
+#[derive(Debug)]
+pub(super) struct Interner {
+    sets: Slab<Set>,
+    index: HashTable<u32>,
+    hasher: FixedState,
+}
+
+impl Interner {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut sets = Slab::default();
+        let none = sets.insert(Set::empty());
+        debug_assert_eq!(none, 0);
+        Interner {
+            sets,
+            index: HashTable::new(),
+            hasher: FixedState::with_seed(seed),
+        }
+    }
+
+    /// The number of this set, with one use more; `targets` gives the number of its route
+    /// targets if the set is new.
+    pub(super) fn acquire(
+        &mut self,
+        octets: &[u8],
+        targets: impl FnOnce(AttributesView<'_>) -> TargetsId,
+    ) -> AttributesId {
+        let hash = self.hasher.hash_one(octets);
+        let sets = &mut self.sets;
+        if let Some(&at) = self.index.find(hash, |&at| *sets.get(at).octets == *octets) {
+            sets.get_mut(at).uses += 1;
+            return AttributesId(at);
+        }
+        let view = AttributesView(octets);
+        let at = sets.insert(Set {
+            octets: octets.into(),
+            uses: 1,
+            facts: Facts::read(view, targets(view)),
+        });
+        let hasher = &self.hasher;
+        self.index
+            .insert_unique(hash, at, |&at| hasher.hash_one(&*sets.get(at).octets));
+        AttributesId(at)
+    }
+
+    /// One use more of a set in use.
+    pub(super) fn keep(&mut self, id: AttributesId) {
+        if id != AttributesId::NONE {
+            self.sets.get_mut(id.0).uses += 1;
+        }
+    }
+
+    /// One use less; returns the route targets' number if that was the last.
+    pub(super) fn release(&mut self, id: AttributesId) -> Option<TargetsId> {
+        if id == AttributesId::NONE {
+            return None;
+        }
+        let set = self.sets.get_mut(id.0);
+        set.uses -= 1;
+        if set.uses > 0 {
+            return None;
+        }
+        let targets = set.facts.targets;
+        let hash = self.hasher.hash_one(&*set.octets);
+        if let Ok(entry) = self.index.find_entry(hash, |&at| at == id.0) {
+            entry.remove();
+        }
+        self.sets.remove(id.0, Set::empty());
+        Some(targets)
+    }
+
+    pub(super) fn octets(&self, id: AttributesId) -> &[u8] {
+        &self.sets.get(id.0).octets
+    }
+
+    pub(super) fn facts(&self, id: AttributesId) -> &Facts {
+        &self.sets.get(id.0).facts
+    }
+
+    /// Sets in use.
+    pub(super) fn len(&self) -> usize {
+        self.sets.len() - 1
+    }
+}
+
+impl Set {
+    fn empty() -> Self {
+        Set {
+            octets: Box::default(),
+            uses: 0,
+            facts: Facts {
+                local_pref: DEFAULT_LOCAL_PREF,
+                as_path_length: 0,
+                origin: 0,
+                communities: WellKnown::default(),
+                med: 0,
+                neighbor_as: 0,
+                originator: None,
+                clusters: 0,
+                targets: TargetsId::NONE,
+            },
+        }
+    }
+}
+
+impl Facts {
+    fn read(view: AttributesView<'_>, targets: TargetsId) -> Self {
+        let path = view.as_path();
+        let mut communities = WellKnown::default();
+        for community in view.communities() {
+            match community {
+                NO_EXPORT | NO_EXPORT_SUBCONFED => communities.no_export = true,
+                NO_ADVERTISE => communities.no_advertise = true,
+                LLGR_STALE => communities.long_lived_stale = true,
+                _ => {}
+            }
+        }
+        Facts {
+            local_pref: view.local_pref().unwrap_or(DEFAULT_LOCAL_PREF),
+            as_path_length: u16::try_from(path.len()).unwrap_or(u16::MAX),
+            origin: view.origin(),
+            communities,
+            med: view.med().unwrap_or(0),
+            neighbor_as: path.first().unwrap_or(0),
+            originator: view.originator(),
+            clusters: u16::try_from(view.cluster_list().len() / 4).unwrap_or(u16::MAX),
+            targets,
+        }
+    }
+}
