@@ -45,6 +45,8 @@ pub enum Command {
     Controller(ControllerArgs),
     /// Run one node of a site
     Node(NodeArgs),
+    /// Run the BGP speaker alone: a route server or reflector
+    Bgp(BgpArgs),
     /// Everything that this crate does itself.
     #[command(flatten)]
     Verb(Verb),
@@ -100,6 +102,34 @@ pub struct ControllerArgs {
     /// Lifetime of node certificates, such as 90d, 12h or 30s; renewed after a third of it
     #[arg(long, value_name = "TIME", default_value = "90d", value_parser = lifetime)]
     pub node_certificate_lifetime: Duration,
+}
+
+/// `sealane bgp`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    sealane bgp --config bgp.yaml --check              only say whether the file is good\n  \
+    sealane bgp --config bgp.yaml --state /run/bgp     speak; then, beside it:\n  \
+    sealane get neighbors --node-state /run/bgp        sessions, routes said and told\n  \
+    sealane get routes --node-state /run/bgp           paths of each route, and why one is best\n\n\
+    A file:\n  \
+    asn: 65000\n  \
+    routerId: 10.0.0.1\n  \
+    listen: 10.0.0.1:179\n  \
+    neighbors:\n  \
+    - { address: 10.0.1.1, asn: 65001, passive: true, families: [ipv4, ipv6], import: accept, export: accept }\n  \
+    - { address: 10.0.2.1, asn: 65000, client: true, families: [vpnv4, vpnv6, rtc, mesh] }\n\n\
+    Toward another AS nothing is taken and nothing told until import and export say so (RFC 8212). \
+    docs/operate/bgp.md explains every field.")]
+pub struct BgpArgs {
+    /// The file, YAML or JSON
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Folder of the admin socket, for `get --node-state`; none without
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// Only say whether the file is good
+    #[arg(long)]
+    pub check: bool,
 }
 
 /// `sealane node`.

@@ -36,9 +36,9 @@ use std::{ffi::OsString, io::Write, process::ExitCode};
 use clap::Parser;
 
 pub use args::{
-    ApplyArgs, Command, Connection, ControllerArgs, DeleteArgs, DemoArgs, DescribeArgs, DiffArgs,
-    Format, GetArgs, LabArgs, LabCommand, Mood, NodeArgs, RelayArgs, RelayCommand, Selection,
-    StatusArgs, UpArgs, Verb,
+    ApplyArgs, BgpArgs, Command, Connection, ControllerArgs, DeleteArgs, DemoArgs, DescribeArgs,
+    DiffArgs, Format, GetArgs, LabArgs, LabCommand, Mood, NodeArgs, RelayArgs, RelayCommand,
+    Selection, StatusArgs, UpArgs, Verb,
 };
 pub use error::{Exit, Failure};
 pub use up::{

@@ -203,7 +203,7 @@ fn refusals(all: &[(base::SiteName, &'static str, u64)]) -> Value {
     json!({ "items": all.iter().map(item).collect::<Vec<_>>() })
 }
 
-fn good(value: &impl Serialize) -> Answer {
+pub(crate) fn good(value: &impl Serialize) -> Answer {
     match serde_json::to_string(value) {
         Ok(body) => text(StatusCode::OK, "application/json", body + "\n"),
         Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, error),
@@ -217,13 +217,13 @@ fn busy() -> Answer {
     )
 }
 
-fn problem(status: StatusCode, title: impl Display) -> Answer {
+pub(crate) fn problem(status: StatusCode, title: impl Display) -> Answer {
     let problem = api::Problem::new(status.as_u16(), "admin", title.to_string());
     let body = serde_json::to_string(&problem).unwrap_or_default();
     text(status, api::Problem::MEDIA_TYPE, body + "\n")
 }
 
-fn text(status: StatusCode, media: &'static str, body: String) -> Answer {
+pub(crate) fn text(status: StatusCode, media: &'static str, body: String) -> Answer {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
     let media = http::HeaderValue::from_static(media);

@@ -22,6 +22,7 @@
 
 mod admin;
 mod authority;
+pub mod bgp;
 mod bundle;
 mod control;
 mod data;

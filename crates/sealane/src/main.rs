@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
-use cli::{Command, ControllerArgs, Failure, NodeArgs};
+use cli::{BgpArgs, Command, ControllerArgs, Failure, NodeArgs};
 
 fn main() -> ExitCode {
     let done = cli::obey_parent().and_then(|()| match cli::parse() {
         Command::Controller(args) => Ok(controller(args)),
         Command::Node(args) => node(args),
+        Command::Bgp(args) => Ok(bgp(args)),
         Command::Verb(verb) => Ok(cli::run(&verb)),
     });
     done.unwrap_or_else(|failure| {
@@ -52,4 +53,17 @@ fn node(args: NodeArgs) -> Result<ExitCode, Failure> {
     Ok(cli::serve(|drain| async move {
         Ok(node::run(config, async { drain.draining().await }).await?)
     }))
+}
+
+fn bgp(args: BgpArgs) -> ExitCode {
+    if args.check {
+        return cli::conclude(node::bgp::check(&args.config).map_err(Into::into));
+    }
+    let config = node::bgp::Config {
+        file: args.config,
+        state: args.state,
+    };
+    cli::serve(|drain| async move {
+        Ok(node::bgp::run(config, async { drain.draining().await }).await?)
+    })
 }

@@ -1,8 +1,10 @@
 //! The BGP speaker: the shell that drives `bgp`'s machines over streams somebody else opened.
 //!
-//! What it is not: it dials nothing, listens on nothing and spawns nothing. A stream to a
+//! Between our own nodes it dials nothing, listens on nothing and spawns nothing: a stream to a
 //! neighbour comes in (a reserved stream of a tunnel, or an in-memory duplex between the halves
 //! of a node), facts come out. What a fact is good for is `plan`'s business.
+//!
+//! Toward routers, and for `sealane bgp`, [`server`] owns sockets and threads.
 //!
 //! # The main types
 //! - [`Speaker`]: the actor that owns the one [`bgp::Rib`]; the node spawns [`Speaker::run`].
@@ -34,6 +36,7 @@
 
 mod actor;
 mod handle;
+pub mod server;
 mod session;
 mod tasks;
 

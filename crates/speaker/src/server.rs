@@ -1,0 +1,334 @@
+//! The speaker over TCP: for `sealane bgp`, and toward routers that a site or a `PoP` has.
+//!
+//! Threads own shards of the table and the sessions of their neighbours (`tasks.rs` has the
+//! picture). A neighbour's UPDATE is validated on the thread of its session, its routes go to
+//! the shards that own them, and what these say goes back as octets that are shared by all
+//! receivers.
+
+mod config;
+mod neighbor;
+mod outbox;
+mod tasks;
+mod view;
+mod worker;
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    future::Future,
+    io,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use bgp::table::{PeerIndex, Shard, ShardConfig, shard_of};
+use runtime::{Tasks, Thread, net::router};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc, oneshot},
+};
+
+use self::{
+    neighbor::{Door, Word},
+    tasks::MAIL,
+    worker::{Mail, Worker},
+};
+
+pub use bgp::{
+    Origin, policy,
+    table::{Filter, Kind, PathView, RouteView, Sizes, Why},
+    wire::{Attribute, AttributesView, Family, describe, parse_prefix},
+};
+pub use config::{
+    NeighborConfig, NeighborFamily, NextHopChoice, Secret, ServerConfig, StaticRoute,
+};
+pub use neighbor::Order;
+pub use view::{NeighborView, RouteQuery, Routes, SessionView};
+
+/// Why a speaker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {0}")]
+    Listen(SocketAddr, #[source] io::Error),
+    /// The system refused a thread.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+    /// More neighbours than a table can number.
+    #[error("more than 65535 neighbours")]
+    TooMany,
+}
+
+/// A running speaker; dropping all handles leaves it running.
+#[derive(Clone)]
+pub struct Server {
+    config: Arc<ServerConfig>,
+    mail: Vec<mpsc::Sender<Mail>>,
+    threads: Arc<Vec<Thread>>,
+    listeners: Tasks,
+}
+
+/// A neighbour, for people.
+#[derive(Clone, Debug)]
+pub struct Neighbor {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its AS.
+    pub asn: u32,
+    /// What it is to us.
+    pub kind: Kind,
+    /// Its session, if its thread answers.
+    pub session: Option<SessionView>,
+    /// Routes it said, and that it was told, by family.
+    pub counts: BTreeMap<Family, (usize, usize)>,
+}
+
+impl Server {
+    /// Listen, start the threads, and begin to dial.
+    ///
+    /// # Errors
+    /// See [`ServerError`].
+    pub async fn start(config: ServerConfig) -> Result<Server, ServerError> {
+        if config.neighbors.len() >= usize::from(u16::MAX) {
+            return Err(ServerError::TooMany);
+        }
+        let config = Arc::new(config);
+        let count = config.shards.max(1);
+        let (mail, boxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(MAIL)).unzip();
+        let mut listeners = Vec::new();
+        for address in &config.listen {
+            let listener =
+                router::listener(*address).map_err(|error| ServerError::Listen(*address, error))?;
+            neighbor::prepare_listener(&listener, *address, &config.neighbors)
+                .map_err(|error| ServerError::Listen(*address, error))?;
+            listeners.push(listener);
+        }
+        let mut threads = Vec::new();
+        for (index, mailbox) in boxes.into_iter().enumerate() {
+            let (config, mail) = (config.clone(), mail.clone());
+            let thread = runtime::thread(&format!("bgp-{index}"), move |tasks| {
+                work(tasks, index, config, mail, mailbox)
+            });
+            threads.push(thread.map_err(ServerError::Thread)?);
+        }
+        let server = Server {
+            config,
+            mail,
+            threads: Arc::new(threads),
+            listeners: Tasks::new("bgp-listen"),
+        };
+        for listener in listeners {
+            let accept = server.clone().accept(listener);
+            server.listeners.spawn("accept", accept);
+        }
+        Ok(server)
+    }
+
+    /// Say good-bye to every neighbour and end, within `deadline`.
+    pub async fn stop(&self, deadline: Duration) {
+        for thread in &*self.threads {
+            thread.start_drain();
+        }
+        let ended = async {
+            for thread in &*self.threads {
+                thread.exited().await;
+            }
+        };
+        let both = async { tokio::join!(ended, self.listeners.drain(Duration::from_millis(100))) };
+        if tokio::time::timeout(deadline, both).await.is_err() {
+            tracing::warn!("the speaker's threads did not finish in time");
+        }
+    }
+
+    /// Who a number stands for.
+    #[must_use]
+    pub fn address(&self, peer: PeerIndex) -> Option<IpAddr> {
+        let at = usize::from(peer.0).checked_sub(1)?;
+        self.config.neighbors.get(at).map(|n| n.address)
+    }
+
+    /// Do something to a neighbour's session; is there such a neighbour?
+    pub async fn order(&self, address: IpAddr, order: Order) -> bool {
+        let Some(peer) = self.peer(address) else {
+            return false;
+        };
+        let home = home_of(peer, self.mail.len());
+        self.mail[home]
+            .send(Mail::Neighbor(peer, Word::Order(order)))
+            .await
+            .is_ok()
+    }
+
+    /// Routes, of all threads.
+    pub async fn routes(&self, query: RouteQuery) -> Routes {
+        let mut all = Routes::default();
+        // Every shard has what there is of RT constraint.
+        let threads = if query.family == Family::RTC {
+            &self.mail[..1]
+        } else {
+            &self.mail[..]
+        };
+        for thread in threads {
+            let (reply, answer) = oneshot::channel();
+            if thread.send(Mail::Query(query.clone(), reply)).await.is_ok()
+                && let Ok(found) = answer.await
+            {
+                all.more |= found.more;
+                all.items.extend(found.items);
+            }
+        }
+        all
+    }
+
+    /// All neighbours.
+    pub async fn neighbors(&self) -> Vec<Neighbor> {
+        let all = self.config.neighbors.iter().map(|neighbor| Neighbor {
+            address: neighbor.address,
+            asn: neighbor.asn,
+            kind: neighbor.kind,
+            session: None,
+            counts: BTreeMap::new(),
+        });
+        let mut all: Vec<Neighbor> = all.collect();
+        for thread in &self.mail {
+            let (reply, answer) = oneshot::channel();
+            if thread.send(Mail::Neighbors(reply)).await.is_err() {
+                continue;
+            }
+            let Ok(view) = answer.await else {
+                continue;
+            };
+            for session in view.sessions {
+                let at = usize::from(session.peer.0).wrapping_sub(1);
+                if let Some(neighbor) = all.get_mut(at) {
+                    neighbor.session = Some(session);
+                }
+            }
+            for ((peer, family), (said, told)) in view.counts {
+                if let Some(neighbor) = all.get_mut(usize::from(peer.0).wrapping_sub(1)) {
+                    let sum = neighbor.counts.entry(family).or_default();
+                    *sum = (sum.0 + said, sum.1 + told);
+                }
+            }
+        }
+        all
+    }
+
+    fn peer(&self, address: IpAddr) -> Option<PeerIndex> {
+        let at = self
+            .config
+            .neighbors
+            .iter()
+            .position(|neighbor| neighbor.address == address)?;
+        u16::try_from(at + 1).ok().map(PeerIndex)
+    }
+
+    async fn accept(self, listener: TcpListener) {
+        let token = self.listeners.token();
+        loop {
+            let accepted = tokio::select! {
+                () = token.draining() => return,
+                accepted = listener.accept() => accepted,
+            };
+            let (stream, from) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection is not accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let Some(peer) = self.peer(from.ip().to_canonical()) else {
+                tracing::debug!(%from, "nobody we speak to");
+                continue;
+            };
+            // To the thread of its session, whose epoll is another one.
+            match stream.into_std() {
+                Ok(stream) => {
+                    let word = Word::Accepted(stream);
+                    let home = home_of(peer, self.mail.len());
+                    drop(self.mail[home].send(Mail::Neighbor(peer, word)).await);
+                }
+                Err(error) => tracing::warn!(%error, "a connection is lost"),
+            }
+        }
+    }
+}
+
+fn home_of(peer: PeerIndex, threads: usize) -> usize {
+    usize::from(peer.0) % threads
+}
+
+/// One thread.
+fn work(
+    tasks: Tasks,
+    index: usize,
+    config: Arc<ServerConfig>,
+    threads: Vec<mpsc::Sender<Mail>>,
+    mailbox: mpsc::Receiver<Mail>,
+) -> impl Future<Output = ()> {
+    let mut families: Vec<Family> = Family::ALL.to_vec();
+    let named = config.neighbors.iter().flat_map(|n| &n.families);
+    families.extend(named.map(|named| named.family));
+    families.sort_unstable();
+    families.dedup();
+    let mut shard = Shard::new(ShardConfig {
+        asn: config.asn,
+        node: config.node,
+        families,
+        seed: runtime::seed(),
+        tells_constraint: index == 0,
+    });
+    let count = threads.len();
+    for route in &config.routes {
+        if shard_of(route.family, &route.key, count) == index {
+            shard.originate(route.family, &route.key, &[], &route.attributes());
+        }
+    }
+    let numbered = || (1_u16..).map(PeerIndex).zip(&config.neighbors);
+    let spoken = numbered().map(|(peer, neighbor)| {
+        let families = neighbor.families.iter().map(|family| family.family);
+        (peer, families.collect())
+    });
+    let homes = (0..=config.neighbors.len()).map(|at| at % count);
+    let worker = Rc::new(Worker {
+        index,
+        shard: RefCell::new(shard),
+        families: spoken.collect(),
+        homes: homes.collect(),
+        outboxes: RefCell::default(),
+        doors: RefCell::default(),
+        threads,
+        buffer: RefCell::default(),
+        levels: RefCell::default(),
+        levels_changed: Notify::new(),
+        work: Notify::new(),
+        clock: runtime::now,
+    });
+    for (at, (peer, _)) in numbered().enumerate() {
+        if home_of(peer, count) == index {
+            let (door, task) = neighbor::open(worker.clone(), peer, config.clone(), at);
+            worker.doors.borrow_mut().insert(peer, door);
+            tasks.spawn_local("neighbour", task);
+        }
+    }
+    tasks.spawn_local("pump", worker.clone().pump());
+    tasks.spawn_local("levels", worker.clone().tell_levels());
+    let token = tasks.token();
+    async move {
+        tokio::select! {
+            () = worker.clone().read_mail(mailbox) => {}
+            () = token.draining() => {
+                let doors: Vec<Door> = worker.doors.borrow().values().cloned().collect();
+                for door in &doors {
+                    door.tell(Word::Order(Order::Shutdown));
+                }
+                for door in &doors {
+                    door.closed().await;
+                }
+            }
+        }
+    }
+}

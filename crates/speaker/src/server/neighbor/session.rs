@@ -1,0 +1,373 @@
+//! What an established session says, and what it leaves behind.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use base::Instant;
+use bgp::{
+    peer::{
+        ConnectionConfig, FamilyConfig, Graceful, GracefulConfig, Incoming, Negotiated, PeerAs,
+        PeerConfig as MachineConfig,
+    },
+    table::{Filter, NextHop, OwnAddresses, PeerConfig, PeerFamily, PeerIndex},
+    wire::{
+        Family, Finding, Notification, RefreshKind, Scratch, UpdateError, UpdateFindings, decode,
+        end_of_rib, route_refresh,
+    },
+};
+
+use crate::server::{
+    NeighborConfig, NextHopChoice, ServerConfig,
+    outbox::Outbox,
+    worker::{Outgoing, Session as Event, Worker},
+};
+
+/// How long a neighbour that came back may take to say its whole table again (RFC 4724 §4.2).
+const STALE: Duration = Duration::from_secs(360);
+/// Findings are logged at most so often.
+const LOG: Duration = Duration::from_secs(1);
+
+/// What follows when all shards have told their table.
+#[derive(Debug, Default)]
+struct Telling {
+    /// Shards that have not told theirs yet.
+    left: usize,
+    refresh: bool,
+    /// It was asked for again meanwhile.
+    again: bool,
+}
+
+pub(super) struct Session {
+    index: PeerIndex,
+    shards: usize,
+    negotiated: Option<Arc<Negotiated>>,
+    telling: BTreeMap<Family, Telling>,
+    /// Families whose routes cannot be told apart any more.
+    disabled: Vec<Family>,
+    /// Families with routes of a session before this one, and until when.
+    stale: BTreeMap<Family, Instant>,
+    findings: UpdateFindings,
+    logged: Option<Instant>,
+    pub(super) mail: Outgoing,
+}
+
+/// The machine of a neighbour.
+pub(super) fn machine(config: &ServerConfig, at: usize) -> MachineConfig {
+    let neighbor = &config.neighbors[at];
+    let families: Vec<Family> = neighbor.families.iter().map(|f| f.family).collect();
+    let peer_as = PeerAs::Exactly(neighbor.asn);
+    let mut connection = ConnectionConfig::new(config.node, config.asn, peer_as, &families);
+    connection.hold_time = neighbor.hold_time;
+    connection.extended_message = neighbor.extended_messages;
+    connection.graceful_restart = neighbor.restart_time.map(|restart_time| GracefulConfig {
+        restart_time,
+        restarting: false,
+        notification: true,
+    });
+    let graceful = neighbor.restart_time.is_some();
+    let spoken = neighbor.families.iter().map(|family| FamilyConfig {
+        add_path_send: family.add_path_send > 0,
+        add_path_receive: family.add_path_receive,
+        graceful,
+        ..FamilyConfig::new(family.family)
+    });
+    connection.families = spoken.collect();
+    let mut machine = MachineConfig::new(Arc::new(connection));
+    machine.passive = neighbor.passive;
+    machine
+}
+
+impl Session {
+    pub(super) fn new(index: PeerIndex, shards: usize) -> Self {
+        Session {
+            index,
+            shards,
+            negotiated: None,
+            telling: BTreeMap::new(),
+            disabled: Vec::new(),
+            stale: BTreeMap::new(),
+            findings: UpdateFindings::default(),
+            logged: None,
+            mail: Vec::new(),
+        }
+    }
+
+    /// How many shards tell routes of a family.
+    fn tellers(&self, family: Family) -> usize {
+        if family == Family::RTC {
+            1
+        } else {
+            self.shards
+        }
+    }
+
+    pub(super) fn families(&self) -> &[Family] {
+        self.negotiated.as_ref().map_or(&[], |n| &n.families)
+    }
+
+    /// One message of the neighbour.
+    #[expect(clippy::too_many_arguments, reason = "all that one message can touch")]
+    pub(super) fn incoming(
+        &mut self,
+        worker: &Worker,
+        settings: &NeighborConfig,
+        local: Option<SocketAddr>,
+        outbox: &Rc<Outbox>,
+        scratch: &mut Scratch,
+        negotiated: &Arc<Negotiated>,
+        incoming: Incoming<'_>,
+    ) -> Result<(), Notification> {
+        match incoming {
+            Incoming::Established => {
+                worker
+                    .outboxes
+                    .borrow_mut()
+                    .insert(self.index, outbox.clone());
+                self.up(worker, settings, local, negotiated);
+                Ok(())
+            }
+            Incoming::Update(body) => self.update(worker, settings, scratch, negotiated, body),
+            Incoming::Refresh { family, kind } => {
+                match kind {
+                    RefreshKind::Request => self.refresh(family, worker),
+                    RefreshKind::Begin => {
+                        worker.tell(self.index, Event::Begin(family), &mut self.mail)
+                    }
+                    RefreshKind::End => worker.tell(self.index, Event::End(family), &mut self.mail),
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn up(
+        &mut self,
+        worker: &Worker,
+        settings: &NeighborConfig,
+        local: Option<SocketAddr>,
+        negotiated: &Arc<Negotiated>,
+    ) {
+        let now = (worker.clock)();
+        let families = negotiated.families.iter().filter_map(|family| {
+            let spoken = settings.families.iter().find(|f| f.family == *family)?;
+            let add_path = negotiated.add_path_send.contains(family);
+            Some(PeerFamily {
+                family: *family,
+                add_path_send: if add_path { spoken.add_path_send } else { 0 },
+                max_routes: spoken.max_routes,
+            })
+        });
+        let config = PeerConfig {
+            asn: negotiated.peer_asn,
+            node: negotiated.peer_node,
+            address: settings.address,
+            kind: settings.kind,
+            families: families.collect(),
+            max_message: negotiated.max_message_out,
+            four_octet_as: negotiated.four_octet_as,
+            constrained: negotiated.families.contains(&Family::RTC),
+            next_hop: next_hop(settings, local),
+            import: settings.import.clone(),
+            export: settings.export.clone(),
+        };
+        self.telling.clear();
+        for family in &negotiated.families {
+            let telling = Telling {
+                left: self.tellers(*family),
+                ..Telling::default()
+            };
+            self.telling.insert(*family, telling);
+        }
+        self.disabled.clear();
+        self.negotiated = Some(negotiated.clone());
+        worker.tell(self.index, Event::Up(Box::new(config)), &mut self.mail);
+        for (family, until) in &mut self.stale {
+            if negotiated.forwarding_kept(*family) {
+                *until = now + STALE;
+            } else {
+                worker.tell(self.index, Event::End(*family), &mut self.mail);
+            }
+        }
+        self.stale
+            .retain(|family, _| negotiated.forwarding_kept(*family));
+    }
+
+    fn update(
+        &mut self,
+        worker: &Worker,
+        settings: &NeighborConfig,
+        scratch: &mut Scratch,
+        negotiated: &Negotiated,
+        body: &[u8],
+    ) -> Result<(), Notification> {
+        let before = self.findings.last.take();
+        let decoded = decode(body, &negotiated.context, scratch, &mut self.findings);
+        if let Some(finding) = self.findings.last {
+            self.log(worker, settings, finding, "something in an UPDATE is wrong");
+        } else {
+            self.findings.last = before;
+        }
+        let mut decoded = match decoded {
+            Ok(decoded) => decoded,
+            Err(UpdateError::Reset(notification)) => return Err(notification),
+            Err(UpdateError::DisableFamily(family, finding)) => {
+                tracing::error!(
+                    neighbour = %settings.address, %family, offset = finding.offset,
+                    code = finding.code, reason = finding.what,
+                    "routes cannot be told apart: the family is off until the session ends"
+                );
+                self.disabled.push(family);
+                worker.tell(self.index, Event::Forget(family), &mut self.mail);
+                return Ok(());
+            }
+        };
+        if !self.disabled.is_empty() {
+            for sections in [&mut decoded.announced, &mut decoded.withdrawn] {
+                for section in sections {
+                    section.take_if(|section| self.disabled.contains(&section.family));
+                }
+            }
+        }
+        if let Some(family) = decoded.end_of_rib {
+            self.stale.remove(&family);
+            worker.tell(self.index, Event::End(family), &mut self.mail);
+        }
+        worker.routes(self.index, &decoded, &mut self.mail);
+        Ok(())
+    }
+
+    fn log(
+        &mut self,
+        worker: &Worker,
+        settings: &NeighborConfig,
+        finding: Finding,
+        sentence: &'static str,
+    ) {
+        let now = (worker.clock)();
+        if self.logged.is_some_and(|at| now.since(at) < LOG) {
+            return;
+        }
+        self.logged = Some(now);
+        tracing::warn!(
+            neighbour = %settings.address, offset = finding.offset, code = finding.code,
+            reason = finding.what, discarded = self.findings.discarded_attributes,
+            withdrawn = self.findings.treated_as_withdrawn, "{sentence}"
+        );
+    }
+
+    /// The neighbour wants everything again (RFC 2918, RFC 7313 §4).
+    fn refresh(&mut self, family: Family, worker: &Worker) {
+        if let Some(telling) = self.telling.get_mut(&family) {
+            telling.again = true;
+            return;
+        }
+        self.begin(family, worker);
+    }
+
+    fn begin(&mut self, family: Family, worker: &Worker) {
+        let telling = Telling {
+            left: self.tellers(family),
+            refresh: true,
+            again: false,
+        };
+        self.telling.insert(family, telling);
+        let enhanced = self.negotiated.as_ref().is_some_and(|n| n.enhanced_refresh);
+        if enhanced {
+            worker.push(self.index, route_refresh(family, RefreshKind::Begin));
+        }
+        worker.tell(self.index, Event::Refresh(family), &mut self.mail);
+    }
+
+    /// A shard has told all it had to tell of a family.
+    pub(super) async fn table_sent(&mut self, family: Family, worker: &Worker) {
+        let Some(telling) = self.telling.get_mut(&family) else {
+            return;
+        };
+        telling.left = telling.left.saturating_sub(1);
+        if telling.left > 0 {
+            return;
+        }
+        let Telling { refresh, again, .. } = self.telling.remove(&family).unwrap_or_default();
+        let enhanced = self.negotiated.as_ref().is_some_and(|n| n.enhanced_refresh);
+        let end = match (refresh, enhanced) {
+            (false, _) => Some(end_of_rib(family)),
+            (true, true) => Some(route_refresh(family, RefreshKind::End)),
+            (true, false) => None,
+        };
+        if let Some(end) = end {
+            worker.push(self.index, end);
+        }
+        if again {
+            self.begin(family, worker);
+            let mut mail = std::mem::take(&mut self.mail);
+            worker.post(&mut mail).await;
+        }
+    }
+
+    /// The session ended; `graceful` says what of it stays.
+    pub(super) fn down(&mut self, now: Instant, worker: &Worker, graceful: Option<&Graceful>) {
+        self.negotiated = None;
+        self.telling.clear();
+        self.stale.clear();
+        let kept = graceful.map_or(&[][..], |graceful| &graceful.families);
+        for family in kept.iter().filter(|family| !family.restart.is_zero()) {
+            self.stale.insert(family.family, now + family.restart);
+        }
+        let keep = self.stale.keys().copied().collect();
+        worker.tell(self.index, Event::Down(keep), &mut self.mail);
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.stale.values().min().copied()
+    }
+
+    /// A neighbour took too long to come back, or to say its whole table again.
+    pub(super) async fn handle_timeout(&mut self, now: Instant, worker: &Worker) {
+        let late: Vec<Family> = self
+            .stale
+            .iter()
+            .filter(|(_, until)| **until <= now)
+            .map(|(family, _)| *family)
+            .collect();
+        for family in late {
+            self.stale.remove(&family);
+            worker.tell(self.index, Event::End(family), &mut self.mail);
+        }
+        let mut mail = std::mem::take(&mut self.mail);
+        worker.post(&mut mail).await;
+    }
+}
+
+/// Our own addresses, as far as they are known: those of the file, then the session's.
+fn next_hop(settings: &NeighborConfig, local: Option<SocketAddr>) -> NextHop {
+    let asked = |filter: &Filter| match filter {
+        Filter::Policy(policy) => policy.names_own_next_hop(),
+        Filter::Accept | Filter::Reject => false,
+    };
+    let known = || {
+        let session = local.map(|local| local.ip().to_canonical());
+        settings.next_hop_addresses.iter().copied().chain(session)
+    };
+    let own = OwnAddresses {
+        v4: known().find_map(|address| match address {
+            IpAddr::V4(address) => Some(address.octets()),
+            IpAddr::V6(_) => None,
+        }),
+        v6: known().find_map(|address| match address {
+            IpAddr::V6(address) => Some(address.octets().to_vec()),
+            IpAddr::V4(_) => None,
+        }),
+    };
+    match settings.next_hop {
+        NextHopChoice::Own => NextHop::Own(own),
+        NextHopChoice::Unchanged if asked(&settings.import) || asked(&settings.export) => {
+            NextHop::UnchangedUnlessAsked(own)
+        }
+        NextHopChoice::Unchanged => NextHop::Unchanged,
+    }
+}
