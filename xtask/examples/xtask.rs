@@ -14,12 +14,30 @@ struct Arguments {
 enum Chore {
     /// Everything a change must pass: format, lints, tidy, tests, docs.
     Ci,
+    /// Measures; release builds, and a machine that does nothing else.
+    Bench {
+        #[command(subcommand)]
+        bench: Bench,
+    },
     /// The rules no compiler knows: edges, purity, sizes, papers.
     Tidy,
 }
 
+#[derive(Subcommand)]
+enum Bench {
+    /// BGP daemons side by side: `cargo xtask bench bgp --help`.
+    #[command(disable_help_flag = true)]
+    Bgp {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
 fn main() -> Result<()> {
     match Arguments::parse().chore {
+        Chore::Bench {
+            bench: Bench::Bgp { arguments },
+        } => xtask::bench_bgp(&arguments),
         Chore::Ci => xtask::ci(),
         Chore::Tidy => xtask::tidy_or_fail(),
     }

@@ -4,7 +4,7 @@
 //! checks what no compiler knows: the allowed edges between rooms, the purity of engines, the
 //! sizes of functions and files, forbidden attributes, and that every dependency has its
 //! sentence. The rules are read from `docs/architecture.md`, so the paper and the check cannot
-//! disagree.
+//! disagree. [`bench_bgp`] builds and starts a bench, which is a program of its own.
 //!
 //! What it is not: a build system. `cargo run --release -- up` and `cargo test --release` need
 //! nothing of it.
@@ -18,10 +18,12 @@
 //! # anyhow::Ok(())
 //! ```
 
+mod bench;
 mod ci;
 mod tidy;
 mod tree;
 
+pub use bench::bench_bgp;
 pub use ci::ci;
 pub use tidy::{Report, tidy, tidy_or_fail};
 pub use tree::{Dependency, Package, Source, Tree};

@@ -1,0 +1,213 @@
+//! The daemons: how each is found, configured, started and ended.
+
+mod config;
+
+use std::{
+    fmt, fs,
+    net::{Ipv4Addr, SocketAddr},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+use crate::{
+    Arguments,
+    clock::Deadline,
+    process::Family as Processes,
+    wire::{ASN, Family},
+};
+
+/// A BGP daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Peer {
+    /// BIRD 2 (`bird`).
+    Bird,
+    /// FRRouting's `bgpd`, without zebra.
+    Frr,
+    /// GoBGP's `gobgpd`.
+    Gobgp,
+    /// OpenBGPD's `bgpd`.
+    Openbgpd,
+    /// Ours (`sealane bgp`).
+    Sealane,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Peer::Bird => "bird",
+            Peer::Frr => "frr",
+            Peer::Gobgp => "gobgp",
+            Peer::Openbgpd => "openbgpd",
+            Peer::Sealane => "sealane",
+        })
+    }
+}
+
+/// A daemon that is there.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) peer: Peer,
+    pub(crate) version: String,
+    program: PathBuf,
+    shards: usize,
+}
+
+/// What the daemon is to know.
+#[derive(Clone, Debug)]
+pub(crate) struct Topology {
+    pub(crate) address: SocketAddr,
+    pub(crate) neighbours: Vec<Neighbour>,
+}
+
+/// A neighbour that dials.
+#[derive(Clone, Debug)]
+pub(crate) struct Neighbour {
+    pub(crate) address: Ipv4Addr,
+    /// The daemon's own: a client of the reflector it is.
+    pub(crate) asn: u32,
+    pub(crate) families: Vec<Family>,
+}
+
+impl Neighbour {
+    fn internal(&self) -> bool {
+        self.asn == ASN
+    }
+}
+
+/// The daemons asked for.
+pub(crate) fn find(arguments: &Arguments) -> Result<Vec<Found>> {
+    let find = |&peer: &Peer| {
+        let program = match peer {
+            Peer::Bird => first(&["/usr/sbin/bird", "/usr/local/sbin/bird"]),
+            Peer::Frr => first(&["/usr/lib/frr/bgpd", "/usr/libexec/frr/bgpd"]),
+            Peer::Gobgp => first(&["/usr/bin/gobgpd", "/usr/local/bin/gobgpd"]),
+            Peer::Openbgpd => first(&["/usr/sbin/bgpd", "/usr/local/sbin/bgpd"]),
+            Peer::Sealane => arguments.sealane.clone().or_else(beside),
+        };
+        let program = program.filter(|program| program.exists());
+        let program = program.with_context(|| format!("{peer} is not installed"))?;
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Ok(Found {
+            peer,
+            version: version(peer, &program)?,
+            program: fs::canonicalize(&program)?,
+            shards: arguments.shards.unwrap_or(cores),
+        })
+    };
+    arguments.peers.iter().map(find).collect()
+}
+
+fn first(paths: &[&str]) -> Option<PathBuf> {
+    let mut paths = paths.iter().map(PathBuf::from);
+    paths.find(|path| path.exists())
+}
+
+/// `target/release/sealane` for `target/release/examples/bench-bgp`.
+fn beside() -> Option<PathBuf> {
+    let ours = std::env::current_exe().ok()?;
+    Some(ours.parent()?.parent()?.join("sealane"))
+}
+
+fn version(peer: Peer, program: &Path) -> Result<String> {
+    let option = match peer {
+        Peer::Bird | Peer::Gobgp | Peer::Sealane => "--version",
+        Peer::Frr => "-v",
+        Peer::Openbgpd => "-V",
+    };
+    let output = Command::new(program)
+        .arg(option)
+        .output()
+        .with_context(|| format!("{} could not be started", program.display()))?;
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    let line = text.lines().next().unwrap_or_default();
+    let version = line
+        .split_whitespace()
+        .find(|word| word.starts_with(|first: char| first.is_ascii_digit()));
+    Ok(version.unwrap_or("unknown").to_owned())
+}
+
+/// A running daemon; dropped, it is ended.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Daemon {
+    /// Starts the daemon with its configuration and its files in `folder`.
+    pub(crate) fn start(found: &Found, topology: &Topology, folder: &Path) -> Result<Daemon> {
+        let folder = fs::canonicalize(folder)?;
+        let arguments = config::write(found, topology, &folder)?;
+        let log = folder.join("log");
+        let file = fs::File::create(&log)?;
+        let mut command = leashed(&found.program);
+        let child = command
+            .args(arguments)
+            .current_dir(&folder)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("{} could not be started", found.program.display()))?;
+        Ok(Daemon { child, log })
+    }
+
+    pub(crate) fn processes(&self) -> Processes {
+        Processes {
+            pid: self.child.id(),
+        }
+    }
+
+    /// An error if it has ended.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("the daemon ended with {status}: {}", self.last_words());
+        }
+        Ok(())
+    }
+
+    /// The end of what it logged.
+    pub(crate) fn last_words(&self) -> String {
+        let log = fs::read(&self.log).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().rev().take(5).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
+    }
+
+    fn end(&mut self) {
+        let pid = Pid::from_child(&self.child);
+        // It may have ended by itself, and then there is nobody to signal.
+        let _ = kill_process(pid, Signal::TERM);
+        let deadline = Deadline::after(Duration::from_secs(5));
+        while !deadline.passed() && matches!(self.child.try_wait(), Ok(None)) {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let _ = kill_process_group(pid, Signal::KILL);
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// A command that does not outlive us, where `setpriv` is there to say so.
+fn leashed(program: &Path) -> Command {
+    let Some(setpriv) = first(&["/usr/bin/setpriv", "/bin/setpriv"]) else {
+        return Command::new(program);
+    };
+    let mut command = Command::new(setpriv);
+    command.args(["--pdeathsig", "KILL"]).arg(program);
+    command
+}
