@@ -1,10 +1,15 @@
 //! By data, through the room's door.
 
+mod again;
 mod authority;
+mod corpus;
+mod decode;
 mod dissector;
 mod golden;
 mod mesh;
 mod mutation;
+mod noise;
+mod open;
 mod reflection;
 mod rib;
 mod session;

@@ -234,7 +234,9 @@ fn as4(view: AttributesView<'_>, out: &mut Vec<u8>) {
             value.extend([kind, len8(numbers.len())]);
             value.extend(numbers.iter().flatten());
         }
-        put(out, 0xC0, AS4_PATH, &[&value]);
+        if !value.is_empty() {
+            put(out, 0xC0, AS4_PATH, &[&value]);
+        }
     }
     if let Some(aggregator) = view.get(AGGREGATOR)
         && aggregator.len() == 8

@@ -24,8 +24,15 @@ const ENHANCED_REFRESH: u8 = 70;
 const LONG_LIVED: u8 = 71;
 const SOFTWARE: u8 = 75;
 
-/// Most families of any capability that are kept.
+/// Most families that are kept.
 const MAX_FAMILIES: usize = 64;
+/// Most entries of a capability that are kept, and written: so many fit into one.
+const MAX_ADD_PATH: usize = 255 / 4;
+const MAX_NEXT_HOPS: usize = 255 / 6;
+const MAX_RESTART: usize = (255 - 2) / 4;
+const MAX_LONG_LIVED: usize = 255 / 7;
+/// The longest name of software, in octets (draft-ietf-idr-bgp-software-version).
+const MAX_SOFTWARE: usize = 64;
 
 /// What one side says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +73,17 @@ pub struct Capabilities {
     pub role: Option<u8>,
     /// What its software calls itself (draft-ietf-idr-bgp-software-version).
     pub software: Option<String>,
+}
+
+impl Capabilities {
+    /// The last that is said of a family counts (RFC 7911 §4).
+    fn set_add_path(&mut self, family: Family, ways: AddPath) {
+        if let Some(known) = self.add_path.iter_mut().find(|known| known.0 == family) {
+            known.1 = ways;
+        } else if self.add_path.len() < MAX_ADD_PATH {
+            self.add_path.push((family, ways));
+        }
+    }
 }
 
 /// Which way several paths go.
@@ -115,7 +133,8 @@ impl OpenMessage {
     /// of a wrong length (RFC 5492 §3).
     ///
     /// # Errors
-    /// The NOTIFICATION of RFC 4271 §6.2 for what is malformed in itself.
+    /// The NOTIFICATION of RFC 4271 §6.2 for what is malformed in itself, and of RFC 9234 §4.2 for
+    /// two roles.
     pub fn decode(body: &[u8]) -> Result<OpenMessage, Notification> {
         let unspecific = || Notification::new(2, 0);
         let mut c = Cursor::new(body);
@@ -154,7 +173,12 @@ impl OpenMessage {
             while !all.is_empty() {
                 let code = all.u8().ok_or_else(unspecific)?;
                 let length = usize::from(all.u8().ok_or_else(unspecific)?);
-                open.capability(code, all.take(length).ok_or_else(unspecific)?);
+                let value = all.take(length).ok_or_else(unspecific)?;
+                let role = open.capabilities.role;
+                if code == ROLE && role.is_some_and(|role| value.len() == 1 && [role] != value) {
+                    return Err(Notification::new(2, 11));
+                }
+                open.capability(code, value);
             }
         }
         Ok(open)
@@ -179,29 +203,28 @@ impl OpenMessage {
             }
             (EXTENDED_NEXT_HOP, _) => {
                 let (all, _) = value.as_chunks::<6>();
-                for &[a, b, _, safi, n0, n1] in all.iter().take(MAX_FAMILIES) {
+                for &[a, b, _, safi, n0, n1] in all {
                     let family = Family::new(u16::from_be_bytes([a, b]), safi);
-                    can.extended_next_hop
-                        .push((family, u16::from_be_bytes([n0, n1])));
+                    let pair = (family, u16::from_be_bytes([n0, n1]));
+                    let known = can.extended_next_hop.contains(&pair);
+                    if !known && can.extended_next_hop.len() < MAX_NEXT_HOPS {
+                        can.extended_next_hop.push(pair);
+                    }
                 }
             }
             (ADD_PATH, _) => {
                 let (all, _) = value.as_chunks::<4>();
-                for &[a, b, safi, ways] in all.iter().take(MAX_FAMILIES) {
+                for &[a, b, safi, ways] in all {
                     // RFC 7911 §4: other numbers are ignored.
                     if (1..=3).contains(&ways) {
                         let family = Family::new(u16::from_be_bytes([a, b]), safi);
-                        let ways = AddPath {
-                            receive: ways & 1 != 0,
-                            send: ways & 2 != 0,
-                        };
-                        can.add_path.push((family, ways));
+                        can.set_add_path(family, AddPath::of(ways & 2 != 0, ways & 1 != 0));
                     }
                 }
             }
             (GRACEFUL_RESTART, [a, b, rest @ ..]) => {
                 let (all, _) = rest.as_chunks::<4>();
-                let families = all.iter().take(MAX_FAMILIES).map(|&[a, b, safi, flags]| {
+                let families = all.iter().take(MAX_RESTART).map(|&[a, b, safi, flags]| {
                     let family = Family::new(u16::from_be_bytes([a, b]), safi);
                     (family, flags & 0x80 != 0)
                 });
@@ -214,7 +237,8 @@ impl OpenMessage {
             }
             (LONG_LIVED, _) => {
                 let (all, _) = value.as_chunks::<7>();
-                for &[a, b, safi, flags, x, y, z] in all.iter().take(MAX_FAMILIES) {
+                can.long_lived.clear();
+                for &[a, b, safi, flags, x, y, z] in all.iter().take(MAX_LONG_LIVED) {
                     let family = Family::new(u16::from_be_bytes([a, b]), safi);
                     let seconds = u32::from_be_bytes([0, x, y, z]);
                     can.long_lived.push((family, flags & 0x80 != 0, seconds));
@@ -222,13 +246,18 @@ impl OpenMessage {
             }
             (SOFTWARE, [length, text @ ..]) => {
                 let text = text.get(..usize::from(*length)).unwrap_or(text);
-                can.software = Some(String::from_utf8_lossy(text).into_owned());
+                let text = String::from_utf8_lossy(text);
+                let mut text: String = text.chars().filter(|c| !c.is_control()).collect();
+                text.truncate(text.floor_char_boundary(MAX_SOFTWARE));
+                can.software = Some(text);
             }
             _ => {}
         }
     }
 
-    /// The whole message; capabilities that need more than 255 octets go the way of RFC 9072.
+    /// The whole message; of each list what fits into one capability: 63 families with several
+    /// paths, 42 next hops, 63 families of graceful restart, 36 long-lived ones, 64 octets of
+    /// software. Capabilities that need more than 255 octets go the way of RFC 9072.
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let capabilities = self.encode_capabilities();
@@ -282,36 +311,44 @@ impl OpenMessage {
             [a, b, family.safi, last]
         };
         if !can.add_path.is_empty() {
-            let all = can.add_path.iter();
+            let all = can.add_path.iter().take(MAX_ADD_PATH);
             let all =
                 all.map(|(f, ways)| four(f, u8::from(ways.receive) | u8::from(ways.send) << 1));
             put(ADD_PATH, all.collect::<Vec<_>>().as_flattened());
         }
         if !can.extended_next_hop.is_empty() {
-            let all = can.extended_next_hop.iter().map(|(family, next_hop)| {
-                let ([a, b], [c, d]) = (family.afi.to_be_bytes(), next_hop.to_be_bytes());
-                [a, b, 0, family.safi, c, d]
-            });
+            let all = can
+                .extended_next_hop
+                .iter()
+                .take(MAX_NEXT_HOPS)
+                .map(|(family, next_hop)| {
+                    let ([a, b], [c, d]) = (family.afi.to_be_bytes(), next_hop.to_be_bytes());
+                    [a, b, 0, family.safi, c, d]
+                });
             put(EXTENDED_NEXT_HOP, all.collect::<Vec<_>>().as_flattened());
         }
         if let Some(restart) = &can.graceful_restart {
             let flags = u16::from(restart.restarting) << 15 | u16::from(restart.notification) << 14;
             let mut value = (flags | restart.time_s.min(0x0FFF)).to_be_bytes().to_vec();
-            for (family, forwarding) in &restart.families {
+            for (family, forwarding) in restart.families.iter().take(MAX_RESTART) {
                 value.extend(four(family, u8::from(*forwarding) << 7));
             }
             put(GRACEFUL_RESTART, &value);
         }
         if !can.long_lived.is_empty() {
-            let all = can.long_lived.iter().map(|(family, forwarding, stale_s)| {
-                let [_, x, y, z] = stale_s.to_be_bytes();
-                let [a, b, safi, flags] = four(family, u8::from(*forwarding) << 7);
-                [a, b, safi, flags, x, y, z]
-            });
+            let all =
+                can.long_lived
+                    .iter()
+                    .take(MAX_LONG_LIVED)
+                    .map(|(family, forwarding, stale_s)| {
+                        let [_, x, y, z] = stale_s.to_be_bytes();
+                        let [a, b, safi, flags] = four(family, u8::from(*forwarding) << 7);
+                        [a, b, safi, flags, x, y, z]
+                    });
             put(LONG_LIVED, all.collect::<Vec<_>>().as_flattened());
         }
         if let Some(software) = &can.software {
-            let text = &software.as_bytes()[..software.len().min(64)];
+            let text = &software.as_bytes()[..software.floor_char_boundary(MAX_SOFTWARE)];
             put(SOFTWARE, &[&[len8(text.len())], text].concat());
         }
         out

@@ -13,7 +13,7 @@ use super::{
     nlri::{Section, check},
     rewrite::put,
 };
-use crate::cursor::{Cursor, len8};
+use crate::cursor::{Cursor, len8, len16};
 
 /// What the session agreed on, as far as UPDATEs are read by it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,6 +74,7 @@ pub struct Scratch {
 const OPTIONAL: u8 = 0x80;
 const TRANSITIVE: u8 = 0x40;
 const PARTIAL: u8 = 0x20;
+const EXTENDED_LENGTH: u8 = 0x10;
 
 const ORIGIN: u8 = 1;
 const AS_PATH: u8 = 2;
@@ -93,8 +94,11 @@ const AS4_AGGREGATOR: u8 = 18;
 const IPV6_EXTENDED_COMMUNITIES: u8 = 25;
 const LARGE_COMMUNITIES: u8 = 32;
 
-/// Most attributes of one message that are kept; more are discarded.
+/// Most attributes of one message that are kept.
 const MAX_ATTRIBUTES: usize = 64;
+/// Most of them that we do not know; more are discarded. Each of the known ones, which are fewer
+/// than the rest, comes once.
+const MAX_UNKNOWN: usize = 40;
 
 #[derive(Clone, Copy)]
 struct Kept<'a> {
@@ -107,6 +111,7 @@ struct Kept<'a> {
 struct Found<'a> {
     kept: [Kept<'a>; MAX_ATTRIBUTES],
     count: usize,
+    unknown: usize,
     ascending: bool,
     seen: [u64; 4],
     next_hop: Option<&'a [u8]>,
@@ -136,7 +141,10 @@ pub fn decode<'a>(
     let nlri = cursor.rest();
     if body.len() == 4 {
         return Ok(Decoded {
-            end_of_rib: Some(Family::IPV4),
+            end_of_rib: context
+                .families
+                .contains(&Family::IPV4)
+                .then_some(Family::IPV4),
             ..Decoded::default()
         });
     }
@@ -160,6 +168,7 @@ pub fn decode<'a>(
         decoded.announced[1] = Some(section);
         next_hop = Some(hop);
     }
+    found.check_routes(&decoded)?;
     found.judge(context, scratch, findings, &mut decoded, next_hop);
     Ok(decoded)
 }
@@ -257,6 +266,7 @@ impl<'a> Found<'a> {
         let mut found = Found {
             kept: [none; MAX_ATTRIBUTES],
             count: 0,
+            unknown: 0,
             ascending: true,
             seen: [0; 4],
             next_hop: None,
@@ -270,7 +280,11 @@ impl<'a> Found<'a> {
         while !cursor.is_empty() {
             let offset = base + octets.len() - cursor.rest().len();
             let Some(attribute) = super::attribute::next(&mut cursor) else {
-                // RFC 7606 §4: while the routes can be found, they are withdrawn.
+                // RFC 7606 §4: while the routes can be found, they are withdrawn; these cannot
+                // (§5.3).
+                if let [_, MP_REACH | MP_UNREACH, ..] = octets[offset - base..] {
+                    return Err(UpdateError::Reset(Notification::new(3, 1)));
+                }
                 let what = "attributes that overrun";
                 found.withdraw.get_or_insert(Finding {
                     offset,
@@ -314,12 +328,18 @@ impl<'a> Found<'a> {
                 // RFC 7606 §3 (c).
                 self.withdraw
                     .get_or_insert(finding("attribute flags that contradict its type"));
+                // Its routes are to be found all the same.
+                self.routes(offset, code, value);
                 return Ok(());
             }
         } else if flags & OPTIONAL == 0 {
-            let mut data = vec![flags, code];
-            data.push(len8(value.len().min(255)));
-            data.extend_from_slice(value);
+            let length = len16(value.len()).to_be_bytes();
+            let length = if flags & EXTENDED_LENGTH == 0 {
+                &length[1..]
+            } else {
+                &length
+            };
+            let data = [&[flags, code], length, value].concat();
             return Err(UpdateError::Reset(Notification::with_data(3, 2, &data)));
         }
         // RFC 7606 §7.5, §7.9, §7.10: from another AS these mean nothing.
@@ -329,7 +349,7 @@ impl<'a> Found<'a> {
         }
         let good = match code {
             ORIGIN => matches!(value, [0..=2]),
-            AS_PATH => path_is_good(value, context.four_octet_as),
+            AS_PATH => path_is_good(value, context.four_octet_as, !context.ebgp),
             NEXT_HOP => value.len() == 4,
             MED | LOCAL_PREF | ORIGINATOR_ID => value.len() == 4,
             COMMUNITIES | CLUSTER_LIST => is_list(value, 4),
@@ -345,10 +365,13 @@ impl<'a> Found<'a> {
         }
         let discarded = match code {
             ATOMIC_AGGREGATE => !value.is_empty(),
-            AGGREGATOR => value.len() != if context.four_octet_as { 8 } else { 6 },
-            AS4_PATH => context.four_octet_as || !path_is_good(value, true),
-            AS4_AGGREGATOR => context.four_octet_as || value.len() != 8,
-            _ => self.count == MAX_ATTRIBUTES,
+            AGGREGATOR => !aggregator_is_good(value, context.four_octet_as),
+            // RFC 6793 §6: shorter than one number.
+            AS4_PATH => {
+                context.four_octet_as || value.len() < 6 || !path_is_good(value, true, true)
+            }
+            AS4_AGGREGATOR => context.four_octet_as || !aggregator_is_good(value, true),
+            _ => flags_of(code).is_none() && self.unknown == MAX_UNKNOWN,
         };
         if discarded {
             findings.discard(finding("an attribute that is left out"));
@@ -356,13 +379,20 @@ impl<'a> Found<'a> {
         }
         match code {
             NEXT_HOP => self.next_hop = Some(value),
-            MP_REACH => self.reach = Some((offset, value)),
-            MP_UNREACH => self.unreach = Some((offset, value)),
+            MP_REACH | MP_UNREACH => self.routes(offset, code, value),
             AS4_PATH => self.as4_path = Some(value),
             AS4_AGGREGATOR => self.as4_aggregator = Some(value),
             _ => self.keep(flags, code, value),
         }
         Ok(())
+    }
+
+    const fn routes(&mut self, offset: usize, code: u8, value: &'a [u8]) {
+        match code {
+            MP_REACH => self.reach = Some((offset, value)),
+            MP_UNREACH => self.unreach = Some((offset, value)),
+            _ => {}
+        }
     }
 
     /// RFC 4271 §5: what we do not know is passed on as partial if it is transitive, and is left
@@ -375,6 +405,7 @@ impl<'a> Found<'a> {
         let mut flags = flags & (OPTIONAL | TRANSITIVE | PARTIAL);
         if !known {
             flags |= PARTIAL;
+            self.unknown += 1;
         }
         if flags & (OPTIONAL | TRANSITIVE) != OPTIONAL | TRANSITIVE {
             flags &= !PARTIAL;
@@ -387,6 +418,25 @@ impl<'a> Found<'a> {
 
     fn has(&self, code: u8) -> bool {
         self.seen[usize::from(code / 64)] & (1 << (code % 64)) != 0
+    }
+
+    /// RFC 7606 §5.2: with an error in a message that has attributes and announces nothing, who
+    /// knows what it was meant to announce.
+    fn check_routes(&self, decoded: &Decoded<'_>) -> Result<(), UpdateError> {
+        let Some(finding) = self.withdraw else {
+            return Ok(());
+        };
+        let some = decoded
+            .announced
+            .iter()
+            .flatten()
+            .any(|section| !section.is_empty());
+        let foreign = self.reach.is_some() && decoded.announced[1].is_none();
+        let only_unreach = self.seen == [1 << MP_UNREACH, 0, 0, 0] && finding.code != 0;
+        if some || foreign || only_unreach {
+            return Ok(());
+        }
+        Err(UpdateError::Reset(Notification::new(3, 1)))
     }
 
     /// Is there all that a route needs? Then write it down.
@@ -490,26 +540,34 @@ impl<'a> Found<'a> {
         if have >= true_ {
             let mut merged = Vec::with_capacity(path.len());
             leading(AsPath(path), have - true_, &mut merged);
-            merged.extend_from_slice(long);
+            // RFC 6793 §6: confederation segments are no part of it.
+            for (kind, numbers) in AsPath(long).segments().filter(|(kind, _)| *kind <= 2) {
+                merged.extend([kind, len8(numbers.len())]);
+                merged.extend(numbers.iter().flatten());
+            }
             *path = merged;
         }
     }
 }
 
-/// The first `count` numbers of a path, a set counting one.
+/// The first `count` numbers of a path, a set counting one; confederation segments in front of or
+/// behind what is taken come along (RFC 6793 §4.2.3).
 fn leading(path: AsPath<'_>, mut count: usize, out: &mut Vec<u8>) {
     for (kind, numbers) in path.segments() {
-        if count == 0 {
-            return;
-        }
         let (cost, taken) = match kind {
             2 => (numbers.len().min(count), numbers.len().min(count)),
             1 => (1, numbers.len()),
             _ => (0, numbers.len()),
         };
+        if cost > count || taken == 0 {
+            return;
+        }
         count -= cost;
         out.extend([kind, len8(taken)]);
         out.extend(numbers[..taken].iter().flatten());
+        if taken < numbers.len() {
+            return;
+        }
     }
 }
 
@@ -524,14 +582,18 @@ fn widen(short: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// RFC 7606 §7.2: known segment types, none empty, none that overruns; RFC 7607: no AS 0.
-fn path_is_good(value: &[u8], four_octets: bool) -> bool {
+/// RFC 7606 §7.2: known segment types, none empty, none that overruns; RFC 7607: no AS 0;
+/// RFC 5065 §5: no confederation segments from outside.
+fn path_is_good(value: &[u8], four_octets: bool, confederation: bool) -> bool {
     let mut cursor = Cursor::new(value);
     while !cursor.is_empty() {
-        let (Some(kind @ 1..=4), Some(count @ 1..)) = (cursor.u8(), cursor.u8()) else {
+        let (Some(kind), Some(count @ 1..)) = (cursor.u8(), cursor.u8()) else {
             return false;
         };
-        let _ = kind;
+        let most = if confederation { 4 } else { 2 };
+        if !(1..=most).contains(&kind) {
+            return false;
+        }
         let width = if four_octets { 4 } else { 2 };
         let Some(numbers) = cursor.take(usize::from(count) * width) else {
             return false;
@@ -544,6 +606,12 @@ fn path_is_good(value: &[u8], four_octets: bool) -> bool {
         }
     }
     true
+}
+
+/// RFC 7606 §7.7; RFC 7607: no AS 0.
+fn aggregator_is_good(value: &[u8], four_octets: bool) -> bool {
+    let width = if four_octets { 4 } else { 2 };
+    value.len() == width + 4 && value[..width].iter().any(|octet| *octet != 0)
 }
 
 fn is_list(value: &[u8], of: usize) -> bool {

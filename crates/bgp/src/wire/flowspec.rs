@@ -30,6 +30,9 @@ pub(super) fn check(key: &[u8], v6: bool, vpn: bool) -> Result<(), &'static str>
         key
     };
     let mut cursor = Cursor::new(components);
+    if components.is_empty() {
+        return Err("a filter without components would match everything");
+    }
     let mut last = 0;
     while !cursor.is_empty() {
         let kind = component(&mut cursor, v6, |_, _| ())?;
@@ -57,13 +60,14 @@ fn component(
             } else {
                 0
             };
-            if bits > most || offset > bits {
+            // RFC 8956 §3.1: the offset is less than the length, or both are 0.
+            if bits > most || (offset >= bits && offset != 0) {
                 return Err("a prefix longer than its address");
             }
             let octets = usize::from(bits - offset).div_ceil(8);
             cursor.take(octets).ok_or("a prefix that overruns")?;
         }
-        3..=LAST_TYPE => loop {
+        3..=LAST_TYPE if v6 || kind < LAST_TYPE => loop {
             let operator = cursor.u8().ok_or("no operator")?;
             let octets = 1 << ((operator >> 4) & 3);
             let value = cursor.take(octets).ok_or("a value that overruns")?;
