@@ -96,7 +96,7 @@ impl Row {
             }
             (Row::Refresh, Kind::Gobgp) => Support::Part("answers, never asks"),
             (Row::Refresh, Kind::Frr) => {
-                Support::Part("asks; that it answers was not seen, between two FRR neither")
+                Support::Part("answers whoever knows graceful restart, ignores others")
             }
             (Row::Refresh, Kind::Openbgpd) => {
                 Support::Part("asks, but takes no request: \"not negotiated\"")
@@ -192,7 +192,7 @@ impl Matrix {
         mut outcome: impl FnMut(Row, Kind) -> Outcome,
     ) -> String {
         let mut text = "# Interoperation\n\n\
-            What `cargo test --release -p interop` tries between `sealane bgp` and stock daemons, \
+            What `cargo test -p interop` tries between `sealane bgp` and stock daemons, \
             each in its own network namespace, and how it ended. The test writes this table and \
             fails when it differs.\n\n| |"
             .to_owned();

@@ -299,6 +299,11 @@ impl Daemon for Frr {
     fn counters(&mut self, neighbor: IpAddr) -> Result<Counters, String> {
         let text = self.vtysh(&[&format!("show bgp neighbors {neighbor} json")])?;
         let all = json(&text)?;
+        let one = &self.0.setup.neighbors[self.0.position(neighbor)];
+        let ended = &all[neighbor.to_string()]["gracefulRestartInfo"]["endOfRibSend"];
+        if one.graceful && ended["ipv4Unicast"] != true {
+            return Err(format!("no End-of-RIB sent: {ended}"));
+        }
         let messages = &all[neighbor.to_string()]["messageStats"];
         let count = |name: &str| messages[name].as_u64().ok_or(text.clone());
         Ok(Counters {

@@ -371,7 +371,13 @@ pub(crate) fn refresh(kind: Kind) {
     let lab = Lab::new(&["s", "d"], &[("s", "d")]).expect("namespaces");
     let to_d = Session::new(1, &[Family::Ipv4]);
     let routes = |prefix| vec![Route::unicast(prefix)];
-    let neighbors = vec![to_d.neighbor(1, THEIRS)];
+    // FRR ignores a request until it has sent End-of-RIB, and sends that to whoever knows graceful
+    // restart alone.
+    let heeded = |neighbor| Neighbor {
+        graceful: kind == Kind::Frr,
+        ..neighbor
+    };
+    let neighbors = vec![heeded(to_d.neighbor(1, THEIRS))];
     let mut s = start(
         Kind::speaker(),
         &lab,
@@ -380,13 +386,14 @@ pub(crate) fn refresh(kind: Kind) {
         neighbors,
         routes("10.65.0.0/16"),
     );
-    let neighbors = vec![to_d.neighbor(2, OURS)];
+    let neighbors = vec![heeded(to_d.neighbor(2, OURS))];
     let mut d = start(kind, &lab, "d", THEIRS, neighbors, routes("10.66.0.0/16"));
     s.wait_route(Family::Ipv4, "10.66.0.0/16", &some);
     d.wait_route(Family::Ipv4, "10.65.0.0/16", &some);
 
     let bound = lab.node("s").remaining();
-    if !matches!(kind, Kind::Openbgpd | Kind::Frr) {
+    if kind != Kind::Openbgpd {
+        kit::wait_until("the daemon has said all", bound, || d.counters(to_d.end(1)));
         let before = d.counters(to_d.end(1)).expect("counters");
         s.refresh(to_d.end(2)).expect("a request");
         kit::wait_until("the daemon sends again", bound, || {
