@@ -2,7 +2,7 @@
 //!
 //! A [`Shard`] owns its maps, so there is no lock; a speaker has one or several, each with the
 //! routes whose keys fall to it ([`shard_of`]). What comes in is a validated
-//! [`Section`](crate::wire::Section) with canonical attributes; what goes out is whole messages
+//! [`Section`] with canonical attributes; what goes out is whole messages
 //! for a set of neighbours, encoded once for each update group.
 //!
 //! ```text

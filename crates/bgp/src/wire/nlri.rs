@@ -29,7 +29,7 @@ pub struct Nlri<'a> {
     pub value: &'a [u8],
 }
 
-/// NLRI that [`check`] found good.
+/// NLRI that were found good when they came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Section<'a> {
     /// Of this family.
