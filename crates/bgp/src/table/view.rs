@@ -129,7 +129,7 @@ impl Shard {
             routes: self
                 .tables
                 .iter()
-                .map(|t| t.dests.len() - t.tombs.len())
+                .map(|t| t.dests.len().saturating_sub(t.tombs.len()))
                 .sum(),
             attributes: self.attributes.len(),
             pending: groups.map(super::group::Group::pending).sum(),
