@@ -55,7 +55,7 @@ use crate::wire::{Family, Notification};
 use slots::{Slot, Slots};
 use timers::{Timer, earliest, jitter};
 
-pub use close::{Close, Graceful, StaleFamily};
+pub use close::{Close, Graceful, StaleFamily, graceful};
 pub use collision::{Initiator, survivor};
 pub use config::{ConnectionConfig, FamilyConfig, GracefulConfig, PeerAs, PeerConfig};
 pub use connection::{

@@ -21,6 +21,7 @@ mod interest;
 mod intern;
 mod octets;
 mod peers;
+mod review;
 mod select;
 mod slab;
 mod sweep;
@@ -49,6 +50,7 @@ use self::{
     intern::{AttributesId, Interner},
     octets::Octets,
     peers::Peer,
+    review::Review,
     select::Selection,
     slab::{Bits, Slab},
     sweep::Sweep,
@@ -60,7 +62,9 @@ use crate::{
 
 pub use emit::Sink;
 pub use filter::Filter;
-pub use peers::{Kind, NextHop, OwnAddresses, PeerConfig, PeerFamily, PeerIndex, PeerSet};
+pub use peers::{
+    Kind, NextHop, OwnAddresses, PeerConfig, PeerFamily, PeerIndex, PeerSet, RouteCount,
+};
 pub use select::Why;
 pub use view::{PathView, RouteView, Sizes};
 
@@ -157,6 +161,8 @@ pub struct Shard {
     interest: Interest,
     hasher: FixedState,
     sweeps: VecDeque<Sweep>,
+    review: Review,
+    next_review: Review,
     notices: VecDeque<Notice>,
     /// Since nothing was done until then, it is quiet.
     quiet_at: Instant,
@@ -210,6 +216,8 @@ impl Shard {
             interest: Interest::new(),
             hasher: FixedState::with_seed(config.seed.rotate_left(32)),
             sweeps: VecDeque::new(),
+            review: Review::default(),
+            next_review: Review::default(),
             notices: VecDeque::new(),
             quiet_at: Instant::ZERO,
             found: Vec::new(),
@@ -234,15 +242,21 @@ impl Shard {
             config: config.clone(),
             up: false,
             epochs: vec![0; count],
+            since: vec![0; count],
             aged: vec![false; count],
             ready: true,
             routes: vec![0; count],
             told_too_many: false,
+            unsubscribed: false,
+            held: Vec::new(),
         });
         peer.config = config;
         peer.up = true;
+        peer.since.clone_from(&peer.epochs);
         peer.ready = true;
         peer.told_too_many = false;
+        peer.unsubscribed = peer.config.constrained;
+        peer.held.clear();
         self.interest.join(index, peer.config.constrained);
         let config = peer.config.clone();
         // What it asked for in a session before this one, if that was kept.
@@ -289,10 +303,11 @@ impl Shard {
         };
         peer.up = false;
         for epoch in &mut peer.epochs {
-            *epoch = epoch.wrapping_add(1);
+            *epoch += 1;
         }
+        let epochs = peer.epochs.clone();
         self.interest.leave(index);
-        for at in 0..self.tables.len() {
+        for (at, epoch) in epochs.into_iter().enumerate() {
             let table = &mut self.tables[at];
             for group in &mut table.groups {
                 group.leave(index);
@@ -309,7 +324,7 @@ impl Shard {
             if let Some(peer) = peer_mut(&mut self.peers, index) {
                 peer.aged[at] = kept;
             }
-            self.sweeps.push_back(Sweep::new(index, at, kept));
+            self.sweeps.push_back(Sweep::new(index, at, epoch, kept));
         }
     }
 
@@ -320,7 +335,11 @@ impl Shard {
         if let (Some(at), Some(peer)) = (at, peer_mut(&mut self.peers, index))
             && std::mem::take(&mut peer.aged[at])
         {
-            self.sweeps.push_back(Sweep::new(index, at, false));
+            let epoch = peer.epochs[at];
+            self.sweeps.push_back(Sweep::new(index, at, epoch, false));
+        }
+        if family == Family::RTC {
+            self.subscribed(index);
         }
     }
 
@@ -335,7 +354,7 @@ impl Shard {
     pub fn refresh_begins(&mut self, index: PeerIndex, family: Family) {
         let at = self.position(family);
         if let (Some(at), Some(peer)) = (at, peer_mut(&mut self.peers, index)) {
-            peer.epochs[at] = peer.epochs[at].wrapping_add(1);
+            peer.epochs[at] += 1;
             peer.aged[at] = true;
         }
     }
@@ -400,18 +419,20 @@ impl Shard {
             return Err(Ignored::Unknown);
         }
         if went_in_a_circle(&self.config, AttributesView(attributes)) {
-            self.withdraw(index, section, mine);
+            self.withdraw(index, section, true, mine);
             return Err(Ignored::Loop);
         }
         self.import(at, index, section, attributes, mine);
         Ok(())
     }
 
-    /// Routes of a neighbour that are no more.
+    /// Routes of a neighbour that are no more; `announced`: the section has the form of an
+    /// announcement (RFC 7606's treat-as-withdraw).
     pub fn withdraw(
         &mut self,
         index: PeerIndex,
         section: &Section<'_>,
+        announced: bool,
         mine: impl Fn(&[u8]) -> bool,
     ) {
         let Some(at) = self.position(section.family) else {
@@ -421,7 +442,7 @@ impl Shard {
         // overlap.
         let mut found = std::mem::take(&mut self.found);
         let table = &self.tables[at];
-        section.for_each(false, |nlri| {
+        section.for_each(announced, |nlri| {
             if mine(nlri.key)
                 && let Some(place) = table.find(nlri.key, &self.hasher)
             {
@@ -467,7 +488,7 @@ impl Shard {
     /// Do a bounded part of what is to do; octets go into `sink`.
     pub fn poll(&mut self, now: Instant, sink: &mut Sink<'_>) -> Poll {
         let mut poll = Poll::Idle;
-        if self.sweep() {
+        if self.sweep() | self.review() {
             poll = Poll::More;
         }
         let mut emit = Emit::new(sink);
@@ -479,6 +500,7 @@ impl Shard {
                 let mut ended = PeerSet::default();
                 let mut world = World {
                     family: table.family,
+                    tells_source: table.family == Family::RTC && group.key.kind == Kind::Client,
                     constrained: table.constrained,
                     dests: &table.dests,
                     attributes: &mut self.attributes,
@@ -489,13 +511,20 @@ impl Shard {
                 };
                 let turn = group.turn(now, &mut world, &mut emit, &mut loose, &mut ended);
                 poll = poll.and(turn);
-                let family = table.family;
-                let sent = ended.iter().map(|peer| Notice::TableSent(peer, family));
-                self.notices.extend(sent);
+                let (family, constrained) = (table.family, table.constrained);
+                for index in ended.iter() {
+                    let peer = peer_mut(&mut self.peers, index);
+                    if !constrained || !peer.is_some_and(|peer| peer.hold(at)) {
+                        self.notices.push_back(Notice::TableSent(index, family));
+                    }
+                }
             }
             table.groups = groups;
             for place in loose.drain(..) {
-                table.tombs.insert(place);
+                // One that is free already has no key.
+                if !table.dests.get(place).key.is_empty() {
+                    table.tombs.insert(place);
+                }
             }
         }
         poll = self.clear_tombs(now, poll);
@@ -544,6 +573,23 @@ impl Shard {
         let dest = table.dests.get_mut(place);
         let peer = peer_mut(&mut self.peers, index);
         let epoch = peer.as_ref().map_or(0, |peer| peer.epochs[at]);
+        let family = table.family;
+        let counts = |path: Option<&Path>| match &peer {
+            Some(peer) if path.is_none_or(|path| path.epoch < peer.since[at]) => peer.admit(family),
+            Some(_) | None => true,
+        };
+        let position = dest.position(index, nlri.path_id);
+        if !counts(position.map(|position| &dest.paths()[position])) {
+            if let Some(peer) = peer
+                && !std::mem::replace(&mut peer.told_too_many, true)
+            {
+                self.notices.push_back(Notice::TooMany(index, family));
+            }
+            if dest.best().is_none() {
+                table.tombs.insert(place);
+            }
+            return;
+        }
         let path = Path {
             value: Octets::new(nlri.value),
             attributes: id,
@@ -553,7 +599,7 @@ impl Shard {
             stale: false,
         };
         let before = dest.paths().len();
-        let changed = if let Some(position) = dest.position(index, nlri.path_id) {
+        let changed = if let Some(position) = position {
             let known = &mut dest.paths_mut()[position];
             known.epoch = epoch;
             if known.attributes == id && *known.value == *nlri.value {
@@ -570,30 +616,16 @@ impl Shard {
             }
             position
         } else {
-            if let Some(peer) = peer
-                && let Some(family) = peer
-                    .config
-                    .families
-                    .iter()
-                    .find(|f| f.family == table.family)
-            {
-                if peer.routes[at] >= family.max_routes {
-                    if !std::mem::replace(&mut peer.told_too_many, true) {
-                        self.notices.push_back(Notice::TooMany(index, table.family));
-                    }
-                    if before == 0 {
-                        table.tombs.insert(place);
-                    }
-                    return;
-                }
+            if let Some(peer) = peer {
                 peer.routes[at] += 1;
             }
             dest.push(path);
             self.attributes.keep(id);
             before
         };
-        if table.family == Family::RTC && index != PeerIndex::LOCAL {
-            self.constrain(index, nlri.key, true);
+        if family == Family::RTC && index != PeerIndex::LOCAL {
+            self.next_review
+                .note(&mut self.interest, index, nlri.key, true);
         }
         self.reselect(at, place, Some(changed));
     }
@@ -617,10 +649,13 @@ impl Shard {
         };
         if let Some(peer) = peer_mut(&mut self.peers, path.peer) {
             peer.routes[at] = peer.routes[at].saturating_sub(1);
+            if path.epoch >= peer.since[at] {
+                peer.discharge(table.family);
+            }
         }
-        if table.family == Family::RTC {
-            let key = dest.key.to_vec();
-            self.constrain(path.peer, &key, false);
+        if table.family == Family::RTC && !dest.paths().iter().any(|p| p.peer == path.peer) {
+            self.next_review
+                .note(&mut self.interest, path.peer, &dest.key, false);
         }
         self.release(path.attributes);
         // All paths behind the removed one have moved: only the first is known to be as it was.
@@ -649,35 +684,9 @@ impl Shard {
         }
         let lane = lane_of(table.family, dest);
         for group in &mut table.groups {
-            if changed || group.key.add_path > 0 {
+            // Of RT constraint, some are told other paths than the best.
+            if changed || group.key.add_path > 0 || table.family == Family::RTC {
                 group.push(place, lane);
-            }
-        }
-    }
-
-    /// A constrained neighbour's subscription changed: what it is to hear now, or no more, it is
-    /// told in a walk.
-    fn constrain(&mut self, index: PeerIndex, key: &[u8], wants: bool) {
-        let changed = self.interest.change(index, key, wants);
-        if changed.is_empty() {
-            return;
-        }
-        for table in self.tables.iter_mut().filter(|table| table.constrained) {
-            for group in &mut table.groups {
-                if !group.members.contains(index) {
-                    continue;
-                }
-                let mut owed = Bits::default();
-                for place in 0..table.dests.end() {
-                    let told = group.told.get(place);
-                    let targets = self.attributes.facts(told.attributes).targets;
-                    if told.attributes != AttributesId::NONE && changed.contains(&targets) {
-                        owed.insert(place);
-                    }
-                }
-                if !owed.is_empty() {
-                    group.owe(index, &owed, !wants, false);
-                }
             }
         }
     }

@@ -12,8 +12,10 @@ mod tasks;
 mod view;
 mod worker;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
-    cell::RefCell,
     collections::BTreeMap,
     future::Future,
     io,
@@ -27,7 +29,7 @@ use bgp::table::{PeerIndex, Shard, ShardConfig, shard_of};
 use runtime::{Tasks, Thread, net::router};
 use tokio::{
     net::TcpListener,
-    sync::{Notify, mpsc, oneshot},
+    sync::{mpsc, oneshot},
 };
 
 use self::{
@@ -287,27 +289,8 @@ fn work(
             shard.originate(route.family, &route.key, &[], &route.attributes());
         }
     }
-    let numbered = || (1_u16..).map(PeerIndex).zip(&config.neighbors);
-    let spoken = numbered().map(|(peer, neighbor)| {
-        let families = neighbor.families.iter().map(|family| family.family);
-        (peer, families.collect())
-    });
-    let homes = (0..=config.neighbors.len()).map(|at| at % count);
-    let worker = Rc::new(Worker {
-        index,
-        shard: RefCell::new(shard),
-        families: spoken.collect(),
-        homes: homes.collect(),
-        outboxes: RefCell::default(),
-        doors: RefCell::default(),
-        threads,
-        buffer: RefCell::default(),
-        levels: RefCell::default(),
-        levels_changed: Notify::new(),
-        work: Notify::new(),
-        clock: runtime::now,
-    });
-    for (at, (peer, _)) in numbered().enumerate() {
+    let worker = Rc::new(Worker::new(index, shard, &config.neighbors, threads));
+    for (at, peer) in (0..config.neighbors.len()).zip((1..).map(PeerIndex)) {
         if home_of(peer, count) == index {
             let (door, task) = neighbor::open(worker.clone(), peer, config.clone(), at);
             worker.doors.borrow_mut().insert(peer, door);

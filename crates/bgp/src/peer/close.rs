@@ -143,7 +143,8 @@ pub struct StaleFamily {
 /// Which routes of an established session outlive this end of it: none of a neighbour that did
 /// not offer graceful restart; after a NOTIFICATION only if both sides set the N bit and it was
 /// no hard reset (RFC 4724 §4.2, RFC 8538 §4).
-pub(super) fn graceful(negotiated: &Negotiated, close: &Close) -> Option<Graceful> {
+#[must_use]
+pub fn graceful(negotiated: &Negotiated, close: &Close) -> Option<Graceful> {
     let restart = negotiated.graceful_restart.as_ref()?;
     let kept = match close {
         Close::StreamEnded | Close::Replaced => true,

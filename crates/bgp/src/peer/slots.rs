@@ -39,9 +39,18 @@ impl Slot {
         self.connection.state() == ConnectionState::Established
     }
 
-    /// It was established long enough that a new connection is no race of two dials: the
-    /// neighbour, which keeps routes over a restart, has forgotten this one (RFC 4724 §4.2).
-    fn is_orphan(&self, now: Instant) -> bool {
+    /// The neighbour's OPEN has the R bit (RFC 4724 §3).
+    fn says_restarted(&self) -> bool {
+        let terms = self.connection.negotiated();
+        terms
+            .and_then(|terms| terms.graceful_restart.as_ref())
+            .is_some_and(|restart| restart.restarting)
+    }
+
+    /// The neighbour, which keeps routes over a restart, has forgotten this one (RFC 4724 §4.2):
+    /// it says so (`restarted`), or this one was established long enough that a new connection is
+    /// no race of two dials.
+    fn is_orphan(&self, now: Instant, restarted: bool) -> bool {
         let keeps = self.connection.negotiated().is_some_and(|negotiated| {
             negotiated
                 .graceful_restart
@@ -49,7 +58,7 @@ impl Slot {
                 .is_some_and(|restart| !restart.families.is_empty())
         });
         let old = self.established_at.is_some_and(|at| now.since(at) >= RACE);
-        keeps && old && self.is_established()
+        keeps && (old || restarted) && self.is_established()
     }
 }
 
@@ -173,7 +182,9 @@ impl Slots {
         }) else {
             return 0;
         };
-        if self.0[old].is_orphan(now) {
+        // A race after a restart has the R bit on both.
+        let restarted = self.0[new].says_restarted() && !self.0[old].says_restarted();
+        if self.0[old].is_orphan(now, restarted) {
             self.0[old].connection.replace();
             return 1;
         }

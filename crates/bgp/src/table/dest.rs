@@ -12,7 +12,7 @@ pub(super) struct Path {
     pub(super) path_id: u32,
     pub(super) peer: PeerIndex,
     /// The session or refresh that said it.
-    pub(super) epoch: u8,
+    pub(super) epoch: u32,
     /// Its neighbour's session went down and nobody has said it anew.
     pub(super) stale: bool,
 }

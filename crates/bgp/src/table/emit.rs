@@ -24,8 +24,8 @@ pub(super) enum Target {
     Only(PeerIndex),
     /// Those that want these route targets, but not the one it came from.
     Wanting(TargetsId, PeerIndex),
-    /// The others.
-    NotWanting(TargetsId, PeerIndex),
+    /// Those that did, but not the one it came from.
+    Heard(TargetsId, PeerIndex),
     /// Those that heard the first and do not hear the second.
     Losing([(TargetsId, PeerIndex); 2]),
 }
@@ -40,11 +40,14 @@ impl Target {
         }
     }
 
-    pub(super) fn not_hearers(world: &World<'_>, told: Told) -> Target {
-        if world.constrained {
-            Target::NotWanting(targets(world, told), told.source)
+    /// Who heard what is no more.
+    pub(super) fn heard(world: &World<'_>, old: Told) -> Target {
+        if world.tells_source {
+            Target::All
+        } else if world.constrained {
+            Target::Heard(targets(world, old), old.source)
         } else {
-            Target::Only(told.source)
+            Target::AllBut(old.source)
         }
     }
 
@@ -57,7 +60,7 @@ impl Target {
         (pair[0] != pair[1]).then_some(Target::Losing(pair))
     }
 
-    fn resolve(self, world: &World<'_>, members: &PeerSet) -> PeerSet {
+    pub(super) fn resolve(self, world: &World<'_>, members: &PeerSet) -> PeerSet {
         let members = members.clone();
         match self {
             Target::All => members,
@@ -66,14 +69,13 @@ impl Target {
             Target::Wanting(targets, source) => {
                 members.and(world.interest.of(targets)).without(source)
             }
-            Target::NotWanting(targets, source) => {
-                let wanting = world.interest.of(targets).clone().without(source);
-                members.minus(&wanting)
+            Target::Heard(targets, source) => {
+                members.and(&world.interest.heard(targets)).without(source)
             }
             Target::Losing([(old, old_source), (new, new_source)]) => {
                 let hear = world.interest.of(new).clone().without(new_source);
                 members
-                    .and(world.interest.of(old))
+                    .and(&world.interest.heard(old))
                     .without(old_source)
                     .minus(&hear)
             }
@@ -196,7 +198,9 @@ impl<'a> Emit<'a> {
             let update =
                 UpdateBuilder::announce(&mut self.chunk, world.family, &encoding, &attributes);
             let Some(mut update) = update else {
+                // What they were told before is no longer so.
                 self.oversized += rest.len() as u64;
+                self.withdraw(key, world, rest, to);
                 break;
             };
             for item in rest {
@@ -210,6 +214,9 @@ impl<'a> Emit<'a> {
             let count = update.count();
             update.finish();
             self.routes += count as u64;
+            if count == 0 {
+                self.withdraw(key, world, &rest[..1], to);
+            }
             rest = self.skip_unless(count, rest);
             if self.chunk.len() >= CHUNK {
                 self.hand_out(to);
@@ -249,6 +256,7 @@ fn outgoing(key: &GroupKey, world: &World<'_>, item: &Item, out: &mut Vec<u8>) {
         }
         NextHop::Own(_) | NextHop::Unchanged | NextHop::UnchangedUnlessAsked(_) => None,
     };
+    let node = world.node.0.to_be_bytes();
     let mut edit = Edit::default();
     match key.kind {
         Kind::External => {
@@ -279,6 +287,12 @@ fn outgoing(key: &GroupKey, world: &World<'_>, item: &Item, out: &mut Vec<u8>) {
             } else if let Some(source) = source {
                 edit.originator = Some(source.node);
                 edit.cluster = Some(world.node);
+            }
+            if world.tells_source {
+                // RFC 4684 §3.2 i: also who said it is to take it.
+                edit.strip = &[ORIGINATOR_ID];
+                edit.originator = Some(world.node);
+                edit.next_hop = Some(&node);
             }
         }
     }

@@ -21,6 +21,7 @@ use super::{
     filter::{Asking, Chosen, Filter, Outcome},
     interest::Interest,
     intern::{AttributesId, Interner},
+    octets::Octets,
     peers::{Kind, NextHop, Peer, PeerIndex, PeerSet},
     slab::{Bits, Column, Slab},
     walk::Walk,
@@ -53,13 +54,15 @@ pub(super) struct Told {
 }
 
 /// A path that an add-path group was told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Added {
     pub(super) told: Told,
     /// The source's own path id.
     pub(super) path_id: u32,
     /// The one we tell.
     pub(super) own_id: u32,
+    /// What was told beside the key.
+    pub(super) value: Octets<14>,
 }
 
 /// Everything a group looks at beside itself.
@@ -67,6 +70,9 @@ pub(super) struct World<'a> {
     pub(super) family: Family,
     /// Does RT constraint apply to the family?
     pub(super) constrained: bool,
+    /// Whoever said the best path is told that others said it too, or that we want it
+    /// (RFC 4684 §3.2): RT constraint toward clients.
+    pub(super) tells_source: bool,
     pub(super) dests: &'a Slab<Dest>,
     pub(super) attributes: &'a mut Interner,
     pub(super) interest: &'a mut Interest,
@@ -111,18 +117,30 @@ pub(super) enum Turn {
     Wait(Instant),
 }
 
+/// A member that takes nothing for now.
+#[derive(Debug)]
+struct Deaf {
+    peer: PeerIndex,
+    /// Routes of which it is to hear later.
+    owed: Bits,
+    /// Of these, those that it may hold as they no longer are.
+    holds: Bits,
+}
+
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) key: GroupKey,
     pub(super) members: PeerSet,
-    /// Members that take nothing, and what they are owed.
-    deaf: Vec<(PeerIndex, Bits)>,
+    /// Members that take nothing.
+    deaf: Vec<Deaf>,
     pub(super) told: Column<Told>,
     /// Add-path groups only, instead of `told`.
     pub(super) added: BTreeMap<u32, Vec<Added>>,
+    /// No path id above this was ever told.
+    pub(super) highest_id: u32,
     pending: Bits,
     /// Down first, then all other changes.
-    queue: [VecDeque<u32>; 2],
+    queue: [Queue; 2],
     /// A new group is told the whole table, from here on.
     seed: Option<u32>,
     /// Members whose whole table is sent when the seed is.
@@ -132,6 +150,38 @@ pub(super) struct Group {
     pub(super) next_walk: Option<Walk>,
     blocked_since: Option<Instant>,
     items: Vec<Item>,
+}
+
+/// Routes in the order of their changes, each once.
+#[derive(Debug, Default)]
+struct Queue {
+    order: VecDeque<u32>,
+    waiting: Bits,
+}
+
+impl Queue {
+    fn push(&mut self, at: u32) {
+        if self.waiting.insert(at) {
+            self.order.push_back(at);
+        }
+    }
+
+    fn pop(&mut self) -> Option<u32> {
+        let at = self.order.pop_front();
+        match at {
+            Some(at) => {
+                self.waiting.remove(at);
+            }
+            // A burst's room is given back.
+            None if self.order.capacity() > 16 * WINDOW => self.order.shrink_to(WINDOW),
+            None => {}
+        }
+        at
+    }
+
+    fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
 }
 
 /// A change that overtakes others, or does not.
@@ -151,7 +201,8 @@ impl Group {
             told: Column::default(),
             added: BTreeMap::new(),
             pending: Bits::default(),
-            queue: [VecDeque::new(), VecDeque::new()],
+            queue: [Queue::default(), Queue::default()],
+            highest_id: 0,
             seed: Some(0),
             seeded: PeerSet::default(),
             walk: None,
@@ -165,7 +216,7 @@ impl Group {
     pub(super) fn push(&mut self, at: u32, lane: Lane) {
         let fresh = self.pending.insert(at);
         if fresh || lane == Lane::Down {
-            self.queue[lane as usize].push_back(at);
+            self.queue[lane as usize].push(at);
         }
     }
 
@@ -174,12 +225,18 @@ impl Group {
         self.pending.len()
     }
 
+    /// Entries of the queues.
+    #[cfg(test)]
+    pub(super) fn queued(&self) -> usize {
+        self.queue.iter().map(|queue| queue.order.len()).sum()
+    }
+
     /// A route's place must stay its own while somebody is to hear of its end.
     pub(super) fn holds(&self, at: u32) -> bool {
         self.pending.contains(at)
             || self.told.get(at) != Told::default()
             || self.added.contains_key(&at)
-            || self.deaf.iter().any(|(_, owed)| owed.contains(at))
+            || self.deaf.iter().any(|deaf| deaf.owed.contains(at))
             || self.walk.as_ref().is_some_and(|w| w.owed.contains(at))
             || self.next_walk.as_ref().is_some_and(|w| w.owed.contains(at))
     }
@@ -205,15 +262,26 @@ impl Group {
         for at in (0..end).filter(|at| self.was_told(*at)) {
             owed.insert(at);
         }
-        self.owe(peer, &owed, false, ends);
+        self.owe(peer, &owed, None, ends);
     }
 
-    /// A member is owed these routes, in the walk that begins next.
-    pub(super) fn owe(&mut self, peer: PeerIndex, owed: &Bits, corrects: bool, ends: bool) {
+    /// A member is owed these routes, in the walk that begins next; of `holds` it may have heard
+    /// what is no longer so.
+    pub(super) fn owe(&mut self, peer: PeerIndex, owed: &Bits, holds: Option<&Bits>, ends: bool) {
+        if let Some(deaf) = self.deaf.iter_mut().find(|deaf| deaf.peer == peer) {
+            deaf.owed.extend(owed);
+            deaf.holds.extend(holds.unwrap_or(&Bits::default()));
+            if ends {
+                self.seeded.insert(peer);
+            }
+            return;
+        }
         let walk = self.next_walk.get_or_insert_default();
         walk.members.insert(peer);
         walk.owed.extend(owed);
-        walk.corrects |= corrects;
+        if let Some(holds) = holds {
+            walk.correct(peer, holds);
+        }
         if ends {
             walk.ends.insert(peer);
         }
@@ -222,7 +290,7 @@ impl Group {
     pub(super) fn leave(&mut self, peer: PeerIndex) {
         self.members.remove(peer);
         self.seeded.remove(peer);
-        self.deaf.retain(|(deaf, _)| *deaf != peer);
+        self.deaf.retain(|deaf| deaf.peer != peer);
         for walk in [&mut self.walk, &mut self.next_walk] {
             if let Some(inner) = walk {
                 inner.leave(peer);
@@ -235,14 +303,16 @@ impl Group {
 
     /// A member takes nothing for now: note what it is owed instead.
     pub(super) fn set_aside(&mut self, peer: PeerIndex) {
-        if !self.members.contains(peer) || self.deaf.iter().any(|(deaf, _)| *deaf == peer) {
+        if !self.members.contains(peer) || self.deaf.iter().any(|deaf| deaf.peer == peer) {
             return;
         }
-        let mut owed = Bits::default();
+        let (mut owed, mut holds) = (Bits::default(), Bits::default());
         let mut ends = false;
         for walk in [&mut self.walk, &mut self.next_walk].into_iter().flatten() {
             if walk.members.contains(peer) {
                 owed.extend(&walk.owed);
+                let corrects = walk.corrects.iter().filter(|(member, _)| *member == peer);
+                corrects.for_each(|(_, bits)| holds.extend(bits));
                 ends |= walk.ends.contains(peer);
                 walk.leave(peer);
             }
@@ -250,27 +320,27 @@ impl Group {
         if ends {
             self.seeded.insert(peer);
         }
-        self.deaf.push((peer, owed));
+        self.deaf.push(Deaf { peer, owed, holds });
     }
 
     /// It takes octets again.
     pub(super) fn take_back(&mut self, peer: PeerIndex) {
-        let Some(at) = self.deaf.iter().position(|(deaf, _)| *deaf == peer) else {
+        let Some(at) = self.deaf.iter().position(|deaf| deaf.peer == peer) else {
             return;
         };
-        let (_, owed) = self.deaf.swap_remove(at);
+        let Deaf { owed, holds, .. } = self.deaf.swap_remove(at);
         let ends = self.seed.is_none() && self.seeded.contains(peer);
         if ends {
             self.seeded.remove(peer);
         }
-        self.owe(peer, &owed, true, ends);
+        self.owe(peer, &owed, Some(&holds), ends);
     }
 
     /// Members that are told changes as they come.
     pub(super) fn hearing(&self) -> PeerSet {
         let mut hearing = self.members.clone();
-        for (deaf, _) in &self.deaf {
-            hearing.remove(*deaf);
+        for deaf in &self.deaf {
+            hearing.remove(deaf.peer);
         }
         hearing
     }
@@ -285,7 +355,7 @@ impl Group {
         loose: &mut Vec<u32>,
         ended: &mut PeerSet,
     ) -> Turn {
-        let live = !self.queue.iter().all(VecDeque::is_empty) || self.seed.is_some();
+        let live = !self.queue.iter().all(Queue::is_empty) || self.seed.is_some();
         if !live {
             self.blocked_since = None;
             return self.walk_on(now, world, emit, loose, ended);
@@ -318,15 +388,14 @@ impl Group {
                 break;
             };
             taken += 1;
-            for (_, owed) in &mut self.deaf {
-                owed.insert(at);
-            }
+            let first = items.len();
             let dest = world.dests.get(at);
             if self.key.add_path > 0 {
                 self.compare_all(at, dest, world, &mut items, &mut released);
             } else {
                 self.compare(at, dest, world, &mut items, &mut released);
             }
+            self.owe_the_deaf(at, &items[first..], world);
             if dest.best().is_none() {
                 loose.push(at);
             }
@@ -339,28 +408,53 @@ impl Group {
         }
         if self.seed.is_some_and(|seed| seed >= world.dests.end()) {
             self.seed = None;
-            let deaf: PeerSet = self.deaf.iter().map(|(peer, _)| *peer).collect();
             let done = mem::take(&mut self.seeded);
             for peer in done.iter() {
-                if deaf.contains(peer) {
-                    self.seeded.insert(peer);
-                } else {
-                    ended_insert(ended, peer);
-                }
+                self.end_table(peer, ended);
+            }
+        }
+    }
+
+    /// Nothing but what it walks over is missing to the whole table of a member: it is told so
+    /// at the end of that walk, when it hears again, or now.
+    pub(super) fn end_table(&mut self, peer: PeerIndex, ended: &mut PeerSet) {
+        if self.deaf.iter().any(|deaf| deaf.peer == peer) {
+            self.seeded.insert(peer);
+            return;
+        }
+        let walks = [&mut self.next_walk, &mut self.walk].into_iter().flatten();
+        let mut walks = walks.filter(|walk| walk.members.contains(peer));
+        match walks.next() {
+            Some(walk) => walk.ends.insert(peer),
+            None => ended.insert(peer),
+        }
+    }
+
+    /// Those that take nothing are owed what they would have heard, and nothing else: they are
+    /// not to learn of others' routes by their withdrawal.
+    fn owe_the_deaf(&mut self, at: u32, items: &[Item], world: &World<'_>) {
+        if self.deaf.is_empty() {
+            return;
+        }
+        let deaf: PeerSet = self.deaf.iter().map(|deaf| deaf.peer).collect();
+        let mut concerned = PeerSet::default();
+        for item in items {
+            concerned = concerned.or(&item.target.resolve(world, &deaf));
+        }
+        for deaf in &mut self.deaf {
+            if concerned.contains(deaf.peer) {
+                deaf.owed.insert(at);
+                deaf.holds.insert(at);
             }
         }
     }
 
     fn next_change(&mut self, end: u32) -> Option<u32> {
         for lane in &mut self.queue {
-            while let Some(at) = lane.pop_front() {
+            while let Some(at) = lane.pop() {
                 if self.pending.remove(at) {
                     return Some(at);
                 }
-            }
-            // A burst's room is given back.
-            if lane.capacity() > 16 * WINDOW {
-                lane.shrink_to(WINDOW);
             }
         }
         let seed = self.seed.as_mut()?;
@@ -380,8 +474,8 @@ impl Group {
         released: &mut Vec<AttributesId>,
     ) {
         let old = self.told.get(at);
-        let new = dest
-            .best()
+        let new = self
+            .teller(dest, world)
             .and_then(|path| self.exported(dest, path, world))
             .unwrap_or_default();
         if old == Told::default() && new == Told::default() {
@@ -402,15 +496,60 @@ impl Group {
             own_id: 0,
         };
         if new == Told::default() {
-            let target = Target::hearers(world, old);
+            let target = Target::heard(world, old);
             items.push(item(true, target, AttributesId::NONE));
             return;
         }
         items.push(item(false, Target::hearers(world, new), new.attributes));
+        if world.tells_source {
+            let item = self.answer(at, dest, new, world, released);
+            items.push(item);
+            return;
+        }
         if old != Told::default()
             && let Some(target) = Target::losers(world, old, new)
         {
             items.push(item(true, target, AttributesId::NONE));
+        }
+    }
+
+    /// The path of which the group hears. Of RT constraint, those that are not clients are told
+    /// what others of them said only if no one else said it (RFC 4684 §3.2 ii), which then is
+    /// not told at all.
+    fn teller<'d>(&self, dest: &'d Dest, world: &World<'_>) -> Option<&'d Path> {
+        if world.family != Family::RTC || self.key.kind != Kind::NonClient {
+            return dest.best();
+        }
+        let kind = |path: &Path| world.peer(path.peer).map(|peer| peer.config.kind);
+        let mut paths = dest.paths().iter();
+        paths.find(|path| kind(path) != Some(Kind::NonClient))
+    }
+
+    /// What the source of the best path hears of RT constraint: what somebody else said, or its
+    /// own word, as ours (RFC 4684 §3.2 i).
+    pub(super) fn answer(
+        &self,
+        at: u32,
+        dest: &Dest,
+        told: Told,
+        world: &mut World<'_>,
+        released: &mut Vec<AttributesId>,
+    ) -> Item {
+        let others = dest.paths().iter().filter(|p| p.peer != told.source);
+        let other = others
+            .filter_map(|path| self.exported(dest, path, world))
+            .next();
+        released.extend(other.map(|other| other.attributes));
+        let said = other.unwrap_or(told);
+        Item {
+            withdraw: false,
+            target: Target::Only(told.source),
+            attributes: said.attributes,
+            source: said.source,
+            chosen: said.chosen,
+            at,
+            path: 0,
+            own_id: 0,
         }
     }
 
@@ -442,11 +581,27 @@ impl Group {
                 },
                 |known| known.own_id,
             );
+            self.highest_id = self.highest_id.max(own_id);
             new.push(Added {
                 told,
                 path_id: path.path_id,
                 own_id,
+                value: path.value.clone(),
             });
+            if known.is_some_and(|known| known.told == told && known.value == path.value) {
+                continue;
+            }
+            let losers = known.and_then(|known| Target::losers(world, known.told, told));
+            items.extend(losers.map(|target| Item {
+                withdraw: true,
+                target,
+                attributes: AttributesId::NONE,
+                source: told.source,
+                chosen: Chosen::default(),
+                at,
+                path: 0,
+                own_id,
+            }));
             items.push(Item {
                 withdraw: false,
                 target: Target::hearers(world, told),
@@ -463,7 +618,7 @@ impl Group {
             if !new.iter().any(|a| a.own_id == gone.own_id) {
                 items.push(Item {
                     withdraw: true,
-                    target: Target::hearers(world, gone.told),
+                    target: Target::heard(world, gone.told),
                     attributes: AttributesId::NONE,
                     source: gone.told.source,
                     chosen: Chosen::default(),
@@ -523,10 +678,6 @@ impl Group {
             .filter(|id| *id != AttributesId::NONE)
             .collect()
     }
-}
-
-fn ended_insert(ended: &mut PeerSet, peer: PeerIndex) {
-    ended.insert(peer);
 }
 
 /// Withdrawals first, then what goes to the same receivers under the same attributes together.

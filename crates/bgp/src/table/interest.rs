@@ -20,6 +20,8 @@ type Prefix = Box<[u8]>;
 struct Targets {
     list: Box<[[u8; 8]]>,
     interested: PeerSet,
+    /// Wanted them until a short while ago: there may be something to take back.
+    leaving: PeerSet,
     uses: u32,
 }
 
@@ -70,6 +72,7 @@ impl Interest {
         let set = Targets {
             list: list.clone(),
             interested,
+            leaving: PeerSet::default(),
             uses: 1,
         };
         let id = match self.free.pop() {
@@ -104,6 +107,18 @@ impl Interest {
         &self.sets[id.0 as usize].interested
     }
 
+    /// Who wants one of these targets, or may still hold what it was told when it did.
+    pub(super) fn heard(&self, id: TargetsId) -> PeerSet {
+        let set = &self.sets[id.0 as usize];
+        set.interested.clone().or(&set.leaving)
+    }
+
+    /// What was to be taken back from these neighbours was.
+    pub(super) fn settle(&mut self, id: TargetsId, peers: &PeerSet) {
+        let leaving = &mut self.sets[id.0 as usize].leaving;
+        *leaving = std::mem::take(leaving).minus(peers);
+    }
+
     /// A neighbour came.
     pub(super) fn join(&mut self, peer: PeerIndex, constrained: bool) {
         if constrained {
@@ -122,6 +137,7 @@ impl Interest {
         self.unconstrained.remove(peer);
         for set in &mut self.sets {
             set.interested.remove(peer);
+            set.leaving.remove(peer);
         }
     }
 
@@ -140,12 +156,13 @@ impl Interest {
         let mut changed = Vec::new();
         for at in 0..self.sets.len() {
             let now = self.wants_one(peer, &self.sets[at].list);
-            let set = &mut self.sets[at].interested;
-            if set.contains(peer) != now {
+            let set = &mut self.sets[at];
+            if set.interested.contains(peer) != now {
                 if now {
-                    set.insert(peer);
+                    set.interested.insert(peer);
                 } else {
-                    set.remove(peer);
+                    set.interested.remove(peer);
+                    set.leaving.insert(peer);
                 }
                 changed.push(TargetsId(u32::try_from(at).unwrap_or(u32::MAX)));
             }

@@ -1,6 +1,12 @@
 //! Neighbours as the table sees them, and sets of them.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use base::NodeId;
 
@@ -78,6 +84,17 @@ impl PeerSet {
         }
         while self.0.last() == Some(&0) {
             self.0.pop();
+        }
+        self
+    }
+
+    /// Those in one or the other.
+    pub(super) fn or(mut self, other: &PeerSet) -> PeerSet {
+        if self.0.len() < other.0.len() {
+            self.0.resize(other.0.len(), 0);
+        }
+        for (word, other) in self.0.iter_mut().zip(&other.0) {
+            *word |= other;
         }
         self
     }
@@ -171,7 +188,21 @@ pub struct PeerFamily {
     pub add_path_send: u8,
     /// The most routes kept of it; more is told as [`super::Notice::TooMany`].
     pub max_routes: u32,
+    /// How many there are: the shards of one speaker share it.
+    pub count: RouteCount,
 }
+
+/// How many routes of one family a session has said, in all shards.
+#[derive(Clone, Debug, Default)]
+pub struct RouteCount(Arc<AtomicU32>);
+
+impl PartialEq for RouteCount {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for RouteCount {}
 
 /// A neighbour, once its session is established.
 #[derive(Clone, Debug, PartialEq)]
@@ -208,7 +239,9 @@ pub(super) struct Peer {
     pub(super) up: bool,
     /// Which of its sessions, or of its refreshes, is the current one, by the position of the
     /// family's table; a path of another is old.
-    pub(super) epochs: Vec<u8>,
+    pub(super) epochs: Vec<u32>,
+    /// The epochs with which this session began: what is older counts toward no limit.
+    pub(super) since: Vec<u32>,
     /// There may be paths of an epoch that ended.
     pub(super) aged: Vec<bool>,
     /// Its queue of octets is short: bulk may follow.
@@ -216,9 +249,33 @@ pub(super) struct Peer {
     /// Routes of it, by the position of the family's table.
     pub(super) routes: Vec<u32>,
     pub(super) told_too_many: bool,
+    /// It may not have said yet what it wants to hear.
+    pub(super) unsubscribed: bool,
+    /// Tables whose end it is not told before that.
+    pub(super) held: Vec<usize>,
 }
 
 impl Peer {
+    /// One route more, if it may have it.
+    pub(super) fn admit(&self, family: Family) -> bool {
+        let Some(spoken) = self.config.families.iter().find(|f| f.family == family) else {
+            return true;
+        };
+        // Relaxed: a counter, which orders nothing else.
+        if spoken.count.0.fetch_add(1, Ordering::Relaxed) < spoken.max_routes {
+            return true;
+        }
+        spoken.count.0.fetch_sub(1, Ordering::Relaxed);
+        false
+    }
+
+    /// One route less.
+    pub(super) fn discharge(&self, family: Family) {
+        if let Some(spoken) = self.config.families.iter().find(|f| f.family == family) {
+            spoken.count.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
     pub(super) fn speaks(&self, family: Family) -> bool {
         self.config.families.iter().any(|f| f.family == family)
     }

@@ -1,6 +1,6 @@
 //! Walks over a neighbour's own routes: what it did not say anew goes, or becomes stale.
 
-use super::{PeerIndex, Shard};
+use super::{Path, PeerIndex, Shard};
 
 /// Routes looked at in one turn.
 const STEP: u32 = 2048;
@@ -11,18 +11,25 @@ pub(super) struct Sweep {
     peer: PeerIndex,
     table: usize,
     cursor: u32,
-    /// Old routes stay, as stale ones.
+    /// Paths of an epoch before this are old.
+    epoch: u32,
+    /// Old routes stay, as stale ones; those that are stale already go (RFC 4724 §4.2).
     keep: bool,
 }
 
 impl Sweep {
-    pub(super) const fn new(peer: PeerIndex, table: usize, keep: bool) -> Self {
+    pub(super) const fn new(peer: PeerIndex, table: usize, epoch: u32, keep: bool) -> Self {
         Sweep {
             peer,
             table,
             cursor: 0,
+            epoch,
             keep,
         }
+    }
+
+    fn is_old(&self, path: &Path) -> bool {
+        path.peer == self.peer && path.epoch < self.epoch
     }
 }
 
@@ -35,20 +42,16 @@ impl Shard {
         let end = self.tables[sweep.table].dests.end();
         let until = end.min(sweep.cursor.saturating_add(STEP));
         let peer = self.peers.get(usize::from(sweep.peer.0));
-        let Some(epoch) = peer
-            .and_then(Option::as_ref)
-            .filter(|peer| peer.routes[sweep.table] > 0)
-            .map(|peer| peer.epochs[sweep.table])
-        else {
+        let peer = peer.and_then(Option::as_ref);
+        if peer.is_none_or(|peer| peer.routes[sweep.table] == 0) {
             return !self.sweeps.is_empty();
-        };
+        }
         for place in sweep.cursor..until {
-            if sweep.keep {
-                self.age(sweep.table, place, sweep.peer, epoch);
-                continue;
-            }
-            while let Some(position) = self.old_path(&sweep, place, epoch) {
+            while let Some(position) = self.old_path(&sweep, place) {
                 self.drop_path(sweep.table, place, position);
+            }
+            if sweep.keep {
+                self.age(&sweep, place);
             }
         }
         sweep.cursor = until;
@@ -58,24 +61,24 @@ impl Shard {
         !self.sweeps.is_empty()
     }
 
-    fn old_path(&self, sweep: &Sweep, place: u32, epoch: u8) -> Option<usize> {
+    fn old_path(&self, sweep: &Sweep, place: u32) -> Option<usize> {
         let dest = self.tables[sweep.table].dests.get(place);
-        let old = |path: &super::Path| path.peer == sweep.peer && path.epoch != epoch;
-        dest.paths().iter().position(old)
+        let goes = |path: &Path| sweep.is_old(path) && (path.stale || !sweep.keep);
+        dest.paths().iter().position(goes)
     }
 
-    fn age(&mut self, table: usize, place: u32, peer: PeerIndex, epoch: u8) {
-        let dest = self.tables[table].dests.get_mut(place);
+    fn age(&mut self, sweep: &Sweep, place: u32) {
+        let dest = self.tables[sweep.table].dests.get_mut(place);
         let mut touched = false;
         for path in dest.paths_mut() {
-            if path.peer == peer && path.epoch != epoch {
+            if sweep.is_old(path) {
                 path.stale = true;
                 touched = true;
             }
         }
         if touched {
             // Staleness is our own knowledge: nobody is told unless another path wins.
-            self.reselect(table, place, None);
+            self.reselect(sweep.table, place, None);
         }
     }
 }

@@ -11,6 +11,7 @@ use super::{
     peers::{PeerIndex, PeerSet},
     slab::Bits,
 };
+use crate::wire::Family;
 
 /// Who walks, and over what.
 #[derive(Clone, Debug, Default)]
@@ -18,9 +19,9 @@ pub(super) struct Walk {
     pub(super) members: PeerSet,
     /// Routes still to be told.
     pub(super) owed: Bits,
-    /// Members may have heard what is no longer so: routes that they are not to have are
-    /// withdrawn.
-    pub(super) corrects: bool,
+    /// Members that may have heard what is no longer so: of these routes, those that they are not
+    /// to have are withdrawn.
+    pub(super) corrects: Vec<(PeerIndex, Bits)>,
     /// Those that are told at the end that this was all.
     pub(super) ends: PeerSet,
     cursor: u32,
@@ -31,6 +32,20 @@ impl Walk {
     pub(super) fn leave(&mut self, peer: PeerIndex) {
         self.members.remove(peer);
         self.ends.remove(peer);
+        self.corrects.retain(|(member, _)| *member != peer);
+    }
+
+    pub(super) fn correct(&mut self, peer: PeerIndex, routes: &Bits) {
+        match self.corrects.iter_mut().find(|(member, _)| *member == peer) {
+            Some((_, known)) => known.extend(routes),
+            None => self.corrects.push((peer, routes.clone())),
+        }
+    }
+
+    /// Members that may hold the route at `at`.
+    fn holders(&self, at: u32) -> PeerSet {
+        let holders = self.corrects.iter().filter(|(_, bits)| bits.contains(at));
+        holders.map(|(peer, _)| *peer).collect()
     }
 }
 
@@ -86,6 +101,7 @@ impl Group {
             return;
         };
         let mut items = Vec::with_capacity(WINDOW);
+        let mut released = Vec::new();
         for _ in 0..WINDOW {
             let Some(at) = walk.owed.next(walk.cursor) else {
                 walk.cursor = 0;
@@ -97,18 +113,28 @@ impl Group {
             if dest.best().is_none() {
                 loose.push(at);
             }
-            self.owed_of(at, &walk, world, &mut items);
+            self.owed_of(at, &walk, world, &mut items, &mut released);
         }
         emit.tell(&self.key, world, &walk.members, &mut items);
+        for id in released {
+            world.release(id);
+        }
         self.walk = Some(walk);
     }
 
     /// What a walker hears of a route: what the group was told of it. A change that waits in the
     /// queue reaches it from there.
-    fn owed_of(&self, at: u32, walk: &Walk, world: &World<'_>, items: &mut Vec<Item>) {
-        let announce = |told: Told, path: usize, own_id| Item {
+    fn owed_of(
+        &self,
+        at: u32,
+        walk: &Walk,
+        world: &mut World<'_>,
+        items: &mut Vec<Item>,
+        released: &mut Vec<AttributesId>,
+    ) {
+        let announce = |target, told: Told, path: usize, own_id| Item {
             withdraw: false,
-            target: Target::hearers(world, told),
+            target,
             attributes: told.attributes,
             source: told.source,
             chosen: told.chosen,
@@ -127,38 +153,46 @@ impl Group {
             own_id,
         };
         let dest = world.dests.get(at);
+        let mut holders = walk.holders(at);
+        // Each of them is told alone: no one else is to learn of the route.
+        let take_back = |holders: &PeerSet, own_id, items: &mut Vec<Item>| {
+            items.extend(
+                holders
+                    .iter()
+                    .map(|peer| withdraw(Target::Only(peer), own_id)),
+            );
+        };
         if self.key.add_path > 0 {
             let all = self.added.get(&at).map_or(&[][..], Vec::as_slice);
             for added in all {
+                let target = Target::hearers(world, added.told);
                 if let Some(path) = dest.position(added.told.source, added.path_id) {
-                    items.push(announce(added.told, path, added.own_id));
+                    items.push(announce(target, added.told, path, added.own_id));
                 }
+                let hear = target.resolve(world, &holders);
+                take_back(&holders.clone().minus(&hear), added.own_id, items);
             }
-            if walk.corrects {
-                // The lowest free id is taken while at most as many are old and as many new.
-                let most = 2 * u32::from(self.key.add_path);
-                let unused = |id: &u32| all.iter().all(|a| a.own_id != *id);
-                let ids = (1..=most).filter(unused);
-                items.extend(ids.map(|id| withdraw(Target::All, id)));
-                let others = all
-                    .iter()
-                    .map(|a| withdraw(Target::not_hearers(world, a.told), a.own_id));
-                items.extend(others);
+            let unused = |id: &u32| all.iter().all(|a| a.own_id != *id);
+            for id in (1..=self.highest_id).filter(unused) {
+                take_back(&holders, id, items);
             }
             return;
         }
         let told = self.told.get(at);
         if told == Told::default() {
-            if walk.corrects {
-                items.push(withdraw(Target::All, 0));
-            }
+            take_back(&holders, 0, items);
             return;
         }
-        if dest.best().is_some_and(|best| best.peer == told.source) {
-            items.push(announce(told, 0, 0));
+        let target = Target::hearers(world, told);
+        if world.family == Family::RTC || dest.best().is_some_and(|b| b.peer == told.source) {
+            items.push(announce(target, told, 0, 0));
         }
-        if walk.corrects {
-            items.push(withdraw(Target::not_hearers(world, told), 0));
+        if world.tells_source {
+            let answer = self.answer(at, dest, told, world, released);
+            items.push(answer);
+            return;
         }
+        holders = holders.minus(&target.resolve(world, &walk.members));
+        take_back(&holders, 0, items);
     }
 }

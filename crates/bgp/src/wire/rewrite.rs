@@ -27,7 +27,7 @@ pub struct Edit<'a> {
     pub local_pref: Set,
     /// MULTI_EXIT_DISC.
     pub med: Set,
-    /// ORIGINATOR_ID where there is none.
+    /// ORIGINATOR_ID where there is none, or instead of the one in `strip`.
     pub originator: Option<NodeId>,
     /// A cluster id in front of CLUSTER_LIST.
     pub cluster: Option<NodeId>,
@@ -148,8 +148,23 @@ fn add(code: u8, edit: &Edit<'_>, out: &mut Vec<u8>) {
 /// An attribute that is there.
 fn change(attribute: Attribute<'_>, edit: &Edit<'_>, out: &mut Vec<u8>) {
     let Attribute { flags, code, value } = attribute;
-    if edit.strip.contains(&code) && !matches!((code, edit.med), (MED, Set::To(_))) {
-        return;
+    if edit.strip.contains(&code) {
+        match (code, edit) {
+            (
+                MED,
+                Edit {
+                    med: Set::To(_), ..
+                },
+            ) => {}
+            (
+                ORIGINATOR_ID,
+                Edit {
+                    originator: Some(id),
+                    ..
+                },
+            ) => return put(out, flags, code, &[&id.0.to_be_bytes()]),
+            _ => return,
+        }
     }
     let set = match code {
         MED => edit.med,

@@ -4,19 +4,20 @@ mod session;
 mod stream;
 
 use std::{
-    cell::RefCell, future::Future, io, net::SocketAddr, pin::Pin, rc::Rc, sync::Arc, time::Duration,
+    cell::RefCell, collections::VecDeque, future::Future, io, net::SocketAddr, pin::Pin, rc::Rc,
+    sync::Arc, time::Duration,
 };
 
 use base::Instant;
 use bgp::{
-    peer::{ConnectionId, Effect, Initiator, Peer},
+    peer::{ConnectionId, Effect, Initiator, Peer, PeerState},
     table::{Notice, PeerIndex},
     wire::{Notification, Scratch},
 };
 use runtime::net::router;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{Notify, mpsc},
 };
 
 use self::{session::Session, stream::Stream};
@@ -31,13 +32,16 @@ use super::{
 const DIAL: Duration = Duration::from_secs(10);
 /// How long a stream gets to take the last words.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// A timer that came this late may have come behind octets that wait to be read.
+const LATE: Duration = Duration::from_millis(100);
+/// A stream that takes nothing more is read so often for its last words.
+const LAST_READS: usize = 64;
+
 /// What a neighbour's task is told.
 #[derive(Debug)]
 pub(super) enum Word {
     /// It connected.
     Accepted(std::net::TcpStream),
-    /// A shard noticed something.
-    Notice(Notice),
     /// An operator wants something.
     Order(Order),
 }
@@ -57,12 +61,26 @@ pub enum Order {
 #[derive(Clone)]
 pub(super) struct Door {
     words: mpsc::Sender<Word>,
+    notices: Rc<Notices>,
     view: Rc<RefCell<SessionView>>,
     since: Rc<RefCell<Instant>>,
     clock: fn() -> Instant,
 }
 
+/// What shards noticed: at most a few for each family of one session, so none is lost.
+#[derive(Default)]
+struct Notices {
+    queue: RefCell<VecDeque<Notice>>,
+    wake: Notify,
+}
+
 impl Door {
+    /// A shard noticed something about its session of now.
+    pub(super) fn notice(&self, notice: Notice) {
+        self.notices.queue.borrow_mut().push_back(notice);
+        self.notices.wake.notify_one();
+    }
+
     /// Tell it something. A task that has not read for so long that its queue is full waits for
     /// another thread; what an operator or a newcomer wanted is lost then, and can be said again.
     pub(super) fn tell(&self, word: Word) {
@@ -112,6 +130,7 @@ struct Neighbor {
     streams: Vec<Stream>,
     next: u64,
     dial: Option<Dial>,
+    notices: Rc<Notices>,
     session: Session,
     scratch: Scratch,
     view: Rc<RefCell<SessionView>>,
@@ -130,14 +149,17 @@ pub(super) fn open(
     let clock = worker.clock;
     let view = Rc::new(RefCell::new(SessionView::idle(index)));
     let since = Rc::new(RefCell::new(clock()));
+    let notices = Rc::new(Notices::default());
     let door = Door {
         words,
+        notices: notices.clone(),
         view: view.clone(),
         since: since.clone(),
         clock,
     };
     let peer = Peer::new(session::machine(&config, at), u64::from(index.0) + 1);
     let neighbor = Neighbor {
+        notices,
         session: Session::new(index, worker.threads.len()),
         worker,
         index,
@@ -166,6 +188,7 @@ impl Neighbor {
 
     async fn run(mut self, mut inbox: mpsc::Receiver<Word>) {
         self.peer.start(self.now());
+        let notices = self.notices.clone();
         loop {
             self.carry_out().await;
             if self.stopping && self.streams.is_empty() {
@@ -180,6 +203,7 @@ impl Neighbor {
                 id = stream::ready(second) => Event::Stream(id),
                 id = stream::ready(third) => Event::Stream(id),
                 word = inbox.recv() => Event::Word(word),
+                () = notices.wake.notified() => Event::Notices,
                 dialled = dialled(&mut self.dial) => Event::Dialled(dialled),
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => Event::Time,
             };
@@ -187,6 +211,11 @@ impl Neighbor {
                 Event::Stream(id) => self.serve(id).await,
                 Event::Word(Some(word)) => self.hear(word).await,
                 Event::Word(None) => return,
+                Event::Notices => {
+                    while let Some(notice) = { notices.queue.borrow_mut().pop_front() } {
+                        self.notice(notice).await;
+                    }
+                }
                 Event::Dialled(Ok(stream)) => {
                     self.dial = None;
                     self.connected(stream, Initiator::Us);
@@ -197,6 +226,9 @@ impl Neighbor {
                     self.peer.handle_connect_failed(self.now());
                 }
                 Event::Time => {
+                    if timer.is_some_and(|at| self.now().since(at) > LATE) {
+                        self.read_what_waits().await;
+                    }
                     self.peer.handle_timeout(self.now());
                     self.session.handle_timeout(self.now(), &self.worker).await;
                 }
@@ -225,17 +257,14 @@ impl Neighbor {
                     Err(error) => tracing::warn!(%error, "a connection is lost"),
                 }
             }
-            Word::Notice(Notice::TableSent(_, family)) => {
-                self.session.table_sent(family, &self.worker).await;
+            Word::Order(Order::Reset) => {
+                // One that is held back, for too many routes maybe, tries again at once.
+                let held = self.peer.state() == PeerState::Idle;
+                self.peer.reset(self.now(), "");
+                if held {
+                    self.peer.start(self.now());
+                }
             }
-            Word::Notice(Notice::TooMany(_, family)) => {
-                tracing::error!(neighbour = %self.settings().address, %family, "too many routes");
-                let [a, b] = family.afi.to_be_bytes();
-                let data = [a, b, family.safi];
-                let cease = Notification::with_data(6, 1, &data);
-                self.peer.close(self.now(), &cease);
-            }
-            Word::Order(Order::Reset) => self.peer.reset(self.now(), ""),
             Word::Order(Order::Shutdown) => {
                 self.stopping = true;
                 self.peer.stop(self.now(), "the speaker ends");
@@ -249,6 +278,36 @@ impl Neighbor {
         }
     }
 
+    async fn notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::TableSent(_, family) => {
+                self.session.table_sent(family, &self.worker).await;
+            }
+            Notice::TooMany(_, family) if self.session.connection().is_some() => {
+                let settings = self.settings();
+                let most = settings.families.iter().find(|f| f.family == family);
+                let most = most.map_or(0, |family| family.max_routes);
+                tracing::error!(neighbour = %settings.address, %family, most, "too many routes");
+                // RFC 4486 §4: the family and the limit.
+                let mut data = [family.afi.to_be_bytes().as_slice(), &[family.safi]].concat();
+                data.extend(most.to_be_bytes());
+                let cease = Notification::with_data(6, 1, &data);
+                self.peer.close(self.now(), &cease);
+            }
+            Notice::TooMany(..) => {}
+        }
+    }
+
+    /// The thread slept, or was busy: a timer is not to win over a KEEPALIVE that lies there.
+    async fn read_what_waits(&mut self) {
+        // The runtime looks at its sockets when it has nothing else to do.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let ids: Vec<ConnectionId> = self.streams.iter().map(|stream| stream.id).collect();
+        for id in ids {
+            self.serve(id).await;
+        }
+    }
+
     fn established(&self) -> Option<&Stream> {
         let (id, _) = self.peer.established()?;
         self.streams.iter().find(|stream| stream.id == id)
@@ -259,16 +318,22 @@ impl Neighbor {
         let Some(at) = self.streams.iter().position(|stream| stream.id == id) else {
             return;
         };
-        let mut ended = !self.write(at, id);
+        let failed = !self.write(at, id);
+        let mut ended = false;
         let mut buffer = std::mem::take(&mut *self.worker.buffer.borrow_mut());
         buffer.resize(READ, 0);
-        if !ended {
+        // Behind a stream that takes nothing more may lie the reason: a NOTIFICATION.
+        for _ in 0..if failed { LAST_READS } else { 1 } {
             match self.streams[at].tcp.try_read(&mut buffer) {
                 Ok(0) => ended = true,
                 Ok(count) => self.take_in(at, id, &buffer[..count]),
-                Err(error) => ended = error.kind() != io::ErrorKind::WouldBlock,
+                Err(error) => ended = failed || error.kind() != io::ErrorKind::WouldBlock,
+            }
+            if ended {
+                break;
             }
         }
+        ended |= failed;
         *self.worker.buffer.borrow_mut() = buffer;
         if ended {
             self.peer.handle_closed(self.now(), id);
@@ -290,7 +355,7 @@ impl Neighbor {
         let settings = &self.config.neighbors[self.at];
         let mut sink = |negotiated: &Arc<_>, incoming: bgp::peer::Incoming<'_>| {
             session.incoming(
-                worker, settings, local, &outbox, scratch, negotiated, incoming,
+                worker, settings, id, local, &outbox, scratch, negotiated, incoming,
             )
         };
         self.peer.handle_bytes(now, id, octets, &mut sink);
@@ -363,14 +428,19 @@ impl Neighbor {
                 *self.since.borrow_mut() = self.now();
             }
             Effect::Down {
-                reason, graceful, ..
+                id,
+                reason,
+                graceful,
             } => {
                 tracing::info!(neighbour = %address, %reason, kept = graceful.is_some(), "session is down");
                 *self.since.borrow_mut() = self.now();
                 self.view.borrow_mut().last_close = Some(reason.to_string());
-                self.worker.outboxes.borrow_mut().remove(&self.index);
-                self.session
-                    .down(self.now(), &self.worker, graceful.as_ref());
+                // A session that took its place has seen to it already.
+                if self.session.connection() == Some(id) {
+                    self.worker.outboxes.borrow_mut().remove(&self.index);
+                    self.session
+                        .down(self.now(), &self.worker, graceful.as_ref());
+                }
             }
             Effect::Failed { reason, .. } => {
                 tracing::debug!(neighbour = %address, %reason, "connection failed");
@@ -392,6 +462,7 @@ impl Neighbor {
 enum Event {
     Stream(ConnectionId),
     Word(Option<Word>),
+    Notices,
     Dialled(io::Result<TcpStream>),
     Time,
 }

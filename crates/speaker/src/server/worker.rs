@@ -1,6 +1,11 @@
 //! One thread: its shard, its neighbours, its mail.
 
-use std::{cell::RefCell, collections::BTreeMap, ops::Range, rc::Rc};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, VecDeque},
+    ops::Range,
+    rc::Rc,
+};
 
 use base::Instant;
 use bgp::{
@@ -11,6 +16,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{
+    NeighborConfig,
     neighbor::{Door, Word},
     outbox::{Level, Outbox},
     tasks::TURNS,
@@ -24,10 +30,12 @@ pub(super) enum Mail {
     Session(PeerIndex, Session),
     /// Routes of a neighbour that fall to this shard.
     Routes(Box<Batch>),
-    /// Octets for neighbours whose sessions live on this thread.
-    Octets(Vec<PeerIndex>, Bytes),
-    /// What a shard noticed, for the thread where the neighbour's session lives.
-    Notice(Notice),
+    /// Octets of a thread's shard, for neighbours whose sessions live on this one.
+    Octets(usize, Vec<PeerIndex>, Bytes),
+    /// What a thread's shard noticed, for the thread where the neighbour's session lives.
+    Notice(usize, Notice),
+    /// What comes from now on from this thread is for the neighbour's session of this number.
+    Joined(usize, PeerIndex, u32),
     /// For the task of a neighbour.
     Neighbor(PeerIndex, Word),
     /// Routes of this shard, for people.
@@ -39,7 +47,8 @@ pub(super) enum Mail {
 /// What happens to a session, as a shard sees it.
 #[derive(Clone, Debug)]
 pub(super) enum Session {
-    Up(Box<PeerConfig>),
+    /// With the number of the session.
+    Up(Box<PeerConfig>, u32),
     /// Routes of these families stay, stale.
     Down(Vec<Family>),
     /// End-of-RIB, or a refresh is complete.
@@ -50,8 +59,10 @@ pub(super) enum Session {
     Refresh(Family),
     /// Nothing it has said of this family counts any more.
     Forget(Family),
-    /// Its queue of octets.
-    Level(Level),
+    /// It has had the time to say what it wants to hear.
+    Subscribed,
+    /// The queue of octets of the session of this number.
+    Level(Level, u32),
 }
 
 /// Mail on its way to other threads, in order.
@@ -71,8 +82,17 @@ struct Part {
     family: Family,
     add_path: bool,
     routes: Range<usize>,
+    /// They have the form of an announcement, also if they are withdrawn.
+    announced: bool,
     /// `None`: withdrawn.
     attributes: Option<Range<usize>>,
+}
+
+/// A neighbour's session as a shard's thread knows it. Levels and ups come on different ways.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Known {
+    number: u32,
+    level: Option<(Level, u32)>,
 }
 
 /// What the tasks of a thread share.
@@ -82,15 +102,21 @@ pub(super) struct Worker {
     /// What every neighbour is configured to speak about.
     pub(super) families: BTreeMap<PeerIndex, Vec<Family>>,
     /// Where the sessions of all neighbours live.
-    pub(super) homes: Vec<usize>,
-    /// Queues of octets of the neighbours whose sessions live here.
-    pub(super) outboxes: RefCell<BTreeMap<PeerIndex, Rc<Outbox>>>,
+    homes: Vec<usize>,
+    /// Queues of octets of the neighbours whose sessions live here, and the sessions' numbers.
+    pub(super) outboxes: RefCell<BTreeMap<PeerIndex, (u32, Rc<Outbox>)>>,
+    /// For which session of a neighbour a thread's octets are.
+    pub(super) sources: RefCell<BTreeMap<(usize, PeerIndex), u32>>,
+    /// Sessions of which this thread's shard knows, and what was last heard of their queues.
+    pub(super) sessions: RefCell<BTreeMap<PeerIndex, Known>>,
+    /// Of them, those whose home has not heard yet that they are known here.
+    pub(super) joined: RefCell<VecDeque<(PeerIndex, u32)>>,
     pub(super) doors: RefCell<BTreeMap<PeerIndex, Door>>,
     pub(super) threads: Vec<mpsc::Sender<Mail>>,
     /// One buffer to read into for all: nothing stays in it.
     pub(super) buffer: RefCell<Vec<u8>>,
     /// Levels that the other threads have not heard of.
-    pub(super) levels: RefCell<BTreeMap<PeerIndex, Level>>,
+    pub(super) levels: RefCell<BTreeMap<PeerIndex, (Level, u32)>>,
     pub(super) levels_changed: Notify,
     /// The shard has something to do.
     pub(super) work: Notify,
@@ -98,6 +124,37 @@ pub(super) struct Worker {
 }
 
 impl Worker {
+    /// The thread of this number, whose shard is `shard`.
+    pub(super) fn new(
+        index: usize,
+        shard: Shard,
+        neighbors: &[NeighborConfig],
+        threads: Vec<mpsc::Sender<Mail>>,
+    ) -> Self {
+        let spoken = (1..).map(PeerIndex).zip(neighbors).map(|(peer, neighbor)| {
+            let families = neighbor.families.iter().map(|family| family.family);
+            (peer, families.collect())
+        });
+        let homes = (0..=neighbors.len()).map(|at| at % threads.len());
+        Worker {
+            index,
+            shard: RefCell::new(shard),
+            families: spoken.collect(),
+            homes: homes.collect(),
+            outboxes: RefCell::default(),
+            sources: RefCell::default(),
+            sessions: RefCell::default(),
+            joined: RefCell::default(),
+            doors: RefCell::default(),
+            threads,
+            buffer: RefCell::default(),
+            levels: RefCell::default(),
+            levels_changed: Notify::new(),
+            work: Notify::new(),
+            clock: runtime::now,
+        }
+    }
+
     fn is_home_of(&self, peer: PeerIndex) -> bool {
         self.homes.get(usize::from(peer.0)) == Some(&self.index)
     }
@@ -123,15 +180,32 @@ impl Worker {
     fn session(&self, peer: PeerIndex, what: Session) {
         let mut shard = self.shard.borrow_mut();
         match what {
-            Session::Up(config) => shard.peer_up(peer, *config),
+            Session::Up(config, number) => {
+                shard.peer_up(peer, *config);
+                let mut sessions = self.sessions.borrow_mut();
+                let known = sessions.entry(peer).or_default();
+                known.number = number;
+                if let Some((level, of)) = known.level
+                    && of == number
+                {
+                    set_level(&mut shard, peer, level);
+                }
+                self.joined.borrow_mut().push_back((peer, number));
+            }
             Session::Down(keep) => shard.peer_down(peer, &keep),
             Session::End(family) => shard.end_of_rib(peer, family),
             Session::Begin(family) => shard.refresh_begins(peer, family),
             Session::Refresh(family) => shard.refresh(peer, family),
             Session::Forget(family) => shard.forget(peer, family),
-            Session::Level(Level::Ready) => shard.resume(peer),
-            Session::Level(Level::Busy) => shard.set_ready(peer, false),
-            Session::Level(Level::Full) => shard.pause(peer),
+            Session::Subscribed => shard.subscribed(peer),
+            Session::Level(level, number) => {
+                let mut sessions = self.sessions.borrow_mut();
+                let known = sessions.entry(peer).or_default();
+                known.level = Some((level, number));
+                if known.number == number {
+                    set_level(&mut shard, peer, level);
+                }
+            }
         }
         self.work.notify_one();
     }
@@ -139,9 +213,13 @@ impl Worker {
     /// A neighbour's queue of octets changed its level: known here at once, elsewhere when
     /// [`Worker::tell_levels`] has told it.
     pub(super) fn level(&self, peer: PeerIndex, level: Level) {
-        self.session(peer, Session::Level(level));
+        let number = self.outboxes.borrow().get(&peer).map(|(number, _)| *number);
+        let Some(number) = number else {
+            return;
+        };
+        self.session(peer, Session::Level(level, number));
         if self.threads.len() > 1 {
-            self.levels.borrow_mut().insert(peer, level);
+            self.levels.borrow_mut().insert(peer, (level, number));
             self.levels_changed.notify_one();
         }
     }
@@ -150,10 +228,10 @@ impl Worker {
     pub(super) async fn tell_levels(self: Rc<Self>) {
         loop {
             self.levels_changed.notified().await;
-            while let Some((peer, level)) = { self.levels.borrow_mut().pop_first() } {
+            while let Some((peer, (level, number))) = { self.levels.borrow_mut().pop_first() } {
                 for (at, thread) in self.threads.iter().enumerate() {
                     if at != self.index {
-                        let what = Session::Level(level);
+                        let what = Session::Level(level, number);
                         let _ = thread.send(Mail::Session(peer, what)).await;
                     }
                 }
@@ -165,11 +243,11 @@ impl Worker {
     /// is added to `mail`.
     pub(super) fn routes(&self, peer: PeerIndex, update: &Decoded<'_>, mail: &mut Outgoing) {
         for section in update.withdrawn.iter().flatten() {
-            self.section(peer, section, None, mail);
+            self.section(peer, section, false, None, mail);
         }
         for (section, attributes) in update.announced.iter().zip(update.attributes) {
             if let Some(section) = section {
-                self.section(peer, section, attributes, mail);
+                self.section(peer, section, true, attributes, mail);
             }
         }
         self.work.notify_one();
@@ -179,6 +257,7 @@ impl Worker {
         &self,
         peer: PeerIndex,
         section: &Section<'_>,
+        announced: bool,
         attributes: Option<&[u8]>,
         mail: &mut Outgoing,
     ) {
@@ -194,7 +273,7 @@ impl Worker {
                     tracing::debug!(peer = peer.0, ?ignored, "routes are ignored");
                 }
             }
-            None => shard.withdraw(peer, section, mine),
+            None => shard.withdraw(peer, section, announced, mine),
         }
         drop(shard);
         if count == 1 {
@@ -203,7 +282,7 @@ impl Worker {
         for at in (0..count).filter(|at| *at != self.index) {
             let batch = batch_for(at, peer, mail);
             let start = batch.octets.len();
-            section.for_each(attributes.is_some(), |nlri| {
+            section.for_each(announced, |nlri| {
                 if falls_to(nlri.key, at) {
                     let path_id = section.add_path.then_some(nlri.path_id);
                     encode(family, path_id, nlri.key, nlri.value, &mut batch.octets);
@@ -221,6 +300,7 @@ impl Worker {
                 family,
                 add_path: section.add_path,
                 routes: start..end,
+                announced,
                 attributes,
             });
         }
@@ -233,17 +313,24 @@ impl Worker {
         }
     }
 
-    fn open(&self, letter: Mail) {
+    pub(super) fn open(&self, letter: Mail) {
         match letter {
             Mail::Session(peer, what) => self.session(peer, what),
             Mail::Routes(batch) => self.take(&batch),
-            Mail::Octets(peers, octets) => {
+            Mail::Octets(thread, peers, octets) => {
                 for peer in peers {
-                    self.push(peer, octets.clone());
+                    self.push_from(thread, peer, octets.clone());
                 }
             }
-            Mail::Notice(notice) => self.pass_on(peer_of(notice), Word::Notice(notice)),
-            Mail::Neighbor(peer, word) => self.pass_on(peer, word),
+            Mail::Notice(thread, notice) => self.notice_from(thread, notice),
+            Mail::Joined(thread, peer, number) => {
+                self.sources.borrow_mut().insert((thread, peer), number);
+            }
+            Mail::Neighbor(peer, word) => {
+                if let Some(door) = self.doors.borrow().get(&peer) {
+                    door.tell(word);
+                }
+            }
             Mail::Query(query, reply) => {
                 drop(reply.send(super::view::routes(&self.shard.borrow(), &query)));
             }
@@ -266,31 +353,63 @@ impl Worker {
                     // The thread where it came has told why.
                     let _ = shard.announce(batch.peer, &section, attributes, |_| true);
                 }
-                None => shard.withdraw(batch.peer, &section, |_| true),
+                None => shard.withdraw(batch.peer, &section, part.announced, |_| true),
             }
         }
         self.work.notify_one();
     }
 
-    fn pass_on(&self, peer: PeerIndex, word: Word) {
-        if let Some(door) = self.doors.borrow().get(&peer) {
-            door.tell(word);
+    /// Is what this thread's shard says for the neighbour's session of now?
+    fn is_current(&self, thread: usize, peer: PeerIndex) -> bool {
+        let outboxes = self.outboxes.borrow();
+        let current = outboxes.get(&peer).map(|(number, _)| number);
+        let sources = self.sources.borrow();
+        current.is_some() && sources.get(&(thread, peer)) == current
+    }
+
+    fn notice_from(&self, thread: usize, notice: Notice) {
+        let peer = peer_of(notice);
+        if self.is_current(thread, peer)
+            && let Some(door) = self.doors.borrow().get(&peer)
+        {
+            door.notice(notice);
         }
     }
 
     async fn notice(&self, notice: Notice) {
         let peer = peer_of(notice);
         if self.is_home_of(peer) {
-            self.pass_on(peer, Word::Notice(notice));
+            self.notice_from(self.index, notice);
         } else if let Some(home) = self.homes.get(usize::from(peer.0)) {
-            let _ = self.threads[*home].send(Mail::Notice(notice)).await;
+            let letter = Mail::Notice(self.index, notice);
+            let _ = self.threads[*home].send(letter).await;
+        }
+    }
+
+    /// Tell the homes of neighbours that came up that what follows is for their new sessions:
+    /// what this shard said before may still be on its way. When it returns, there is nobody
+    /// more to tell.
+    async fn tell_joined(&self) {
+        while let Some((peer, number)) = { self.joined.borrow_mut().pop_front() } {
+            if self.is_home_of(peer) {
+                self.sources.borrow_mut().insert((self.index, peer), number);
+            } else if let Some(home) = self.homes.get(usize::from(peer.0)) {
+                let letter = Mail::Joined(self.index, peer, number);
+                let _ = self.threads[*home].send(letter).await;
+            }
+        }
+    }
+
+    fn push_from(&self, thread: usize, peer: PeerIndex, octets: Bytes) {
+        if self.is_current(thread, peer) {
+            self.push(peer, octets);
         }
     }
 
     /// Queue octets for a neighbour whose session lives here.
     pub(super) fn push(&self, peer: PeerIndex, octets: Bytes) {
         let outbox = self.outboxes.borrow().get(&peer).cloned();
-        if let Some(level) = outbox.and_then(|outbox| outbox.push(octets)) {
+        if let Some(level) = outbox.and_then(|(_, outbox)| outbox.push(octets)) {
             self.level(peer, level);
         }
     }
@@ -300,6 +419,7 @@ impl Worker {
     pub(super) async fn pump(self: Rc<Self>) {
         let mut turns = 0;
         loop {
+            self.tell_joined().await;
             let mut out: Vec<(PeerSet, Bytes)> = Vec::new();
             let poll = {
                 let mut shard = self.shard.borrow_mut();
@@ -336,16 +456,24 @@ impl Worker {
         let mut elsewhere: BTreeMap<usize, Vec<PeerIndex>> = BTreeMap::new();
         for peer in to.iter() {
             if self.is_home_of(peer) {
-                self.push(peer, octets.clone());
+                self.push_from(self.index, peer, octets.clone());
             } else if let Some(home) = self.homes.get(usize::from(peer.0)) {
                 elsewhere.entry(*home).or_default().push(peer);
             }
         }
         for (home, peers) in elsewhere {
             let _ = self.threads[home]
-                .send(Mail::Octets(peers, octets.clone()))
+                .send(Mail::Octets(self.index, peers, octets.clone()))
                 .await;
         }
+    }
+}
+
+fn set_level(shard: &mut Shard, peer: PeerIndex, level: Level) {
+    match level {
+        Level::Ready => shard.resume(peer),
+        Level::Busy => shard.set_ready(peer, false),
+        Level::Full => shard.pause(peer),
     }
 }
 
@@ -372,7 +500,8 @@ fn batch_for(at: usize, peer: PeerIndex, mail: &mut Outgoing) -> &mut Batch {
         Mail::Routes(batch) => batch,
         Mail::Session(..)
         | Mail::Octets(..)
-        | Mail::Notice(_)
+        | Mail::Notice(..)
+        | Mail::Joined(..)
         | Mail::Neighbor(..)
         | Mail::Query(..)
         | Mail::Neighbors(_) => unreachable!("the position of a batch"),

@@ -14,7 +14,8 @@ pub(super) struct Planet {
     configs: BTreeMap<u16, PeerConfig>,
     heard: BTreeMap<u16, Heard>,
     messages: BTreeMap<u16, usize>,
-    ended: BTreeMap<u16, usize>,
+    ended: BTreeMap<(u16, Family), usize>,
+    named: BTreeMap<(u16, Family), usize>,
 }
 
 impl Planet {
@@ -33,6 +34,7 @@ impl Planet {
             heard: BTreeMap::new(),
             messages: BTreeMap::new(),
             ended: BTreeMap::new(),
+            named: BTreeMap::new(),
         }
     }
 
@@ -91,7 +93,7 @@ impl Planet {
             Some(attributes) => {
                 let _ = self.shard.announce(peer, &section, attributes, |_| true);
             }
-            None => self.shard.withdraw(peer, &section, |_| true),
+            None => self.shard.withdraw(peer, &section, false, |_| true),
         }
     }
 
@@ -111,8 +113,9 @@ impl Planet {
             }
         }
         while let Some(notice) = self.shard.poll_notice() {
-            if let Notice::TableSent(peer, _) = notice {
-                *self.ended.entry(peer.0).or_default() += 1;
+            if let Notice::TableSent(peer, family) = notice {
+                *self.ended.entry((peer.0, family)).or_default() += 1;
+                self.check_ended(peer, family);
             }
         }
         match poll {
@@ -161,6 +164,7 @@ impl Planet {
             assert_eq!(findings.treated_as_withdrawn, 0);
             for section in update.withdrawn.iter().flatten() {
                 section.for_each(false, |nlri| {
+                    *self.named.entry((at, section.family)).or_default() += 1;
                     heard.remove(&(section.family, nlri.path_id, nlri.key.to_vec()));
                 });
             }
@@ -168,6 +172,7 @@ impl Planet {
                 let Some(section) = section else { continue };
                 let attributes = attributes.expect("good attributes");
                 section.for_each(true, |nlri| {
+                    *self.named.entry((at, section.family)).or_default() += 1;
                     heard.insert(
                         (section.family, nlri.path_id, nlri.key.to_vec()),
                         (attributes.to_vec(), nlri.value.to_vec()),
@@ -192,7 +197,53 @@ impl Planet {
     }
 
     pub(super) fn ended(&self, at: u16) -> bool {
-        self.ended.contains_key(&at)
+        self.ended.keys().any(|(peer, _)| *peer == at)
+    }
+
+    /// How many routes it was told of, withdrawals included.
+    pub(super) fn named(&self, at: u16, family: Family) -> usize {
+        self.named.get(&(at, family)).copied().unwrap_or(0)
+    }
+
+    pub(super) fn ended_of(&self, at: u16, family: Family) -> usize {
+        self.ended.get(&(at, family)).copied().unwrap_or(0)
+    }
+
+    /// Whoever is told that this was all has heard all that its group was told.
+    fn check_ended(&self, peer: PeerIndex, family: Family) {
+        let Some(heard) = self.heard.get(&peer.0) else {
+            return;
+        };
+        let table = self.shard.position(family).map(|at| &self.shard.tables[at]);
+        let table = table.expect("a family of the table");
+        let group = table.groups.iter().find(|g| g.members.contains(peer));
+        let group = group.expect("a member's group");
+        // What it has asked for since comes behind the end.
+        let later = |at| {
+            group
+                .next_walk
+                .as_ref()
+                .is_some_and(|w| w.owed.contains(at))
+        };
+        if !self.shard.review.is_empty() || !self.shard.next_review.is_empty() {
+            return;
+        }
+        for at in 0..table.dests.end() {
+            let told = group.told.get(at);
+            let targets = self.shard.attributes.facts(told.attributes).targets;
+            let hears = !table.constrained || self.shard.interest.of(targets).contains(peer);
+            let dest = table.dests.get(at);
+            let current = dest.best().is_some_and(|best| best.peer == told.source);
+            if told != group::Told::default()
+                && current
+                && told.source != peer
+                && hears
+                && !later(at)
+            {
+                let key = (family, 0, dest.key.to_vec());
+                assert!(heard.contains_key(&key), "{peer:?} has not heard {key:?}");
+            }
+        }
     }
 
     pub(super) fn is_up(&self, at: u16) -> bool {
@@ -236,9 +287,18 @@ impl Planet {
         let mut expected = Vec::new();
         for view in views {
             let count = usize::from(spoken.add_path_send.max(1));
-            for path in view.paths.iter().take(count) {
+            let kind = |peer: PeerIndex| self.configs.get(&peer.0).map(|config| config.kind);
+            let told = view.paths.iter().filter(|path| {
+                spoken.add_path_send == 0
+                    || config.kind != Kind::NonClient
+                    || kind(path.peer) != Some(Kind::NonClient)
+            });
+            for path in told.take(count) {
                 let source = path.peer;
-                if source == PeerIndex(at) || !self.wants(at, config, spoken.family, path) {
+                // RFC 4684 §3.2 i: whoever asked hears that it is asked for.
+                let answered = spoken.family == Family::RTC && config.kind == Kind::Client;
+                let own = source == PeerIndex(at) && !answered;
+                if own || !self.wants(at, config, spoken.family, path) {
                     continue;
                 }
                 let own = usize::from(config.kind == Kind::External);
@@ -263,11 +323,12 @@ impl Planet {
     }
 }
 
-pub(super) const fn spoken(family: Family) -> PeerFamily {
+pub(super) fn spoken(family: Family) -> PeerFamily {
     PeerFamily {
         family,
         add_path_send: 0,
         max_routes: 1_000_000,
+        count: RouteCount::default(),
     }
 }
 

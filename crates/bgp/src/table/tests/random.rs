@@ -47,6 +47,9 @@ fn play(seed: u64, steps: usize, add_path: u8) {
         }
         let mut config = client(at, 65000);
         config.constrained = at.is_multiple_of(3);
+        if at == 7 {
+            config.kind = Kind::NonClient;
+        }
         config.families = families.iter().map(|f| spoken(*f)).collect();
         config.families[0].add_path_send = add_path;
         config
@@ -88,7 +91,7 @@ fn play(seed: u64, steps: usize, add_path: u8) {
                 let keep: &[Family] = if step % 2 == 0 { &[] } else { &families };
                 planet.down(at, keep);
             }
-            79..81 => planet.end_of_rib(at, Family::IPV4),
+            79..81 => planet.end_of_rib(at, families[step % 3]),
             81..85 => {
                 planet.shard.pause(PeerIndex(at));
                 deaf[usize::from(at)] = true;

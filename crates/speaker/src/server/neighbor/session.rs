@@ -11,10 +11,10 @@ use std::{
 use base::Instant;
 use bgp::{
     peer::{
-        ConnectionConfig, FamilyConfig, Graceful, GracefulConfig, Incoming, Negotiated, PeerAs,
-        PeerConfig as MachineConfig,
+        Close, ConnectionConfig, ConnectionId, FamilyConfig, Graceful, GracefulConfig, Incoming,
+        Negotiated, PeerAs, PeerConfig as MachineConfig, graceful,
     },
-    table::{Filter, NextHop, OwnAddresses, PeerConfig, PeerFamily, PeerIndex},
+    table::{Filter, NextHop, OwnAddresses, PeerConfig, PeerFamily, PeerIndex, RouteCount},
     wire::{
         Family, Finding, Notification, RefreshKind, Scratch, UpdateError, UpdateFindings, decode,
         end_of_rib, route_refresh,
@@ -29,6 +29,9 @@ use crate::server::{
 
 /// How long a neighbour that came back may take to say its whole table again (RFC 4724 §4.2).
 const STALE: Duration = Duration::from_secs(360);
+/// How long we wait for what a neighbour wants to hear, until we say that it has heard all
+/// (RFC 4684 §6).
+const SUBSCRIBE: Duration = Duration::from_secs(60);
 /// Findings are logged at most so often.
 const LOG: Duration = Duration::from_secs(1);
 
@@ -45,7 +48,12 @@ struct Telling {
 pub(super) struct Session {
     index: PeerIndex,
     shards: usize,
+    /// The connection of the session, and how many sessions there were.
+    connection: Option<ConnectionId>,
+    number: u32,
     negotiated: Option<Arc<Negotiated>>,
+    /// What it wants to hear is not waited for longer than this.
+    subscribe_by: Option<Instant>,
     telling: BTreeMap<Family, Telling>,
     /// Families whose routes cannot be told apart any more.
     disabled: Vec<Family>,
@@ -87,7 +95,10 @@ impl Session {
         Session {
             index,
             shards,
+            connection: None,
+            number: 0,
             negotiated: None,
+            subscribe_by: None,
             telling: BTreeMap::new(),
             disabled: Vec::new(),
             stale: BTreeMap::new(),
@@ -106,6 +117,11 @@ impl Session {
         }
     }
 
+    /// The connection of the session, while there is one.
+    pub(super) const fn connection(&self) -> Option<ConnectionId> {
+        self.connection
+    }
+
     pub(super) fn families(&self) -> &[Family] {
         self.negotiated.as_ref().map_or(&[], |n| &n.families)
     }
@@ -116,6 +132,7 @@ impl Session {
         &mut self,
         worker: &Worker,
         settings: &NeighborConfig,
+        id: ConnectionId,
         local: Option<SocketAddr>,
         outbox: &Rc<Outbox>,
         scratch: &mut Scratch,
@@ -124,10 +141,15 @@ impl Session {
     ) -> Result<(), Notification> {
         match incoming {
             Incoming::Established => {
-                worker
-                    .outboxes
-                    .borrow_mut()
-                    .insert(self.index, outbox.clone());
+                // A neighbour that restarted connects before we have missed it.
+                if let Some(old) = self.negotiated.take() {
+                    let kept = graceful(&old, &Close::Replaced);
+                    self.down((worker.clock)(), worker, kept.as_ref());
+                }
+                self.connection = Some(id);
+                self.number += 1;
+                let outbox = (self.number, outbox.clone());
+                worker.outboxes.borrow_mut().insert(self.index, outbox);
                 self.up(worker, settings, local, negotiated);
                 Ok(())
             }
@@ -160,6 +182,7 @@ impl Session {
                 family: *family,
                 add_path_send: if add_path { spoken.add_path_send } else { 0 },
                 max_routes: spoken.max_routes,
+                count: RouteCount::default(),
             })
         });
         let config = PeerConfig {
@@ -185,7 +208,9 @@ impl Session {
         }
         self.disabled.clear();
         self.negotiated = Some(negotiated.clone());
-        worker.tell(self.index, Event::Up(Box::new(config)), &mut self.mail);
+        self.subscribe_by = config.constrained.then_some(now + SUBSCRIBE);
+        let up = Event::Up(Box::new(config), self.number);
+        worker.tell(self.index, up, &mut self.mail);
         for (family, until) in &mut self.stale {
             if negotiated.forwarding_kept(*family) {
                 *until = now + STALE;
@@ -235,6 +260,9 @@ impl Session {
         }
         if let Some(family) = decoded.end_of_rib {
             self.stale.remove(&family);
+            if family == Family::RTC {
+                self.subscribe_by = None;
+            }
             worker.tell(self.index, Event::End(family), &mut self.mail);
         }
         worker.routes(self.index, &decoded, &mut self.mail);
@@ -311,7 +339,9 @@ impl Session {
 
     /// The session ended; `graceful` says what of it stays.
     pub(super) fn down(&mut self, now: Instant, worker: &Worker, graceful: Option<&Graceful>) {
+        self.connection = None;
         self.negotiated = None;
+        self.subscribe_by = None;
         self.telling.clear();
         self.stale.clear();
         let kept = graceful.map_or(&[][..], |graceful| &graceful.families);
@@ -323,7 +353,7 @@ impl Session {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.stale.values().min().copied()
+        self.stale.values().copied().chain(self.subscribe_by).min()
     }
 
     /// A neighbour took too long to come back, or to say its whole table again.
@@ -337,6 +367,10 @@ impl Session {
         for family in late {
             self.stale.remove(&family);
             worker.tell(self.index, Event::End(family), &mut self.mail);
+        }
+        if self.subscribe_by.is_some_and(|by| by <= now) {
+            self.subscribe_by = None;
+            worker.tell(self.index, Event::Subscribed, &mut self.mail);
         }
         let mut mail = std::mem::take(&mut self.mail);
         worker.post(&mut mail).await;
