@@ -273,12 +273,14 @@ impl Peer {
         self.settle(now);
     }
 
-    /// The R bit of the OPENs to come (RFC 4724 §4.1): set from our start until we have heard
-    /// what the neighbours kept for us.
-    pub fn set_restarting(&mut self, restarting: bool) {
+    /// The R and F bits of the OPENs to come (RFC 4724 §3, §4.1): `restarting` from our start
+    /// until we have heard what the neighbours kept for us; `forwarding`: what we told in the
+    /// session before still holds.
+    pub fn set_restarting(&mut self, restarting: bool, forwarding: bool) {
         let connection = Arc::make_mut(&mut self.config.connection);
         if let Some(graceful) = &mut connection.graceful_restart {
             graceful.restarting = restarting;
+            graceful.forwarding = forwarding;
         }
     }
 

@@ -79,6 +79,9 @@ pub struct ShardConfig {
     pub families: Vec<Family>,
     /// Keeps strangers from choosing keys that collide.
     pub seed: u64,
+    /// Tell nothing before [`Shard::begin_telling`]: we have restarted, and what neighbours kept of us is
+    /// to stay until we know again what is so (RFC 4724 §4.1).
+    pub deferred: bool,
     /// Tell RT constraint routes. Every shard has to hear them, but one of them tells them.
     pub tells_constraint: bool,
 }
@@ -419,20 +422,19 @@ impl Shard {
             return Err(Ignored::Unknown);
         }
         if went_in_a_circle(&self.config, AttributesView(attributes)) {
-            self.withdraw(index, section, true, mine);
+            self.withdraw(index, section, mine);
             return Err(Ignored::Loop);
         }
         self.import(at, index, section, attributes, mine);
         Ok(())
     }
 
-    /// Routes of a neighbour that are no more; `announced`: the section has the form of an
-    /// announcement (RFC 7606's treat-as-withdraw).
+    /// Routes of a neighbour that are no more; the section may have the form of an announcement
+    /// (RFC 7606's treat-as-withdraw).
     pub fn withdraw(
         &mut self,
         index: PeerIndex,
         section: &Section<'_>,
-        announced: bool,
         mine: impl Fn(&[u8]) -> bool,
     ) {
         let Some(at) = self.position(section.family) else {
@@ -442,7 +444,7 @@ impl Shard {
         // overlap.
         let mut found = std::mem::take(&mut self.found);
         let table = &self.tables[at];
-        section.for_each(announced, |nlri| {
+        section.for_each(false, |nlri| {
             if mine(nlri.key)
                 && let Some(place) = table.find(nlri.key, &self.hasher)
             {
@@ -480,6 +482,11 @@ impl Shard {
         }
     }
 
+    /// Tell what is so from now on, if that was deferred.
+    pub const fn begin_telling(&mut self) {
+        self.config.deferred = false;
+    }
+
     /// Something to know.
     pub fn poll_notice(&mut self) -> Option<Notice> {
         self.notices.pop_front()
@@ -493,7 +500,12 @@ impl Shard {
         }
         let mut emit = Emit::new(sink);
         let mut loose = Vec::new();
-        for at in 0..self.tables.len() {
+        let telling = if self.config.deferred {
+            0
+        } else {
+            self.tables.len()
+        };
+        for at in 0..telling {
             let table = &mut self.tables[at];
             let mut groups = std::mem::take(&mut table.groups);
             for group in &mut groups {

@@ -73,12 +73,22 @@ pub fn check(file: &std::path::Path) -> Result<String, ConfigError> {
 /// # Errors
 /// See [`BgpError`].
 pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), BgpError> {
-    let settings = config::load(&config.file)?;
+    let mut settings = config::load(&config.file)?;
+    let mark = match &config.state {
+        Some(state) => {
+            let lost = |error| BgpError::State(state.clone(), error);
+            std::fs::create_dir_all(state).map_err(lost)?;
+            let mark = Mark::new(state);
+            settings.restarted = mark.is_ours();
+            mark.set().map_err(lost)?;
+            Some(mark)
+        }
+        None => None,
+    };
     let group = Tasks::new("bgp");
     let server = Server::start(settings).await?;
     if let Some(state) = &config.state {
         let lost = |error| BgpError::State(state.clone(), error);
-        std::fs::create_dir_all(state).map_err(lost)?;
         let socket = runtime::net::unix_listener(&state.join("admin.sock")).map_err(lost)?;
         group.spawn("admin", serve(socket, server.clone(), group.clone()));
     }
@@ -86,7 +96,40 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), B
     stop.await;
     tracing::info!("the speaker drains");
     tokio::join!(server.stop(DRAIN), group.drain(Duration::from_millis(500)));
+    // Neighbours were told that we end: the next start is no restart.
+    drop(mark.map(|mark| mark.remove()));
     Ok(())
+}
+
+/// A file that is there while a speaker runs. One that was left behind, on the same boot of the
+/// system, tells that the speaker before us ended without a word and that what it told still
+/// holds (RFC 4724 §4.1).
+struct Mark(PathBuf);
+
+impl Mark {
+    fn new(state: &std::path::Path) -> Self {
+        Mark(state.join("running"))
+    }
+
+    /// Which boot of the system this is.
+    fn boot() -> io::Result<String> {
+        std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+    }
+
+    fn is_ours(&self) -> bool {
+        matches!(
+            (std::fs::read_to_string(&self.0), Self::boot()),
+            (Ok(left), Ok(boot)) if left == boot
+        )
+    }
+
+    fn set(&self) -> io::Result<()> {
+        std::fs::write(&self.0, Self::boot()?)
+    }
+
+    fn remove(self) -> io::Result<()> {
+        std::fs::remove_file(&self.0)
+    }
 }
 
 async fn serve(socket: UnixListener, server: Server, tasks: Tasks) {

@@ -8,6 +8,7 @@
 mod config;
 mod neighbor;
 mod outbox;
+mod restart;
 mod tasks;
 mod view;
 mod worker;
@@ -34,6 +35,7 @@ use tokio::{
 
 use self::{
     neighbor::{Door, Word},
+    restart::Restart,
     tasks::MAIL,
     worker::{Mail, Worker},
 };
@@ -107,11 +109,16 @@ impl Server {
                 .map_err(|error| ServerError::Listen(*address, error))?;
             listeners.push(listener);
         }
+        let numbered = (1..).map(PeerIndex).zip(&config.neighbors);
+        let keeps =
+            |(_, n): &(PeerIndex, &NeighborConfig)| config.restarted && n.restart_time.is_some();
+        let awaited = numbered.filter(keeps).map(|(peer, _)| peer);
+        let restart = Arc::new(Restart::new(awaited));
         let mut threads = Vec::new();
         for (index, mailbox) in boxes.into_iter().enumerate() {
-            let (config, mail) = (config.clone(), mail.clone());
+            let (config, mail, restart) = (config.clone(), mail.clone(), restart.clone());
             let thread = runtime::thread(&format!("bgp-{index}"), move |tasks| {
-                work(tasks, index, config, mail, mailbox)
+                work(tasks, index, config, mail, mailbox, restart)
             });
             threads.push(thread.map_err(ServerError::Thread)?);
         }
@@ -270,6 +277,7 @@ fn work(
     config: Arc<ServerConfig>,
     threads: Vec<mpsc::Sender<Mail>>,
     mailbox: mpsc::Receiver<Mail>,
+    restart: Arc<Restart>,
 ) -> impl Future<Output = ()> {
     let mut families: Vec<Family> = Family::ALL.to_vec();
     let named = config.neighbors.iter().flat_map(|n| &n.families);
@@ -281,6 +289,7 @@ fn work(
         node: config.node,
         families,
         seed: runtime::seed(),
+        deferred: restart.is_under_way(),
         tells_constraint: index == 0,
     });
     let count = threads.len();
@@ -289,13 +298,25 @@ fn work(
             shard.originate(route.family, &route.key, &[], &route.attributes());
         }
     }
-    let worker = Rc::new(Worker::new(index, shard, &config.neighbors, threads));
+    let worker = Rc::new(Worker::new(
+        index,
+        shard,
+        &config.neighbors,
+        threads,
+        restart,
+    ));
     for (at, peer) in (0..config.neighbors.len()).zip((1..).map(PeerIndex)) {
         if home_of(peer, count) == index {
             let (door, task) = neighbor::open(worker.clone(), peer, config.clone(), at);
             worker.doors.borrow_mut().insert(peer, door);
             tasks.spawn_local("neighbour", task);
         }
+    }
+    if index == 0 {
+        // What they keep they keep no longer than this.
+        let times = config.neighbors.iter().filter_map(|n| n.restart_time);
+        let longest = times.max().unwrap_or_default();
+        tasks.spawn_local("restart", worker.clone().end_restart(longest));
     }
     tasks.spawn_local("pump", worker.clone().pump());
     tasks.spawn_local("levels", worker.clone().tell_levels());

@@ -75,6 +75,8 @@ pub struct GracefulConfig {
     pub restart_time: Duration,
     /// We have just restarted and wait for End-of-RIB (the R bit).
     pub restarting: bool,
+    /// What we told before is still forwarded (the F bit).
+    pub forwarding: bool,
     /// Keep routes also when the session ends with a NOTIFICATION (the N bit, RFC 8538).
     pub notification: bool,
 }
@@ -213,7 +215,7 @@ impl ConnectionConfig {
                 time_s: seconds(own.restart_time, 0xFFF),
                 families: families()
                     .filter(|f| f.graceful)
-                    .map(|f| (f.family, true))
+                    .map(|f| (f.family, own.forwarding))
                     .collect(),
             }),
             long_lived: families()

@@ -116,7 +116,7 @@ impl Shard {
         let filter = peer.config.import.clone();
         if *filter == Filter::Reject {
             if peer.routes[at] > 0 {
-                self.withdraw(index, section, true, mine);
+                self.withdraw(index, section, mine);
             }
             return;
         }

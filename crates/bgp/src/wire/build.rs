@@ -35,7 +35,8 @@ enum Place {
     Body,
     /// In the withdrawn field in front of them.
     Withdrawn,
-    /// In the attribute whose value begins here; it is the last one.
+    /// In the attribute whose value begins here. It is written last, so that it can grow, and
+    /// brought to the front when it is complete (RFC 7606 §5.1).
     Multiprotocol(usize),
 }
 
@@ -178,8 +179,10 @@ impl<'o> UpdateBuilder<'o> {
             Place::Multiprotocol(value) => {
                 let length = len16(out.len() - value);
                 out[value - 2..value].copy_from_slice(&length.to_be_bytes());
-                let length = len16(out.len() - fields - 4);
-                out[fields + 2..fields + 4].copy_from_slice(&length.to_be_bytes());
+                let attributes = fields + 4;
+                let length = len16(out.len() - attributes);
+                out[attributes - 2..attributes].copy_from_slice(&length.to_be_bytes());
+                out[attributes..].rotate_left(value - 4 - attributes);
             }
         }
         let length = len16(out.len() - start);

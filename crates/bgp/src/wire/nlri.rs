@@ -3,7 +3,7 @@
 //! | family | key | value |
 //! |---|---|---|
 //! | unicast | bits, prefix | |
-//! | VPN (RFC 4364, RFC 8277) | bits, RD (8), prefix | labels, 3 octets each |
+//! | VPN (RFC 4364, RFC 8277) | bits, RD (8), prefix | a label, 3 octets |
 //! | RT constraint (RFC 4684) | bits, origin AS and route target | |
 //! | FlowSpec (RFC 8955, RFC 8956) | RD (8) if VPN, components | |
 //! | MESH | route type, key | value |
@@ -207,21 +207,13 @@ fn vpn(
     cursor: &mut Cursor<'_>,
     f: &mut impl FnMut(Nlri<'_>),
 ) -> Result<(), &'static str> {
-    let mut bits = usize::from(cursor.u8().ok_or("no length")?);
-    let labels = cursor.rest();
-    let mut count = 0;
-    loop {
-        let label = cursor.take(LABEL).ok_or("a label that overruns")?;
-        count += LABEL;
-        bits = bits
-            .checked_sub(24)
-            .ok_or("a length shorter than its label")?;
-        // RFC 8277 §2.4: in a withdrawal there is one field, whatever is in it.
-        if !reach || label[2] & 1 == 1 {
-            break;
-        }
-    }
-    bits = bits
+    let bits = usize::from(cursor.u8().ok_or("no length")?);
+    // RFC 8277 §2.2: one label, whatever its bottom-of-stack bit says, for nobody has agreed with
+    // us on several; §2.4: and one field in a withdrawal, whatever is in it.
+    let label = cursor.take(LABEL).ok_or("a label that overruns")?;
+    let bits = bits
+        .checked_sub(24)
+        .ok_or("a length shorter than its label")?
         .checked_sub(64)
         .ok_or("a length shorter than its route distinguisher")?;
     let rd = cursor
@@ -231,7 +223,7 @@ fn vpn(
     key[1..=RD].copy_from_slice(rd);
     let bits = u8::try_from(bits).unwrap_or(u8::MAX);
     let length = prefix(bits, most, cursor, &mut key, 1 + RD)?;
-    let value = if reach { &labels[..count] } else { &[][..] };
+    let value = if reach { label } else { &[][..] };
     f(Nlri {
         path_id,
         key: &key[..length],

@@ -205,6 +205,7 @@ fn config_of(file: File) -> Result<ServerConfig, Wrong> {
         node: NodeId(u32::from(file.router_id)),
         shards,
         neighbors: neighbors.collect::<Result<_, _>>()?,
+        restarted: false,
         routes: routes
             .map(|(i, route)| route_of(i, route))
             .collect::<Result<_, _>>()?,

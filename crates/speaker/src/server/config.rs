@@ -28,6 +28,9 @@ pub struct ServerConfig {
     pub neighbors: Vec<NeighborConfig>,
     /// Routes we say ourselves.
     pub routes: Vec<StaticRoute>,
+    /// We take the place of a speaker that ended a short while ago, and what it told still holds
+    /// (RFC 4724 §4.1).
+    pub restarted: bool,
 }
 
 /// Something that is not to be seen in logs.
@@ -73,7 +76,8 @@ pub struct NeighborConfig {
     pub next_hop_addresses: Vec<IpAddr>,
     /// Offer messages of up to 65535 octets (RFC 8654).
     pub extended_messages: bool,
-    /// Offer graceful restart (RFC 4724), with this restart time.
+    /// The neighbour is to keep our routes for so long while we restart (RFC 4724). Its own are
+    /// kept for as long as it asks for, if it does.
     pub restart_time: Option<Duration>,
 }
 

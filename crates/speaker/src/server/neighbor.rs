@@ -241,6 +241,9 @@ impl Neighbor {
         self.next += 1;
         self.streams.push(Stream::new(id, stream));
         let incoming = initiator == Initiator::Them;
+        let forwarding = self.config.restarted || !self.session.is_first();
+        self.peer
+            .set_restarting(self.worker.restart.is_under_way(), forwarding);
         self.peer.handle_connected(self.now(), id, incoming);
     }
 

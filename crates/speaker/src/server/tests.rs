@@ -11,8 +11,8 @@ use base::NodeId;
 use bgp::{
     table::{Filter, Kind},
     wire::{
-        Encoding, Family, MessageKind, Scratch, UpdateBuilder, UpdateContext, UpdateFindings,
-        decode, end_of_rib, frame,
+        Encoding, Family, MessageKind, OpenMessage, Scratch, UpdateBuilder, UpdateContext,
+        UpdateFindings, decode, end_of_rib, frame,
     },
 };
 use tokio::{
@@ -58,6 +58,14 @@ fn neighbor(at: u8) -> NeighborConfig {
 }
 
 async fn serve(shards: usize, neighbors: Vec<NeighborConfig>) -> (Server, SocketAddr) {
+    serve_again(shards, neighbors, false).await
+}
+
+async fn serve_again(
+    shards: usize,
+    neighbors: Vec<NeighborConfig>,
+    restarted: bool,
+) -> (Server, SocketAddr) {
     for _ in 0..20 {
         // A port that was free a moment ago.
         let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
@@ -70,6 +78,7 @@ async fn serve(shards: usize, neighbors: Vec<NeighborConfig>) -> (Server, Socket
             shards,
             neighbors: neighbors.clone(),
             routes: Vec::new(),
+            restarted,
         };
         if let Ok(server) = Server::start(config).await {
             return (server, listen);
@@ -85,6 +94,8 @@ struct Script {
     /// What it holds: keys and the last octet of their next hops.
     heard: BTreeMap<Vec<u8>, u8>,
     ended: usize,
+    /// The flags of the server's graceful restart capability.
+    restart_bits: Option<u8>,
 }
 
 impl Script {
@@ -99,6 +110,7 @@ impl Script {
             buffer: Vec::new(),
             heard: BTreeMap::new(),
             ended: 0,
+            restart_bits: None,
         }
     }
 
@@ -182,6 +194,13 @@ impl Script {
         while let Some((kind, length)) = frame(&self.buffer, 4096).expect("a good frame") {
             let body: Vec<u8> = self.buffer.drain(..length).skip(19).collect();
             if kind != MessageKind::Update {
+                if kind == MessageKind::Open {
+                    let open = OpenMessage::decode(&body).expect("a good OPEN");
+                    let restart = open.capabilities.graceful_restart;
+                    self.restart_bits = restart.map(|restart| {
+                        u8::from(restart.restarting) << 7 | u8::from(restart.notification) << 6
+                    });
+                }
                 assert_ne!(kind, MessageKind::Notification, "NOTIFICATION {body:?}");
                 continue;
             }
@@ -325,9 +344,16 @@ fn octets_that_another_thread_sent_before_it_knew_the_session_are_dropped() {
         node: NodeId(99),
         families: vec![Family::IPV4],
         seed: 1,
+        deferred: false,
         tells_constraint: true,
     });
-    let worker = Worker::new(0, shard, &[neighbor(1), neighbor(2)], mail);
+    let worker = Worker::new(
+        0,
+        shard,
+        &[neighbor(1), neighbor(2)],
+        mail,
+        Arc::new(Restart::new(std::iter::empty())),
+    );
     let octets = || Mail::Octets(1, vec![peer], bytes::Bytes::from_static(b"octets"));
     let outbox = || Rc::new(outbox::Outbox::new());
     let (first, second) = (outbox(), outbox());
@@ -347,4 +373,27 @@ fn octets_that_another_thread_sent_before_it_knew_the_session_are_dropped() {
     worker.open(Mail::Joined(1, peer, 2));
     worker.open(octets());
     assert!(!second.is_empty());
+}
+
+#[tokio::test]
+async fn after_a_restart_nothing_is_told_before_all_have_said_all() {
+    let neighbors = vec![neighbor(1), neighbor(2), neighbor(3)];
+    let (server, to) = serve_again(2, neighbors, true).await;
+    let mut first = Script::open(1, to, false).await;
+    // This one restarts as well: nobody waits for it.
+    let mut second = Script::open(2, to, true).await;
+    let mut third = Script::open(3, to, false).await;
+    first.say(0..50, 1, true).await;
+    first.end_of_rib().await;
+    second.for_a_while(Duration::from_millis(300)).await;
+    assert_eq!((second.heard.len(), second.ended), (0, 0));
+    assert_eq!(second.restart_bits, Some(0x80 | 0x40), "R and N");
+    third.say(50..60, 3, true).await;
+    third.end_of_rib().await;
+    second.until("all of it", |s| s.ended == 1).await;
+    assert_eq!(second.heard.len(), 60);
+    let mut again = Script::open(2, to, false).await;
+    drop(second);
+    again.for_a_while(Duration::from_millis(300)).await;
+    server.stop(Duration::from_secs(2)).await;
 }

@@ -5,6 +5,8 @@ use std::{
     collections::{BTreeMap, VecDeque},
     ops::Range,
     rc::Rc,
+    sync::Arc,
+    time::Duration,
 };
 
 use base::Instant;
@@ -19,6 +21,7 @@ use super::{
     NeighborConfig,
     neighbor::{Door, Word},
     outbox::{Level, Outbox},
+    restart::Restart,
     tasks::TURNS,
     view::{NeighborView, RouteQuery, Routes},
 };
@@ -38,6 +41,8 @@ pub(super) enum Mail {
     Joined(usize, PeerIndex, u32),
     /// For the task of a neighbour.
     Neighbor(PeerIndex, Word),
+    /// Tell what is so: our restart is over.
+    Release,
     /// Routes of this shard, for people.
     Query(RouteQuery, oneshot::Sender<Routes>),
     /// Neighbours of this thread, and this shard's counts of all, for people.
@@ -82,8 +87,6 @@ struct Part {
     family: Family,
     add_path: bool,
     routes: Range<usize>,
-    /// They have the form of an announcement, also if they are withdrawn.
-    announced: bool,
     /// `None`: withdrawn.
     attributes: Option<Range<usize>>,
 }
@@ -118,6 +121,7 @@ pub(super) struct Worker {
     /// Levels that the other threads have not heard of.
     pub(super) levels: RefCell<BTreeMap<PeerIndex, (Level, u32)>>,
     pub(super) levels_changed: Notify,
+    pub(super) restart: Arc<Restart>,
     /// The shard has something to do.
     pub(super) work: Notify,
     pub(super) clock: fn() -> Instant,
@@ -130,6 +134,7 @@ impl Worker {
         shard: Shard,
         neighbors: &[NeighborConfig],
         threads: Vec<mpsc::Sender<Mail>>,
+        restart: Arc<Restart>,
     ) -> Self {
         let spoken = (1..).map(PeerIndex).zip(neighbors).map(|(peer, neighbor)| {
             let families = neighbor.families.iter().map(|family| family.family);
@@ -150,6 +155,7 @@ impl Worker {
             buffer: RefCell::default(),
             levels: RefCell::default(),
             levels_changed: Notify::new(),
+            restart,
             work: Notify::new(),
             clock: runtime::now,
         }
@@ -243,11 +249,11 @@ impl Worker {
     /// is added to `mail`.
     pub(super) fn routes(&self, peer: PeerIndex, update: &Decoded<'_>, mail: &mut Outgoing) {
         for section in update.withdrawn.iter().flatten() {
-            self.section(peer, section, false, None, mail);
+            self.section(peer, section, None, mail);
         }
         for (section, attributes) in update.announced.iter().zip(update.attributes) {
             if let Some(section) = section {
-                self.section(peer, section, true, attributes, mail);
+                self.section(peer, section, attributes, mail);
             }
         }
         self.work.notify_one();
@@ -257,7 +263,6 @@ impl Worker {
         &self,
         peer: PeerIndex,
         section: &Section<'_>,
-        announced: bool,
         attributes: Option<&[u8]>,
         mail: &mut Outgoing,
     ) {
@@ -273,7 +278,7 @@ impl Worker {
                     tracing::debug!(peer = peer.0, ?ignored, "routes are ignored");
                 }
             }
-            None => shard.withdraw(peer, section, announced, mine),
+            None => shard.withdraw(peer, section, mine),
         }
         drop(shard);
         if count == 1 {
@@ -282,7 +287,7 @@ impl Worker {
         for at in (0..count).filter(|at| *at != self.index) {
             let batch = batch_for(at, peer, mail);
             let start = batch.octets.len();
-            section.for_each(announced, |nlri| {
+            section.for_each(attributes.is_some(), |nlri| {
                 if falls_to(nlri.key, at) {
                     let path_id = section.add_path.then_some(nlri.path_id);
                     encode(family, path_id, nlri.key, nlri.value, &mut batch.octets);
@@ -300,7 +305,6 @@ impl Worker {
                 family,
                 add_path: section.add_path,
                 routes: start..end,
-                announced,
                 attributes,
             });
         }
@@ -331,6 +335,10 @@ impl Worker {
                     door.tell(word);
                 }
             }
+            Mail::Release => {
+                self.shard.borrow_mut().begin_telling();
+                self.work.notify_one();
+            }
             Mail::Query(query, reply) => {
                 drop(reply.send(super::view::routes(&self.shard.borrow(), &query)));
             }
@@ -353,7 +361,7 @@ impl Worker {
                     // The thread where it came has told why.
                     let _ = shard.announce(batch.peer, &section, attributes, |_| true);
                 }
-                None => shard.withdraw(batch.peer, &section, part.announced, |_| true),
+                None => shard.withdraw(batch.peer, &section, |_| true),
             }
         }
         self.work.notify_one();
@@ -403,6 +411,14 @@ impl Worker {
     fn push_from(&self, thread: usize, peer: PeerIndex, octets: Bytes) {
         if self.is_current(thread, peer) {
             self.push(peer, octets);
+        }
+    }
+
+    /// Tell all threads when our restart is over.
+    pub(super) async fn end_restart(self: Rc<Self>, time: Duration) {
+        self.restart.end(time).await;
+        for thread in &self.threads {
+            let _ = thread.send(Mail::Release).await;
         }
     }
 
@@ -503,6 +519,7 @@ fn batch_for(at: usize, peer: PeerIndex, mail: &mut Outgoing) -> &mut Batch {
         | Mail::Notice(..)
         | Mail::Joined(..)
         | Mail::Neighbor(..)
+        | Mail::Release
         | Mail::Query(..)
         | Mail::Neighbors(_) => unreachable!("the position of a batch"),
     }

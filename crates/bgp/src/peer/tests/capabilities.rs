@@ -216,6 +216,7 @@ fn graceful_restart_needs_both_and_long_lived_needs_it() {
         graceful_restart: graceful.then_some(GracefulConfig {
             restart_time: Duration::from_secs(9999),
             restarting: false,
+            forwarding: true,
             notification,
         }),
         families: vec![FamilyConfig {

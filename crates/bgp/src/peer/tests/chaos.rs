@@ -19,6 +19,7 @@ fn any_config(n: u32, graceful: bool, rng: &mut Rng) -> PeerConfig {
         graceful_restart: graceful.then_some(GracefulConfig {
             restart_time: 30 * SECOND,
             restarting: rng.chance(1, 2),
+            forwarding: true,
             notification: rng.chance(1, 2),
         }),
         families: vec![FamilyConfig {

@@ -16,6 +16,7 @@ fn with(n: u32, notification: bool) -> ConnectionConfig {
         graceful_restart: Some(GracefulConfig {
             restart_time: 120 * SECOND,
             restarting: false,
+            forwarding: true,
             notification,
         }),
         families: vec![

@@ -70,6 +70,7 @@ fn of_two_dials_at_once_one_survives_with_graceful_restart() {
         graceful_restart: Some(GracefulConfig {
             restart_time: 60 * SECOND,
             restarting: true,
+            forwarding: true,
             notification: true,
         }),
         families: vec![FamilyConfig {
@@ -110,6 +111,7 @@ fn rebooted(graceful: bool) -> Net {
         graceful_restart: graceful.then_some(GracefulConfig {
             restart_time: 60 * SECOND,
             restarting: false,
+            forwarding: true,
             notification: false,
         }),
         families: vec![FamilyConfig {

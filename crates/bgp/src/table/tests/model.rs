@@ -25,6 +25,7 @@ impl Planet {
             node: NodeId(99),
             families: families.to_vec(),
             seed: 7,
+            deferred: false,
             tells_constraint: true,
         };
         Planet {
@@ -93,7 +94,7 @@ impl Planet {
             Some(attributes) => {
                 let _ = self.shard.announce(peer, &section, attributes, |_| true);
             }
-            None => self.shard.withdraw(peer, &section, false, |_| true),
+            None => self.shard.withdraw(peer, &section, |_| true),
         }
     }
 

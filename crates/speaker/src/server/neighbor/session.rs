@@ -57,6 +57,8 @@ pub(super) struct Session {
     telling: BTreeMap<Family, Telling>,
     /// Families whose routes cannot be told apart any more.
     disabled: Vec<Family>,
+    /// After our own restart: families of which we wait for the end.
+    awaited: Vec<Family>,
     /// Families with routes of a session before this one, and until when.
     stale: BTreeMap<Family, Instant>,
     findings: UpdateFindings,
@@ -72,9 +74,12 @@ pub(super) fn machine(config: &ServerConfig, at: usize) -> MachineConfig {
     let mut connection = ConnectionConfig::new(config.node, config.asn, peer_as, &families);
     connection.hold_time = neighbor.hold_time;
     connection.extended_message = neighbor.extended_messages;
-    connection.graceful_restart = neighbor.restart_time.map(|restart_time| GracefulConfig {
-        restart_time,
+    // Also without a restart of our own to announce: some tell their End-of-RIB, and what they
+    // keep over a restart of theirs, only to those that know what it is (RFC 4724 §3).
+    connection.graceful_restart = Some(GracefulConfig {
+        restart_time: neighbor.restart_time.unwrap_or_default(),
         restarting: false,
+        forwarding: false,
         notification: true,
     });
     let graceful = neighbor.restart_time.is_some();
@@ -101,6 +106,7 @@ impl Session {
             subscribe_by: None,
             telling: BTreeMap::new(),
             disabled: Vec::new(),
+            awaited: Vec::new(),
             stale: BTreeMap::new(),
             findings: UpdateFindings::default(),
             logged: None,
@@ -115,6 +121,11 @@ impl Session {
         } else {
             self.shards
         }
+    }
+
+    /// Was there one before?
+    pub(super) const fn is_first(&self) -> bool {
+        self.number == 0
     }
 
     /// The connection of the session, while there is one.
@@ -207,6 +218,17 @@ impl Session {
             self.telling.insert(*family, telling);
         }
         self.disabled.clear();
+        self.awaited.clear();
+        if let Some(restart) = &negotiated.graceful_restart
+            && worker.restart.is_under_way()
+            && !restart.restarting
+        {
+            // Of one that restarts too we do not wait: it waits for us.
+            self.awaited.clone_from(&negotiated.families);
+        }
+        if self.awaited.is_empty() {
+            worker.restart.heard(self.index);
+        }
         self.negotiated = Some(negotiated.clone());
         self.subscribe_by = config.constrained.then_some(now + SUBSCRIBE);
         let up = Event::Up(Box::new(config), self.number);
@@ -262,6 +284,10 @@ impl Session {
             self.stale.remove(&family);
             if family == Family::RTC {
                 self.subscribe_by = None;
+            }
+            self.awaited.retain(|awaited| *awaited != family);
+            if self.awaited.is_empty() {
+                worker.restart.heard(self.index);
             }
             worker.tell(self.index, Event::End(family), &mut self.mail);
         }
