@@ -1,8 +1,8 @@
-//! Path attributes: what all routes of one UPDATE have in common.
+//! What attributes carry, as our own nodes name it.
 
 use std::fmt;
 
-use base::{NodeId, TenantId};
+use base::TenantId;
 
 /// A route target of type 0x0102 (RFC 4360 §4, RFC 5668): tenant (4) and selector (2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +22,12 @@ impl RouteTarget {
     pub const POLICY: u16 = 3;
     /// Selectors from here on are networks of the tenant.
     pub const NETWORK: u16 = 0x8000;
+
+    /// What every node may hear: Site and Link routes of the fabric.
+    pub const FABRIC: RouteTarget = RouteTarget {
+        tenant: TenantId(0),
+        selector: Self::SITE,
+    };
 
     const TYPE: [u8; 2] = [0x01, 0x02];
 
@@ -94,63 +100,5 @@ impl RawAttribute {
             code: Self::FACTS,
             value,
         }
-    }
-}
-
-/// A set of path attributes, next hop included.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Attributes {
-    /// The node to hand the traffic to; resolved over `path`, never as IP.
-    pub next_hop: NodeId,
-    /// ORIGIN.
-    pub origin: Origin,
-    /// AS_PATH: whole segments with 4-octet AS numbers, as on the wire. Empty inside our AS.
-    pub as_path: Vec<u8>,
-    /// LOCAL_PREF.
-    pub local_pref: u32,
-    /// ORIGINATOR_ID, set by the first reflector.
-    pub originator: Option<NodeId>,
-    /// CLUSTER_LIST, nearest reflector first.
-    pub clusters: Vec<NodeId>,
-    /// Extended communities that are route targets of type 0x0102.
-    pub route_targets: Vec<RouteTarget>,
-    /// All other extended communities.
-    pub communities: Vec<[u8; 8]>,
-    /// Everything that is passed on unread, in order of type code.
-    pub extra: Vec<RawAttribute>,
-}
-
-impl Attributes {
-    /// What a node gives to its own routes.
-    #[must_use]
-    pub const fn local(
-        next_hop: NodeId,
-        route_targets: Vec<RouteTarget>,
-        extra: Vec<RawAttribute>,
-    ) -> Self {
-        Attributes {
-            next_hop,
-            origin: Origin::Igp,
-            as_path: Vec::new(),
-            local_pref: 100,
-            originator: None,
-            clusters: Vec::new(),
-            route_targets,
-            communities: Vec::new(),
-            extra,
-        }
-    }
-
-    /// Does AS_PATH contain `asn`?
-    pub(crate) fn passed_through(&self, asn: u32) -> bool {
-        let mut cursor = crate::cursor::Cursor::new(&self.as_path);
-        while let (Some(_kind), Some(count)) = (cursor.u8(), cursor.u8()) {
-            for _ in 0..count {
-                if cursor.u32() == Some(asn) {
-                    return true;
-                }
-            }
-        }
-        false
     }
 }

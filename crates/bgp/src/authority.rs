@@ -1,5 +1,6 @@
-//! Who may say what, and who may hear it. Checked where a route enters (`Trust`) and where it
-//! leaves (`Export`); tenant isolation does not depend on a neighbour's good behaviour.
+//! Who may say what. Checked where a route enters ([`Trust`]); tenant isolation does not depend
+//! on a neighbour's good behaviour. Who hears a route follows from what he may ask for: RT
+//! constraint routes are held against the same table.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,7 +9,10 @@ use std::{
 
 use base::{NodeId, SiteId, SlotId, TenantId};
 
-use crate::{Attributes, Key, RouteTarget};
+use crate::{
+    Rd, RouteTarget, mesh,
+    wire::{AttributesView, Family},
+};
 
 /// What the controller gave to one site.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +36,8 @@ pub struct SiteTable {
 /// How far a neighbour's word is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
+    /// A router that is no node of ours: policies alone decide.
+    Policy,
     /// Our own other half: everything.
     Local,
     /// A node of the fabric: the RD's site must exist and the route targets agree with it. At a
@@ -49,27 +55,18 @@ pub enum Trust {
     },
 }
 
-/// What a neighbour may hear.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Export {
-    /// Everything: to the fabric, to our other half, and from a gateway to its reflectors.
-    All,
-    /// Routes of this tenant, and Site and Link routes of the fabric.
-    Tenant(TenantId),
-}
-
 /// Why a route is treated as withdrawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
-    /// No site table yet; judged again when it arrives.
+    /// No site table yet; asked for again when it arrives.
     NoTable,
-    /// The table does not know the RD's site, or does not give it this slot; judged again with
+    /// The table does not know the RD's site, or does not give it this slot; asked for again with
     /// the next table.
     Ungranted,
     /// A route target is missing, of another tenant than the site's, or of another kind of route;
-    /// judged again with the next table.
+    /// asked for again with the next table.
     RouteTarget,
-    /// The next hop is no node of the site; judged again with the next table.
+    /// The next hop is no node of the site; asked for again with the next table.
     NextHop,
     /// The RD's site is not the site in the neighbour's certificate.
     ForeignSite,
@@ -132,76 +129,151 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// What the attributes of a route say that is held against the table; read once an UPDATE.
+#[derive(Debug)]
+pub(crate) struct Said {
+    originator: Option<NodeId>,
+    next_hop: Option<NodeId>,
+    reflected: bool,
+    targets: Vec<RouteTarget>,
+}
+
+impl Said {
+    pub(crate) fn read(attributes: AttributesView<'_>) -> Self {
+        // Of a VPN route it is behind a route distinguisher of zeros.
+        let next_hop = match *attributes.next_hop() {
+            [a, b, c, d] | [0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d] => Some([a, b, c, d]),
+            _ => None,
+        };
+        Said {
+            originator: attributes.originator(),
+            next_hop: next_hop.map(|octets| NodeId(u32::from_be_bytes(octets))),
+            reflected: !attributes.cluster_list().is_empty(),
+            targets: attributes
+                .extended_communities()
+                .filter_map(RouteTarget::from_community)
+                .collect(),
+        }
+    }
+}
+
+/// What a key says of where it belongs.
+struct Place {
+    rd: Rd,
+    /// The site it is about, where it names one.
+    site: Option<SiteId>,
+}
+
+fn place(family: Family, key: &[u8]) -> Option<Place> {
+    match family.safi {
+        244 => Some(Place {
+            rd: mesh::bytes::rd(key)?,
+            site: mesh::bytes::site(key),
+        }),
+        128 => Some(Place {
+            rd: mesh::bytes::rd(key)?,
+            site: None,
+        }),
+        _ => None,
+    }
+}
+
+/// Does a route travel under this selector?
+fn selector_fits(family: Family, key: &[u8], selector: u16) -> bool {
+    if family.safi == 128 {
+        return selector >= RouteTarget::NETWORK;
+    }
+    mesh::bytes::selector_fits(key.first().copied().unwrap_or(0), selector)
+}
+
 impl Trust {
     /// May the neighbour `sender` say this?
     pub(crate) fn judge(
         self,
         sender: NodeId,
-        key: &Key,
-        attributes: &Attributes,
+        family: Family,
+        key: &[u8],
+        said: &Said,
         table: Option<&SiteTable>,
     ) -> Result<(), Refusal> {
-        let rd = key.rd();
+        if family == Family::RTC {
+            return self.judge_wish(sender, key, said, table);
+        }
         let only = match self {
-            Trust::Local => return Ok(()),
+            Trust::Policy | Trust::Local => return Ok(()),
             Trust::Pop { only } => only,
-            Trust::Gateway { site } => {
-                if rd.site != site {
-                    return Err(Refusal::ForeignSite);
-                }
-                if attributes.originator.is_some_and(|id| id != sender)
-                    || attributes.next_hop != sender
-                    || !attributes.clusters.is_empty()
-                {
-                    return Err(Refusal::Originator);
-                }
-                None
-            }
+            Trust::Gateway { .. } => None,
         };
-        if key.site().is_some_and(|site| site != rd.site) {
+        let Place { rd, site } = place(family, key).ok_or(Refusal::SiteMismatch)?;
+        if let Trust::Gateway { site } = self {
+            if rd.site != site {
+                return Err(Refusal::ForeignSite);
+            }
+            said.is_own_word_of(sender)?;
+        }
+        if site.is_some_and(|site| site != rd.site) {
             return Err(Refusal::SiteMismatch);
         }
         let table = table.ok_or(Refusal::NoTable)?;
         let grant = table.sites.get(&rd.site).ok_or(Refusal::Ungranted)?;
         let tenant = *grant.slots.get(&rd.slot).ok_or(Refusal::Ungranted)?;
-        let targets = &attributes.route_targets;
-        let agrees = |rt: &RouteTarget| rt.tenant == tenant && selector_fits(key, rt.selector);
-        if targets.is_empty() || !targets.iter().all(agrees) {
+        let agrees =
+            |rt: &RouteTarget| rt.tenant == tenant && selector_fits(family, key, rt.selector);
+        if said.targets.is_empty() || !said.targets.iter().all(agrees) {
             return Err(Refusal::RouteTarget);
         }
-        let heard = |tenant| Export::Tenant(tenant).allows(key, attributes);
-        if only.is_some_and(|tenant| !heard(tenant)) {
+        let of_fabric = |rt: &RouteTarget| *rt == RouteTarget::FABRIC;
+        let heard = |only: TenantId| {
+            said.targets
+                .iter()
+                .any(|rt| rt.tenant == only || of_fabric(rt))
+        };
+        if only.is_some_and(|only| !heard(only)) {
             return Err(Refusal::RouteTarget);
         }
-        if !grant.nodes.is_empty() && !grant.nodes.contains(&attributes.next_hop) {
+        let next_hop = said.next_hop.ok_or(Refusal::NextHop)?;
+        if !grant.nodes.is_empty() && !grant.nodes.contains(&next_hop) {
             return Err(Refusal::NextHop);
         }
         Ok(())
     }
-}
 
-/// Does a route of this type travel under this selector? Types we cannot read may use any.
-const fn selector_fits(key: &Key, selector: u16) -> bool {
-    match key {
-        Key::Site { .. } | Key::Link { .. } => selector == RouteTarget::SITE,
-        Key::Service { .. } | Key::Endpoint { .. } | Key::HttpRoute { .. } => {
-            selector == RouteTarget::SERVICE
+    /// May the neighbour ask for this? A gateway for all of its own tenant, or a part of it, and
+    /// for Site and Link routes of the fabric.
+    fn judge_wish(
+        self,
+        sender: NodeId,
+        key: &[u8],
+        said: &Said,
+        table: Option<&SiteTable>,
+    ) -> Result<(), Refusal> {
+        let Trust::Gateway { site } = self else {
+            return Ok(());
+        };
+        said.is_own_word_of(sender)?;
+        let table = table.ok_or(Refusal::NoTable)?;
+        let grant = table.sites.get(&site).ok_or(Refusal::Ungranted)?;
+        let own = RouteTarget {
+            tenant: grant.tenant,
+            selector: 0,
+        };
+        let (own, fabric) = (own.to_community(), RouteTarget::FABRIC.to_community());
+        // Behind the length in bits and the origin AS: 48 bits are the type and the tenant.
+        match key {
+            [80..=255, _, _, _, _, target @ ..] if target.starts_with(&own[..6]) => Ok(()),
+            [96, _, _, _, _, target @ ..] if *target == fabric => Ok(()),
+            _ => Err(Refusal::RouteTarget),
         }
-        Key::Policy { .. } => selector == RouteTarget::POLICY,
-        Key::Unknown { .. } => selector != 0,
     }
 }
 
-impl Export {
-    /// May a neighbour under this policy hear the route?
-    pub(crate) fn allows(self, key: &Key, attributes: &Attributes) -> bool {
-        let Export::Tenant(tenant) = self else {
-            return true;
-        };
-        let of_fabric = matches!(key, Key::Site { .. } | Key::Link { .. });
-        attributes
-            .route_targets
-            .iter()
-            .any(|rt| rt.tenant == tenant || (of_fabric && rt.tenant.0 == 0))
+impl Said {
+    /// Is it what a gateway says of itself, and passed on by nobody?
+    fn is_own_word_of(&self, sender: NodeId) -> Result<(), Refusal> {
+        let foreign = self.originator.is_some_and(|id| id != sender);
+        if foreign || self.next_hop != Some(sender) || self.reflected {
+            return Err(Refusal::Originator);
+        }
+        Ok(())
     }
 }

@@ -13,13 +13,17 @@
 //! place, a group adds eight octets a route. Queues hold numbers of routes, each at most once,
 //! so they are bounded by the table, and the table by [`PeerFamily::max_routes`].
 
+mod changes;
 mod dest;
 mod emit;
 mod filter;
 mod group;
+mod index;
 mod interest;
 mod intern;
+mod judge;
 mod octets;
+mod paths;
 mod peers;
 mod review;
 mod select;
@@ -31,32 +35,28 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::VecDeque,
-    hash::{BuildHasher, Hash, Hasher},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use base::{Instant, NodeId};
 use foldhash::quality::FixedState;
 use hashbrown::HashTable;
 
 use self::{
-    dest::{Dest, Path},
+    changes::Changes,
+    dest::Path,
     emit::Emit,
-    group::{Group, GroupKey, Lane, Turn, World},
+    group::{Group, GroupKey, Turn, World},
+    index::Table,
     interest::Interest,
     intern::{AttributesId, Interner},
-    octets::Octets,
+    judge::Judging,
     peers::Peer,
     review::Review,
-    select::Selection,
     slab::{Bits, Slab},
     sweep::Sweep,
 };
 use crate::{
-    mesh,
+    Refusal, SiteTable, Trust,
     wire::{AttributesView, Family, Nlri, Section},
 };
 
@@ -82,6 +82,11 @@ pub struct ShardConfig {
     /// Tell nothing before [`Shard::begin_telling`]: we have restarted, and what neighbours kept of us is
     /// to stay until we know again what is so (RFC 4724 §4.1).
     pub deferred: bool,
+    /// Keep [`Notice::TableSent`] back before [`Shard::release_ends`]: we have started a short
+    /// while ago and may not know yet what we knew before.
+    pub holds_ends: bool,
+    /// Families of whose best routes the owner hears ([`Shard::poll_change`]).
+    pub watched: Vec<Family>,
     /// Tell RT constraint routes. Every shard has to hear them, but one of them tells them.
     pub tells_constraint: bool,
 }
@@ -93,6 +98,8 @@ pub enum Notice {
     TableSent(PeerIndex, Family),
     /// A neighbour has more routes than it may.
     TooMany(PeerIndex, Family),
+    /// A neighbour's routes that were refused may be let in now: ask for all of them again.
+    AskAgain(PeerIndex, Family),
 }
 
 /// Is there more to do?
@@ -116,44 +123,8 @@ pub enum Ignored {
     Unknown,
 }
 
-/// So many places without a path may wait for a quiet moment, or seven eighths of all if that is
-/// more.
-const TOMBS: usize = 64 * 1024;
 /// Nothing to do for so long is a quiet moment.
 const QUIET: Duration = Duration::from_millis(10);
-/// Places given back in one turn.
-const CLEARED: usize = 2048;
-
-/// Where a key is. Its hash stays beside it, so that the index grows without a look at the keys.
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    hash: u32,
-    place: u32,
-}
-
-impl Slot {
-    /// The index takes the place from the low bits and a tag from the highest seven.
-    const fn spread(hash: u32) -> u64 {
-        let tag = (hash as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) & 0xFE00_0000_0000_0000;
-        tag | hash as u64
-    }
-}
-
-/// All routes of one family.
-#[derive(Debug)]
-struct Table {
-    family: Family,
-    constrained: bool,
-    dests: Slab<Dest>,
-    index: HashTable<Slot>,
-    /// Places without a path: somebody is still to hear of their end, or they wait for a quiet
-    /// moment to be given back.
-    tombs: Bits,
-    /// Where to look for the next of them.
-    tomb: u32,
-    groups: Vec<Group>,
-}
-
 /// The machine: updates in, messages out.
 #[derive(Debug)]
 pub struct Shard {
@@ -166,6 +137,8 @@ pub struct Shard {
     sweeps: VecDeque<Sweep>,
     review: Review,
     next_review: Review,
+    site_table: Option<SiteTable>,
+    judging: Option<Judging>,
     notices: VecDeque<Notice>,
     /// Since nothing was done until then, it is quiet.
     quiet_at: Instant,
@@ -210,6 +183,7 @@ impl Shard {
             tombs: Bits::default(),
             tomb: 0,
             groups: Vec::new(),
+            watch: config.watched.contains(family).then(Changes::default),
         });
         Shard {
             tables: tables.collect(),
@@ -221,6 +195,8 @@ impl Shard {
             sweeps: VecDeque::new(),
             review: Review::default(),
             next_review: Review::default(),
+            site_table: None,
+            judging: None,
             notices: VecDeque::new(),
             quiet_at: Instant::ZERO,
             found: Vec::new(),
@@ -252,7 +228,13 @@ impl Shard {
             told_too_many: false,
             unsubscribed: false,
             held: Vec::new(),
+            received: 0,
+            refused: [0; Refusal::ALL.len()],
+            dropped: vec![false; count],
         });
+        if peer.config.trust != config.trust {
+            self.judging = Some(Judging::default());
+        }
         peer.config = config;
         peer.up = true;
         peer.since.clone_from(&peer.epochs);
@@ -284,6 +266,7 @@ impl Shard {
                 four_octet_as: config.four_octet_as,
                 add_path: family.add_path_send,
                 next_hop: config.next_hop.clone(),
+                own_wants: config.trust != Trust::Policy,
                 export: config.export.clone(),
             };
             let end = table.dests.end();
@@ -309,6 +292,7 @@ impl Shard {
             *epoch += 1;
         }
         let epochs = peer.epochs.clone();
+        let keeps_stale = peer.config.trust != Trust::Policy;
         self.interest.leave(index);
         for (at, epoch) in epochs.into_iter().enumerate() {
             let table = &mut self.tables[at];
@@ -327,7 +311,8 @@ impl Shard {
             if let Some(peer) = peer_mut(&mut self.peers, index) {
                 peer.aged[at] = kept;
             }
-            self.sweeps.push_back(Sweep::new(index, at, epoch, kept));
+            self.sweeps
+                .push_back(Sweep::new(index, at, epoch, kept, keeps_stale));
         }
     }
 
@@ -339,7 +324,8 @@ impl Shard {
             && std::mem::take(&mut peer.aged[at])
         {
             let epoch = peer.epochs[at];
-            self.sweeps.push_back(Sweep::new(index, at, epoch, false));
+            self.sweeps
+                .push_back(Sweep::new(index, at, epoch, false, false));
         }
         if family == Family::RTC {
             self.subscribed(index);
@@ -421,11 +407,17 @@ impl Shard {
         if !peer.speaks(section.family) {
             return Err(Ignored::Unknown);
         }
-        if went_in_a_circle(&self.config, AttributesView(attributes)) {
+        let trust = peer.config.trust;
+        if trust != Trust::Local && went_in_a_circle(&self.config, AttributesView(attributes)) {
+            section.for_each(true, |_| peer.refuse(at, Refusal::Loop));
             self.withdraw(index, section, mine);
             return Err(Ignored::Loop);
         }
-        self.import(at, index, section, attributes, mine);
+        if trust.is_judged() {
+            self.import_judged(at, index, section, attributes, mine);
+        } else {
+            self.import(at, index, section, attributes, mine);
+        }
         Ok(())
     }
 
@@ -487,6 +479,31 @@ impl Shard {
         self.config.deferred = false;
     }
 
+    /// What was told is the whole table from now on.
+    pub fn release_ends(&mut self) {
+        if std::mem::take(&mut self.config.holds_ends) {
+            for index in 1..self.peers.len() {
+                self.end_held(PeerIndex(u16::try_from(index).unwrap_or(u16::MAX)));
+            }
+        }
+    }
+
+    /// The next best route that changed, of a watched family; one that changed twice comes once,
+    /// and one that is gone or not to be chosen first.
+    pub fn poll_change(&mut self) -> Option<RouteView> {
+        for at in 0..self.tables.len() {
+            let table = &mut self.tables[at];
+            let Some(place) = table.watch.as_mut().and_then(Changes::pop) else {
+                continue;
+            };
+            if table.dests.get(place).best().is_none() {
+                table.tombs.insert(place);
+            }
+            return Some(self.route_at(at, place));
+        }
+        None
+    }
+
     /// Something to know.
     pub fn poll_notice(&mut self) -> Option<Notice> {
         self.notices.pop_front()
@@ -495,7 +512,7 @@ impl Shard {
     /// Do a bounded part of what is to do; octets go into `sink`.
     pub fn poll(&mut self, now: Instant, sink: &mut Sink<'_>) -> Poll {
         let mut poll = Poll::Idle;
-        if self.sweep() | self.review() {
+        if self.sweep() | self.judge() | self.review() {
             poll = Poll::More;
         }
         let mut emit = Emit::new(sink);
@@ -525,8 +542,12 @@ impl Shard {
                 poll = poll.and(turn);
                 let (family, constrained) = (table.family, table.constrained);
                 for index in ended.iter() {
-                    let peer = peer_mut(&mut self.peers, index);
-                    if !constrained || !peer.is_some_and(|peer| peer.hold(at)) {
+                    let Some(peer) = peer_mut(&mut self.peers, index) else {
+                        continue;
+                    };
+                    if self.config.holds_ends || constrained && peer.unsubscribed {
+                        peer.held.push(at);
+                    } else {
                         self.notices.push_back(Notice::TableSent(index, family));
                     }
                 }
@@ -577,131 +598,6 @@ impl Shard {
             self.interest.release(targets);
         }
     }
-
-    /// A path came, or came anew.
-    fn put(&mut self, at: usize, index: PeerIndex, nlri: &Nlri<'_>, id: AttributesId) {
-        let table = &mut self.tables[at];
-        let place = table.place_of(nlri.key, &self.hasher);
-        let dest = table.dests.get_mut(place);
-        let peer = peer_mut(&mut self.peers, index);
-        let epoch = peer.as_ref().map_or(0, |peer| peer.epochs[at]);
-        let family = table.family;
-        let counts = |path: Option<&Path>| match &peer {
-            Some(peer) if path.is_none_or(|path| path.epoch < peer.since[at]) => peer.admit(family),
-            Some(_) | None => true,
-        };
-        let position = dest.position(index, nlri.path_id);
-        if !counts(position.map(|position| &dest.paths()[position])) {
-            if let Some(peer) = peer
-                && !std::mem::replace(&mut peer.told_too_many, true)
-            {
-                self.notices.push_back(Notice::TooMany(index, family));
-            }
-            if dest.best().is_none() {
-                table.tombs.insert(place);
-            }
-            return;
-        }
-        let path = Path {
-            value: Octets::new(nlri.value),
-            attributes: id,
-            path_id: nlri.path_id,
-            peer: index,
-            epoch,
-            stale: false,
-        };
-        let before = dest.paths().len();
-        let changed = if let Some(position) = position {
-            let known = &mut dest.paths_mut()[position];
-            known.epoch = epoch;
-            if known.attributes == id && *known.value == *nlri.value {
-                if std::mem::take(&mut known.stale) {
-                    // It may win now, but it says nothing new.
-                    self.reselect(at, place, None);
-                }
-                return;
-            }
-            let old = std::mem::replace(known, path);
-            self.attributes.keep(id);
-            if let Some(targets) = self.attributes.release(old.attributes) {
-                self.interest.release(targets);
-            }
-            position
-        } else {
-            if let Some(peer) = peer {
-                peer.routes[at] += 1;
-            }
-            dest.push(path);
-            self.attributes.keep(id);
-            before
-        };
-        if family == Family::RTC && index != PeerIndex::LOCAL {
-            self.next_review
-                .note(&mut self.interest, index, nlri.key, true);
-        }
-        self.reselect(at, place, Some(changed));
-    }
-
-    /// A path is gone.
-    fn take(&mut self, at: usize, index: PeerIndex, key: &[u8], path_id: u32) {
-        let table = &self.tables[at];
-        let Some(place) = table.find(key, &self.hasher) else {
-            return;
-        };
-        if let Some(position) = table.dests.get(place).position(index, path_id) {
-            self.drop_path(at, place, position);
-        }
-    }
-
-    fn drop_path(&mut self, at: usize, place: u32, position: usize) {
-        let table = &mut self.tables[at];
-        let dest = table.dests.get_mut(place);
-        let Some(path) = dest.remove(position) else {
-            return;
-        };
-        if let Some(peer) = peer_mut(&mut self.peers, path.peer) {
-            peer.routes[at] = peer.routes[at].saturating_sub(1);
-            if path.epoch >= peer.since[at] {
-                peer.discharge(table.family);
-            }
-        }
-        if table.family == Family::RTC && !dest.paths().iter().any(|p| p.peer == path.peer) {
-            self.next_review
-                .note(&mut self.interest, path.peer, &dest.key, false);
-        }
-        self.release(path.attributes);
-        // All paths behind the removed one have moved: only the first is known to be as it was.
-        self.reselect(at, place, (position == 0).then_some(0));
-        let table = &mut self.tables[at];
-        if table.dests.get(place).best().is_none() {
-            table.tombs.insert(place);
-        }
-    }
-
-    /// Select anew after the path at `touched` came, changed or went, and tell the groups if the
-    /// best one is another or says something else.
-    fn reselect(&mut self, at: usize, place: u32, touched: Option<usize>) {
-        let table = &mut self.tables[at];
-        let dest = table.dests.get_mut(place);
-        let before = dest.best().map(|path| (path.peer, path.path_id));
-        let selection = Selection {
-            family: table.family,
-            peers: &self.peers,
-            attributes: &self.attributes,
-        };
-        let mut changed = touched == Some(0);
-        if dest.paths().len() > 1 {
-            selection.select(dest);
-            changed |= dest.best().map(|path| (path.peer, path.path_id)) != before;
-        }
-        let lane = lane_of(table.family, dest);
-        for group in &mut table.groups {
-            // Of RT constraint, some are told other paths than the best.
-            if changed || group.key.add_path > 0 || table.family == Family::RTC {
-                group.push(place, lane);
-            }
-        }
-    }
 }
 
 impl Poll {
@@ -712,102 +608,6 @@ impl Poll {
             (Poll::Wait(a), Turn::Wait(b)) => Poll::Wait(a.min(b)),
             (poll, Turn::Idle) => poll,
         }
-    }
-}
-
-impl Table {
-    fn find(&self, key: &[u8], hasher: &FixedState) -> Option<u32> {
-        self.find_hashed(hash_of(key, hasher), key)
-    }
-
-    fn find_hashed(&self, hash: u32, key: &[u8]) -> Option<u32> {
-        let same = |slot: &Slot| slot.hash == hash && *self.dests.get(slot.place).key == *key;
-        let slot = self.index.find(Slot::spread(hash), same)?;
-        Some(slot.place)
-    }
-
-    /// The place of a key, which may be new.
-    fn place_of(&mut self, key: &[u8], hasher: &FixedState) -> u32 {
-        let hash = hash_of(key, hasher);
-        if let Some(place) = self.find_hashed(hash, key) {
-            self.tombs.remove(place);
-            return place;
-        }
-        let place = self.dests.insert(Dest::new(key));
-        let slot = Slot { hash, place };
-        self.index
-            .insert_unique(Slot::spread(hash), slot, |slot| Slot::spread(slot.hash));
-        place
-    }
-
-    /// Are there so many places without a path that they cannot wait for a quiet moment?
-    fn is_crowded(&self) -> bool {
-        self.tombs.len() > TOMBS.max(self.dests.end() as usize / 8 * 7)
-    }
-
-    /// Give back some of the places that nobody has, hears of or is to hear of; were there any?
-    fn clear_tombs(&mut self, hasher: &FixedState) -> bool {
-        let mut cleared = false;
-        for _ in 0..CLEARED {
-            let Some(place) = self.tombs.next(self.tomb) else {
-                self.tomb = 0;
-                break;
-            };
-            self.tomb = place + 1;
-            cleared |= self.free(place, hasher);
-        }
-        cleared
-    }
-
-    fn free(&mut self, place: u32, hasher: &FixedState) -> bool {
-        let dest = self.dests.get(place);
-        if dest.best().is_some() {
-            self.tombs.remove(place);
-            return true;
-        }
-        if self.groups.iter().any(|group| group.holds(place)) {
-            return false;
-        }
-        self.tombs.remove(place);
-        let hash = Slot::spread(hash_of(&dest.key, hasher));
-        if let Ok(entry) = self.index.find_entry(hash, |slot| slot.place == place) {
-            entry.remove();
-            self.dests.remove(place, Dest::new(&[]));
-        }
-        true
-    }
-}
-
-/// The hash of a key, its low four bits those of the last octet of its address: sixteen
-/// neighbours share their lines of cache, and routes come and go together with their neighbours.
-#[expect(clippy::cast_possible_truncation, reason = "28 bits are kept")]
-fn hash_of(key: &[u8], hasher: &FixedState) -> u32 {
-    // Behind an endpoint's address are its port and protocol.
-    let behind = if key.len() > 26 { 4 } else { 1 };
-    let (head, tail) = key.split_at(key.len().saturating_sub(behind));
-    let near = tail.first().copied().unwrap_or(0);
-    let rest = tail
-        .iter()
-        .fold(0, |rest, octet| rest << 8 | u64::from(*octet));
-    let masked = rest & !(0x0F << (8 * (tail.len().max(1) - 1)));
-    let hash = hasher.hash_one(Words(head, masked));
-    (hash ^ hash >> 32) as u32 & !0x0F | u32::from(near & 0x0F)
-}
-
-/// A key as few words, which hash faster than octets.
-struct Words<'a>(&'a [u8], u64);
-
-impl Hash for Words<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        let (words, rest) = self.0.as_chunks::<8>();
-        for word in words {
-            state.write_u64(u64::from_le_bytes(*word));
-        }
-        let last = rest.iter().fold(self.0.len() as u64, |word, octet| {
-            word << 8 | u64::from(*octet)
-        });
-        state.write_u64(last);
-        state.write_u64(self.1);
     }
 }
 
@@ -826,17 +626,6 @@ fn went_in_a_circle(config: &ShardConfig, attributes: AttributesView<'_>) -> boo
     attributes.originator() == Some(config.node)
         || clusters.contains(&own)
         || attributes.as_path().contains(config.asn)
-}
-
-/// A route that is gone or may not be chosen overtakes all others.
-fn lane_of(family: Family, dest: &Dest) -> Lane {
-    let Some(best) = dest.best() else {
-        return Lane::Down;
-    };
-    let kind = dest.key.first().copied().unwrap_or(0);
-    let down = family == Family::MESH
-        && mesh::bytes::state(kind, &best.value).is_some_and(|state| state.is_down());
-    if down { Lane::Down } else { Lane::Live }
 }
 
 /// One filter for all that take or tell everything.

@@ -5,23 +5,18 @@ mod authority;
 mod corpus;
 mod decode;
 mod dissector;
+mod fabric;
 mod golden;
 mod mesh;
-mod mutation;
 mod noise;
 mod open;
-mod reflection;
-mod rib;
-mod session;
-mod wire;
 
 use std::net::IpAddr;
 
-use base::{NetworkId, NodeId, ServiceId, SiteId, SlotId, TenantId};
+use base::{NetworkId, ServiceId, SiteId, SlotId, TenantId};
 
 use crate::{
-    Attributes, EndpointHealth, Grant, Key, LocalRoute, PeerConfig, PeerId, Rd, Rib, RibConfig,
-    RouteTarget, Seq, SiteTable, State, Update, Value,
+    EndpointHealth, Grant, Key, LocalRoute, Rd, RouteTarget, Seq, SiteTable, State, Value,
 };
 
 const ASN: u32 = 4_200_000_000;
@@ -74,22 +69,6 @@ fn target(tenant: u32, selector: u16) -> RouteTarget {
     }
 }
 
-fn attributes(next_hop: u32, tenant: u32) -> Attributes {
-    Attributes::local(
-        NodeId(next_hop),
-        vec![target(tenant, RouteTarget::SERVICE)],
-        vec![],
-    )
-}
-
-fn announce(attributes: Attributes, routes: Vec<(Key, Value)>) -> Update {
-    Update {
-        attributes: Some(attributes.into()),
-        announced: routes,
-        withdrawn: vec![],
-    }
-}
-
 fn local(key: Key, value: Value, tenant: u32) -> LocalRoute {
     LocalRoute {
         key,
@@ -112,20 +91,4 @@ fn table() -> SiteTable {
             .map(|(site, tenant)| (SiteId(site), grant(tenant)))
             .into(),
     }
-}
-
-fn rib(node: u32) -> Rib {
-    let mut config = RibConfig::new(NodeId(node), ASN);
-    config.end_of_rib_delay = std::time::Duration::ZERO;
-    Rib::new(config, base::Instant::ZERO)
-}
-
-fn pop(node: u32) -> (PeerId, PeerConfig) {
-    let config = PeerConfig::pop(NodeId(node));
-    (config.id, config)
-}
-
-fn gateway(node: u32, site: u32, tenant: u32) -> (PeerId, PeerConfig) {
-    let config = PeerConfig::gateway(NodeId(node), SiteId(site), TenantId(tenant));
-    (config.id, config)
 }

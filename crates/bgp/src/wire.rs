@@ -5,7 +5,6 @@
 //! `Err` with the NOTIFICATION to send.
 
 mod attribute;
-mod attribute_decode;
 mod build;
 mod capability;
 mod decode;
@@ -13,10 +12,8 @@ mod family;
 mod flowspec;
 mod nlri;
 mod notification;
-mod open;
 mod refresh;
 mod rewrite;
-mod update;
 
 use bytes::Bytes;
 
@@ -25,15 +22,12 @@ use crate::cursor::len16;
 pub use attribute::{AsPath, Attribute, AttributesView};
 pub use build::{Encoding, UpdateBuilder};
 pub use capability::{AddPath, Capabilities, GracefulRestart, OpenMessage};
-pub use decode::{Decoded, Finding, Scratch, UpdateContext, UpdateError, decode};
+pub use decode::{Decoded, Finding, Scratch, UpdateContext, UpdateError, UpdateFindings, decode};
 pub use family::{Family, NoFamily};
 pub use nlri::{Nlri, Section, describe, encode, encoded_len, parse_prefix};
 pub use notification::{Notification, NotificationName};
-pub use open::{Open, OpenExpectation};
 pub use refresh::{RefreshKind, read_route_refresh, route_refresh};
-pub use rewrite::{Edit, Set, rewrite};
-pub use update::{Update, UpdateFindings, UpdateOutcome, decode_update};
-pub(crate) use update::{encode_announcement, encode_withdrawal};
+pub use rewrite::{Edit, Set, put_attribute, rewrite};
 
 /// The longest message (RFC 4271 §4.1).
 pub const MAX_MESSAGE: usize = 4096;

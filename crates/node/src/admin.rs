@@ -120,7 +120,7 @@ impl Admin {
 
     async fn snapshot(&self) -> Option<Snapshot> {
         let handle = self.speaker.borrow().clone()?;
-        handle.snapshot(None, MAX_ROUTES).await.ok()
+        handle.snapshot(MAX_ROUTES).await.ok()
     }
 
     async fn reset(&self, query: Option<&str>) -> Answer {
@@ -150,17 +150,17 @@ fn routes(snapshot: &Snapshot) -> Value {
             .iter()
             .map(|path| {
                 json!({
-                    "from": format!("{:?}", path.route.source),
-                    "originator": path.route.originator.to_string(),
-                    "state": path.route.value.state().map(|state| state.to_string()),
-                    "seq": path.route.value.seq(&view.key).map(|seq| seq.0),
-                    "stale": path.route.stale,
+                    "from": format!("{:?}", path.source),
+                    "originator": path.originator.to_string(),
+                    "state": path.value.state().map(|state| state.to_string()),
+                    "seq": path.value.seq(&view.key).map(|seq| seq.0),
+                    "stale": path.stale,
                 })
             })
             .collect();
         json!({
             "key": view.key.to_string(),
-            "why": view.why.as_ref().map(|why| format!("{why:?}")),
+            "why": view.why.as_ref().map(|why| why.to_string()),
             "paths": paths,
         })
     };
@@ -172,14 +172,14 @@ fn neighbors(snapshot: &Snapshot) -> Value {
     let neighbor = |n: &speaker::Neighbor| {
         json!({
             "id": n.view.config.id.to_string(),
-            "role": format!("{:?}", n.view.config.role),
+            "role": format!("{:?}", n.view.config.kind),
             "up": n.view.up,
             "synced": n.view.synced,
             "routes": n.view.routes,
-            "waiting": n.view.waiting,
+            "told": n.view.told,
             "queued": n.view.queued,
-            "received": n.view.counters.received,
-            "refused": refused(&n.view.counters),
+            "received": n.view.received,
+            "refused": refused(&n.view.refused),
             "since_s": now.since(n.since).as_secs(),
             "lastClose": n.last_close.as_ref().map(ToString::to_string),
         })
@@ -188,10 +188,10 @@ fn neighbors(snapshot: &Snapshot) -> Value {
 }
 
 /// Routes treated as withdrawn, by reason.
-fn refused(counters: &speaker::PeerCounters) -> Value {
+fn refused(counts: &[u64]) -> Value {
     let all = speaker::Refusal::ALL.into_iter();
     let some = all.filter_map(|reason| {
-        let count = *counters.refused.get(reason.index())?;
+        let count = *counts.get(reason.index())?;
         (count > 0).then(|| (reason.to_string(), Value::from(count)))
     });
     Value::Object(some.collect())

@@ -1,12 +1,14 @@
-//! The one owner of the table.
+//! The one owner of a node's table.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, atomic::AtomicU64},
 };
 
 use base::Instant;
-use bgp::{Close, Key, LocalRoute, Notification, PeerConfig, PeerId, Rib, SessionEvent, SiteTable};
+use bgp::{
+    Fabric, Key, LocalRoute, Notification, PeerConfig, PeerId, SiteTable, StreamId, peer::Close,
+};
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -24,41 +26,44 @@ pub(crate) enum Command {
     Reset(PeerId),
     Remove(PeerId),
     Snapshot {
-        after: Option<Key>,
         limit: usize,
         reply: oneshot::Sender<Snapshot>,
     },
-    /// A session is established.
-    Up {
+    /// A stream to a neighbour.
+    Connected {
         number: u64,
         peer: PeerConfig,
-        lane: SessionLane,
+        lane: Lane,
     },
-    /// What an established session says; its end included.
-    Session {
+    /// What came off it; `None`: it ended.
+    Octets {
         number: u64,
-        peer: PeerId,
-        event: SessionEvent,
+        octets: Option<Bytes>,
+    },
+    /// It has not taken octets for a while (`blocked`), or takes them again.
+    Flow {
+        number: u64,
+        blocked: bool,
     },
 }
 
-/// What the actor holds of a session.
+/// What the actor holds of a stream.
 #[derive(Debug)]
-pub(crate) struct SessionLane {
-    pub(crate) outbox: mpsc::Sender<Outgoing>,
-    pub(crate) stop: oneshot::Sender<Notification>,
+pub(crate) struct Lane {
+    pub(crate) outbox: mpsc::Sender<Bytes>,
+    pub(crate) last: oneshot::Sender<Last>,
 }
 
-/// What a session is given to send.
+/// How a stream ends.
 #[derive(Debug)]
-pub(crate) enum Outgoing {
-    Update(Bytes),
-    Refresh,
+pub(crate) struct Last {
+    pub(crate) close: Close,
+    pub(crate) octets: Vec<Bytes>,
 }
 
+/// When a neighbour's session came up or went down, and why it ended last.
 #[derive(Debug)]
-struct Neighbour {
-    session: Option<(u64, SessionLane)>,
+struct History {
     since: Instant,
     last_close: Option<Close>,
 }
@@ -75,13 +80,16 @@ struct News {
 /// The actor that owns the table. Its loop is [`Speaker::run`].
 #[derive(Debug)]
 pub struct Speaker {
-    rib: Rib,
+    fabric: Fabric,
     clock: fn() -> Instant,
     commands: mpsc::Receiver<Command>,
     events: mpsc::Sender<Event>,
     room: Arc<Notify>,
-    neighbours: BTreeMap<PeerId, Neighbour>,
+    lanes: BTreeMap<StreamId, Lane>,
+    histories: BTreeMap<PeerId, History>,
     news: BTreeMap<PeerId, News>,
+    /// A change that the node has no room for.
+    change: Option<bgp::Change>,
 }
 
 impl Speaker {
@@ -93,25 +101,22 @@ impl Speaker {
         let room = Arc::new(Notify::new());
         let clock = config.clock;
         let speaker = Speaker {
-            rib: Rib::new(config.rib.clone(), clock()),
+            fabric: Fabric::new(config.fabric, clock()),
             clock,
             commands: inbox,
             events,
             room: room.clone(),
-            neighbours: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            histories: BTreeMap::new(),
             news: BTreeMap::new(),
+            change: None,
         };
-        let sessions = Arc::new(AtomicU64::new(0));
-        (
-            speaker,
-            Handle {
-                commands,
-                room,
-                config: Arc::new(config),
-                sessions,
-            },
-            told,
-        )
+        let handle = Handle {
+            commands,
+            room,
+            sessions: Arc::new(AtomicU64::new(1)),
+        };
+        (speaker, handle, told)
     }
 
     /// The loop; ends when every handle and every session is gone. Spawn it.
@@ -120,30 +125,34 @@ impl Speaker {
         let room = self.room.clone();
         let mut listened = true;
         loop {
-            self.bury_neighbours();
-            self.feed_neighbours();
-            let pending = listened && (self.rib.has_changes() || !self.news.is_empty());
+            self.bury_streams();
+            self.fabric.handle_timeout((self.clock)());
+            let more = self.fabric.drive((self.clock)());
+            self.feed_streams();
+            self.hear();
+            self.change = self.change.take().or_else(|| self.fabric.poll_change());
+            let pending = listened && (self.change.is_some() || !self.news.is_empty());
             let now = (self.clock)();
-            let timer = self.rib.poll_timeout(now).map(|at| at.since(now));
+            let timer = self.fabric.poll_timeout().map(|at| at.since(now));
             tokio::select! {
+                heard = async { events.reserve().await.is_ok() }, if pending => {
+                    listened = heard;
+                    self.tell(&events);
+                }
                 command = self.commands.recv() => {
                     let Some(command) = command else { return };
                     self.take(command);
                     self.take_more();
                 }
-                heard = async { events.reserve().await.is_ok() }, if pending => {
-                    listened = heard;
-                    self.tell(&events);
-                }
                 () = room.notified() => {}
-                () = tokio::time::sleep(timer.unwrap_or_default()), if timer.is_some() => {
-                    self.rib.handle_timeout((self.clock)());
-                }
+                () = tokio::task::yield_now(), if more => {}
+                () = tokio::time::sleep(timer.unwrap_or_default()), if timer.is_some() => {}
             }
             if !listened {
                 // Nobody will ever hear them.
                 self.news.clear();
-                while self.rib.poll_change().is_some() {}
+                self.change = None;
+                while self.fabric.poll_change().is_some() {}
             }
         }
     }
@@ -162,11 +171,11 @@ impl Speaker {
         while let Ok(permit) = events.try_reserve() {
             if let Some(event) = self.next_news() {
                 permit.send(event);
-            } else if let Some(change) = self.rib.poll_change() {
-                permit.send(Event::Change(change));
-            } else {
-                return;
+                continue;
             }
+            let change = self.change.take().or_else(|| self.fabric.poll_change());
+            let Some(change) = change else { return };
+            permit.send(Event::Change(change));
         }
     }
 
@@ -190,169 +199,128 @@ impl Speaker {
 
     /// A session loop that was dropped without a word counts as a stream that ended. Its last
     /// word, if there is one, was queued before its outbox closed: hear that first.
-    fn bury_neighbours(&mut self) {
+    fn bury_streams(&mut self) {
         if !self.commands.is_empty() {
             return;
         }
-        let gone = |n: &Neighbour| {
-            n.session
-                .as_ref()
-                .is_some_and(|(_, l)| l.outbox.is_closed())
-        };
-        let all = self.neighbours.iter();
-        let gone: Vec<PeerId> = all.filter(|(_, n)| gone(n)).map(|(id, _)| *id).collect();
-        for id in gone {
-            self.down(id, Close::StreamEnded);
+        let gone = self
+            .lanes
+            .iter()
+            .filter(|(_, lane)| lane.outbox.is_closed());
+        for id in gone.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.fabric.handle_closed((self.clock)(), id);
+        }
+        self.hear();
+    }
+
+    /// Give every stream that has room the octets it is owed.
+    fn feed_streams(&mut self) {
+        for (id, lane) in &self.lanes {
+            while let Ok(permit) = lane.outbox.try_reserve() {
+                let Some(octets) = self.fabric.transmit(*id) else {
+                    break;
+                };
+                permit.send(octets);
+            }
         }
     }
 
-    /// Give every session that has room the UPDATEs it is owed.
-    fn feed_neighbours(&mut self) {
-        let now = (self.clock)();
-        for (id, neighbour) in &self.neighbours {
-            let Some((_, lane)) = &neighbour.session else {
-                continue;
-            };
-            while let Ok(permit) = lane.outbox.try_reserve() {
-                if self.rib.poll_refresh(*id) {
-                    permit.send(Outgoing::Refresh);
-                } else if let Some(update) = self.rib.poll_update(now, *id) {
-                    permit.send(Outgoing::Update(update));
-                } else {
-                    break;
+    /// What the machine has to say of sessions and streams.
+    fn hear(&mut self) {
+        while let Some(event) = self.fabric.poll_event() {
+            let now = (self.clock)();
+            match event {
+                bgp::Event::Up(id) => {
+                    tracing::info!(peer = %id, "BGP session is up");
+                    let history = self.histories.entry(id).or_insert(History {
+                        since: now,
+                        last_close: None,
+                    });
+                    history.since = now;
+                    self.news.entry(id).or_default().up = true;
+                }
+                bgp::Event::Synced(id) => self.news.entry(id).or_default().synced = true,
+                bgp::Event::Down(id, close) => {
+                    tracing::info!(peer = %id, reason = %close, "BGP session is down");
+                    let last_close = Some(close.clone());
+                    let since = now;
+                    self.histories.insert(id, History { since, last_close });
+                    let down = Some(close);
+                    self.news.insert(
+                        id,
+                        News {
+                            down,
+                            ..News::default()
+                        },
+                    );
+                }
+                bgp::Event::Closed(id, close, octets) => {
+                    if let Some(lane) = self.lanes.remove(&id) {
+                        // The loop may be gone.
+                        drop(lane.last.send(Last { close, octets }));
+                    }
                 }
             }
         }
     }
 
     fn take(&mut self, command: Command) {
-        match command {
-            Command::Originate(route) => self.rib.originate(route),
-            Command::Withdraw(key) => self.rib.withdraw(&key),
-            Command::SiteTable(table) => self.rib.set_site_table(table),
-            Command::Reset(peer) => self.stop(peer, Notification::RESET),
-            Command::Remove(peer) => {
-                self.stop(peer, Notification::SHUTDOWN);
-                self.rib.remove_peer(peer);
-                self.neighbours.remove(&peer);
-            }
-            Command::Snapshot {
-                after,
-                limit,
-                reply,
-            } => {
-                // Whoever asked may be gone.
-                drop(reply.send(self.snapshot(after.as_ref(), limit)));
-            }
-            Command::Up { number, peer, lane } => self.up(number, peer, lane),
-            Command::Session {
-                number,
-                peer,
-                event,
-            } => self.session_says(number, peer, event),
-        }
-    }
-
-    fn up(&mut self, number: u64, peer: PeerConfig, lane: SessionLane) {
-        let (id, now) = (peer.id, (self.clock)());
-        if let Some((older, _)) = self.neighbours.get(&id).and_then(|n| n.session.as_ref())
-            && *older > number
-        {
-            // Two sessions came up in the wrong order: the newer stream stays.
-            drop(lane.stop.send(Notification::new(6, 7)));
-            return;
-        }
-        self.stop(id, (6, 7));
-        tracing::info!(peer = %id, "BGP session is up");
-        self.rib.peer_up(now, peer);
-        let neighbour = self.neighbours.entry(id).or_insert(Neighbour {
-            session: None,
-            since: now,
-            last_close: None,
-        });
-        neighbour.since = now;
-        neighbour.session = Some((number, lane));
-        self.news.entry(id).or_default().up = true;
-    }
-
-    fn session_says(&mut self, number: u64, id: PeerId, event: SessionEvent) {
-        let Some(neighbour) = self.neighbours.get(&id) else {
-            return;
-        };
-        if neighbour
-            .session
-            .as_ref()
-            .is_none_or(|(current, _)| *current != number)
-        {
-            return;
-        }
-        match event {
-            SessionEvent::Established { .. } => {}
-            SessionEvent::Update(update) => self.rib.handle_update(id, update),
-            SessionEvent::EndOfRib => {
-                self.rib.handle_end_of_rib(id);
-                self.news.entry(id).or_default().synced = true;
-            }
-            SessionEvent::RefreshRequested => self.rib.handle_refresh(id),
-            SessionEvent::FamilyDisabled => {
-                tracing::warn!(peer = %id, "BGP family is disabled: its routes overrun");
-                self.rib.handle_family_disabled(id);
-            }
-            SessionEvent::Closed(close) => self.down(id, close),
-        }
-    }
-
-    /// Tell the session to end; its routes are stale from now on.
-    fn stop(&mut self, id: PeerId, code: (u8, u8)) {
-        let lane = self
-            .neighbours
-            .get_mut(&id)
-            .and_then(|neighbour| neighbour.session.take());
-        if let Some((_, lane)) = lane {
-            let notification = Notification::from(code);
-            drop(lane.stop.send(notification.clone()));
-            self.down(id, Close::Sent(notification));
-        }
-    }
-
-    fn down(&mut self, id: PeerId, close: Close) {
         let now = (self.clock)();
-        tracing::info!(peer = %id, reason = %close, "BGP session is down");
-        self.rib.peer_down(now, id);
-        if let Some(neighbour) = self.neighbours.get_mut(&id) {
-            neighbour.session = None;
-            neighbour.since = now;
-            neighbour.last_close = Some(close.clone());
+        match command {
+            Command::Originate(route) => self.fabric.originate(&route),
+            Command::Withdraw(key) => self.fabric.withdraw(&key),
+            Command::SiteTable(table) => self.fabric.set_site_table(now, table),
+            Command::Reset(peer) => {
+                self.fabric.close(now, peer, &Notification::RESET.into());
+            }
+            Command::Remove(peer) => {
+                let shutdown = Notification::SHUTDOWN.into();
+                self.fabric.remove(now, peer, &shutdown);
+                self.hear();
+                self.histories.remove(&peer);
+            }
+            Command::Snapshot { limit, reply } => {
+                // Whoever asked may be gone.
+                drop(reply.send(self.snapshot(limit)));
+            }
+            Command::Connected { number, peer, lane } => {
+                let id = StreamId(number);
+                self.lanes.insert(id, lane);
+                self.fabric.connected(now, id, peer);
+            }
+            Command::Octets {
+                number,
+                octets: Some(octets),
+            } => self.fabric.handle_bytes(now, StreamId(number), &octets),
+            Command::Octets {
+                number,
+                octets: None,
+            } => self.fabric.handle_closed(now, StreamId(number)),
+            Command::Flow { number, blocked } => {
+                let id = StreamId(number);
+                if blocked {
+                    self.fabric.handle_blocked(now, id);
+                } else {
+                    self.fabric.handle_sent(now, id);
+                }
+            }
         }
-        self.news.insert(
-            id,
-            News {
-                down: Some(close),
-                ..News::default()
-            },
-        );
     }
 
-    fn snapshot(&self, after: Option<&Key>, limit: usize) -> Snapshot {
-        let known: BTreeSet<PeerId> = self.neighbours.keys().copied().collect();
-        let neighbors = self
-            .rib
-            .neighbors()
-            .into_iter()
-            .filter(|v| known.contains(&v.config.id));
+    fn snapshot(&self, limit: usize) -> Snapshot {
+        let neighbors = self.fabric.neighbors().into_iter();
         let neighbors = neighbors.filter_map(|view| {
-            let neighbour = self.neighbours.get(&view.config.id)?;
-            let (since, last_close) = (neighbour.since, neighbour.last_close.clone());
+            let history = self.histories.get(&view.config.id)?;
             Some(Neighbor {
                 view,
-                since,
-                last_close,
+                since: history.since,
+                last_close: history.last_close.clone(),
             })
         });
         Snapshot {
             neighbors: neighbors.collect(),
-            routes: self.rib.routes(after, limit),
-            total: self.rib.len(),
+            routes: self.fabric.routes(limit),
+            total: self.fabric.len(),
         }
     }
 }

@@ -8,21 +8,20 @@ use std::{
     },
 };
 
-use bgp::{Close, Key, LocalRoute, PeerConfig, PeerId, SiteTable};
+use bgp::{Key, LocalRoute, PeerConfig, PeerId, SiteTable, peer::Close};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{Notify, mpsc, oneshot},
 };
 
-use crate::{Snapshot, SpeakerConfig, actor::Command, session};
+use crate::{Snapshot, actor::Command, session};
 
 /// A way to talk to a speaker from anywhere. Each call waits while the speaker's queue is full.
 #[derive(Clone, Debug)]
 pub struct Handle {
     pub(crate) commands: mpsc::Sender<Command>,
-    /// A session has room for another UPDATE.
+    /// A session has room for more octets, or is gone.
     pub(crate) room: Arc<Notify>,
-    pub(crate) config: Arc<SpeakerConfig>,
     pub(crate) sessions: Arc<AtomicU64>,
 }
 
@@ -82,22 +81,13 @@ impl Handle {
         self.send(Command::Remove(peer)).await
     }
 
-    /// Neighbours, and at most `limit` routes from the first after `after`.
+    /// Neighbours, and at most `limit` routes.
     ///
     /// # Errors
     /// The speaker is gone.
-    pub async fn snapshot(
-        &self,
-        after: Option<Key>,
-        limit: usize,
-    ) -> Result<Snapshot, SpeakerGone> {
+    pub async fn snapshot(&self, limit: usize) -> Result<Snapshot, SpeakerGone> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Snapshot {
-            after,
-            limit,
-            reply,
-        })
-        .await?;
+        self.send(Command::Snapshot { limit, reply }).await?;
         answer.await.map_err(|_| SpeakerGone)
     }
 

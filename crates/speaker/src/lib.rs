@@ -7,14 +7,15 @@
 //! Toward routers, and for `sealane bgp`, [`server`] owns sockets and threads.
 //!
 //! # The main types
-//! - [`Speaker`]: the actor that owns the one [`bgp::Rib`]; the node spawns [`Speaker::run`].
+//! - [`Speaker`]: the actor that owns the node's one [`bgp::Fabric`]; the node spawns
+//!   [`Speaker::run`].
 //! - [`Handle`]: `Send + Clone`; originate, withdraw, set the site table, look, reset.
 //! - [`Handle::session`]: the loop of one neighbour over one stream; the node spawns it too.
 //! - [`Event`]: what the node's Brain hears.
 //!
 //! # The way of a route
-//! stream → session loop → bounded queue → actor (`Rib`) → [`Event::Change`] for this node, and
-//! for each neighbour that can take one, an UPDATE → session loop → stream. `tasks.rs` has the
+//! stream → session loop → bounded queue → actor (`Fabric`) → [`Event::Change`] for this node, and
+//! for each neighbour that can take them, octets → session loop → stream. `tasks.rs` has the
 //! picture of tasks and queues.
 //!
 //! ```
@@ -43,25 +44,20 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
-
 use base::{Instant, NodeId};
-use bgp::{Close, RibConfig};
+use bgp::{FabricConfig, peer::Close};
 
 pub use actor::Speaker;
 pub use bgp::{
-    Change, Key, LocalRoute, NeighborView, PeerConfig, PeerCounters, PeerId, Refusal, RouteView,
-    SiteTable,
+    Change, Key, LocalRoute, NeighborView, PeerConfig, PeerId, Refusal, RouteView, SiteTable,
 };
 pub use handle::{Handle, SpeakerGone};
 
 /// How a speaker is configured.
 #[derive(Clone, Debug)]
 pub struct SpeakerConfig {
-    /// The table's configuration; its node id and AS are the sessions' too.
-    pub rib: RibConfig,
-    /// The hold time offered to neighbours; whole seconds from 3.
-    pub hold_time: Duration,
+    /// The table's and the sessions' configuration.
+    pub fabric: FabricConfig,
     /// The monotonic clock.
     pub clock: fn() -> Instant,
 }
@@ -69,10 +65,11 @@ pub struct SpeakerConfig {
 impl SpeakerConfig {
     /// The defaults: hold time 30 s, the process's clock.
     #[must_use]
-    pub const fn new(node: NodeId, asn: u32) -> Self {
+    pub fn new(node: NodeId, asn: u32) -> Self {
+        let mut fabric = FabricConfig::new(node, asn);
+        fabric.seed = runtime::seed();
         SpeakerConfig {
-            rib: RibConfig::new(node, asn),
-            hold_time: bgp::SessionConfig::HOLD_TIME,
+            fabric,
             clock: runtime::now,
         }
     }
@@ -108,7 +105,7 @@ pub struct Neighbor {
 pub struct Snapshot {
     /// All neighbours.
     pub neighbors: Vec<Neighbor>,
-    /// Routes in order of their keys, at most as many as were asked for.
+    /// Routes, at most as many as were asked for.
     pub routes: Vec<RouteView>,
     /// How many routes there are.
     pub total: usize,

@@ -290,6 +290,8 @@ fn work(
         families,
         seed: runtime::seed(),
         deferred: restart.is_under_way(),
+        holds_ends: false,
+        watched: Vec::new(),
         tells_constraint: index == 0,
     });
     let count = threads.len();

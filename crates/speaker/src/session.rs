@@ -1,215 +1,162 @@
-//! The loop of one neighbour over one stream.
+//! The loop of one neighbour over one stream: octets in, octets out. What they say is the
+//! machine's business.
 
 use std::{pin::pin, time::Duration};
 
-use bgp::{Close, Notification, PeerConfig, Session, SessionConfig, SessionEvent, SessionState};
+use bgp::{Notification, PeerConfig, peer::Close};
 use bytes::{Buf, Bytes};
 use tokio::{
     io::{self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
     sync::{mpsc, oneshot},
-    time::sleep,
+    time::{Instant, sleep_until},
 };
 
 use crate::{
     Handle,
-    actor::{Command, Outgoing, SessionLane},
+    actor::{Command, Lane, Last},
     tasks::OUTBOX,
 };
 
 /// Octets read at once.
 const READ: usize = 16 * 1024;
+/// A stream that takes nothing for so long is held against its neighbour (RFC 9687).
+const STUCK: Duration = Duration::from_secs(1);
 /// How long a farewell may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Run the session to its end and tell the actor what happens in it.
+/// Carry octets until the machine says that it is over, or the actor is gone.
 pub(crate) async fn run<S>(handle: Handle, number: u64, peer: PeerConfig, stream: S) -> Close
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let clock = handle.config.clock;
-    let rib = &handle.config.rib;
-    let config = SessionConfig {
-        asn: rib.asn,
-        node: rib.node,
-        peer: Some(peer.node),
-        hold_time: handle.config.hold_time,
-        family: rib.family,
-    };
-    let (outbox, updates) = mpsc::channel(OUTBOX);
-    let (stop, stopped) = oneshot::channel();
+    let (outbox, octets) = mpsc::channel(OUTBOX);
+    let (last, over) = oneshot::channel();
+    let lane = Lane { outbox, last };
+    let connected = Command::Connected { number, peer, lane };
     let (reader, writer) = io::split(stream);
-    let driver = Driver {
-        session: Session::new(config, clock()),
+    let mut carrier = Carrier {
         handle,
         number,
-        peer,
-        lane: Some(SessionLane { outbox, stop }),
-        updates,
+        octets,
         writing: Bytes::new(),
         unflushed: false,
-        blocked_since: None,
+        stuck: None,
     };
-    driver.run(reader, writer, stopped).await
+    if carrier.handle.send(connected).await.is_err() {
+        return shutdown();
+    }
+    carrier.run(reader, writer, over).await
 }
 
-struct Driver {
-    session: Session,
+fn shutdown() -> Close {
+    Close::Sent(Notification::SHUTDOWN.into())
+}
+
+struct Carrier {
     handle: Handle,
     number: u64,
-    peer: PeerConfig,
-    /// Given to the actor once the session is established.
-    lane: Option<SessionLane>,
-    updates: mpsc::Receiver<Outgoing>,
+    octets: mpsc::Receiver<Bytes>,
     writing: Bytes,
     unflushed: bool,
-    blocked_since: Option<base::Instant>,
+    /// Since when the stream takes nothing, and whether the machine knows.
+    stuck: Option<(Instant, bool)>,
 }
 
-impl Driver {
+impl Carrier {
     async fn run<S>(
-        mut self,
+        &mut self,
         mut reader: ReadHalf<S>,
         mut writer: WriteHalf<S>,
-        mut stopped: oneshot::Receiver<Notification>,
+        mut over: oneshot::Receiver<Last>,
     ) -> Close
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let clock = self.handle.config.clock;
         let mut input = vec![0; READ];
-        let (mut stoppable, mut served) = (true, true);
+        let (mut reads, mut serves) = (true, true);
         loop {
-            if let Some(close) = self.report().await {
-                self.farewell(&mut writer).await;
-                return close;
-            }
-            self.next_message();
-            let now = clock();
-            let timer = self.deadline().map(|at| at.since(now));
             let idle = self.writing.is_empty() && !self.unflushed;
+            let number = self.number;
+            let (since, known) = self.stuck.unwrap_or((Instant::now(), false));
+            let (stuck, unknown) = (since + STUCK, !known);
             tokio::select! {
-                read = reader.read(&mut input) => match read {
-                    Ok(0) | Err(_) => self.session.handle_end_of_stream(),
-                    Ok(n) => self.session.handle_bytes(clock(), &input[..n]),
-                },
+                read = reader.read(&mut input), if reads => {
+                    let octets = match read {
+                        Ok(count) if count > 0 => Some(Bytes::copy_from_slice(&input[..count])),
+                        Ok(_) | Err(_) => None,
+                    };
+                    // Waiting here is what slows a neighbour down that says more than we take.
+                    reads = octets.is_some();
+                    self.tell(Command::Octets { number, octets }).await;
+                }
                 step = write(&mut writer, &self.writing), if !idle => match step {
-                    Ok(Some(0)) | Err(_) => self.session.handle_end_of_stream(),
-                    Ok(Some(n)) => {
-                        self.writing.advance(n);
-                        self.unflushed = true;
-                        self.blocked_since = Some(clock());
+                    Ok(Some(0)) | Err(_) => {
+                        // What it said before it went may still lie there.
+                        self.writing.clear();
+                        self.unflushed = false;
+                        serves = false;
+                        if !reads {
+                            self.tell(Command::Octets { number, octets: None }).await;
+                        }
                     }
-                    Ok(None) => self.unflushed = false,
+                    Ok(step) => {
+                        self.writing.advance(step.unwrap_or(0));
+                        self.unflushed = step.is_some();
+                        self.moved().await;
+                    }
                 },
-                update = self.updates.recv(), if idle && served && self.lane.is_none() => {
-                    match update {
-                        Some(Outgoing::Update(message)) => self.session.send(message),
-                        Some(Outgoing::Refresh) => { self.session.request_refresh(); }
-                        // The actor has let go; `stopped` says why.
-                        None => served = false,
+                () = sleep_until(stuck), if !idle && unknown => {
+                    self.stuck = Some((Instant::now(), true));
+                    self.tell(Command::Flow { number, blocked: true }).await;
+                }
+                octets = self.octets.recv(), if idle && serves => {
+                    match octets {
+                        Some(octets) => {
+                            self.writing = octets;
+                            self.stuck = Some((Instant::now(), false));
+                        }
+                        // `over` says why.
+                        None => serves = false,
                     }
                     self.handle.room.notify_one();
                 }
-                reason = &mut stopped, if stoppable => {
-                    stoppable = false;
-                    let reason = reason.unwrap_or_else(|_| Notification::SHUTDOWN.into());
-                    self.session.close(reason);
-                }
-                () = sleep(timer.unwrap_or_default()), if timer.is_some() => {
-                    self.handle_timeout(clock());
+                last = &mut over => {
+                    let Ok(Last { close, octets }) = last else {
+                        return shutdown();
+                    };
+                    self.farewell(&mut writer, octets).await;
+                    return close;
                 }
             }
         }
     }
 
-    /// The session's own timers, and the send hold timer (RFC 9687): a neighbour that takes
-    /// nothing for twice the hold time is cut.
-    fn deadline(&self) -> Option<base::Instant> {
-        let send_hold = self
-            .blocked_since
-            .map(|since| since + self.session.hold_time() * 2);
-        [self.session.poll_timeout(), send_hold]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-
-    fn handle_timeout(&mut self, now: base::Instant) {
-        self.session.handle_timeout(now);
-        let limit = self.session.hold_time() * 2;
-        if self.blocked_since.is_some_and(|since| now >= since + limit) {
-            self.session.close(Notification::SEND_HOLD_TIMER.into());
+    /// The stream took something.
+    async fn moved(&mut self) {
+        let number = self.number;
+        if self.stuck.is_some_and(|(_, known)| known) {
+            self.tell(Command::Flow {
+                number,
+                blocked: false,
+            })
+            .await;
         }
+        let waits = self.unflushed || !self.writing.is_empty();
+        self.stuck = waits.then(|| (Instant::now(), false));
     }
 
-    fn next_message(&mut self) {
-        if self.writing.is_empty() {
-            match self.session.poll_transmit() {
-                Some(message) => {
-                    self.writing = message;
-                    self.blocked_since = Some((self.handle.config.clock)());
-                }
-                None if !self.unflushed => self.blocked_since = None,
-                None => {}
-            }
-        }
+    async fn tell(&self, command: Command) {
+        // If the actor is gone, `over` says so.
+        let _ = self.handle.send(command).await;
     }
 
-    /// Pass the session's events on; the last one is returned. Waiting here is what slows a
-    /// neighbour down that says more than we can take.
-    async fn report(&mut self) -> Option<Close> {
-        while let Some(event) = self.session.poll_event() {
-            let number = self.number;
-            let close = match &event {
-                SessionEvent::Closed(close) => Some(close.clone()),
-                SessionEvent::Established { .. }
-                | SessionEvent::Update(_)
-                | SessionEvent::EndOfRib
-                | SessionEvent::RefreshRequested
-                | SessionEvent::FamilyDisabled => None,
-            };
-            let command = match (&event, self.lane.take()) {
-                (SessionEvent::Established { .. }, Some(lane)) => Some(Command::Up {
-                    number,
-                    peer: self.peer.clone(),
-                    lane,
-                }),
-                (SessionEvent::Closed(close), Some(lane)) => {
-                    drop(lane);
-                    tracing::debug!(peer = %self.peer.id, reason = %close, "BGP session failed to open");
-                    None
-                }
-                (_, lane) => {
-                    self.lane = lane;
-                    Some(Command::Session {
-                        number,
-                        peer: self.peer.id,
-                        event,
-                    })
-                }
-            };
-            if let Some(command) = command
-                && self.handle.send(command).await.is_err()
-            {
-                self.session.close(Notification::SHUTDOWN.into());
-            }
-            if close.is_some() {
-                return close;
-            }
-        }
-        None
-    }
-
-    /// Write out the NOTIFICATION if there is one, after what is begun; within a second.
-    async fn farewell<S>(&mut self, writer: &mut WriteHalf<S>)
+    /// Write out the last words, after what is begun; within a second.
+    async fn farewell<S>(&mut self, writer: &mut WriteHalf<S>, last: Vec<Bytes>)
     where
         S: AsyncRead + AsyncWrite,
     {
-        debug_assert_eq!(self.session.state(), SessionState::Idle);
         let mut rest = self.writing.to_vec();
-        while let Some(message) = self.session.poll_transmit() {
-            rest.extend_from_slice(&message);
-        }
+        rest.extend(last.iter().flatten());
         let write = pin!(async {
             // The neighbour may be gone; there is nobody to tell.
             if writer.write_all(&rest).await.is_ok() {
@@ -220,10 +167,10 @@ impl Driver {
     }
 }
 
-impl Drop for Driver {
+impl Drop for Carrier {
     /// Wakes the actor, which then finds the queue closed, even if the task was aborted.
     fn drop(&mut self) {
-        self.updates.close();
+        self.octets.close();
         self.handle.room.notify_one();
     }
 }

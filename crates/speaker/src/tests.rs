@@ -12,7 +12,8 @@ use std::{
 
 use base::{NetworkId, NodeId, ServiceId, SiteId, SlotId, TenantId};
 use bgp::{
-    Close, EndpointHealth, Grant, Key, LocalRoute, Rd, RouteTarget, Seq, SiteTable, State, Value,
+    EndpointHealth, Grant, Key, LocalRoute, Rd, RouteTarget, Seq, SiteTable, State, Value,
+    peer::Close,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -88,8 +89,8 @@ impl Net {
 
     async fn node(&mut self, id: u32) -> Node {
         let mut config = SpeakerConfig::new(NodeId(id), ASN);
-        config.hold_time = Duration::from_secs(9);
-        config.rib.end_of_rib_delay = Duration::ZERO;
+        config.fabric.hold_time = Duration::from_secs(9);
+        config.fabric.end_of_rib_delay = Duration::ZERO;
         let (speaker, handle, events) = Speaker::new(config);
         self.tasks.spawn(async {
             speaker.run().await;
@@ -107,7 +108,7 @@ impl Net {
     /// A gateway (site 11 or 12) and a `PoP`.
     fn attach(&mut self, pop: (&Node, u32), gateway: (&Node, u32, u32)) -> [AbortHandle; 2] {
         let (near, far) = duplex(4096);
-        let client = PeerConfig::gateway(NodeId(gateway.1), SiteId(gateway.2), TenantId(1));
+        let client = PeerConfig::gateway(NodeId(gateway.1), SiteId(gateway.2));
         let reflector = PeerConfig::reflector(NodeId(pop.1), TenantId(1));
         [
             self.session(pop.0, client, near),
@@ -179,10 +180,7 @@ async fn routes_are_exchanged_and_reflected() {
         .await;
     a.handle.withdraw(key(11, 1)).await.expect("it runs");
     b.wait_route(&key(11, 1), None).await;
-    assert_eq!(
-        pop.handle.snapshot(None, 10).await.expect("it runs").total,
-        0
-    );
+    assert_eq!(pop.handle.snapshot(10).await.expect("it runs").total, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -201,24 +199,16 @@ async fn a_killed_session_leaves_stale_routes_until_it_is_back() {
     sessions[1].abort();
     let (id, close) = pop.wait_down().await;
     assert_eq!((id, close), (PeerId(1), Close::StreamEnded));
-    for n in [1, 2] {
-        pop.wait_route(&key(11, n), Some((State::Healthy, true)))
-            .await;
-    }
+    let snapshot = pop.handle.snapshot(10).await.expect("it runs");
+    let stale = |view: &crate::RouteView| view.paths.iter().all(|path| path.stale);
+    assert_eq!(snapshot.routes.len(), 2);
+    assert!(snapshot.routes.iter().all(stale), "{:?}", snapshot.routes);
     // Gone meanwhile: the End-of-RIB after the session is back says so.
     a.handle.withdraw(key(11, 2)).await.expect("it runs");
     net.attach((&pop, 91), (&a, 1, 11));
-    let mut left = vec![(key(11, 1), true), (key(11, 2), false)];
-    pop.wait(|event| {
-        if let Event::Change(change) = event {
-            let fresh = change.best.as_ref().is_some_and(|route| !route.stale);
-            left.retain(|(key, want)| {
-                *key != change.key || *want != fresh || (!want && change.best.is_some())
-            });
-        }
-        left.is_empty().then_some(())
-    })
-    .await;
+    pop.wait_route(&key(11, 2), None).await;
+    let snapshot = pop.handle.snapshot(10).await.expect("it runs");
+    assert_eq!((snapshot.total, stale(&snapshot.routes[0])), (1, false));
 }
 
 #[tokio::test(start_paused = true)]
@@ -234,23 +224,38 @@ async fn an_aborted_session_of_our_own_counts_as_ended() {
 
 /// Speak BGP by hand up to Established.
 async fn by_hand(stream: &mut DuplexStream) {
-    let open = bgp::wire::Open {
-        asn: ASN,
-        four_octet_as: true,
-        hold_time_s: 9,
-        node: NodeId(1),
-        families: vec![bgp::Family::MESH],
-        route_refresh: true,
-    };
+    let own = bgp::FabricConfig::new(NodeId(1), ASN);
+    let open = PeerConfig::reflector(NodeId(91), TenantId(1))
+        .connection(&own)
+        .open();
     stream.write_all(&open.encode()).await.expect("it reads");
     stream
         .write_all(&bgp::wire::keepalive())
         .await
         .expect("it reads");
+    stream.write_all(&wish()).await.expect("it reads");
+}
+
+/// An UPDATE that asks for all routes of tenant 1 (RFC 4684).
+fn wish() -> Vec<u8> {
+    let mut attributes = vec![0x40, 1, 1, 0, 0x40, 2, 0, 0x40, 5, 4, 0, 0, 0, 100];
+    bgp::wire::put_attribute(&mut attributes, 0x80, 14, &[0, 0, 0, 1]);
+    let encoding = bgp::wire::Encoding {
+        max_message: 4096,
+        four_octet_as: true,
+        add_path: false,
+    };
+    let mut out = Vec::new();
+    let mut update =
+        bgp::wire::UpdateBuilder::announce(&mut out, bgp::Family::RTC, &encoding, &attributes)
+            .expect("small attributes");
+    assert!(update.push(0, &[80, 0, 0, 0, 0, 1, 2, 0, 0, 0, 1], &[]));
+    update.finish();
+    out
 }
 
 fn client() -> PeerConfig {
-    PeerConfig::gateway(NodeId(1), SiteId(11), TenantId(1))
+    PeerConfig::gateway(NodeId(1), SiteId(11))
 }
 
 #[tokio::test(start_paused = true)]
@@ -264,7 +269,7 @@ async fn silence_ends_the_session_after_the_hold_time() {
         .await;
     let up = tokio::time::Instant::now();
     let (_, close) = pop.wait_down().await;
-    assert_eq!(close, Close::Sent(bgp::Notification::new(4, 0)));
+    assert_eq!(close, Close::Sent(bgp::Notification::from((4, 0))));
     let took = up.elapsed();
     assert!(
         took >= Duration::from_secs(9) && took < Duration::from_millis(9100),
@@ -272,7 +277,7 @@ async fn silence_ends_the_session_after_the_hold_time() {
     );
     let mut said = Vec::new();
     far.read_to_end(&mut said).await.expect("it closes");
-    assert!(said.ends_with(&bgp::Notification::new(4, 0).encode()));
+    assert!(said.ends_with(&bgp::Notification::from((4, 0)).encode()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -340,19 +345,14 @@ async fn resets_and_replacements() {
     assert_eq!(close, Close::Sent(bgp::Notification::new(6, 7)));
     pop.wait(|event| (*event == Event::Up(PeerId(1))).then_some(()))
         .await;
-    let neighbors = pop
-        .handle
-        .snapshot(None, 0)
-        .await
-        .expect("it runs")
-        .neighbors;
+    let neighbors = pop.handle.snapshot(0).await.expect("it runs").neighbors;
     assert!(neighbors.len() == 1 && neighbors[0].view.up);
 
     pop.handle.remove(PeerId(1)).await.expect("it runs");
     a.wait_down().await;
     assert!(
         pop.handle
-            .snapshot(None, 0)
+            .snapshot(0)
             .await
             .expect("it runs")
             .neighbors
@@ -365,10 +365,10 @@ async fn the_wrong_neighbour_is_refused() {
     let mut net = Net::new();
     let pop = net.node(91).await;
     let (near, mut far) = duplex(4096);
-    let expected = PeerConfig::gateway(NodeId(2), SiteId(12), TenantId(1));
+    let expected = PeerConfig::gateway(NodeId(2), SiteId(12));
     let session = pop.handle.session(expected, near);
     by_hand(&mut far).await;
-    assert_eq!(session.await, Close::Sent(bgp::Notification::new(2, 3)));
+    assert_eq!(session.await, Close::Sent(bgp::Notification::from((2, 3))));
 }
 
 #[tokio::test(start_paused = true)]
@@ -395,13 +395,8 @@ async fn nobody_listening_and_a_large_table() {
         Event::Change(_) | Event::Up(_) | Event::Synced(_) | Event::Down(..) => None,
     })
     .await;
-    let snapshot = pop.handle.snapshot(None, 10).await.expect("it runs");
+    let snapshot = pop.handle.snapshot(10).await.expect("it runs");
     assert_eq!((snapshot.total, snapshot.routes.len()), (3000, 10));
-    let next = pop
-        .handle
-        .snapshot(Some(snapshot.routes[9].key.clone()), 1)
-        .await;
-    assert_eq!(next.expect("it runs").routes[0].key, key(11, 10));
 }
 
 /// Counts wake-ups of a future that is polled by hand.

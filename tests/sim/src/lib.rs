@@ -2,7 +2,7 @@
 //!
 //! What it is: four PoPs in a full mesh, forty-six gateways of five tenants, each attached to two
 //! PoPs. Every node is what it is in production: a control half and a data half, each with its
-//! own [`plan::Brain`] and its own [`bgp::Rib`], [`bgp::Session`]s between the control halves
+//! own [`plan::Brain`] and its own [`bgp::Fabric`], sessions between the control halves
 //! over tunnels that the data halves own, and one between the two halves of a node. Only the
 //! shell differs: `node` carries out the Brain's effects with sockets, this crate with a heap of
 //! events ordered by (time, number). It compiles, picks, decides and admits with the very

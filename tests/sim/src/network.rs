@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use base::Instant;
-use bgp::{Session, SessionConfig};
+use bgp::StreamId;
 use bytes::Bytes;
 use plan::{Event, Part};
 
 use crate::{
     faults::Manner,
-    node::{Live, peer_config},
+    node::peer_config,
     shell::{Happening, Sim},
 };
 
@@ -218,7 +218,7 @@ impl Sim {
             return;
         };
         let table = half.table.clone();
-        let talks_to = |other: u32| half.sessions.values().any(|live| live.peer.id.0 == other);
+        let talks_to = |other: u32| half.streams.values().any(|peer| peer.0 == other);
         let local = !talks_to(0);
         let mut wanted = Vec::new();
         for (site, neighbor) in table.iter().flat_map(|table| &table.fabric.neighbors) {
@@ -311,36 +311,12 @@ impl Sim {
     }
 
     fn begin_session(&mut self, stream: u64, end: End, peer: bgp::PeerConfig) {
-        let own = self.nodes[end.node].id;
         let now = self.now;
         let Some(half) = self.half_mut(end.node, end.part) else {
             return;
         };
-        // A neighbour that dials again has forgotten the session before.
-        let before: Vec<u64> = half
-            .sessions
-            .iter()
-            .filter(|(_, live)| live.peer.id == peer.id)
-            .map(|(id, _)| *id)
-            .collect();
-        for old in before {
-            if half.sessions.remove(&old).is_some_and(|live| live.up) {
-                half.rib.peer_down(now, peer.id);
-            }
-        }
-        let config = SessionConfig {
-            peer: Some(peer.node),
-            ..SessionConfig::new(own, ASN)
-        };
-        let session = Session::new(config, now);
-        half.sessions.insert(
-            stream,
-            Live {
-                session,
-                peer,
-                up: false,
-            },
-        );
+        half.streams.insert(stream, peer.id);
+        half.fabric.connected(now, StreamId(stream), peer);
         self.drive(end.node, end.part);
     }
 
@@ -394,21 +370,20 @@ impl Sim {
         let half = self
             .half_mut(at.node, at.part)
             .filter(|half| half.life == at.life);
-        if let (true, Some(half)) = (passes, half)
-            && let Some(live) = half.sessions.get_mut(&id)
-        {
-            live.session.handle_bytes(now, octets);
+        if let (true, Some(half)) = (passes, half) {
+            half.fabric.handle_bytes(now, StreamId(id), octets);
             self.drive(at.node, at.part);
         }
     }
 
     /// The end of the stream reaches one end.
     pub(crate) fn ended(&mut self, id: u64, at: End) {
+        let now = self.now;
         let half = self
             .half_mut(at.node, at.part)
             .filter(|half| half.life == at.life);
-        if let Some(live) = half.and_then(|half| half.sessions.get_mut(&id)) {
-            live.session.handle_end_of_stream();
+        if let Some(half) = half.filter(|half| half.streams.contains_key(&id)) {
+            half.fabric.handle_closed(now, StreamId(id));
             self.drive(at.node, at.part);
         }
     }

@@ -1,11 +1,11 @@
-//! A node: two halves, each a Brain and a Rib, and what they keep on disk.
+//! A node: two halves, each a Brain and a Fabric, and what they keep on disk.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use api::sync::Bundle;
 use balance::ProbeOutcome;
 use base::{Instant, NodeId};
-use bgp::{PeerConfig, Rib, RibConfig, Seq, Sequence, Session, SessionEvent, SessionState};
+use bgp::{Fabric, FabricConfig, PeerConfig, PeerId, Seq, Sequence, StreamId};
 use plan::{Brain, Compiled, Effect, Event, Me, Neighbor, Part, ProbeResult, Target, TargetKey};
 
 use crate::{
@@ -40,25 +40,18 @@ pub(crate) struct Half {
     /// Which incarnation this is: what was meant for an earlier one is not for it.
     pub(crate) life: u64,
     pub(crate) brain: Brain,
-    pub(crate) rib: Rib,
-    pub(crate) sessions: BTreeMap<u64, Live>,
+    pub(crate) fabric: Fabric,
+    /// Streams that it has, and to whom.
+    pub(crate) streams: BTreeMap<u64, PeerId>,
     pub(crate) table: Option<Arc<Compiled>>,
     wake: Option<Instant>,
-}
-
-/// A session and its neighbour.
-#[derive(Debug)]
-pub(crate) struct Live {
-    pub(crate) session: Session,
-    pub(crate) peer: PeerConfig,
-    pub(crate) up: bool,
 }
 
 /// How far a neighbour is trusted and what it hears, as in `node`.
 pub(crate) fn peer_config(table: &Compiled, neighbor: &Neighbor) -> PeerConfig {
     match (table.numbers.pop, neighbor.pop) {
         (true, true) => PeerConfig::pop(neighbor.node),
-        (true, false) => PeerConfig::gateway(neighbor.node, neighbor.site, neighbor.tenant),
+        (true, false) => PeerConfig::gateway(neighbor.node, neighbor.site),
         (false, true | false) => PeerConfig::reflector(neighbor.node, table.numbers.tenant),
     }
 }
@@ -97,8 +90,8 @@ impl Sim {
             it.halves[index(part)] = Some(Half {
                 life: self.next_id,
                 brain: Brain::new(part, it.me.clone(), seed, start),
-                rib: Rib::new(RibConfig::new(it.id, ASN), self.now),
-                sessions: BTreeMap::new(),
+                fabric: Fabric::new(FabricConfig::new(it.id, ASN), self.now),
+                streams: BTreeMap::new(),
                 table: None,
                 wake: None,
             });
@@ -134,7 +127,7 @@ impl Sim {
                 part,
                 life: half.life,
             };
-            for stream in half.sessions.into_keys() {
+            for stream in half.streams.into_keys() {
                 self.hang_up(stream, gone);
             }
         }
@@ -170,10 +163,7 @@ impl Sim {
         };
         half.wake = None;
         half.brain.handle_timeout(now);
-        half.rib.handle_timeout(now);
-        for live in half.sessions.values_mut() {
-            live.session.handle_timeout(now);
-        }
+        half.fabric.handle_timeout(now);
         self.drive(node, part);
     }
 
@@ -193,10 +183,9 @@ impl Sim {
                 quiet = false;
                 self.act(end, &mut half, effect);
             }
-            for stream in half.sessions.keys().copied().collect::<Vec<_>>() {
-                quiet &= self.listen(end, &mut half, stream);
-            }
-            while let Some(change) = half.rib.poll_change() {
+            quiet &= !half.fabric.drive(self.now);
+            quiet &= self.listen(end, &mut half);
+            while let Some(change) = half.fabric.poll_change() {
                 quiet = false;
                 self.changed(end, &mut half, change);
             }
@@ -205,14 +194,8 @@ impl Sim {
             }
         }
         self.talk(end, &mut half);
-        let timers = half
-            .sessions
-            .values()
-            .filter_map(|live| live.session.poll_timeout());
-        let timers = timers
-            .chain(half.brain.poll_timeout())
-            .chain(half.rib.poll_timeout(self.now));
-        if let Some(next) = timers.min() {
+        let timers = [half.brain.poll_timeout(), half.fabric.poll_timeout()];
+        if let Some(next) = timers.into_iter().flatten().min() {
             let next = next.max(self.now + Duration::from_nanos(1));
             if half.wake.is_none_or(|at| next < at) {
                 half.wake = Some(next);
@@ -250,7 +233,8 @@ impl Sim {
                 if part == Part::Control {
                     self.probes(node, &table);
                 }
-                half.rib.set_site_table(table.site_table.clone());
+                half.fabric
+                    .set_site_table(self.now, table.site_table.clone());
                 half.table = Some(table);
             }
             Effect::Reject(revision, error) => {
@@ -272,11 +256,11 @@ impl Sim {
                 // The mark is on disk before anybody hears of the number.
                 self.nodes[node].disk.mark = half.brain.sequence();
                 self.check_sequence(node, &route);
-                half.rib.originate(route);
+                half.fabric.originate(&route);
             }
             Effect::Withdraw(key) => {
                 self.note(format_args!("{node} withdraw {key:?}"));
-                half.rib.withdraw(&key);
+                half.fabric.withdraw(&key);
             }
         }
     }
@@ -295,41 +279,19 @@ impl Sim {
             .put(self.now + after, Happening::Brain { end, event });
     }
 
-    /// What a session heard; true if nothing.
-    fn listen(&mut self, end: End, half: &mut Half, stream: u64) -> bool {
-        let now = self.now;
+    /// What there is to say of sessions; true if nothing.
+    fn listen(&mut self, end: End, half: &mut Half) -> bool {
         let mut quiet = true;
-        let mut over = false;
-        let Some(live) = half.sessions.get_mut(&stream) else {
-            return true;
-        };
-        while let Some(event) = live.session.poll_event() {
+        while let Some(event) = half.fabric.poll_event() {
             quiet = false;
-            match event {
-                SessionEvent::Established { .. } => {
-                    live.up = true;
-                    half.rib.peer_up(now, live.peer.clone());
+            self.trace.line(self.now, format_args!("{end:?} {event:?}"));
+            if let bgp::Event::Closed(StreamId(stream), _, last) = event {
+                for octets in last {
+                    self.send(stream, end, octets);
                 }
-                SessionEvent::Update(update) => half.rib.handle_update(live.peer.id, update),
-                SessionEvent::EndOfRib => half.rib.handle_end_of_rib(live.peer.id),
-                SessionEvent::RefreshRequested => half.rib.handle_refresh(live.peer.id),
-                SessionEvent::FamilyDisabled => half.rib.handle_family_disabled(live.peer.id),
-                SessionEvent::Closed(close) => {
-                    self.trace
-                        .line(now, format_args!("{end:?} closed {stream}: {close}"));
-                    over = true;
-                }
+                half.streams.remove(&stream);
+                self.hang_up(stream, end);
             }
-        }
-        if over {
-            while let Some(octets) = live.session.poll_transmit() {
-                self.send(stream, end, octets);
-            }
-            if live.up {
-                half.rib.peer_down(now, live.peer.id);
-            }
-            half.sessions.remove(&stream);
-            self.hang_up(stream, end);
         }
         quiet
     }
@@ -360,16 +322,8 @@ impl Sim {
 
     /// Tell the neighbours.
     fn talk(&mut self, end: End, half: &mut Half) {
-        for (stream, live) in &mut half.sessions {
-            if live.session.state() == SessionState::Established {
-                if half.rib.poll_refresh(live.peer.id) {
-                    live.session.request_refresh();
-                }
-                while let Some(update) = half.rib.poll_update(self.now, live.peer.id) {
-                    live.session.send(update);
-                }
-            }
-            while let Some(octets) = live.session.poll_transmit() {
+        for stream in half.streams.keys() {
+            while let Some(octets) = half.fabric.transmit(StreamId(*stream)) {
                 self.send(*stream, end, octets);
             }
         }

@@ -7,7 +7,7 @@ use std::{fmt, net::IpAddr, sync::Arc};
 
 use base::{LbId, NetworkId, ServiceId, SiteId};
 
-use super::{MAX_KEY, RD_LEN};
+use super::MAX_KEY;
 use crate::cursor::{Cursor, len8};
 
 pub use http::{Host, HttpMatch, PathKind, PathMatch, PathText};
@@ -258,25 +258,6 @@ impl Key {
             port,
             protocol,
         })
-    }
-
-    pub(crate) fn encoded_len(&self) -> usize {
-        RD_LEN
-            + match self {
-                Key::Site { .. } => 4,
-                Key::Service { .. } | Key::Link { .. } => 12,
-                Key::Endpoint {
-                    address: IpAddr::V4(_),
-                    ..
-                } => 22,
-                Key::Endpoint {
-                    address: IpAddr::V6(_),
-                    ..
-                } => 34,
-                Key::HttpRoute { http, .. } => 8 + http.encoded_len(),
-                Key::Policy { .. } => 16,
-                Key::Unknown { body, .. } => body.len(),
-            }
     }
 
     /// Append the key's octets, RD included.

@@ -278,13 +278,15 @@ fn outgoing(key: &GroupKey, world: &World<'_>, item: &Item, out: &mut Vec<u8>) {
                 edit.next_hop = own;
             }
         }
+        // Who said it is not to be forgotten: to our other half we are the same node.
+        Kind::Local => edit.originator = source.map(|source| source.node),
         Kind::Client | Kind::NonClient => {
             if view.local_pref().is_none() {
                 edit.local_pref = Set::To(super::intern::DEFAULT_LOCAL_PREF);
             }
             if from_outside {
                 edit.next_hop = own;
-            } else if let Some(source) = source {
+            } else if let Some(source) = source.filter(|source| source.kind != Kind::Local) {
                 edit.originator = Some(source.node);
                 edit.cluster = Some(world.node);
             }

@@ -5,17 +5,12 @@
 //! handed out with the set of its receivers. A neighbour that cannot follow is set aside with one
 //! bit a route; those that come, come back, or ask again walk the table together.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, VecDeque},
-    mem,
-    sync::Arc,
-    time::Duration,
-};
+use std::{cmp::Reverse, collections::BTreeMap, mem, sync::Arc, time::Duration};
 
 use base::{Instant, NodeId};
 
 use super::{
+    changes::Changes,
     dest::{Dest, Path},
     emit::{Emit, Item, Target},
     filter::{Asking, Chosen, Filter, Outcome},
@@ -42,6 +37,8 @@ pub(super) struct GroupKey {
     /// Paths told of a route (RFC 7911); 0: the best one, without path ids.
     pub(super) add_path: u8,
     pub(super) next_hop: NextHop,
+    /// Of RT constraint they are told only what we want ourselves.
+    pub(super) own_wants: bool,
     pub(super) export: Arc<Filter>,
 }
 
@@ -138,9 +135,7 @@ pub(super) struct Group {
     pub(super) added: BTreeMap<u32, Vec<Added>>,
     /// No path id above this was ever told.
     pub(super) highest_id: u32,
-    pending: Bits,
-    /// Down first, then all other changes.
-    queue: [Queue; 2],
+    pub(super) changes: Changes,
     /// A new group is told the whole table, from here on.
     seed: Option<u32>,
     /// Members whose whole table is sent when the seed is.
@@ -152,46 +147,6 @@ pub(super) struct Group {
     items: Vec<Item>,
 }
 
-/// Routes in the order of their changes, each once.
-#[derive(Debug, Default)]
-struct Queue {
-    order: VecDeque<u32>,
-    waiting: Bits,
-}
-
-impl Queue {
-    fn push(&mut self, at: u32) {
-        if self.waiting.insert(at) {
-            self.order.push_back(at);
-        }
-    }
-
-    fn pop(&mut self) -> Option<u32> {
-        let at = self.order.pop_front();
-        match at {
-            Some(at) => {
-                self.waiting.remove(at);
-            }
-            // A burst's room is given back.
-            None if self.order.capacity() > 16 * WINDOW => self.order.shrink_to(WINDOW),
-            None => {}
-        }
-        at
-    }
-
-    fn is_empty(&self) -> bool {
-        self.order.is_empty()
-    }
-}
-
-/// A change that overtakes others, or does not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lane {
-    /// Gone, or not to be chosen.
-    Down = 0,
-    Live = 1,
-}
-
 impl Group {
     pub(super) fn new(key: GroupKey) -> Self {
         Group {
@@ -200,8 +155,7 @@ impl Group {
             deaf: Vec::new(),
             told: Column::default(),
             added: BTreeMap::new(),
-            pending: Bits::default(),
-            queue: [Queue::default(), Queue::default()],
+            changes: Changes::default(),
             highest_id: 0,
             seed: Some(0),
             seeded: PeerSet::default(),
@@ -212,28 +166,9 @@ impl Group {
         }
     }
 
-    /// A route changed.
-    pub(super) fn push(&mut self, at: u32, lane: Lane) {
-        let fresh = self.pending.insert(at);
-        if fresh || lane == Lane::Down {
-            self.queue[lane as usize].push(at);
-        }
-    }
-
-    /// Routes waiting to be told.
-    pub(super) fn pending(&self) -> usize {
-        self.pending.len()
-    }
-
-    /// Entries of the queues.
-    #[cfg(test)]
-    pub(super) fn queued(&self) -> usize {
-        self.queue.iter().map(|queue| queue.order.len()).sum()
-    }
-
     /// A route's place must stay its own while somebody is to hear of its end.
     pub(super) fn holds(&self, at: u32) -> bool {
-        self.pending.contains(at)
+        self.changes.contains(at)
             || self.told.get(at) != Told::default()
             || self.added.contains_key(&at)
             || self.deaf.iter().any(|deaf| deaf.owed.contains(at))
@@ -355,7 +290,7 @@ impl Group {
         loose: &mut Vec<u32>,
         ended: &mut PeerSet,
     ) -> Turn {
-        let live = !self.queue.iter().all(Queue::is_empty) || self.seed.is_some();
+        let live = !self.changes.is_drained() || self.seed.is_some();
         if !live {
             self.blocked_since = None;
             return self.walk_on(now, world, emit, loose, ended);
@@ -450,18 +385,16 @@ impl Group {
     }
 
     fn next_change(&mut self, end: u32) -> Option<u32> {
-        for lane in &mut self.queue {
-            while let Some(at) = lane.pop() {
-                if self.pending.remove(at) {
-                    return Some(at);
-                }
-            }
+        if let Some(at) = self.changes.pop() {
+            return Some(at);
         }
-        let seed = self.seed.as_mut()?;
-        (*seed < end).then(|| {
-            *seed += 1;
-            *seed - 1
-        })
+        let mut seed = self.seed?;
+        // What was told since is either so, or waits in a queue.
+        while seed < end && self.was_told(seed) {
+            seed += 1;
+        }
+        self.seed = Some((seed + 1).min(end));
+        (seed < end).then_some(seed)
     }
 
     /// What follows for the group from a route as it is now.
@@ -517,6 +450,12 @@ impl Group {
     /// what others of them said only if no one else said it (RFC 4684 §3.2 ii), which then is
     /// not told at all.
     fn teller<'d>(&self, dest: &'d Dest, world: &World<'_>) -> Option<&'d Path> {
+        if world.family == Family::RTC && self.key.own_wants {
+            return dest
+                .paths()
+                .iter()
+                .find(|path| path.peer == PeerIndex::LOCAL);
+        }
         if world.family != Family::RTC || self.key.kind != Kind::NonClient {
             return dest.best();
         }
@@ -639,6 +578,9 @@ impl Group {
         let facts = world.attributes.facts(path.attributes);
         let external = self.key.kind.is_external();
         if facts.communities.no_advertise || (external && facts.communities.no_export) {
+            return None;
+        }
+        if world.family == Family::RTC && self.key.own_wants && path.peer != PeerIndex::LOCAL {
             return None;
         }
         let source = world.peer(path.peer).map(|peer| peer.config.kind);

@@ -11,7 +11,7 @@ use std::{
 use base::NodeId;
 
 use super::Filter;
-use crate::wire::Family;
+use crate::{Refusal, Trust, wire::Family};
 
 /// A neighbour's dense number in a table; 0 is this speaker itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -138,6 +138,8 @@ pub enum Kind {
     Client,
     /// In our AS; gets our own routes and those of clients and external neighbours.
     NonClient,
+    /// The other half of this node: hears everything as we did, and its word is ours.
+    Local,
 }
 
 impl Kind {
@@ -226,6 +228,8 @@ pub struct PeerConfig {
     pub constrained: bool,
     /// The next hop it is told.
     pub next_hop: NextHop,
+    /// How far its word is taken, where it is a node of ours.
+    pub trust: Trust,
     /// What is taken from it.
     pub import: Arc<Filter>,
     /// What it is told.
@@ -253,9 +257,20 @@ pub(super) struct Peer {
     pub(super) unsubscribed: bool,
     /// Tables whose end it is not told before that.
     pub(super) held: Vec<usize>,
+    /// Routes that came of a node of ours, and those that were refused, by the reason.
+    pub(super) received: u64,
+    pub(super) refused: [u64; Refusal::ALL.len()],
+    /// By table: some of these may be let in by another site table.
+    pub(super) dropped: Vec<bool>,
 }
 
 impl Peer {
+    /// A route is refused.
+    pub(super) fn refuse(&mut self, table: usize, refusal: Refusal) {
+        self.refused[refusal.index()] += 1;
+        self.dropped[table] |= refusal.may_change();
+    }
+
     /// One route more, if it may have it.
     pub(super) fn admit(&self, family: Family) -> bool {
         let Some(spoken) = self.config.families.iter().find(|f| f.family == family) else {

@@ -8,7 +8,7 @@ use super::{
     interest::{Interest, TargetsId},
     intern::{AttributesId, Interner},
     peer_mut,
-    peers::{Peer, PeerSet},
+    peers::PeerSet,
     slab::Bits,
 };
 
@@ -98,19 +98,35 @@ impl Shard {
                 continue;
             };
             known.unsubscribed = false;
-            let held = std::mem::take(&mut known.held);
-            for at in held {
-                let table = &mut self.tables[at];
-                let mut ended = PeerSet::default();
-                for group in &mut table.groups {
-                    if group.members.contains(peer) {
-                        group.end_table(peer, &mut ended);
-                    }
-                }
-                let family = table.family;
-                let sent = ended.iter().map(|peer| Notice::TableSent(peer, family));
-                self.notices.extend(sent);
+            self.end_held(peer);
+        }
+    }
+
+    /// Tell a neighbour the ends that were held back, as far as nothing holds them any more.
+    pub(super) fn end_held(&mut self, index: PeerIndex) {
+        let Some(peer) = peer_mut(&mut self.peers, index) else {
+            return;
+        };
+        let (held, unsubscribed) = (std::mem::take(&mut peer.held), peer.unsubscribed);
+        let mut still = Vec::new();
+        for at in held {
+            let table = &mut self.tables[at];
+            if self.config.holds_ends || table.constrained && unsubscribed {
+                still.push(at);
+                continue;
             }
+            let mut ended = PeerSet::default();
+            for group in &mut table.groups {
+                if group.members.contains(index) {
+                    group.end_table(index, &mut ended);
+                }
+            }
+            let family = table.family;
+            let sent = ended.iter().map(|peer| Notice::TableSent(peer, family));
+            self.notices.extend(sent);
+        }
+        if let Some(peer) = peer_mut(&mut self.peers, index) {
+            peer.held = still;
         }
     }
 }
@@ -147,15 +163,5 @@ fn step(table: &mut Table, review: &Review, until: u32, attributes: &Interner) {
                 group.owe(peer, &owed, holds, false);
             }
         }
-    }
-}
-
-impl Peer {
-    /// Is it too early to say that a constrained table was all of it?
-    pub(super) fn hold(&mut self, table: usize) -> bool {
-        if self.unsubscribed && !self.held.contains(&table) {
-            self.held.push(table);
-        }
-        self.unsubscribed
     }
 }

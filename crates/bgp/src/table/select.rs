@@ -44,6 +44,8 @@ pub enum Why {
     ClusterList,
     /// Lower address of the neighbour, then lower path id.
     Address,
+    /// The same word by another way of the same length: the one that was believed stays.
+    Known,
 }
 
 impl fmt::Display for Why {
@@ -62,6 +64,7 @@ impl fmt::Display for Why {
             Why::RouterId => "lower BGP Identifier",
             Why::ClusterList => "shorter CLUSTER_LIST",
             Why::Address => "lower neighbour address",
+            Why::Known => "the same, and known before",
         })
     }
 }
@@ -71,6 +74,8 @@ pub(super) struct Selection<'a> {
     pub(super) family: Family,
     pub(super) peers: &'a [Option<Peer>],
     pub(super) attributes: &'a Interner,
+    /// Who says our own routes.
+    pub(super) node: NodeId,
 }
 
 /// What is compared of a path.
@@ -86,7 +91,14 @@ impl Selection<'_> {
     /// before it, inside its neighbouring AS first, so that MED makes a total order.
     pub(super) fn select(&self, dest: &mut Dest) {
         let best = self.best(dest.paths(), &dest.key);
-        dest.paths_mut().swap(0, best);
+        let paths = dest.paths();
+        // Two ways to one word are no reason to tell it twice.
+        let same = |a: &Path, b: &Path| {
+            self.family == Family::MESH && self.compare(&dest.key, a, b).1 == Why::Address
+        };
+        if best != 0 && !same(&paths[0], &paths[best]) {
+            dest.paths_mut().swap(0, best);
+        }
     }
 
     /// Why the first path is the best one.
@@ -98,7 +110,10 @@ impl Selection<'_> {
             return Some(Why::Only);
         }
         let second = &rest[self.best(rest, &dest.key)];
-        Some(self.compare(&dest.key, best, second).1)
+        match self.compare(&dest.key, best, second) {
+            (Ordering::Greater, _) => Some(Why::Known),
+            (Ordering::Less | Ordering::Equal, why) => Some(why),
+        }
     }
 
     fn best(&self, paths: &[Path], key: &[u8]) -> usize {
@@ -147,7 +162,7 @@ impl Selection<'_> {
             originator: facts
                 .originator
                 .or(peer.map(|peer| peer.node))
-                .unwrap_or(NodeId(0)),
+                .unwrap_or(self.node),
             external: peer.is_some_and(|peer| peer.kind.is_external()),
         }
     }

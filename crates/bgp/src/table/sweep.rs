@@ -15,16 +15,25 @@ pub(super) struct Sweep {
     epoch: u32,
     /// Old routes stay, as stale ones; those that are stale already go (RFC 4724 §4.2).
     keep: bool,
+    /// Also those that are stale already: their owner sees to their end.
+    keeps_stale: bool,
 }
 
 impl Sweep {
-    pub(super) const fn new(peer: PeerIndex, table: usize, epoch: u32, keep: bool) -> Self {
+    pub(super) const fn new(
+        peer: PeerIndex,
+        table: usize,
+        epoch: u32,
+        keep: bool,
+        keeps_stale: bool,
+    ) -> Self {
         Sweep {
             peer,
             table,
             cursor: 0,
             epoch,
             keep,
+            keeps_stale,
         }
     }
 
@@ -63,7 +72,8 @@ impl Shard {
 
     fn old_path(&self, sweep: &Sweep, place: u32) -> Option<usize> {
         let dest = self.tables[sweep.table].dests.get(place);
-        let goes = |path: &Path| sweep.is_old(path) && (path.stale || !sweep.keep);
+        let goes =
+            |path: &Path| sweep.is_old(path) && (path.stale && !sweep.keeps_stale || !sweep.keep);
         dest.paths().iter().position(goes)
     }
 
@@ -71,7 +81,7 @@ impl Shard {
         let dest = self.tables[sweep.table].dests.get_mut(place);
         let mut touched = false;
         for path in dest.paths_mut() {
-            if sweep.is_old(path) {
+            if sweep.is_old(path) && !path.stale {
                 path.stale = true;
                 touched = true;
             }

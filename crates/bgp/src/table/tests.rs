@@ -283,6 +283,6 @@ fn keys_that_follow_each_other_are_spread_over_all_shards() {
 
 #[test]
 fn a_route_and_its_small_parts_stay_small() {
-    assert!(size_of::<Dest>() <= 72, "{}", size_of::<Dest>());
+    assert!(size_of::<dest::Dest>() <= 72, "{}", size_of::<dest::Dest>());
     assert!(size_of::<dest::Path>() <= 32, "{}", size_of::<dest::Path>());
 }

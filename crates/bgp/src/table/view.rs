@@ -57,9 +57,10 @@ impl Shard {
         wanted: impl Fn(&[u8]) -> bool,
     ) -> (Vec<RouteView>, Option<u32>) {
         let mut routes = Vec::new();
-        let Some(table) = self.position(family).map(|at| &self.tables[at]) else {
+        let Some(at) = self.position(family) else {
             return (routes, None);
         };
+        let table = &self.tables[at];
         for place in from..table.dests.end() {
             let dest = table.dests.get(place);
             if dest.best().is_none() || !wanted(&dest.key) {
@@ -68,19 +69,44 @@ impl Shard {
             if routes.len() == limit {
                 return (routes, Some(place));
             }
-            let selection = Selection {
-                family,
-                peers: &self.peers,
-                attributes: &self.attributes,
-            };
-            routes.push(RouteView {
-                family,
-                key: dest.key.to_vec(),
-                paths: dest.paths().iter().map(|path| self.view(path)).collect(),
-                why: selection.why(dest),
-            });
+            routes.push(self.route_at(at, place));
         }
         (routes, None)
+    }
+
+    pub(super) fn route_at(&self, at: usize, place: u32) -> RouteView {
+        let table = &self.tables[at];
+        let dest = table.dests.get(place);
+        let selection = Selection {
+            family: table.family,
+            peers: &self.peers,
+            attributes: &self.attributes,
+            node: self.config.node,
+        };
+        RouteView {
+            family: table.family,
+            key: dest.key.to_vec(),
+            paths: dest.paths().iter().map(|path| self.view(path)).collect(),
+            why: selection.why(dest),
+        }
+    }
+
+    /// The route of a key.
+    #[must_use]
+    pub fn route(&self, family: Family, key: &[u8]) -> Option<RouteView> {
+        let at = self.position(family)?;
+        let place = self.tables[at].find(key, &self.hasher)?;
+        let view = self.route_at(at, place);
+        (!view.paths.is_empty()).then_some(view)
+    }
+
+    /// How many routes of a family there are.
+    #[must_use]
+    pub fn len(&self, family: Family) -> usize {
+        let table = self.position(family).map(|at| &self.tables[at]);
+        table.map_or(0, |table| {
+            table.dests.len().saturating_sub(table.tombs.len())
+        })
     }
 
     fn view(&self, path: &Path) -> PathView {
@@ -132,7 +158,7 @@ impl Shard {
                 .map(|t| t.dests.len().saturating_sub(t.tombs.len()))
                 .sum(),
             attributes: self.attributes.len(),
-            pending: groups.map(super::group::Group::pending).sum(),
+            pending: groups.map(|group| group.changes.len()).sum(),
             told: self.told,
             oversized: self.oversized,
         }

@@ -1,49 +1,115 @@
-use base::{Instant, NodeId, SiteId, SlotId, TenantId};
+//! An attack for each sentence of what a node may say.
 
-use super::{announce, attributes, endpoint, gateway, health, pop, rib, table, target};
+use base::{NodeId, SiteId, SlotId};
+
+use super::{endpoint, fabric::gateway, health, table, target};
 use crate::{
-    Attributes, Export, Key, PeerConfig, Rd, Refusal, Rib, RouteTarget, SiteHealth, State, Value,
+    Key, PeerConfig, Rd, Refusal, RouteTarget, SiteHealth, SiteTable, State, Value,
+    peer::negotiate,
+    table::{PeerIndex, Shard, ShardConfig},
+    wire::{Family, Section, encode, put_attribute},
 };
 
-fn site_route(site: u32) -> (Key, Value) {
-    let rd = Rd {
-        site: SiteId(site),
-        slot: SlotId(0),
-    };
-    (
-        Key::Site {
-            rd,
-            site: SiteId(site),
-        },
-        Value::site(&SiteHealth {
-            state: State::Healthy,
-            ..SiteHealth::default()
-        }),
-    )
+/// The attributes of a route.
+#[derive(Clone, Default)]
+struct Attributes {
+    next_hop: NodeId,
+    originator: Option<NodeId>,
+    clusters: Vec<NodeId>,
+    as_path: Vec<u8>,
+    route_targets: Vec<RouteTarget>,
 }
 
-/// What a reflector makes of one route from this neighbour.
+impl Attributes {
+    fn octets(&self) -> Vec<u8> {
+        let mut out = vec![0x40, 1, 1, 0];
+        put_attribute(&mut out, 0x40, 2, &self.as_path);
+        put_attribute(&mut out, 0x40, 5, &[0, 0, 0, 100]);
+        if let Some(originator) = self.originator {
+            put_attribute(&mut out, 0x80, 9, &originator.0.to_be_bytes());
+        }
+        if !self.clusters.is_empty() {
+            let all = self.clusters.iter().flat_map(|id| id.0.to_be_bytes());
+            put_attribute(&mut out, 0x80, 10, &all.collect::<Vec<u8>>());
+        }
+        put_attribute(&mut out, 0x80, 14, &self.next_hop.0.to_be_bytes());
+        let targets = self.route_targets.iter().flat_map(|rt| rt.to_community());
+        put_attribute(&mut out, 0xC0, 16, &targets.collect::<Vec<u8>>());
+        out
+    }
+}
+
+fn attributes(next_hop: u32, tenant: u32) -> Attributes {
+    Attributes {
+        next_hop: NodeId(next_hop),
+        route_targets: vec![target(tenant, RouteTarget::SERVICE)],
+        ..Attributes::default()
+    }
+}
+
+fn site_route(site: u32) -> (Key, Value) {
+    let rd = super::rd(site);
+    let site = SiteId(site);
+    let health = SiteHealth {
+        state: State::Healthy,
+        ..SiteHealth::default()
+    };
+    (Key::Site { rd, site }, Value::site(&health))
+}
+
+/// What node 100 makes of one route from this neighbour.
 fn judge(peer: PeerConfig, route: (Key, Value), a: Attributes) -> Option<Refusal> {
-    let mut rib = rib(100);
-    let id = peer.id;
-    rib.set_site_table(table());
-    rib.peer_up(Instant::ZERO, peer);
-    let key = route.0.clone();
-    rib.handle_update(id, announce(a, vec![route]));
-    let refused = rib.neighbor(id).expect("known").counters.refused;
+    judge_by(table(), peer, route, a)
+}
+
+fn judge_by(
+    table: SiteTable,
+    peer: PeerConfig,
+    (key, value): (Key, Value),
+    a: Attributes,
+) -> Option<Refusal> {
+    let mut shard = Shard::new(ShardConfig {
+        asn: super::ASN,
+        node: NodeId(100),
+        families: vec![Family::MESH],
+        seed: 1,
+        deferred: false,
+        holds_ends: false,
+        watched: Vec::new(),
+        tells_constraint: true,
+    });
+    let own = crate::FabricConfig::new(NodeId(100), super::ASN);
+    let theirs = crate::FabricConfig::new(peer.node, super::ASN);
+    let ours = peer.connection(&own);
+    let terms = negotiate(
+        &ours,
+        &ours.open(),
+        &PeerConfig::pop(NodeId(100)).connection(&theirs).open(),
+    );
+    let index = PeerIndex(1);
+    shard.set_site_table(table);
+    shard.peer_up(index, peer.in_table(&terms.expect("they agree")));
+    let mut octets = vec![key.kind()];
+    key.encode(&mut octets);
+    let key = octets;
+    let mut octets = Vec::new();
+    encode(Family::MESH, None, &key, value.as_bytes(), &mut octets);
+    let section = Section {
+        family: Family::MESH,
+        add_path: false,
+        octets: &octets,
+    };
+    let _ = shard.announce(index, &section, &a.octets(), |_| true);
+    let (refused, _) = shard.judged(index);
     let reason = Refusal::ALL.into_iter().find(|r| refused[r.index()] > 0);
-    assert_eq!(rib.best(&key).is_none(), reason.is_some());
+    assert_eq!(shard.route(Family::MESH, &key).is_none(), reason.is_some());
     reason
 }
 
 #[test]
 fn a_gateway_speaks_only_for_itself() {
     let check = |key: Key, a: Attributes, expect: Option<Refusal>| {
-        let got = judge(
-            gateway(1, 11, 1).1,
-            (key.clone(), health(State::Healthy, 1)),
-            a,
-        );
+        let got = judge(gateway(1, 11), (key.clone(), health(State::Healthy, 1)), a);
         assert_eq!(got, expect, "{key}");
     };
     let good = attributes(1, 1);
@@ -138,7 +204,7 @@ fn a_gateway_speaks_only_for_itself() {
 #[test]
 fn a_pop_is_held_to_the_table() {
     let check = |route: (Key, Value), a: Attributes, expect| {
-        assert_eq!(judge(pop(5).1, route, a), expect);
+        assert_eq!(judge(PeerConfig::pop(NodeId(5)), route, a), expect);
     };
     let healthy = |site| (endpoint(site, 1), health(State::Healthy, 1));
     let reflected = |tenant| Attributes {
@@ -178,7 +244,7 @@ fn a_pop_is_held_to_the_table() {
 
 #[test]
 fn a_gateway_hears_only_its_own_tenant() {
-    let reflector = PeerConfig::reflector(NodeId(5), TenantId(1));
+    let reflector = PeerConfig::reflector(NodeId(5), base::TenantId(1));
     let healthy = |site| (endpoint(site, 1), health(State::Healthy, 1));
     assert_eq!(
         judge(reflector.clone(), healthy(12), attributes(1, 1)),
@@ -193,12 +259,6 @@ fn a_gateway_hears_only_its_own_tenant() {
         ..attributes(5, 0)
     };
     assert_eq!(judge(reflector, site_route(91), fabric.clone()), None);
-
-    let allows = |key: &Key, a: &Attributes| Export::Tenant(TenantId(1)).allows(key, a);
-    assert!(allows(&endpoint(12, 1), &attributes(1, 1)));
-    assert!(!allows(&endpoint(21, 1), &attributes(1, 2)));
-    assert!(allows(&site_route(91).0, &fabric));
-    assert!(!allows(&endpoint(91, 1), &attributes(1, 0)));
 }
 
 #[test]
@@ -206,77 +266,14 @@ fn next_hops_are_nodes_of_the_site() {
     let mut table = table();
     let grant = table.sites.get_mut(&SiteId(11)).expect("in the table");
     grant.nodes = [NodeId(1)].into();
-    let mut rib = rib(100);
-    rib.set_site_table(table);
-    let (id, config) = pop(5);
-    rib.peer_up(Instant::ZERO, config);
-    for (node, accepted) in [(1, true), (3, false)] {
-        let update = announce(
-            attributes(node, 1),
-            vec![(endpoint(11, 1), health(State::Healthy, 1))],
+    for (node, refusal) in [(1, None), (3, Some(Refusal::NextHop))] {
+        let route = (endpoint(11, 1), health(State::Healthy, 1));
+        let pop = PeerConfig::pop(NodeId(5));
+        assert_eq!(
+            judge_by(table.clone(), pop, route, attributes(node, 1)),
+            refusal
         );
-        rib.handle_update(id, update);
-        assert_eq!(rib.best(&endpoint(11, 1)).is_some(), accepted);
     }
-}
-
-fn waiting(rib: &Rib, id: crate::PeerId) -> (usize, usize) {
-    let view = rib.neighbor(id).expect("known");
-    (view.routes, view.waiting)
-}
-
-#[test]
-fn routes_wait_for_the_table() {
-    let mut rib = rib(100);
-    let (id, mut config) = gateway(1, 11, 1);
-    config.max_waiting = 2;
-    rib.peer_up(Instant::ZERO, config);
-    let routes = |range: std::ops::Range<u8>| {
-        range
-            .map(|n| (endpoint(11, n), health(State::Healthy, 1)))
-            .collect::<Vec<_>>()
-    };
-    rib.handle_update(id, announce(attributes(1, 1), routes(0..3)));
-    assert_eq!(waiting(&rib, id), (2, 2));
-    assert_eq!(rib.poll_change(), None);
-    assert!(!rib.poll_refresh(id));
-    rib.set_site_table(table());
-    assert_eq!(waiting(&rib, id), (2, 0));
-    assert!(rib.best(&endpoint(11, 0)).is_some() && rib.best(&endpoint(11, 2)).is_none());
-    assert!(
-        rib.poll_refresh(id),
-        "what there was no room for is asked for again"
-    );
-    assert!(!rib.poll_refresh(id));
-
-    // The grant is gone: the routes stop counting at once; it comes back: so do they.
-    rib.set_site_table(crate::SiteTable::default());
-    assert_eq!(
-        (waiting(&rib, id), rib.best(&endpoint(11, 0))),
-        ((2, 2), None)
-    );
-    rib.set_site_table(table());
-    assert_eq!(waiting(&rib, id), (2, 0));
-}
-
-#[test]
-fn a_neighbour_has_a_limit() {
-    let mut rib = rib(100);
-    rib.set_site_table(table());
-    let (id, mut config) = gateway(1, 11, 1);
-    config.max_routes = 3;
-    rib.peer_up(Instant::ZERO, config);
-    for seq in 1..3 {
-        let routes = (0..5)
-            .map(|n| (endpoint(11, n), health(State::Healthy, seq)))
-            .collect();
-        rib.handle_update(id, announce(attributes(1, 1), routes));
-    }
-    assert_eq!(waiting(&rib, id), (3, 0));
-    assert_eq!(
-        rib.neighbor(id).expect("known").counters.refused[Refusal::Limit.index()],
-        4
-    );
 }
 
 #[test]
@@ -288,11 +285,7 @@ fn every_type_has_its_selector() {
                 ..attributes(1, 1)
             };
             let fits = crate::mesh::bytes::selector_fits(route.key.kind(), selector);
-            let got = judge(
-                gateway(1, 11, 1).1,
-                (route.key.clone(), route.value.clone()),
-                a,
-            );
+            let got = judge(gateway(1, 11), (route.key.clone(), route.value.clone()), a);
             let want = (!fits).then_some(Refusal::RouteTarget);
             assert_eq!(got, want, "{} under selector {selector}", route.key);
         }
@@ -314,7 +307,7 @@ fn a_link_belongs_to_the_site_that_measures() {
         route_targets: vec![target(1, RouteTarget::SITE)],
         ..attributes(1, 1)
     };
-    let check = |route, expect| assert_eq!(judge(gateway(1, 11, 1).1, route, a.clone()), expect);
+    let check = |route, expect| assert_eq!(judge(gateway(1, 11), route, a.clone()), expect);
     check(link(11, 12), None);
     check(link(12, 11), Some(Refusal::SiteMismatch));
 }

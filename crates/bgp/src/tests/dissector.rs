@@ -11,9 +11,9 @@ use std::{
 
 use serde_json::Value as Json;
 
-use super::{attributes, golden, wire::open};
+use super::{ASN, golden};
 use crate::{
-    Attributes, Facts, Family, Key, Notification, RawAttribute, Value,
+    FabricConfig, Facts, Family, Key, Notification, PeerConfig, RawAttribute, RouteTarget, Value,
     tests::{golden::Golden, hex},
     wire,
 };
@@ -102,27 +102,60 @@ fn facts() -> Facts {
     }
 }
 
-fn reflected() -> Attributes {
-    Attributes {
-        originator: Some(base::NodeId(7)),
-        clusters: vec![base::NodeId(1), base::NodeId(2)],
-        communities: vec![[0x03, 0x0C, 0, 0, 0, 0, 0, 8]],
-        extra: vec![RawAttribute::facts(facts().encode())],
-        ..attributes(7, 1)
+/// Of a route that two reflectors have passed on.
+fn reflected() -> Vec<u8> {
+    let mut out = vec![0x40, 1, 1, 0, 0x40, 2, 0, 0x40, 5, 4, 0, 0, 0, 100];
+    let target = super::target(1, RouteTarget::SERVICE).to_community();
+    let targets = [target, [0x03, 0x0C, 0, 0, 0, 0, 0, 8]].concat();
+    wire::put_attribute(&mut out, 0x80, 9, &[0, 0, 0, 7]);
+    wire::put_attribute(&mut out, 0x80, 10, &[0, 0, 0, 1, 0, 0, 0, 2]);
+    wire::put_attribute(&mut out, 0x80, 14, &[0, 0, 0, 7]);
+    wire::put_attribute(&mut out, 0xC0, 16, &targets);
+    let RawAttribute { flags, code, value } = RawAttribute::facts(facts().encode());
+    wire::put_attribute(&mut out, flags, code, &value);
+    out
+}
+
+fn encoding() -> wire::Encoding {
+    wire::Encoding {
+        max_message: wire::MAX_MESSAGE,
+        four_octet_as: true,
+        add_path: false,
     }
 }
 
+fn octets(key: &Key) -> Vec<u8> {
+    let mut out = vec![key.kind()];
+    key.encode(&mut out);
+    out
+}
+
 fn announcement(routes: &[(Key, Value)]) -> Vec<u8> {
-    let (octets, count) =
-        wire::encode_announcement(Family::MESH, &reflected(), routes).expect("room for one");
-    assert_eq!(count, routes.len(), "all fit");
-    octets.to_vec()
+    let mut out = Vec::new();
+    let (family, attributes) = (Family::MESH, reflected());
+    let mut update = wire::UpdateBuilder::announce(&mut out, family, &encoding(), &attributes)
+        .expect("room for one");
+    for (key, value) in routes {
+        assert!(update.push(0, &octets(key), value.as_bytes()), "all fit");
+    }
+    update.finish();
+    out
 }
 
 fn withdrawal(keys: &[Key]) -> Vec<u8> {
-    let (octets, count) = wire::encode_withdrawal(Family::MESH, keys);
-    assert_eq!(count, keys.len(), "all fit");
-    octets.to_vec()
+    let mut out = Vec::new();
+    let mut update = wire::UpdateBuilder::withdraw(&mut out, Family::MESH, &encoding());
+    for key in keys {
+        assert!(update.push(0, &octets(key), &[]), "all fit");
+    }
+    update.finish();
+    out
+}
+
+/// What a node of ours opens a session with.
+fn open() -> wire::OpenMessage {
+    let own = FabricConfig::new(base::NodeId(0x0A00_0001), ASN);
+    PeerConfig::pop(base::NodeId(8)).connection(&own).open()
 }
 
 /// Every sort of message, the routes of [`golden::routes`] in each direction.
@@ -351,8 +384,8 @@ fn assert_session(packets: &[Json]) {
     // The built-in dissector keeps what it knows: OPEN, KEEPALIVE, ROUTE-REFRESH, NOTIFICATION.
     check("bgp.type", &["1", "4", "5", "3"]);
     check("bgp.open.identifier", &["10.0.0.1"]);
-    check("bgp.cap.mp.afi", &["16397"]);
-    check("bgp.cap.mp.safi", &["244"]);
+    check("bgp.cap.mp.afi", &["16397", "1"]);
+    check("bgp.cap.mp.safi", &["244", "132"]);
     check("bgp.route_refresh.afi", &["16397"]);
     check("bgp.notify.communication", &["bye"]);
 }

@@ -7,12 +7,16 @@ use base::{Instant, NetworkId, ServiceId, SiteId, SlotId, WallTime};
 use super::hex;
 use crate::{
     EndpointHealth, Key, KeyError, Measure, Rd, Seq, Sequence, SiteHealth, State, Value,
-    ValueError, mesh,
+    ValueError,
+    wire::{Family, encode},
 };
 
-fn encoded(key: &Key, value: Option<&Value>) -> Vec<u8> {
+pub(super) fn encoded(key: &Key, value: Option<&Value>) -> Vec<u8> {
     let mut out = Vec::new();
-    mesh::encode(key, value, &mut out);
+    let value = value.map_or(&[][..], Value::as_bytes);
+    let mut octets = vec![key.kind()];
+    key.encode(&mut octets);
+    encode(Family::MESH, None, &octets, value, &mut out);
     out
 }
 

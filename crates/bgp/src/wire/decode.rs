@@ -8,7 +8,7 @@
 //! | session reset | [`UpdateError::Reset`]: the message itself cannot be |
 
 use super::{
-    Family, Notification, UpdateFindings,
+    Family, Notification,
     attribute::AsPath,
     nlri::{Section, check},
     rewrite::put,
@@ -28,6 +28,35 @@ pub struct UpdateContext {
     pub add_path: Vec<Family>,
     /// Of these, those of IPv4 whose next hop may be IPv6 (RFC 8950).
     pub extended_next_hop: Vec<Family>,
+}
+
+/// What was wrong in UPDATEs and did not end the session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UpdateFindings {
+    /// Attributes dropped, the routes kept.
+    pub discarded_attributes: u64,
+    /// Routes treated as withdrawn because of a bad attribute.
+    pub treated_as_withdrawn: u64,
+    /// Routes ignored because their key is bad.
+    pub bad_keys: u64,
+    /// Routes withdrawn because their value is bad.
+    pub bad_values: u64,
+    /// `MP_REACH` and `MP_UNREACH` of families that were not negotiated.
+    pub foreign_families: u64,
+    /// The last of all these, for the log.
+    pub last: Option<Finding>,
+}
+
+impl UpdateFindings {
+    pub(super) fn discard(&mut self, finding: Finding) {
+        self.discarded_attributes += 1;
+        self.last = Some(finding);
+    }
+
+    pub(super) fn treat_as_withdrawn(&mut self, finding: Finding) {
+        self.treated_as_withdrawn += 1;
+        self.last = Some(finding);
+    }
 }
 
 /// Something wrong with an UPDATE that its session survives.
@@ -228,12 +257,14 @@ fn multiprotocol<'a>(
         add_path: context.add_path.contains(&family),
         octets: cursor.rest(),
     };
-    check(&section, reach).map_err(|bad| {
+    let checked = check(&section, reach).map_err(|bad| {
         disable(
             offset + octets.len() - section.octets.len() + bad.offset,
             bad.what,
         )
     })?;
+    findings.bad_keys += checked.bad_keys;
+    findings.bad_values += checked.bad_values;
     Ok(Some((next_hop, section)))
 }
 

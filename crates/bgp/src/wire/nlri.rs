@@ -81,15 +81,20 @@ impl Section<'_> {
 }
 
 /// Can all of it be split? Called once, when it comes.
-pub(crate) fn check(section: &Section<'_>, reach: bool) -> Result<usize, BadNlri> {
+pub(crate) fn check(section: &Section<'_>, reach: bool) -> Result<Checked, BadNlri> {
+    let mut checked = Checked::default();
+    let valued = reach && section.family == Family::MESH;
     let mut cursor = Cursor::new(section.octets);
     let mut mesh_key = Vec::new();
-    let mut count = 0;
     while !cursor.is_empty() {
         let offset = section.octets.len() - cursor.rest().len();
         let bad = |what| BadNlri { offset, what };
-        let count_one = &mut |_: Nlri<'_>| count += 1;
-        one(
+        let count_one = &mut |route: Nlri<'_>| {
+            let kind = route.key.first().copied().unwrap_or(0);
+            let bad = valued && !mesh::bytes::value_fits(kind, route.value);
+            checked.bad_values += u64::from(bad);
+        };
+        let good = one(
             section.family,
             section.add_path,
             reach,
@@ -98,10 +103,21 @@ pub(crate) fn check(section: &Section<'_>, reach: bool) -> Result<usize, BadNlri
             count_one,
         )
         .map_err(bad)?;
+        checked.bad_keys += u64::from(!good);
     }
-    Ok(count)
+    Ok(checked)
 }
 
+/// What is wrong with single routes of a section that can be told apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Checked {
+    /// They are ignored.
+    pub(crate) bad_keys: u64,
+    /// They are treated as withdrawn.
+    pub(crate) bad_values: u64,
+}
+
+/// One route; false if it can be told from the next, but its key is bad.
 fn one(
     family: Family,
     add_path: bool,
@@ -109,7 +125,7 @@ fn one(
     cursor: &mut Cursor<'_>,
     mesh_key: &mut Vec<u8>,
     f: &mut impl FnMut(Nlri<'_>),
-) -> Result<(), &'static str> {
+) -> Result<bool, &'static str> {
     let path_id = if add_path {
         cursor.u32().ok_or("a path id that overruns")?
     } else {
@@ -164,17 +180,18 @@ fn one(
             mesh_key.clear();
             mesh_key.push(kind);
             mesh_key.extend_from_slice(octets);
-            if mesh::bytes::is_well_formed(mesh_key) {
-                f(Nlri {
-                    path_id,
-                    key: mesh_key,
-                    value,
-                });
+            if !mesh::bytes::is_well_formed(mesh_key) {
+                return Ok(false);
             }
+            f(Nlri {
+                path_id,
+                key: mesh_key,
+                value,
+            });
         }
         _ => return Err("a family that is not spoken here"),
     }
-    Ok(())
+    Ok(true)
 }
 
 /// `bits` of a prefix behind `at` octets of `key`, whose first octet becomes its length; returns

@@ -208,6 +208,12 @@ fn prepend(out: &mut Vec<u8>, flags: u8, path: &[u8], asn: u32, times: u8) {
     }
 }
 
+/// Append one attribute in canonical form. In a canonical set they stand in ascending order of
+/// their codes, the next hop as code 14.
+pub fn put_attribute(out: &mut Vec<u8>, flags: u8, code: u8, value: &[u8]) {
+    put(out, flags, code, &[value]);
+}
+
 /// One attribute in canonical form, its value in parts.
 pub(super) fn put(out: &mut Vec<u8>, flags: u8, code: u8, parts: &[&[u8]]) {
     let length: usize = parts.iter().map(|part| part.len()).sum();

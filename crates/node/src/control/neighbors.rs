@@ -76,7 +76,7 @@ impl Neighbors {
 pub(crate) fn peer_config(table: &Compiled, neighbor: &Neighbor) -> PeerConfig {
     match (table.numbers.pop, neighbor.pop) {
         (true, true) => PeerConfig::pop(neighbor.node),
-        (true, false) => PeerConfig::gateway(neighbor.node, neighbor.site, neighbor.tenant),
+        (true, false) => PeerConfig::gateway(neighbor.node, neighbor.site),
         (false, true | false) => PeerConfig::reflector(neighbor.node, table.numbers.tenant),
     }
 }

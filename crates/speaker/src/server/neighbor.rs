@@ -297,7 +297,8 @@ impl Neighbor {
                 let cease = Notification::with_data(6, 1, &data);
                 self.peer.close(self.now(), &cease);
             }
-            Notice::TooMany(..) => {}
+            // No word of a router is held against a site table.
+            Notice::TooMany(..) | Notice::AskAgain(..) => {}
         }
     }
 

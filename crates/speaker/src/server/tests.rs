@@ -345,6 +345,8 @@ fn octets_that_another_thread_sent_before_it_knew_the_session_are_dropped() {
         families: vec![Family::IPV4],
         seed: 1,
         deferred: false,
+        holds_ends: false,
+        watched: Vec::new(),
         tells_constraint: true,
     });
     let worker = Worker::new(
@@ -392,8 +394,12 @@ async fn after_a_restart_nothing_is_told_before_all_have_said_all() {
     third.end_of_rib().await;
     second.until("all of it", |s| s.ended == 1).await;
     assert_eq!(second.heard.len(), 60);
-    let mut again = Script::open(2, to, false).await;
     drop(second);
-    again.for_a_while(Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    server.order(IpAddr::V4(address(2)), Order::Reset).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let mut again = Script::open(2, to, false).await;
+    again.until("all of it", |s| s.ended == 1).await;
+    assert_eq!(again.restart_bits, Some(0x40), "the restart is over");
     server.stop(Duration::from_secs(2)).await;
 }

@@ -495,7 +495,7 @@ fn set_level(shard: &mut Shard, peer: PeerIndex, level: Level) {
 
 const fn peer_of(notice: Notice) -> PeerIndex {
     match notice {
-        Notice::TableSent(peer, _) | Notice::TooMany(peer, _) => peer,
+        Notice::TableSent(peer, _) | Notice::TooMany(peer, _) | Notice::AskAgain(peer, _) => peer,
     }
 }
 

@@ -207,10 +207,6 @@ impl HttpMatch {
         Ok(HttpMatch { host, path })
     }
 
-    pub(super) fn encoded_len(&self) -> usize {
-        1 + self.host.0.len() + 1 + 2 + self.path.octets().len()
-    }
-
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         out.push(len8(self.host.0.len()));
         out.extend_from_slice(self.host.0.as_bytes());

@@ -251,6 +251,8 @@ fn the_limit_is_that_of_all_shards_and_of_this_session() {
         families: vec![Family::IPV4],
         seed,
         deferred: false,
+        holds_ends: false,
+        watched: Vec::new(),
         tells_constraint: true,
     };
     let mut shards = [Shard::new(config(1)), Shard::new(config(2))];
@@ -315,7 +317,7 @@ fn a_route_that_flaps_while_it_waits_waits_once() {
     let queued: usize = planet.shard.tables[0]
         .groups
         .iter()
-        .map(Group::queued)
+        .map(|group| group.changes.queued())
         .sum();
     assert!(queued <= 4, "{queued} entries for one route and two groups");
 }

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use crate::table::*;
 use crate::wire::{Scratch, UpdateContext, UpdateFindings, decode, encode, frame};
+use crate::{Trust, table::*};
 
 /// What a neighbour holds: by family, path id and key, the attributes and the value.
 pub(super) type Heard = BTreeMap<(Family, u32, Vec<u8>), (Vec<u8>, Vec<u8>)>;
@@ -26,6 +26,8 @@ impl Planet {
             families: families.to_vec(),
             seed: 7,
             deferred: false,
+            holds_ends: false,
+            watched: Vec::new(),
             tells_constraint: true,
         };
         Planet {
@@ -347,6 +349,7 @@ pub(super) fn external(at: u16, asn: u32) -> PeerConfig {
             v4: Some([127, 0, 0, 99]),
             v6: None,
         }),
+        trust: Trust::Policy,
         import: Arc::new(Filter::Accept),
         export: Arc::new(Filter::Accept),
     }

@@ -5,9 +5,9 @@ use base::Rng;
 use crate::{
     Facts, Host, Key, KeyError, PathKind, PathMatch, PathText, RouteTarget, State, Value,
     ValueError,
-    mesh::{self, Nlri, bytes},
+    mesh::bytes,
     tests::{golden, hex},
-    wire::UpdateFindings,
+    wire::{Family, Scratch, UpdateContext, UpdateFindings, decode, encoded_len, put_attribute},
 };
 
 /// The key as the octet-wise functions want it.
@@ -21,21 +21,21 @@ fn as_bytes(key: &Key) -> Vec<u8> {
 fn golden_octets() {
     for route in golden::routes() {
         let golden = hex(&route.nlri);
-        let mut ours = Vec::new();
-        mesh::encode(&route.key, Some(&route.value), &mut ours);
+        let ours = super::encoded(&route.key, Some(&route.value));
         assert_eq!(
             format!("{ours:02x?}"),
             format!("{golden:02x?}"),
             "{}",
             route.key
         );
-        assert_eq!(
-            ours.len(),
-            mesh::encoded_len(&route.key, Some(&route.value))
+        let length = encoded_len(
+            Family::MESH,
+            false,
+            &as_bytes(&route.key),
+            route.value.as_bytes(),
         );
-        let mut ours = Vec::new();
-        mesh::encode(&route.key, None, &mut ours);
-        assert_eq!(ours, route.withdrawal());
+        assert_eq!(ours.len(), length);
+        assert_eq!(super::encoded(&route.key, None), route.withdrawal());
 
         let key_len = usize::from(u16::from_be_bytes([golden[1], golden[2]]));
         let (key, value) = golden[4..].split_at(key_len);
@@ -197,21 +197,42 @@ fn bad_routes_are_ignored_or_withdrawn() {
         nlri.extend(good);
     }
     let mut findings = UpdateFindings::default();
-    let judged = mesh::decode_all(&nlri, true, &mut findings).expect("well framed");
-    let mut withdrawn = Vec::new();
-    let mut announced = Vec::new();
-    for route in judged {
-        match route {
-            Nlri::Announced(key, value) => announced.push((key, value)),
-            Nlri::Withdrawn(key) => withdrawn.push(key),
-        }
-    }
-    let all = golden::routes();
+    let mut value = hex("400d f4 04 00000001 00");
+    value.extend(nlri);
+    let mut attributes = hex("400101 00 400200 400504 00000064");
+    put_attribute(&mut attributes, 0x80, 14, &value);
+    let length = u16::try_from(attributes.len()).expect("short");
+    let body = [&[0, 0][..], &length.to_be_bytes(), &attributes].concat();
+    let context = UpdateContext {
+        four_octet_as: true,
+        ebgp: false,
+        families: vec![Family::MESH],
+        add_path: Vec::new(),
+        extended_next_hop: Vec::new(),
+    };
+    let mut scratch = Scratch::default();
+    let update = decode(&body, &context, &mut scratch, &mut findings).expect("well framed");
     assert_eq!((findings.bad_keys, findings.bad_values), (8, 8));
-    assert!(withdrawn.iter().eq(all.iter().map(|r| &r.key)));
-    let good = |(key, value): &(Key, Value), r: &golden::Golden| *key == r.key && *value == r.value;
-    assert_eq!(announced.len(), all.len());
-    assert!(announced.iter().zip(&all).all(|(a, r)| good(a, r)));
+    let read = |reach: bool| {
+        let mut all = Vec::new();
+        let sections = if reach {
+            &update.announced
+        } else {
+            &update.withdrawn
+        };
+        for section in sections.iter().flatten() {
+            section.for_each(reach, |route| {
+                all.push((route.key.to_vec(), route.value.to_vec()))
+            });
+        }
+        all
+    };
+    let all = golden::routes();
+    let wanted = all
+        .iter()
+        .map(|r| (as_bytes(&r.key), r.value.as_bytes().to_vec()));
+    let announced = read(true);
+    assert!(wanted.clone().all(|route| announced.contains(&route)));
 }
 
 /// Octets and types say the same of `key` and `value`.

@@ -10,6 +10,7 @@ use std::{
 
 use base::Instant;
 use bgp::{
+    Trust,
     peer::{
         Close, ConnectionConfig, ConnectionId, FamilyConfig, Graceful, GracefulConfig, Incoming,
         Negotiated, PeerAs, PeerConfig as MachineConfig, graceful,
@@ -206,6 +207,7 @@ impl Session {
             four_octet_as: negotiated.four_octet_as,
             constrained: negotiated.families.contains(&Family::RTC),
             next_hop: next_hop(settings, local),
+            trust: Trust::Policy,
             import: settings.import.clone(),
             export: settings.export.clone(),
         };
