@@ -1,5 +1,7 @@
 //! `cargo xtask`: the chores of the repository.
 
+use std::io::Write as _;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -18,6 +20,17 @@ enum Chore {
     Bench {
         #[command(subcommand)]
         bench: Bench,
+    },
+    /// Looks for octets that break a decoder or a machine.
+    Fuzz {
+        /// What to fuzz; without it, the targets are named.
+        target: Option<String>,
+        /// For how long.
+        #[arg(default_value_t = 60)]
+        seconds: u32,
+        /// Add the least that reaches as much to the committed corpus.
+        #[arg(long)]
+        keep: bool,
     },
     /// The rules no compiler knows: edges, purity, sizes, papers.
     Tidy,
@@ -39,6 +52,21 @@ fn main() -> Result<()> {
             bench: Bench::Bgp { arguments },
         } => xtask::bench_bgp(&arguments),
         Chore::Ci => xtask::ci(),
+        Chore::Fuzz {
+            target: None,
+            seconds: _,
+            keep: _,
+        } => {
+            for target in xtask::fuzz_targets()? {
+                writeln!(std::io::stdout(), "{target}")?;
+            }
+            Ok(())
+        }
+        Chore::Fuzz {
+            target: Some(target),
+            seconds,
+            keep,
+        } => xtask::fuzz(&target, seconds, keep),
         Chore::Tidy => xtask::tidy_or_fail(),
     }
 }

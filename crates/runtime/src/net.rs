@@ -1,5 +1,6 @@
 //! Sockets with the options we always want.
 
+pub mod hops;
 pub mod router;
 
 use std::{io, net::SocketAddr, os::unix::net as std_unix, path::Path, time::Duration};

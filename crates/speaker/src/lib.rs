@@ -36,6 +36,7 @@
 //! ```
 
 mod actor;
+pub mod bfd;
 mod handle;
 pub mod server;
 mod session;

@@ -33,6 +33,8 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
+use crate::bfd::Bfd;
+
 use self::{
     neighbor::{Door, Word},
     restart::Restart,
@@ -40,15 +42,17 @@ use self::{
     worker::{Mail, Worker},
 };
 
+pub use crate::bfd::Reach;
 pub use bgp::{
     Origin, policy,
     table::{Filter, Kind, PathView, RouteView, Sizes, Why},
     wire::{Attribute, AttributesView, Family, describe, parse_prefix},
 };
 pub use config::{
-    NeighborConfig, NeighborFamily, NextHopChoice, Secret, ServerConfig, StaticRoute,
+    BfdConfig, NeighborConfig, NeighborFamily, NextHopChoice, Secret, ServerConfig, StaticRoute,
 };
 pub use neighbor::Order;
+pub use path::bfd::Timers;
 pub use view::{NeighborView, RouteQuery, Routes, SessionView};
 
 /// Why a speaker does not start.
@@ -60,6 +64,9 @@ pub enum ServerError {
     /// The system refused a thread.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
+    /// BFD has no thread.
+    #[error("cannot start BFD")]
+    Bfd(#[source] io::Error),
     /// More neighbours than a table can number.
     #[error("more than 65535 neighbours")]
     TooMany,
@@ -114,11 +121,15 @@ impl Server {
             |(_, n): &(PeerIndex, &NeighborConfig)| config.restarted && n.restart_time.is_some();
         let awaited = numbered.filter(keeps).map(|(peer, _)| peer);
         let restart = Arc::new(Restart::new(awaited));
+        let bfd = config.neighbors.iter().any(|n| n.bfd.is_some());
+        let bfd = bfd.then(Bfd::start).transpose();
+        let bfd = bfd.map_err(ServerError::Bfd)?;
         let mut threads = Vec::new();
         for (index, mailbox) in boxes.into_iter().enumerate() {
-            let (config, mail, restart) = (config.clone(), mail.clone(), restart.clone());
+            let (config, mail) = (config.clone(), mail.clone());
+            let (restart, bfd) = (restart.clone(), bfd.clone());
             let thread = runtime::thread(&format!("bgp-{index}"), move |tasks| {
-                work(tasks, index, config, mail, mailbox, restart)
+                work(tasks, index, config, mail, mailbox, restart, bfd)
             });
             threads.push(thread.map_err(ServerError::Thread)?);
         }
@@ -278,6 +289,7 @@ fn work(
     threads: Vec<mpsc::Sender<Mail>>,
     mailbox: mpsc::Receiver<Mail>,
     restart: Arc<Restart>,
+    bfd: Option<Bfd>,
 ) -> impl Future<Output = ()> {
     let mut families: Vec<Family> = Family::ALL.to_vec();
     let named = config.neighbors.iter().flat_map(|n| &n.families);
@@ -306,6 +318,7 @@ fn work(
         &config.neighbors,
         threads,
         restart,
+        bfd,
     ));
     for (at, peer) in (0..config.neighbors.len()).zip((1..).map(PeerIndex)) {
         if home_of(peer, count) == index {

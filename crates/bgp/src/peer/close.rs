@@ -33,8 +33,6 @@ pub(super) const REJECTED: (u8, u8) = (CEASE, 5);
 pub(super) const COLLISION: (u8, u8) = (CEASE, 7);
 /// Cease: hard reset (RFC 8538).
 pub(super) const HARD_RESET: (u8, u8) = (CEASE, 9);
-/// Cease: BFD down (RFC 9384).
-pub(super) const BFD_DOWN: (u8, u8) = (CEASE, 10);
 
 /// Why a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +98,12 @@ fn unwrapped(notification: &Notification) -> Notification {
 /// Put the Cease subcodes that mean "forget my routes" into a hard reset, if without it the
 /// neighbour would keep them (RFC 8538 §3 and §5.1).
 pub(super) fn hardened(notification: Notification, negotiated: &Negotiated) -> Notification {
-    let final_ones = [MAX_PREFIXES, Notification::SHUTDOWN, DECONFIGURED, BFD_DOWN];
+    let final_ones = [
+        MAX_PREFIXES,
+        Notification::SHUTDOWN,
+        DECONFIGURED,
+        Notification::BFD_DOWN,
+    ];
     if !negotiated.notification_restart || !final_ones.iter().any(|&c| is(&notification, c)) {
         return notification;
     }

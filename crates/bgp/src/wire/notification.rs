@@ -22,6 +22,8 @@ pub struct Notification {
 impl Notification {
     /// Cease, administrative shutdown (RFC 4486).
     pub const SHUTDOWN: (u8, u8) = (6, 2);
+    /// Cease: BFD down (RFC 9384).
+    pub const BFD_DOWN: (u8, u8) = (6, 10);
     /// Cease, administrative reset (RFC 4486).
     pub const RESET: (u8, u8) = (6, 4);
     /// Hold timer expired.

@@ -8,6 +8,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZeroU8,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -16,8 +17,8 @@ use std::{
 use base::NodeId;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use speaker::server::{
-    Family, Filter, Kind, NeighborConfig, NeighborFamily, NextHopChoice, Secret, ServerConfig,
-    StaticRoute, parse_prefix,
+    BfdConfig, Family, Filter, Kind, NeighborConfig, NeighborFamily, NextHopChoice, Reach, Secret,
+    ServerConfig, StaticRoute, Timers, parse_prefix,
 };
 
 use self::policy::{Filters, PolicyFile};
@@ -91,6 +92,7 @@ struct Neighbor {
     #[serde(default, deserialize_with = "duration")]
     hold_time: Option<Duration>,
     graceful_restart: Option<GracefulRestart>,
+    bfd: Option<Bfd>,
     #[serde(default = "yes")]
     extended_messages: bool,
     next_hop: Option<NextHop>,
@@ -123,6 +125,20 @@ struct AddPath {
 struct GracefulRestart {
     #[serde(default, deserialize_with = "duration")]
     restart_time: Option<Duration>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Bfd {
+    #[serde(default, deserialize_with = "duration")]
+    interval: Option<Duration>,
+    #[serde(default = "three")]
+    multiplier: NonZeroU8,
+    multihop: Option<u8>,
+}
+
+fn three() -> NonZeroU8 {
+    Timers::default().detect_multiplier
 }
 
 #[derive(Debug, Deserialize)]
@@ -262,6 +278,13 @@ fn neighbor_of(file: &File, i: usize, filters: &Filters) -> Result<NeighborConfi
         at("password"),
         "at most 80 bytes (RFC 2385 in Linux)",
     )?;
+    let interval = neighbor.bfd.as_ref().and_then(|bfd| bfd.interval);
+    let (least, most) = (Duration::from_millis(10), Duration::from_secs(60));
+    check(
+        interval.is_none_or(|interval| (least..=most).contains(&interval)),
+        at("bfd.interval"),
+        "10ms to 60s",
+    )?;
     let import = chosen(filters, neighbor.import.as_deref(), external);
     let import = import.map_err(|sentence| (at("import")(), sentence))?;
     let export = chosen(filters, neighbor.export.as_deref(), external);
@@ -331,10 +354,24 @@ fn settings(
         next_hop,
         next_hop_addresses: neighbor.next_hop_addresses.clone(),
         extended_messages: neighbor.extended_messages,
+        bfd: neighbor.bfd.as_ref().map(bfd),
         restart_time: neighbor
             .graceful_restart
             .as_ref()
             .map(|restart| restart.restart_time.unwrap_or(Duration::from_secs(120))),
+    }
+}
+
+fn bfd(bfd: &Bfd) -> BfdConfig {
+    let default = Timers::default();
+    let interval = bfd.interval.unwrap_or(default.desired_min_tx);
+    BfdConfig {
+        reach: bfd.multihop.map_or(Reach::OneHop, Reach::Hops),
+        timers: Timers {
+            desired_min_tx: interval,
+            required_min_rx: interval,
+            detect_multiplier: bfd.multiplier,
+        },
     }
 }
 
@@ -383,12 +420,12 @@ fn families<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Family>, D
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    let seconds = text.strip_suffix('s').and_then(|s| s.parse().ok());
-    let minutes = || text.strip_suffix('m').and_then(|s| s.parse::<u64>().ok());
-    seconds
-        .or_else(|| minutes().and_then(|m| m.checked_mul(60)))
-        .map(|seconds| Some(Duration::from_secs(seconds)))
-        .ok_or_else(|| D::Error::custom("a time such as 90s or 2m"))
+    let number = |unit: &str| text.strip_suffix(unit).and_then(|s| s.parse::<u64>().ok());
+    let minutes = || number("m").and_then(|m| m.checked_mul(60));
+    let millis = number("ms").map(Duration::from_millis);
+    let time = millis.or_else(|| number("s").or_else(minutes).map(Duration::from_secs));
+    time.map(Some)
+        .ok_or_else(|| D::Error::custom("a time such as 300ms, 90s or 2m"))
 }
 
 #[derive(Deserialize)]

@@ -30,6 +30,10 @@ pub(super) fn neighbors(all: &[Neighbor]) -> Value {
                 "advertised": count(|pair| pair.1),
                 "since_s": session.map(|s| s.since.as_secs()),
                 "established": session.map(|s| s.established),
+                "bfd": session.and_then(|s| s.bfd).map(|bfd| json!({
+                    "state": format!("{:?}", bfd.state).to_lowercase(),
+                    "detection_ms": bfd.detection.as_millis(),
+                })),
                 "lastClose": session.and_then(|s| s.last_close.clone()),
             })
         })

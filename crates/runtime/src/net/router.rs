@@ -29,7 +29,7 @@ mod option;
 use std::{
     fmt, io,
     net::{IpAddr, SocketAddr},
-    os::fd::AsFd,
+    os::fd::{AsFd, BorrowedFd},
     time::Duration,
 };
 
@@ -39,7 +39,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 /// DSCP CS6 in the place it has in the octet TOS or traffic class.
 const TOS_CS6: u32 = 0xC0;
 /// The TTL that cannot be reached from farther away (RFC 5082 §3).
-const TTL_MAX: u8 = 255;
+pub(super) const TTL_MAX: u8 = 255;
 
 /// How far away the neighbour may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -236,7 +236,12 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn set_class(socket: &Socket, ipv6: bool) -> io::Result<()> {
+/// The TTL of each datagram is told with it.
+pub(super) fn set_recv_ttl(socket: BorrowedFd<'_>) -> io::Result<()> {
+    option::set_recv_ttl(socket)
+}
+
+pub(super) fn set_class(socket: &Socket, ipv6: bool) -> io::Result<()> {
     if ipv6 {
         socket.set_tclass_v6(TOS_CS6)
     } else {
@@ -244,7 +249,7 @@ fn set_class(socket: &Socket, ipv6: bool) -> io::Result<()> {
     }
 }
 
-fn set_ttl(socket: &Socket, ipv6: bool, ttl: u8) -> io::Result<()> {
+pub(super) fn set_ttl(socket: &Socket, ipv6: bool, ttl: u8) -> io::Result<()> {
     if ipv6 {
         socket.set_unicast_hops_v6(ttl.into())
     } else {

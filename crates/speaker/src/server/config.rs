@@ -7,11 +7,13 @@ use std::{
     time::Duration,
 };
 
+use crate::bfd::Reach;
 use base::NodeId;
 use bgp::{
     table::{Filter, Kind},
     wire::Family,
 };
+use path::bfd::Timers;
 
 /// A speaker: whom it speaks to and what it says itself.
 #[derive(Clone, Debug)]
@@ -76,9 +78,20 @@ pub struct NeighborConfig {
     pub next_hop_addresses: Vec<IpAddr>,
     /// Offer messages of up to 65535 octets (RFC 8654).
     pub extended_messages: bool,
+    /// Watch the path to it several times a second (RFC 5882): when it dies, so does the session.
+    pub bfd: Option<BfdConfig>,
     /// The neighbour is to keep our routes for so long while we restart (RFC 4724). Its own are
     /// kept for as long as it asks for, if it does.
     pub restart_time: Option<Duration>,
+}
+
+/// How the path to a neighbour is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BfdConfig {
+    /// How far away it may be.
+    pub reach: Reach,
+    /// What is offered and asked for.
+    pub timers: Timers,
 }
 
 /// A family spoken with a neighbour.

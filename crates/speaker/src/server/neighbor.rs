@@ -27,6 +27,7 @@ use super::{
     view::SessionView,
     worker::Worker,
 };
+use crate::bfd::{Status, Watch, Watched};
 
 /// How long one dial may take.
 const DIAL: Duration = Duration::from_secs(10);
@@ -132,6 +133,8 @@ struct Neighbor {
     dial: Option<Dial>,
     notices: Rc<Notices>,
     session: Session,
+    /// The path to it, while the session is up.
+    watched: Option<Watched>,
     scratch: Scratch,
     view: Rc<RefCell<SessionView>>,
     since: Rc<RefCell<Instant>>,
@@ -166,6 +169,7 @@ pub(super) fn open(
         config,
         at,
         peer,
+        watched: None,
         streams: Vec::new(),
         next: 0,
         dial: None,
@@ -204,6 +208,7 @@ impl Neighbor {
                 id = stream::ready(third) => Event::Stream(id),
                 word = inbox.recv() => Event::Word(word),
                 () = notices.wake.notified() => Event::Notices,
+                status = path(&mut self.watched) => Event::Path(status),
                 dialled = dialled(&mut self.dial) => Event::Dialled(dialled),
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => Event::Time,
             };
@@ -211,6 +216,7 @@ impl Neighbor {
                 Event::Stream(id) => self.serve(id).await,
                 Event::Word(Some(word)) => self.hear(word).await,
                 Event::Word(None) => return,
+                Event::Path(status) => self.path_changed(status),
                 Event::Notices => {
                     while let Some(notice) = { notices.queue.borrow_mut().pop_front() } {
                         self.notice(notice).await;
@@ -430,6 +436,7 @@ impl Neighbor {
                 let families: Vec<String> = families.map(ToString::to_string).collect();
                 tracing::info!(neighbour = %address, families = families.join(" "), "session is up");
                 *self.since.borrow_mut() = self.now();
+                self.watch_path().await;
             }
             Effect::Down {
                 id,
@@ -439,6 +446,9 @@ impl Neighbor {
                 tracing::info!(neighbour = %address, %reason, kept = graceful.is_some(), "session is down");
                 *self.since.borrow_mut() = self.now();
                 self.view.borrow_mut().last_close = Some(reason.to_string());
+                if self.peer.established().is_none() {
+                    self.watched = None;
+                }
                 // A session that took its place has seen to it already.
                 if self.session.connection() == Some(id) {
                     self.worker.outboxes.borrow_mut().remove(&self.index);
@@ -453,8 +463,38 @@ impl Neighbor {
         }
     }
 
+    /// Watch the path of the established session, if it is configured.
+    async fn watch_path(&mut self) {
+        let settings = self.settings();
+        let (Some(bfd), Some(config)) = (&self.worker.bfd, settings.bfd) else {
+            return;
+        };
+        let session = self.established().and_then(|stream| stream.local);
+        let watch = Watch {
+            neighbor: settings.address,
+            local: session.map(|local| local.ip().to_canonical()),
+            reach: config.reach,
+            timers: config.timers,
+        };
+        // Of a session that takes another's place the path is another one.
+        let watched = bfd.watch(watch).await;
+        self.watched = Some(watched);
+    }
+
+    /// RFC 5882 §4.1: when the path dies, the session need not wait for its hold time. Before it
+    /// was up, or when the neighbour took BFD down on purpose, nothing is known of the path.
+    fn path_changed(&mut self, status: Status) {
+        if status.deaths > 0 && self.peer.established().is_some() {
+            tracing::warn!(neighbour = %self.settings().address, "the path is dead");
+            self.watched = None;
+            self.peer.close(self.now(), &Notification::BFD_DOWN.into());
+        }
+        self.show();
+    }
+
     fn show(&self) {
         let mut view = self.view.borrow_mut();
+        view.bfd = self.watched.as_ref().map(Watched::status);
         view.state = self.peer.state().to_string();
         view.established = self.peer.counters().established;
         let established = self.peer.established();
@@ -467,8 +507,16 @@ enum Event {
     Stream(ConnectionId),
     Word(Option<Word>),
     Notices,
+    Path(Status),
     Dialled(io::Result<TcpStream>),
     Time,
+}
+
+async fn path(watched: &mut Option<Watched>) -> Status {
+    match watched {
+        Some(watched) => watched.changed().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn dialled(dial: &mut Option<Dial>) -> io::Result<TcpStream> {

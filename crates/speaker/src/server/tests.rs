@@ -53,6 +53,7 @@ fn neighbor(at: u8) -> NeighborConfig {
         next_hop: NextHopChoice::Unchanged,
         next_hop_addresses: Vec::new(),
         extended_messages: false,
+        bfd: None,
         restart_time: Some(Duration::from_secs(120)),
     }
 }
@@ -355,6 +356,7 @@ fn octets_that_another_thread_sent_before_it_knew_the_session_are_dropped() {
         &[neighbor(1), neighbor(2)],
         mail,
         Arc::new(Restart::new(std::iter::empty())),
+        None,
     );
     let octets = || Mail::Octets(1, vec![peer], bytes::Bytes::from_static(b"octets"));
     let outbox = || Rc::new(outbox::Outbox::new());

@@ -8,6 +8,7 @@ use bgp::{
 };
 
 use super::{neighbor::Door, worker::Worker};
+use crate::bfd::Status;
 
 /// Which routes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +59,8 @@ pub struct SessionView {
     pub last_close: Option<String>,
     /// How often it came up.
     pub established: u64,
+    /// How the path to it is, if that is watched.
+    pub bfd: Option<Status>,
 }
 
 impl SessionView {
@@ -70,6 +73,7 @@ impl SessionView {
             since: Duration::ZERO,
             last_close: None,
             established: 0,
+            bfd: None,
         }
     }
 }

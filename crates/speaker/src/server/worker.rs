@@ -17,6 +17,8 @@ use bgp::{
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::bfd::Bfd;
+
 use super::{
     NeighborConfig,
     neighbor::{Door, Word},
@@ -122,6 +124,7 @@ pub(super) struct Worker {
     pub(super) levels: RefCell<BTreeMap<PeerIndex, (Level, u32)>>,
     pub(super) levels_changed: Notify,
     pub(super) restart: Arc<Restart>,
+    pub(super) bfd: Option<Bfd>,
     /// The shard has something to do.
     pub(super) work: Notify,
     pub(super) clock: fn() -> Instant,
@@ -135,6 +138,7 @@ impl Worker {
         neighbors: &[NeighborConfig],
         threads: Vec<mpsc::Sender<Mail>>,
         restart: Arc<Restart>,
+        bfd: Option<Bfd>,
     ) -> Self {
         let spoken = (1..).map(PeerIndex).zip(neighbors).map(|(peer, neighbor)| {
             let families = neighbor.families.iter().map(|family| family.family);
@@ -156,6 +160,7 @@ impl Worker {
             levels: RefCell::default(),
             levels_changed: Notify::new(),
             restart,
+            bfd,
             work: Notify::new(),
             clock: runtime::now,
         }

@@ -164,6 +164,7 @@ fn the_guide_has_every_field() {
         &with("x: 1"),
         &with("address: 10.0.0.1, asn: 1, addPath: { x: 1 }"),
         &with("address: 10.0.0.1, asn: 1, gracefulRestart: { x: 1 }"),
+        &with("address: 10.0.0.1, asn: 1, bfd: { x: 1 }"),
         "asn: 1\nrouterId: 10.0.0.1\nroutes: [ { x: 1 } ]",
         "asn: 1\nrouterId: 10.0.0.1\npolicies: { p: { x: 1 } }",
         &with_statement("x: 1"),

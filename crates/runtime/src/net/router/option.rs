@@ -47,6 +47,12 @@ pub(super) fn set_least_ttl(socket: BorrowedFd<'_>, ipv6: bool, ttl: u8) -> io::
     set(socket, level, name, &libc::c_int::from(ttl))
 }
 
+/// Asks for the TTL of each datagram.
+pub(super) fn set_recv_ttl(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    set(socket, libc::IPPROTO_IP, libc::IP_RECVTTL, &on)
+}
+
 /// `struct sockaddr_in` or `sockaddr_in6` without a port, in a `sockaddr_storage`.
 fn sockaddr(ip: IpAddr) -> [u8; 128] {
     let mut octets = [0; 128];
@@ -68,7 +74,7 @@ fn sockaddr(ip: IpAddr) -> [u8; 128] {
 /// `setsockopt` with a plain value; `T` is the type the option documents.
 #[expect(
     unsafe_code,
-    reason = "no safe wrapper knows TCP_MD5SIG, IP_MINTTL and IPV6_MINHOPCOUNT"
+    reason = "no safe wrapper knows TCP_MD5SIG, IP_MINTTL, IPV6_MINHOPCOUNT and IP_RECVTTL"
 )]
 fn set<T>(
     socket: BorrowedFd<'_>,
