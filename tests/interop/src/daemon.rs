@@ -178,6 +178,17 @@ pub trait Daemon {
     /// The state it is in.
     fn established(&mut self, neighbor: IpAddr) -> Result<(), String>;
 
+    /// Whether BFD with a neighbour is up.
+    ///
+    /// # Errors
+    /// How it is, or that this daemon does not say.
+    fn sees_path(&mut self, neighbor: IpAddr) -> Result<(), String> {
+        Err(format!(
+            "{} is not asked about {neighbor}",
+            self.kind().name()
+        ))
+    }
+
     /// Every path of a family, the best ones and the others.
     ///
     /// # Errors

@@ -34,6 +34,8 @@ pub enum Row {
     Md5,
     /// Restarts without a withdrawal.
     Graceful,
+    /// A dead path ends the session.
+    Bfd,
     /// FlowSpec for IPv4 and IPv6.
     Flowspec,
     /// Route target constraint.
@@ -53,7 +55,7 @@ pub enum Support {
 
 impl Row {
     /// All rows, in the table's order.
-    pub const ALL: [Row; 12] = [
+    pub const ALL: [Row; 13] = [
         Row::Ipv4,
         Row::Ipv6,
         Row::Vpnv4,
@@ -64,6 +66,7 @@ impl Row {
         Row::Extended,
         Row::Md5,
         Row::Graceful,
+        Row::Bfd,
         Row::Flowspec,
         Row::Targets,
     ];
@@ -82,6 +85,7 @@ impl Row {
             Row::Extended => "Extended messages, both ways",
             Row::Md5 => "TCP MD5",
             Row::Graceful => "Graceful restart of either end, nothing withdrawn",
+            Row::Bfd => "BFD: a path that dies ends the session",
             Row::Flowspec => "FlowSpec, IPv4 and IPv6",
             Row::Targets => "Route target constraint",
         }
@@ -107,6 +111,8 @@ impl Row {
             (Row::Graceful, Kind::Openbgpd) => {
                 Support::Part("keeps ours; never says that it kept its own")
             }
+            (Row::Bfd, Kind::Frr) => Support::Nothing("through zebra, which does not run here"),
+            (Row::Bfd, Kind::Gobgp | Kind::Openbgpd) => Support::Nothing("not in this version"),
             (Row::Flowspec, Kind::Frr) => Support::Part("receives and passes on, originates none"),
             (Row::Flowspec, Kind::Openbgpd) => Support::Nothing("not in this version"),
             (Row::Targets, Kind::Bird | Kind::Frr | Kind::Openbgpd) => {
@@ -132,6 +138,7 @@ impl Row {
             | Row::Extended
             | Row::Md5
             | Row::Graceful
+            | Row::Bfd
             | Row::Targets => true,
         }
     }

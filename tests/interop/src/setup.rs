@@ -97,6 +97,8 @@ pub struct Neighbor {
     pub add_path: bool,
     /// Graceful restart, RFC 4724?
     pub graceful: bool,
+    /// Is the path watched, RFC 5882?
+    pub bfd: bool,
 }
 
 /// A FlowSpec rule of three components.

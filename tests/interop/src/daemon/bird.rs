@@ -38,6 +38,9 @@ impl Bird {
             }
             text += "}\n";
         }
+        if setup.neighbors.iter().any(|neighbor| neighbor.bfd) {
+            text += "protocol bfd {\n  interface \"*\" { interval 100 ms; idle tx interval 300 ms; };\n}\n";
+        }
         for (number, neighbor) in setup.neighbors.iter().enumerate() {
             text += &self.protocol(number, neighbor);
         }
@@ -98,6 +101,7 @@ impl Bird {
         };
         option(neighbor.client, "rr client");
         option(neighbor.passive, "passive on");
+        option(neighbor.bfd, "bfd on");
         option(
             neighbor.graceful,
             "graceful restart on; graceful restart time 20",

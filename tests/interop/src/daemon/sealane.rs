@@ -126,6 +126,7 @@ fn neighbor(neighbor: &Neighbor) -> Value {
         "gracefulRestart",
         json!({ "restartTime": "20s" }),
     );
+    option(neighbor.bfd, "bfd", json!({ "interval": "100ms" }));
     option(
         neighbor.password.is_some(),
         "password",
@@ -186,6 +187,15 @@ impl Daemon for Sealane {
     fn established(&mut self, neighbor: IpAddr) -> Result<(), String> {
         let all = self.neighbor(neighbor)?;
         if all["state"] == "established" {
+            Ok(())
+        } else {
+            Err(all.to_string())
+        }
+    }
+
+    fn sees_path(&mut self, neighbor: IpAddr) -> Result<(), String> {
+        let all = self.neighbor(neighbor)?;
+        if all["bfd"]["state"] == "up" {
             Ok(())
         } else {
             Err(all.to_string())

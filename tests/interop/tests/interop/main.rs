@@ -40,6 +40,7 @@ fn outcome(row: Row, kind: Kind) -> Outcome {
             Row::Extended => rows::extended(kind),
             Row::Md5 => rows::md5(kind),
             Row::Graceful => rows::graceful(kind),
+            Row::Bfd => rows::bfd(kind),
             Row::Flowspec => rows::flowspec(kind),
             Row::Targets => rows::targets(kind),
         }
@@ -71,7 +72,7 @@ cells! {
     bird = Bird {
         ipv4 = Ipv4, ipv6 = Ipv6, vpnv4 = Vpnv4, vpnv6 = Vpnv6, reflection = Reflection,
         add_path = AddPath, refresh = Refresh, extended = Extended, md5 = Md5,
-        graceful = Graceful, flowspec = Flowspec,
+        graceful = Graceful, bfd = Bfd, flowspec = Flowspec,
     }
     frr = Frr {
         ipv4 = Ipv4, ipv6 = Ipv6, vpnv4 = Vpnv4, vpnv6 = Vpnv6, reflection = Reflection,

@@ -1,6 +1,6 @@
 //! The rows: each puts our speaker `s` between a daemon `d` and talkers, and looks at all ends.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use interop::{
     Daemon, Family, Kind, Lab, Neighbor, Node, Route, Row, Seen, Support, Talker,
@@ -484,6 +484,48 @@ fn refused(node: &Node) -> u64 {
     let ours = pairs.filter(|(name, _)| name.starts_with("TCPMD5"));
     ours.filter_map(|(_, value)| value.parse::<u64>().ok())
         .sum()
+}
+
+/// RFC 5882: the path dies without a word, and so does the session, long before its hold time;
+/// when the path is back, so are both.
+pub(crate) fn bfd(kind: Kind) {
+    let lab = Lab::new(&["s", "d"], &[("s", "d")]).expect("namespaces");
+    let to_d = Session::new(1, &[Family::Ipv4]);
+    let watched = |neighbor| {
+        vec![Neighbor {
+            bfd: true,
+            ..neighbor
+        }]
+    };
+    let neighbors = watched(to_d.neighbor(1, THEIRS));
+    let routes = vec![Route::unicast("10.65.0.0/16")];
+    let mut s = start(Kind::speaker(), &lab, "s", OURS, neighbors, routes);
+    let neighbors = watched(to_d.neighbor(2, OURS));
+    let mut d = start(kind, &lab, "d", THEIRS, neighbors, Vec::new());
+    let bound = lab.node("s").remaining();
+    for round in 0..2 {
+        d.wait_route(Family::Ipv4, "10.65.0.0/16", &some);
+        kit::wait_until("BFD is up", bound, || s.sees_path(to_d.end(2)));
+        if round > 0 {
+            return;
+        }
+        // One end goes dark: nobody says a word to the other.
+        let d = lab.node("d");
+        d.ask("ip", ["link", "set", "eth1", "down"]).expect("ours");
+        let (_, took) = kit::wait_until("the session ends", bound, || {
+            match s.established(to_d.end(2)) {
+                Ok(()) => Err("still established".to_owned()),
+                Err(state) => Ok(state),
+            }
+        });
+        // 3 times 100 ms, and what it takes to ask; the hold time is 90 s.
+        assert!(took < Duration::from_secs(10), "{took:?}");
+        kit::figure(format_args!(
+            "BFD with {}: the session is gone after {took:?}",
+            kind.name()
+        ));
+        d.ask("ip", ["link", "set", "eth1", "up"]).expect("ours");
+    }
 }
 
 /// RFC 4724: either end is killed and comes back; whoever stands behind the other hears no

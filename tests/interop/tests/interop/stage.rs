@@ -50,6 +50,7 @@ impl Session {
             password: None,
             add_path: false,
             graceful: false,
+            bfd: false,
         }
     }
 
