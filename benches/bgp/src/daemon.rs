@@ -66,13 +66,15 @@ pub(crate) struct Topology {
     pub(crate) neighbours: Vec<Neighbour>,
 }
 
-/// A neighbour that dials.
+/// A neighbour, which dials unless it is another of our own daemons.
 #[derive(Clone, Debug)]
 pub(crate) struct Neighbour {
     pub(crate) address: Ipv4Addr,
     /// The daemon's own: a client of the reflector it is.
     pub(crate) asn: u32,
     pub(crate) families: Vec<Family>,
+    /// We dial it, at our own port.
+    pub(crate) dialled: bool,
 }
 
 impl Neighbour {

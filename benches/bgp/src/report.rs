@@ -238,6 +238,13 @@ impl Report {
                 let ratio = number(vpn / ipv4);
                 *text += &format!("\n{peer}: VPNv4 takes {ratio} times as long as IPv4.\n");
             }
+            let chain = |figure| self.median(Scenario::Chain, peer, figure).map(number);
+            if let (Some(p50), Some(p99)) = (chain("chain_p50_ms"), chain("chain_p99_ms")) {
+                *text += &format!(
+                    "\n{peer}: one endpoint behind four daemons in a row, beside 5 k updates/s: \
+                     p50 {p50} ms, p99 {p99} ms.\n"
+                );
+            }
             let mesh = |figure| self.median(Scenario::Mesh, peer, figure).map(number);
             if let (Some(rate), Some(bytes), Some(seconds), Some(cpu)) = (
                 mesh("routes_per_s"),

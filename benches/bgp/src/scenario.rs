@@ -1,5 +1,6 @@
 //! What is done to a daemon, and what is measured meanwhile.
 
+mod chain;
 mod latency;
 mod tables;
 
@@ -45,6 +46,9 @@ pub enum Scenario {
     Vpnv4,
     /// One route changes 1,000 times: alone, then beside 50 k updates a second.
     Latency,
+    /// One endpoint changes 1,000 times at the first of four reflectors in a row, beside 5 k
+    /// updates a second (ours only).
+    Chain,
     /// One million endpoint routes of MESH between two clients of a reflector (ours only).
     Mesh,
 }
@@ -57,7 +61,7 @@ impl Scenario {
             | Scenario::Fanout50
             | Scenario::Vpnv4
             | Scenario::Latency => true,
-            Scenario::Mesh => peer == Peer::Sealane,
+            Scenario::Chain | Scenario::Mesh => peer == Peer::Sealane,
         }
     }
 }
@@ -70,6 +74,7 @@ impl fmt::Display for Scenario {
             Scenario::Fanout50 => "fanout50",
             Scenario::Vpnv4 => "vpnv4",
             Scenario::Latency => "latency",
+            Scenario::Chain => "chain",
             Scenario::Mesh => "mesh",
         })
     }
@@ -105,6 +110,7 @@ pub(crate) fn run(setting: &Setting<'_>) -> Result<Figures> {
         Scenario::Fanout50 => tables::fanout50(setting),
         Scenario::Vpnv4 => tables::reflected(setting, Family::Vpnv4, 500_000),
         Scenario::Latency => latency::latency(setting),
+        Scenario::Chain => chain::chain(setting),
         Scenario::Mesh => tables::reflected(setting, Family::Mesh, 1_000_000),
     }
 }
@@ -188,6 +194,7 @@ impl Stage {
             address: origin.address,
             asn: origin.asn,
             families: families.clone(),
+            dialled: false,
         };
         let topology = Topology {
             address,

@@ -96,6 +96,7 @@ fn frr(topology: &Topology) -> Result<String> {
             address,
             families: theirs,
             asn,
+            ..
         } in &topology.neighbours
         {
             if theirs.contains(&family) {
@@ -215,9 +216,15 @@ fn sealane(topology: &Topology, shards: usize) -> Result<String> {
         let Neighbour { address, asn, .. } = neighbour;
         write!(
             text,
-            "- address: {address}\n  asn: {asn}\n  passive: true\n  families: [{families}]\n  \
+            "- address: {address}\n  asn: {asn}\n  families: [{families}]\n  \
              import: accept\n  export: accept\n"
         )?;
+        let (ip, port) = (topology.address.ip(), topology.address.port());
+        if neighbour.dialled {
+            write!(text, "  port: {port}\n  localAddress: {ip}\n")?;
+        } else {
+            text.push_str("  passive: true\n");
+        }
         if neighbour.internal() {
             text.push_str("  client: true\n");
         }

@@ -33,7 +33,7 @@ const fn target(
     }
 }
 
-const TARGETS: [Target; 12] = [
+const TARGETS: [Target; 13] = [
     target("500 k load, time", Scenario::Load, "s", Bound::Bird(0.8)),
     target("500 k load, CPU", Scenario::Load, "cpu_s", Bound::Bird(1.0)),
     target(
@@ -83,6 +83,12 @@ const TARGETS: [Target; 12] = [
         Scenario::Latency,
         "background_per_s",
         Bound::AtLeast(49_000.0),
+    ),
+    target(
+        "one endpoint behind four daemons, p99 ms",
+        Scenario::Chain,
+        "chain_p99_ms",
+        Bound::AtMost(20.0),
     ),
     target(
         "MESH routes/s through a reflector",

@@ -45,7 +45,8 @@ pub(super) fn latency(setting: &Setting<'_>) -> Result<Figures> {
         watched: Some(0),
     };
     let mut stage = Stage::set(setting, &cast)?;
-    let idle = flap(&stage, || false)?;
+    let (source, sink) = ((&stage.sessions[0], stage.origins[0]), &stage.sessions[1]);
+    let idle = flap(source, sink, Family::Ipv4, || false)?;
     let table = wire::announce(stage.origins[2], Family::Ipv4, 5..5 + background, 0);
     stage.measure(|stage| {
         stage.sessions[1].expect(background);
@@ -55,11 +56,17 @@ pub(super) fn latency(setting: &Setting<'_>) -> Result<Figures> {
     let over = AtomicBool::new(false);
     let (busy, rate) = thread::scope(|scope| {
         let pace = scope.spawn(|| {
-            let rate = pace(&stage.sessions[2], stage.origins[2], background);
+            let rate = pace(
+                &stage.sessions[2],
+                stage.origins[2],
+                background,
+                (Family::Ipv4, RATE),
+            );
             over.store(true, Ordering::Relaxed);
             rate
         });
-        let busy = flap(&stage, || over.load(Ordering::Relaxed));
+        let (source, sink) = ((&stage.sessions[0], stage.origins[0]), &stage.sessions[1]);
+        let busy = flap(source, sink, Family::Ipv4, || over.load(Ordering::Relaxed));
         let rate = pace.join().expect("the background does not panic");
         busy.and_then(|busy| Ok((busy, rate?)))
     })
@@ -76,9 +83,14 @@ pub(super) fn latency(setting: &Setting<'_>) -> Result<Figures> {
 }
 
 /// Announces and withdraws in turn, each once the one before was seen; sorted, in ms.
-fn flap(stage: &Stage, over: impl Fn() -> bool) -> Result<Vec<f64>> {
-    let announcement = wire::announce(stage.origins[0], Family::Ipv4, 0..1, 0);
-    let withdrawal = wire::withdraw(Family::Ipv4, 0..1);
+pub(super) fn flap(
+    (source, origin): (&Session, Origin),
+    sink: &Session,
+    family: Family,
+    over: impl Fn() -> bool,
+) -> Result<Vec<f64>> {
+    let announcement = wire::announce(origin, family, 0..1, 0);
+    let withdrawal = wire::withdraw(family, 0..1);
     let mut times = Vec::new();
     for number in 0..CHANGES {
         if number % 2 == 0 && over() {
@@ -89,10 +101,10 @@ fn flap(stage: &Stage, over: impl Fn() -> bool) -> Result<Vec<f64>> {
         } else {
             (&withdrawal, Sight::Withdrawn)
         };
-        let start = stage.sessions[0].send(message)?;
+        let start = source.send(message)?;
         let deadline = Deadline::after(LOST);
         let end = loop {
-            let (at, sight) = stage.sessions[1].sight(deadline)?;
+            let (at, sight) = sink.sight(deadline)?;
             if sight == wanted {
                 break at;
             }
@@ -106,8 +118,13 @@ fn flap(stage: &Stage, over: impl Fn() -> bool) -> Result<Vec<f64>> {
 }
 
 /// Changes all routes of the background again and again; returns the changes a second.
-fn pace(session: &Session, origin: Origin, routes: u32) -> Result<f64> {
-    let per_ms = RATE / 1_000;
+pub(super) fn pace(
+    session: &Session,
+    origin: Origin,
+    routes: u32,
+    (family, rate): (Family, u32),
+) -> Result<f64> {
+    let per_ms = rate / 1_000;
     let mut next = 0;
     let pieces: Vec<_> = (0..SECONDS * 1_000)
         .map(|number| {
@@ -118,7 +135,7 @@ fn pace(session: &Session, origin: Origin, routes: u32) -> Result<f64> {
                 next + per_ms
             };
             let range = 5 + at..5 + (at + per_ms).min(routes);
-            wire::announce(origin, Family::Ipv4, range, number + 1)
+            wire::announce(origin, family, range, number + 1)
         })
         .collect();
     let start = now();
@@ -127,11 +144,11 @@ fn pace(session: &Session, origin: Origin, routes: u32) -> Result<f64> {
         thread::sleep(due.saturating_duration_since(now()));
         session.send(piece)?;
     }
-    Ok(f64::from(RATE * SECONDS) / start.elapsed().as_secs_f64())
+    Ok(f64::from(rate * SECONDS) / start.elapsed().as_secs_f64())
 }
 
 /// Of sorted values: the smallest that is not less than so many percent.
-fn quantile(sorted: &[f64], percent: usize) -> f64 {
+pub(super) fn quantile(sorted: &[f64], percent: usize) -> f64 {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied().unwrap_or(f64::NAN)
 }
