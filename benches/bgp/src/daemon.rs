@@ -56,7 +56,7 @@ pub(crate) struct Found {
     pub(crate) peer: Peer,
     pub(crate) version: String,
     program: PathBuf,
-    shards: usize,
+    shards: Option<usize>,
 }
 
 /// What the daemon is to know.
@@ -95,12 +95,11 @@ pub(crate) fn find(arguments: &Arguments) -> Result<Vec<Found>> {
         };
         let program = program.filter(|program| program.exists());
         let program = program.with_context(|| format!("{peer} is not installed"))?;
-        let cores = thread::available_parallelism().map_or(1, usize::from);
         Ok(Found {
             peer,
             version: version(peer, &program)?,
             program: fs::canonicalize(&program)?,
-            shards: arguments.shards.unwrap_or(cores),
+            shards: arguments.shards,
         })
     };
     arguments.peers.iter().map(find).collect()

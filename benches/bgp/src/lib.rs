@@ -61,7 +61,7 @@ pub struct Arguments {
     /// Our binary; default: the one beside this program.
     #[arg(long, value_name = "FILE")]
     pub sealane: Option<PathBuf>,
-    /// RIB shards of our daemon; default: one a core.
+    /// RIB shards of our daemon; default: its own choice.
     #[arg(long, value_name = "N")]
     pub shards: Option<usize>,
     /// Routes are divided by this, for a quick look.

@@ -123,6 +123,10 @@ pub enum Ignored {
     Unknown,
 }
 
+/// So many sets of attributes without a use may wait for one.
+const DEAD: usize = 256 * 1024;
+/// Sets given back in one turn.
+const BURIED: usize = 1024;
 /// Nothing to do for so long is a quiet moment.
 const QUIET: Duration = Duration::from_millis(10);
 /// The machine: updates in, messages out.
@@ -226,6 +230,7 @@ impl Shard {
             ready: true,
             routes: vec![0; count],
             told_too_many: false,
+            credit: vec![0; count],
             unsubscribed: false,
             held: Vec::new(),
             received: 0,
@@ -240,6 +245,7 @@ impl Shard {
         peer.since.clone_from(&peer.epochs);
         peer.ready = true;
         peer.told_too_many = false;
+        peer.credit.fill(0);
         peer.unsubscribed = peer.config.constrained;
         peer.held.clear();
         self.interest.join(index, peer.config.constrained);
@@ -581,6 +587,15 @@ impl Shard {
                 waits |= !table.tombs.is_empty();
             }
         }
+        let dead = self.attributes.dead();
+        if dead > 0 && (quiet || dead > DEAD) {
+            let interest = &mut self.interest;
+            self.attributes
+                .bury(BURIED, |targets| interest.release(targets));
+            cleared = true;
+        } else {
+            waits |= dead > 0;
+        }
         match poll {
             Poll::Idle | Poll::Wait(_) if cleared => Poll::More,
             Poll::Idle if waits => Poll::Wait(self.quiet_at),
@@ -594,9 +609,7 @@ impl Shard {
     }
 
     fn release(&mut self, id: AttributesId) {
-        if let Some(targets) = self.attributes.release(id) {
-            self.interest.release(targets);
-        }
+        self.attributes.release(id);
     }
 }
 

@@ -199,12 +199,16 @@ fn openbgpd(topology: &Topology, folder: &Path) -> Result<String> {
     Ok(text)
 }
 
-fn sealane(topology: &Topology, shards: usize) -> Result<String> {
+fn sealane(topology: &Topology, shards: Option<usize>) -> Result<String> {
     let mut text = format!(
-        "asn: {ASN}\nrouterId: {}\nlisten: {}\nshards: {shards}\nneighbors:\n",
+        "asn: {ASN}\nrouterId: {}\nlisten: {}\n",
         topology.address.ip(),
         topology.address
     );
+    if let Some(shards) = shards {
+        writeln!(text, "shards: {shards}")?;
+    }
+    text.push_str("neighbors:\n");
     for neighbour in &topology.neighbours {
         let names = neighbour.families.iter().map(|family| match family {
             Family::Ipv4 => "ipv4",

@@ -91,9 +91,7 @@ impl World<'_> {
     }
 
     pub(super) fn release(&mut self, id: AttributesId) {
-        if let Some(targets) = self.attributes.release(id) {
-            self.interest.release(targets);
-        }
+        self.attributes.release(id);
     }
 
     pub(super) fn acquire(&mut self, octets: &[u8]) -> AttributesId {

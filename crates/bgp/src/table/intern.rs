@@ -50,6 +50,8 @@ const LLGR_STALE: u32 = 0xFFFF_0006;
 struct Set {
     octets: Box<[u8]>,
     uses: u32,
+    /// It is among those that may be buried.
+    listed: bool,
     facts: Facts,
 }
 
@@ -58,6 +60,9 @@ pub(super) struct Interner {
     sets: Slab<Set>,
     index: HashTable<u32>,
     hasher: FixedState,
+    /// Sets that had no use left: what is gone is told first, they are given back in a quiet
+    /// moment. Some may be in use again.
+    dead: Vec<AttributesId>,
 }
 
 impl Interner {
@@ -69,6 +74,7 @@ impl Interner {
             sets,
             index: HashTable::new(),
             hasher: FixedState::with_seed(seed),
+            dead: Vec::new(),
         }
     }
 
@@ -89,6 +95,7 @@ impl Interner {
         let at = sets.insert(Set {
             octets: octets.into(),
             uses: 1,
+            listed: false,
             facts: Facts::read(view, targets(view)),
         });
         let hasher = &self.hasher;
@@ -104,23 +111,41 @@ impl Interner {
         }
     }
 
-    /// One use less; returns the route targets' number if that was the last.
-    pub(super) fn release(&mut self, id: AttributesId) -> Option<TargetsId> {
+    /// One use less.
+    pub(super) fn release(&mut self, id: AttributesId) {
         if id == AttributesId::NONE {
-            return None;
+            return;
         }
         let set = self.sets.get_mut(id.0);
         set.uses -= 1;
-        if set.uses > 0 {
-            return None;
+        if set.uses == 0 && !std::mem::replace(&mut set.listed, true) {
+            self.dead.push(id);
         }
-        let targets = set.facts.targets;
-        let hash = self.hasher.hash_one(&*set.octets);
-        if let Ok(entry) = self.index.find_entry(hash, |&at| at == id.0) {
-            entry.remove();
+    }
+
+    /// Sets that may be buried.
+    pub(super) const fn dead(&self) -> usize {
+        self.dead.len()
+    }
+
+    /// Give back at most so many sets without a use; `buried` takes their route targets' numbers.
+    pub(super) fn bury(&mut self, most: usize, mut buried: impl FnMut(TargetsId)) {
+        for id in self.dead.drain(self.dead.len().saturating_sub(most)..) {
+            let set = self.sets.get_mut(id.0);
+            set.listed = false;
+            if set.uses > 0 {
+                continue;
+            }
+            buried(set.facts.targets);
+            let hash = self.hasher.hash_one(&*set.octets);
+            if let Ok(entry) = self.index.find_entry(hash, |&at| at == id.0) {
+                entry.remove();
+            }
+            self.sets.remove(id.0, Set::empty());
         }
-        self.sets.remove(id.0, Set::empty());
-        Some(targets)
+        if self.dead.is_empty() {
+            self.dead = Vec::new();
+        }
     }
 
     pub(super) fn octets(&self, id: AttributesId) -> &[u8] {
@@ -142,6 +167,7 @@ impl Set {
         Set {
             octets: Box::default(),
             uses: 0,
+            listed: false,
             facts: Facts {
                 local_pref: DEFAULT_LOCAL_PREF,
                 as_path_length: 0,

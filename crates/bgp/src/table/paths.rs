@@ -25,15 +25,18 @@ impl Shard {
         }
         let place = table.place_of(nlri.key, &self.hasher);
         let dest = table.dests.get_mut(place);
-        let peer = peer_mut(&mut self.peers, index);
+        let mut peer = peer_mut(&mut self.peers, index);
         let epoch = peer.as_ref().map_or(0, |peer| peer.epochs[at]);
         let family = table.family;
-        let counts = |path: Option<&Path>| match &peer {
-            Some(peer) if path.is_none_or(|path| path.epoch < peer.since[at]) => peer.admit(family),
+        let position = dest.position(index, nlri.path_id);
+        let known = position.map(|position| dest.paths()[position].epoch);
+        let admitted = match &mut peer {
+            Some(peer) if known.is_none_or(|epoch| epoch < peer.since[at]) => {
+                peer.admit(at, family)
+            }
             Some(_) | None => true,
         };
-        let position = dest.position(index, nlri.path_id);
-        if !counts(position.map(|position| &dest.paths()[position])) {
+        if !admitted {
             if let Some(peer) = peer {
                 peer.refuse(at, Refusal::Limit);
                 if !std::mem::replace(&mut peer.told_too_many, true) {
@@ -66,9 +69,7 @@ impl Shard {
             }
             let old = std::mem::replace(known, path);
             self.attributes.keep(id);
-            if let Some(targets) = self.attributes.release(old.attributes) {
-                self.interest.release(targets);
-            }
+            self.attributes.release(old.attributes);
             position
         } else {
             if let Some(peer) = peer {
@@ -105,7 +106,7 @@ impl Shard {
         if let Some(peer) = peer_mut(&mut self.peers, path.peer) {
             peer.routes[at] = peer.routes[at].saturating_sub(1);
             if path.epoch >= peer.since[at] {
-                peer.discharge(table.family);
+                peer.discharge(at, table.family);
             }
         }
         if table.family == Family::RTC && !dest.paths().iter().any(|p| p.peer == path.peer) {

@@ -190,8 +190,15 @@ pub struct PeerFamily {
     pub add_path_send: u8,
     /// The most routes kept of it; more is told as [`super::Notice::TooMany`].
     pub max_routes: u32,
-    /// How many there are: the shards of one speaker share it.
+    /// How many there are: the shards of one speaker share it, and take from it in small lots, so
+    /// the limit is kept to a thousandth.
     pub count: RouteCount,
+}
+
+impl PeerFamily {
+    fn lot(&self) -> u32 {
+        (self.max_routes / 4096).clamp(1, 64)
+    }
 }
 
 /// How many routes of one family a session has said, in all shards.
@@ -253,6 +260,9 @@ pub(super) struct Peer {
     /// Routes of it, by the position of the family's table.
     pub(super) routes: Vec<u32>,
     pub(super) told_too_many: bool,
+    /// Routes by table that are counted already and not there: shards count in lots, so that
+    /// they do not wait for each other's cache lines.
+    pub(super) credit: Vec<u32>,
     /// It may not have said yet what it wants to hear.
     pub(super) unsubscribed: bool,
     /// Tables whose end it is not told before that.
@@ -272,22 +282,33 @@ impl Peer {
     }
 
     /// One route more, if it may have it.
-    pub(super) fn admit(&self, family: Family) -> bool {
+    pub(super) fn admit(&mut self, table: usize, family: Family) -> bool {
+        if let Some(left) = self.credit[table].checked_sub(1) {
+            self.credit[table] = left;
+            return true;
+        }
         let Some(spoken) = self.config.families.iter().find(|f| f.family == family) else {
             return true;
         };
-        // Relaxed: a counter, which orders nothing else.
-        if spoken.count.0.fetch_add(1, Ordering::Relaxed) < spoken.max_routes {
-            return true;
+        for lot in [spoken.lot(), 1] {
+            // Relaxed: a counter, which orders nothing else.
+            let before = spoken.count.0.fetch_add(lot, Ordering::Relaxed);
+            if before.saturating_add(lot) <= spoken.max_routes {
+                self.credit[table] += lot - 1;
+                return true;
+            }
+            spoken.count.0.fetch_sub(lot, Ordering::Relaxed);
         }
-        spoken.count.0.fetch_sub(1, Ordering::Relaxed);
         false
     }
 
     /// One route less.
-    pub(super) fn discharge(&self, family: Family) {
-        if let Some(spoken) = self.config.families.iter().find(|f| f.family == family) {
-            spoken.count.0.fetch_sub(1, Ordering::Relaxed);
+    pub(super) fn discharge(&mut self, table: usize, family: Family) {
+        self.credit[table] += 1;
+        let spoken = self.config.families.iter().find(|f| f.family == family);
+        if let Some(spoken) = spoken.filter(|spoken| self.credit[table] >= 2 * spoken.lot()) {
+            self.credit[table] -= spoken.lot();
+            spoken.count.0.fetch_sub(spoken.lot(), Ordering::Relaxed);
         }
     }
 

@@ -205,7 +205,7 @@ fn config_of(file: File) -> Result<ServerConfig, Wrong> {
     check(file.asn != 0, top("asn"), sentence)?;
     let sentence = "0.0.0.0 is no BGP Identifier (RFC 6286)";
     check(!file.router_id.is_unspecified(), top("routerId"), sentence)?;
-    let shards = file.shards.unwrap_or_else(cores);
+    let shards = file.shards.unwrap_or_else(default_shards);
     let sentence = "a number from 1 to 64; leave it out for one a core";
     check((1..=MAX_SHARDS).contains(&shards), top("shards"), sentence)?;
     let few = file.neighbors.len() <= MAX_NEIGHBORS;
@@ -375,8 +375,10 @@ fn bfd(bfd: &Bfd) -> BfdConfig {
     }
 }
 
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+/// One for two cores: the kernel's part of many sessions wants the other, and one thread takes in
+/// a single session's table faster than two that have to share it out.
+fn default_shards() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
 }
 
 /// `65000:1`, or a number.
