@@ -6,6 +6,7 @@
 //! break it, guided by coverage; `fuzz/corpus` holds what it found worth keeping, and
 //! `cargo test -p fuzz` runs all of that again.
 
+pub mod differential;
 mod fsm;
 mod reflector;
 mod wire;
@@ -22,7 +23,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     Target {
         name: "open",
         about: "OPEN: decoded, encoded and decoded again the same",
@@ -32,6 +33,11 @@ pub const TARGETS: [Target; 8] = [
         name: "update",
         about: "UPDATE of every family under every kind of session: a fixpoint of decoding",
         run: wire::update,
+    },
+    Target {
+        name: "differential",
+        about: "UPDATE, read by us and by netgauze-bgp-pkt",
+        run: differential::run,
     },
     Target {
         name: "flowspec",

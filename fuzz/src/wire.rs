@@ -22,17 +22,17 @@ pub(crate) fn open(octets: &[u8]) {
 }
 
 /// A route as it was read: family, path id, key, value.
-type Route = (Family, u32, Vec<u8>, Vec<u8>);
+pub(crate) type Route = (Family, u32, Vec<u8>, Vec<u8>);
 
 /// An UPDATE as it was read.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Update {
+pub(crate) struct Update {
     /// With their canonical attributes.
-    announced: Vec<(Route, Vec<u8>)>,
-    withdrawn: Vec<Route>,
+    pub(crate) announced: Vec<(Route, Vec<u8>)>,
+    pub(crate) withdrawn: Vec<Route>,
 }
 
-fn read(body: &[u8], context: &UpdateContext) -> Result<Update, UpdateError> {
+pub(crate) fn read(body: &[u8], context: &UpdateContext) -> Result<Update, UpdateError> {
     let (mut scratch, mut findings) = (Scratch::default(), UpdateFindings::default());
     let decoded = decode(body, context, &mut scratch, &mut findings)?;
     let mut update = Update::default();
@@ -95,7 +95,7 @@ fn read_all(mut octets: &[u8], context: &UpdateContext) -> Update {
     all
 }
 
-fn context(choices: &mut Choices<'_>) -> UpdateContext {
+pub(crate) fn context(choices: &mut Choices<'_>) -> UpdateContext {
     let bits = choices.octet();
     let families = match bits >> 4 & 3 {
         3 => vec![Family::ALL[usize::from(choices.octet()) % Family::ALL.len()]],
