@@ -30,6 +30,9 @@ use door::Door;
 use intent::Intent;
 pub(crate) use report::{Query, Report};
 
+/// Changes of routes that are taken in before sets are built.
+const BURST: usize = 1024;
+
 /// Answers of compilers under way; full: they wait.
 const EVENTS: usize = 16;
 
@@ -257,7 +260,14 @@ impl Data {
                 () = &mut leaving => break,
                 Some(event) = queues.inbox.recv() => self.brain.handle(runtime::now(), event),
                 Some(event) = queues.links.recv() => self.reached(&event),
-                Some(event) = queues.changed.recv() => self.learned(event),
+                Some(event) = queues.changed.recv() => {
+                    self.learned(event);
+                    // A burst is taken in whole, so that each set is built once.
+                    for _ in 0..BURST {
+                        let Ok(event) = queues.changed.try_recv() else { break };
+                        self.learned(event);
+                    }
+                }
                 Some(incoming) = queues.reserved.recv() => self.door.pass(incoming),
                 Some(joining) = queues.joins.recv() => self.door.join(joining),
                 Some(down) = queues.downs.recv() => self.told(down).await,

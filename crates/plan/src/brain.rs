@@ -268,12 +268,12 @@ impl Brain {
             }
             Event::Route(key, value) => {
                 if let Half::Data(import) = &mut self.half {
-                    import.handle_route(self.table.as_ref(), key, value, &mut self.effects);
+                    import.handle_route(self.table.as_ref(), key, value);
                 }
             }
             Event::Reach(site, rtt) => {
                 if let Half::Data(import) = &mut self.half {
-                    import.handle_reach(self.table.as_ref(), site, rtt, &mut self.effects);
+                    import.handle_reach(self.table.as_ref(), site, rtt);
                 }
             }
         }
@@ -297,6 +297,9 @@ impl Brain {
 
     /// The next thing to do, by priority.
     pub fn poll_effect(&mut self) -> Option<Effect> {
+        if let Half::Data(import) = &mut self.half {
+            import.flush(self.table.as_ref(), &mut self.effects);
+        }
         self.effects.pop()
     }
 

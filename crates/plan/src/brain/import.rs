@@ -28,6 +28,9 @@ pub(super) struct Import {
     /// Counters survive sets and tables as long as the endpoint is in a set.
     stats: BTreeMap<ServiceKey, BTreeMap<EndpointKey, Arc<EndpointStats>>>,
     published: BTreeMap<ServiceKey, Arc<EndpointSet>>,
+    /// Services of which something changed since they were published: a burst of routes builds
+    /// each set once.
+    dirty: BTreeSet<ServiceKey>,
 }
 
 impl Import {
@@ -39,11 +42,13 @@ impl Import {
             reach: BTreeMap::new(),
             stats: BTreeMap::new(),
             published: BTreeMap::new(),
+            dirty: BTreeSet::new(),
         }
     }
 
     pub(super) fn handle_table(&mut self, table: &Arc<Compiled>, effects: &mut Effects) {
         self.by_service.clear();
+        self.dirty.clear();
         for key in self.routes.keys() {
             if let Some(service) = service_of(table, key) {
                 self.by_service
@@ -66,7 +71,6 @@ impl Import {
         table: Option<&Arc<Compiled>>,
         key: Key,
         value: Option<Value>,
-        effects: &mut Effects,
     ) {
         let existed = match &value {
             Some(value) => self.routes.insert(key.clone(), value.clone()).is_some(),
@@ -76,7 +80,7 @@ impl Import {
         if matches!(key, Key::Site { .. }) {
             let site = key.site().and_then(|id| table.site_names.get(&id));
             if let Some(site) = site.cloned() {
-                self.publish_site(table, &site, effects);
+                self.touch_site(table, &site);
             }
             return;
         }
@@ -89,7 +93,7 @@ impl Import {
             None => keys.remove(&key),
         };
         if value.is_some() || existed {
-            self.publish(table, service, effects);
+            self.dirty.insert(service);
         }
     }
 
@@ -98,7 +102,6 @@ impl Import {
         table: Option<&Arc<Compiled>>,
         site: SiteName,
         rtt: Option<Duration>,
-        effects: &mut Effects,
     ) {
         let changed = match rtt {
             None => self.reach.remove(&site).is_some(),
@@ -112,7 +115,15 @@ impl Import {
             }
         };
         if let (true, Some(table)) = (changed, table) {
-            self.publish_site(table, &site, effects);
+            self.touch_site(table, &site);
+        }
+    }
+
+    /// Publish what changed.
+    pub(super) fn flush(&mut self, table: Option<&Arc<Compiled>>, effects: &mut Effects) {
+        let Some(table) = table else { return };
+        for service in std::mem::take(&mut self.dirty) {
+            self.publish(table, service, effects);
         }
     }
 
@@ -142,8 +153,8 @@ impl Import {
         self.reach.iter().map(fact).collect()
     }
 
-    /// Publish anew every service that has an endpoint in `site`.
-    fn publish_site(&mut self, table: &Arc<Compiled>, site: &SiteName, effects: &mut Effects) {
+    /// Every service that has an endpoint in `site` is to be published anew.
+    fn touch_site(&mut self, table: &Arc<Compiled>, site: &SiteName) {
         let Some(id) = table.site_ids.get(site).copied() else {
             return;
         };
@@ -153,9 +164,7 @@ impl Import {
                 .then_some(*service)
         };
         let services: Vec<ServiceKey> = self.by_service.iter().filter_map(concerned).collect();
-        for service in services {
-            self.publish(table, service, effects);
-        }
+        self.dirty.extend(services);
     }
 
     fn publish(&mut self, table: &Arc<Compiled>, service: ServiceKey, effects: &mut Effects) {

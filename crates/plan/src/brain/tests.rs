@@ -595,6 +595,40 @@ fn health_is_the_worse_of_endpoint_and_site() {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "a figure for the reader")]
+fn a_site_that_goes_down_takes_ten_thousand_endpoints_with_it() {
+    let mut shell = importing();
+    let id = shell.table().site_ids[&site("aws.acme")];
+    let began = std::time::Instant::now();
+    for number in 0..10_000_u32 {
+        let [_, _, high, low] = number.to_be_bytes();
+        let key = endpoint_key(id, &format!("10.9.{high}.{low}:8080"));
+        // A burst: the shell asks what is to do behind it.
+        shell
+            .brain
+            .handle(shell.now, Event::Route(key, is(State::Healthy)));
+    }
+    shell.drain();
+    let learned = began.elapsed();
+    let published = |shell: &mut Shell| {
+        let effects = shell.take();
+        let sets = effects
+            .iter()
+            .filter(|e| matches!(e, Effect::Endpoints { .. }));
+        sets.count()
+    };
+    assert_eq!(published(&mut shell), 1, "a burst builds a set once");
+    let began = std::time::Instant::now();
+    shell.give(site_is(id, State::Unhealthy));
+    let gone = began.elapsed();
+    println!("10,000 endpoints learned in {learned:?}, gone with their site in {gone:?}");
+    assert_eq!(published(&mut shell), 1);
+    let all = seen(&shell);
+    let dead = all.iter().filter(|one| one.ends_with("=Unhealthy"));
+    assert_eq!((all.len(), dead.count()), (10_003, 10_002));
+}
+
+#[test]
 fn the_set_comes_before_the_word_that_an_endpoint_is_down() {
     let mut shell = importing();
     let one = aws(&shell, "10.0.0.1:8080");
