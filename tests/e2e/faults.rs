@@ -4,16 +4,17 @@
 //! its access log: a request whose last endpoint is the victim, or that needed more than one try.
 //! The time of a choice is the time at which its request began.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use base::WallTime;
 use http::Method;
 use kit::{
-    Access, Client, Planet, Record, Story, Turn, figure, process::Signal, since_ms, wait_until,
+    Access, Client, Load, Planet, Record, Story, Turn, figure, process::Signal, since_ms,
+    wait_until,
 };
 use serde_json::Value;
 
-use crate::{ACME, SLACK, load, pass, planet, prefer};
+use crate::{ACME, SLACK, cart, load, pass, planet, prefer};
 
 /// A closed connection is known one way later, and 100 ms for everything else.
 const CLOSED: Duration = Duration::from_millis(100);
@@ -335,4 +336,58 @@ fn a_bgp_session_that_dies_fails_nothing() {
          sessions back after {took:?}, {asked:?} of that for asking",
         records.len()
     ));
+}
+
+/// Everything that a node believes.
+fn keys(planet: &Planet, node: &str) -> BTreeSet<String> {
+    let routes = planet.admin(node, Method::GET, "/routes");
+    let items = routes["items"].as_array().expect("items").iter();
+    items.map(|item| item["key"].to_string()).collect()
+}
+
+/// One of the two reflectors is killed: the other one and the gateways lose no route, and what
+/// changes is known as soon as before.
+#[test]
+fn a_reflector_that_dies_loses_no_route() {
+    let turn = Turn::alone();
+    let mut planet = planet_that_prefers_aws(&turn);
+    let load = Load::start(vec![cart(planet.pop("nyc").http)], 100);
+    pass(BEFORE);
+    let receivers = ["nyc", "aws", "factory"];
+    let before = receivers.map(|node| keys(&planet, node));
+    assert!(before.iter().all(|keys| keys.len() > 3), "{before:?}");
+    planet.signal("par", Signal::KILL);
+    let killed = kit::runtime::now();
+    let mut looks = 0;
+    while kit::runtime::now().since(killed) < AFTER {
+        for (node, before) in receivers.iter().zip(&before) {
+            let lost: Vec<_> = before.difference(&keys(&planet, node)).cloned().collect();
+            assert!(lost.is_empty(), "{node} has lost {lost:?}");
+            looks += 1;
+        }
+    }
+    let victim = planet.endpoint("cart-1.aws").address.to_string();
+    planet.signal("cart-1.aws", Signal::KILL);
+    let (_, took) = wait_until("nyc knows of a death", HEALED, || {
+        let all = planet.admin("nyc", Method::GET, "/endpoints");
+        let items = all.as_array().expect("endpoints").iter();
+        let of_victim = |view: &&Value| view["address"] == Value::from(victim.as_str());
+        let mut health = items.filter(of_victim).map(|view| view["health"].clone());
+        if health.all(|health| health != "healthy") {
+            Ok(())
+        } else {
+            Err(all.to_string())
+        }
+    });
+    assert!(took <= Duration::from_secs(1) * SLACK, "{took:?}");
+    pass(BEFORE);
+    let records = load.stop();
+    none_failed("kill -9 of a reflector", &records);
+    figure(format_args!(
+        "fault: kill -9 of a reflector: no route lost in {looks} looks at three receivers, a death \
+         known at the other one {took:?} after it, 0 of {} failed there",
+        records.len()
+    ));
+    planet.restart("cart-1.aws");
+    planet.restart("par");
 }
