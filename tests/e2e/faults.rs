@@ -4,12 +4,12 @@
 //! its access log: a request whose last endpoint is the victim, or that needed more than one try.
 //! The time of a choice is the time at which its request began.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use base::WallTime;
 use http::Method;
 use kit::{
-    Access, Client, Load, Planet, Record, Story, Turn, figure, process::Signal, since_ms,
+    Access, Client, Load, Planet, Record, Role, Story, Turn, figure, process::Signal, since_ms,
     wait_until,
 };
 use serde_json::Value;
@@ -371,7 +371,7 @@ fn a_reflector_that_dies_loses_no_route() {
     let (_, took) = wait_until("nyc knows of a death", HEALED, || {
         let all = planet.admin("nyc", Method::GET, "/endpoints");
         let items = all.as_array().expect("endpoints").iter();
-        let of_victim = |view: &&Value| view["address"] == Value::from(victim.as_str());
+        let of_victim = |view: &&Value| view["address"] == victim.as_str();
         let mut health = items.filter(of_victim).map(|view| view["health"].clone());
         if health.all(|health| health != "healthy") {
             Ok(())
@@ -390,4 +390,62 @@ fn a_reflector_that_dies_loses_no_route() {
     ));
     planet.restart("cart-1.aws");
     planet.restart("par");
+}
+
+/// A gateway in two processes: the one that probes and announces is killed, and no request fails,
+/// its endpoints still serve; the one that carries traffic is killed, and the site is gone at once.
+#[test]
+fn a_control_part_that_dies_is_missed_by_nobody() {
+    let turn = Turn::alone();
+    let planet = planet_that_prefers_aws(&turn);
+    let state = planet.state("aws");
+    let folder = state.to_str().expect("a plain path").to_owned();
+    let program = Path::new(env!("CARGO_BIN_EXE_sealane"));
+    let start = |part: &str| {
+        let args = ["node", "--state", &folder, "--part", part, "--workers", "1"];
+        Role::start(program, &args, &state.join(format!("{part}.log")))
+    };
+    planet.signal("aws", Signal::KILL);
+    let (mut data, mut control) = (start("data"), start("control"));
+    let victim = Victim::gateway("aws");
+    recovers(&planet, &victim);
+    // Ten minutes for whoever asks for them: SEALANE_AWAY_S=600.
+    let away = std::env::var("SEALANE_AWAY_S").ok();
+    let away = away.and_then(|seconds| seconds.parse().ok());
+    let away = away.map_or(AFTER * 2, Duration::from_secs);
+    for how in ["killed", "killed again"] {
+        let load = load(&planet);
+        pass(BEFORE);
+        let began = kit::runtime::now();
+        control.kill();
+        pass(away);
+        let records = load.stop();
+        none_failed(&format!("kill -9 of a control part: {how}"), &records);
+        let late = |record: &&Record| record.start > began + AFTER;
+        let served = |record: &&Record| record.story().is_some_and(|story| victim.told(story));
+        let still = records.iter().filter(late).filter(served).count();
+        assert!(still > 100, "aws served only {still} of the last");
+        figure(format_args!(
+            "fault: kill -9 of the control part of aws: 0 of {} failed, it served {still} of those \
+             that came {AFTER:?} and more after, away for {away:?}",
+            records.len()
+        ));
+        control = start("control");
+        let fresh = |view: &Value| view["up"] == true && view["synced"] == true;
+        wait_until("par hears of aws again", HEALED, || {
+            let all = planet.admin("par", Method::GET, "/neighbors");
+            let items = all["items"].as_array().cloned().unwrap_or_default();
+            if items.iter().all(fresh) {
+                Ok(())
+            } else {
+                Err(all.to_string())
+            }
+        });
+    }
+    die(&planet, &victim, "SIGKILL of its data part", CLOSED, || {
+        data.kill();
+    });
+    let data = start("data");
+    recovers(&planet, &victim);
+    drop((data, control));
 }

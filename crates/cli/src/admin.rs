@@ -24,6 +24,8 @@ use crate::{
 
 /// The socket in a node's state folder.
 pub(crate) const SOCKET: &str = "admin.sock";
+/// The control part's own, where a node's parts are two processes: BGP is asked there.
+const CONTROL_SOCKET: &str = "control.sock";
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The largest answer, in bytes.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
@@ -37,7 +39,7 @@ pub(crate) async fn get(path: &str, args: &GetArgs, out: &mut dyn Write) -> Resu
     })?;
     let state = state_folder(given, args.connection.home.as_deref())?;
     watch::poll(args.watch, out, async |out, last: &mut Vec<String>| {
-        let value = ask(&state.join(SOCKET), Method::GET, path).await?;
+        let value = ask(&socket(&state, path), Method::GET, path).await?;
         match args.output {
             Format::Json => writeln!(out, "{}", text::json(&value)?)?,
             Format::Yaml => write!(out, "---\n{}", text::yaml(&value)?)?,
@@ -49,6 +51,16 @@ pub(crate) async fn get(path: &str, args: &GetArgs, out: &mut dyn Write) -> Resu
         Ok(())
     })
     .await
+}
+
+/// Which part of a node answers this.
+fn socket(state: &Path, path: &str) -> PathBuf {
+    let control = state.join(CONTROL_SOCKET);
+    let of_bgp = ["/routes", "/neighbors", "/bgp"];
+    if of_bgp.iter().any(|start| path.starts_with(start)) && control.exists() {
+        return control;
+    }
+    state.join(SOCKET)
 }
 
 /// Resets one BGP session of a node.
@@ -68,12 +80,8 @@ pub(crate) async fn reset_bgp(
                 .fix("`sealane get neighbors` shows the ids"),
         );
     }
-    ask(
-        &state.join(SOCKET),
-        Method::POST,
-        &format!("/bgp/reset?peer={peer}"),
-    )
-    .await?;
+    let path = format!("/bgp/reset?peer={peer}");
+    ask(&socket(&state, &path), Method::POST, &path).await?;
     writeln!(out, "done")?;
     Ok(Exit::Done)
 }

@@ -170,6 +170,22 @@ pub struct NodeArgs {
     /// Where the access log goes, or none; STATE/access.log by default
     #[arg(long, value_name = "FILE|none")]
     pub access_log: Option<PathBuf>,
+    /// Run one part of the node in this process; the other one, in its own process with the same
+    /// state folder, is found at STATE/node.sock. Traffic goes on while the control part is away
+    #[arg(long, value_name = "PART", default_value = "both")]
+    pub part: NodePart,
+}
+
+/// Which part of a node a process is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum NodePart {
+    /// Both in one process
+    #[default]
+    Both,
+    /// Probes, BGP and site-sync
+    Control,
+    /// Tunnels, listeners and the proxy
+    Data,
 }
 
 impl NodeArgs {

@@ -37,8 +37,8 @@ use clap::Parser;
 
 pub use args::{
     ApplyArgs, BgpArgs, Command, Connection, ControllerArgs, DeleteArgs, DemoArgs, DescribeArgs,
-    DiffArgs, Format, GetArgs, LabArgs, LabCommand, Mood, NodeArgs, RelayArgs, RelayCommand,
-    Selection, StatusArgs, UpArgs, Verb,
+    DiffArgs, Format, GetArgs, LabArgs, LabCommand, Mood, NodeArgs, NodePart, RelayArgs,
+    RelayCommand, Selection, StatusArgs, UpArgs, Verb,
 };
 pub use error::{Exit, Failure};
 pub use up::{

@@ -14,7 +14,7 @@ use plan::{Brain, Compiled, Effect, Event, Me, Part, TargetKey};
 use runtime::Tasks;
 use speaker::{Handle, PeerConfig, Speaker, SpeakerConfig};
 use tokio::sync::{mpsc, watch};
-use tunnel::{Incoming, Pipes, Side, Tunnel};
+use tunnel::{Incoming, LinkEvent, Pipes, Side, Tunnel};
 
 use crate::{
     ASN,
@@ -39,11 +39,11 @@ pub(crate) struct Config {
     pub(crate) verifier: Option<pki::Verifier>,
     /// With `--bundle`: what to run.
     pub(crate) fixed: Option<sync::Bundle>,
-    /// The in-memory `node.sock`, the dialler's end.
+    /// The link to the data part, the dialler's end.
     pub(crate) pipes: Pipes,
     pub(crate) metrics: runtime::metrics::Metrics,
     /// For the admin socket.
-    pub(crate) speaker: watch::Sender<Option<Handle>>,
+    pub(crate) speaker: Arc<watch::Sender<Option<Handle>>>,
 }
 
 struct Control {
@@ -57,7 +57,7 @@ struct Control {
     relay: Option<Rc<Relay>>,
     upstreams: watch::Sender<Vec<String>>,
     neighbors: Neighbors,
-    speaker: watch::Sender<Option<Handle>>,
+    speaker: Arc<watch::Sender<Option<Handle>>>,
     saved_sequence: Option<plan::Seq>,
 }
 
@@ -143,13 +143,20 @@ impl Control {
                 Some(incoming) = tunnel.services.recv() => {
                     incoming.refuse(StatusCode::NOT_FOUND, "control carries no service");
                 }
-                Some(_) = tunnel.events.recv() => {}
+                Some(event) = tunnel.events.recv() => {
+                    // Without the data part there is nothing to work for.
+                    if matches!(event, LinkEvent::Down { .. }) {
+                        tracing::warn!("the data part is gone");
+                        break;
+                    }
+                }
                 () = tokio::time::sleep(timer.unwrap_or_default()), if timer.is_some() => {
                     self.brain.handle_timeout(runtime::now());
                 }
             }
             self.carry_out().await;
         }
+        self.speaker.send_replace(None);
         tunnel.control.drain().await;
     }
 

@@ -51,8 +51,8 @@ pub(crate) struct Config {
     /// With `--bundle`: what to run.
     pub(crate) fixed: Option<sync::Bundle>,
     pub(crate) identity: pki::Identity,
-    /// The in-memory `node.sock`, the acceptor's end.
-    pub(crate) pipes: Pipes,
+    /// Links to control parts, the acceptor's end, one after the other.
+    pub(crate) parts: mpsc::Receiver<Pipes>,
     pub(crate) queries: mpsc::Receiver<Query>,
     pub(crate) metrics: Metrics,
     pub(crate) workers: usize,
@@ -104,10 +104,15 @@ pub(crate) async fn run(tasks: Tasks, config: Config) {
 async fn start(tasks: Tasks, config: Config) -> Result<(), String> {
     let words = |error: &dyn std::error::Error| base::Chain(error).to_string();
     let tunnel = tunnel::start(&config.metrics).map_err(|e| words(&e))?;
-    let attached = tunnel
-        .control
-        .attach(config.identity, Side::Acceptor, config.pipes);
-    attached.await.map_err(|e| words(&e))?;
+    let (control, identity, mut parts) = (tunnel.control.clone(), config.identity, config.parts);
+    tasks.spawn_local("control-part", async move {
+        while let Some(pipes) = parts.recv().await {
+            let attached = control.attach(identity.clone(), Side::Acceptor, pipes);
+            if let Err(error) = attached.await {
+                tracing::error!(error = %base::Chain(&error), "the control part is not attached");
+            }
+        }
+    });
     let access_log = match &config.access_log {
         None => None,
         Some(path) => {

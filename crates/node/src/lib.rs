@@ -28,15 +28,22 @@ mod control;
 mod data;
 mod join;
 mod lines;
+mod link;
 mod state;
 pub mod tasks;
 
-use std::{future::Future, io, path::PathBuf, time::Duration};
+use std::{
+    future::Future,
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use api::sync::Bundle;
 use base::Name;
 use plan::{Cells, Event, Me};
-use runtime::{Tasks, metrics::Metrics};
+use runtime::{Tasks, Thread, metrics::Metrics};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use bundle::BundleError;
@@ -64,6 +71,21 @@ pub struct Config {
     pub workers: usize,
     /// Where the access log goes; `STATE/access.log` by default, none if empty.
     pub access_log: Option<PathBuf>,
+    /// Which parts of the node this process is.
+    pub parts: Parts,
+}
+
+/// The parts of a node: what probes and announces, and what carries traffic. The second goes on
+/// without the first; whichever is started again finds the other at `STATE/node.sock`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Parts {
+    /// Both in one process.
+    #[default]
+    Both,
+    /// Probes, BGP and site-sync.
+    Control,
+    /// Tunnels, listeners and the proxy.
+    Data,
 }
 
 /// Which node of which manifests to run.
@@ -89,6 +111,7 @@ impl Config {
             bundle: None,
             workers,
             access_log,
+            parts: Parts::Both,
         }
     }
 }
@@ -116,107 +139,221 @@ pub enum NodeError {
     Ended(&'static str),
 }
 
-/// Run a node until `stop` ends, then drain it.
+/// Run a node, or one part of it, until `stop` ends, then drain it.
 ///
 /// # Errors
 /// See [`NodeError`].
 pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
-    let state = State::open(&config.state)?;
-    let fixed = config.bundle.as_ref().map(bundle::load).transpose()?;
-    if fixed.is_none() && !state.has_joined() {
-        let Some(token) = &config.token else {
-            return Err(NodeError::NotJoined(config.state));
-        };
-        join::join(&state, token).await?;
-    }
-    let (me, planet, material, bundle) = match fixed {
-        Some((me, bundle)) => (
-            me,
-            "local".parse().expect("a constant planet"),
-            None,
-            Some(bundle),
-        ),
-        None => {
-            let material = state.material()?;
-            let (site, node) = (material.node.site.clone(), material.node.node.clone());
-            let planet = material.verifier.planet().clone();
-            (Me { site, node }, planet, Some(material), None)
-        }
-    };
-    tracing::info!(site = %me.site, node = %me.node, "node starts");
-    let identity = pki::Identity::node(planet, me.site.clone(), me.node.clone());
-    let (control_end, data_end) = tunnel::Pipes::in_memory();
+    let node = Node::prepare(&config).await?;
+    tracing::info!(site = %node.me.site, node = %node.me.node, parts = ?config.parts, "node starts");
+    let group = Tasks::new("node");
     let (queries, take_queries) = mpsc::channel(16);
     let (speaker, speaker_) = watch::channel(None);
-    let (ready, is_ready) = oneshot::channel();
-    let metrics = Metrics::default();
-    let data = data::Config {
-        me: me.clone(),
-        state: state.clone(),
-        fixed: bundle.clone(),
-        identity: identity.clone(),
-        pipes: data_end,
-        queries: take_queries,
-        metrics: metrics.clone(),
-        workers: config.workers,
-        access_log: config.access_log,
-        ready,
-        material,
-    };
-    let verifier = data
-        .material
-        .as_ref()
-        .map(|material| material.verifier.clone());
-    let control = control::Config {
-        me,
-        identity,
-        state: state.clone(),
-        verifier,
-        fixed: bundle,
-        pipes: control_end,
-        metrics: metrics.clone(),
-        speaker,
-    };
-    let started = |what| move |e| NodeError::Start(what, e);
-    let data = runtime::thread("data", move |tasks| data::run(tasks, data))
-        .map_err(started("data thread"))?;
-    let control = runtime::thread("control", move |tasks| control::run(tasks, control))
-        .map_err(started("control thread"))?;
+    let speaker = Arc::new(speaker);
     let admin = admin::Admin {
         queries,
         speaker: speaker_,
-        metrics,
+        metrics: node.metrics.clone(),
     };
-    let group = Tasks::new("node");
-    let socket =
-        runtime::net::unix_listener(&state.path("admin.sock")).map_err(started("admin socket"))?;
+    let socket = match config.parts {
+        Parts::Both | Parts::Data => "admin.sock",
+        Parts::Control => "control.sock",
+    };
+    let socket = runtime::net::unix_listener(&node.state.path(socket))
+        .map_err(|e| NodeError::Start("admin socket", e))?;
     group.spawn("admin", admin.serve(socket, group.clone()));
-    group.spawn("ready", async move {
-        if is_ready.await.is_ok() {
-            tracing::info!("node is ready");
+    let (to_data, parts) = mpsc::channel(4);
+    let mut threads = Vec::new();
+    if config.parts != Parts::Control {
+        let (ready, is_ready) = oneshot::channel();
+        threads.push(("data", node.start_data(config, parts, take_queries, ready)?));
+        group.spawn("ready", async move {
+            if is_ready.await.is_ok() {
+                tracing::info!("node is ready");
+            }
+        });
+        if node.parts == Parts::Both {
+            let (control, data) = tunnel::Pipes::in_memory();
+            let _ = to_data.send(data).await;
+            threads.push(("control", node.start_control(control, speaker.clone())?));
+        } else {
+            let door = link::Door::open(&node.state.path(""));
+            let door = door.map_err(|e| NodeError::Start("node.sock", e))?;
+            group.spawn("node-sock", door.serve(to_data, group.clone()));
         }
-    });
+    }
     let ended = tokio::select! {
         () = stop => None,
-        _ = data.exited() => Some("data"),
-        _ = control.exited() => Some("control"),
+        what = ended(&threads) => Some(what),
+        result = node.keep_control(speaker) => return result,
     };
     tracing::info!("node drains");
-    control.start_drain();
-    data.start_drain();
-    let both = async {
-        tokio::join!(
-            data.exited(),
-            control.exited(),
-            group.drain(Duration::from_millis(500))
-        )
+    // The control half first: it drains by the tunnels of the other.
+    let working = node.set_working(None);
+    if let Some(control) = &working {
+        control.start_drain();
+    }
+    for (_, thread) in threads.iter().rev() {
+        thread.start_drain();
+    }
+    let all = async {
+        if let Some(control) = &working {
+            control.exited().await;
+        }
+        for (_, thread) in &threads {
+            thread.exited().await;
+        }
+        group.drain(Duration::from_millis(500)).await;
     };
-    if tokio::time::timeout(DRAIN, both).await.is_err() {
+    if tokio::time::timeout(DRAIN, all).await.is_err() {
         tracing::warn!("the halves did not finish in time");
     }
     match ended {
         None => Ok(()),
         Some(half) => Err(NodeError::Ended(half)),
+    }
+}
+
+/// Until one of the threads has ended; for ever if there is none.
+async fn ended(threads: &[(&'static str, Thread)]) -> &'static str {
+    match threads {
+        [] => std::future::pending().await,
+        [(name, only)] => {
+            only.exited().await;
+            name
+        }
+        [(first, one), (second, other), ..] => tokio::select! {
+            _ = one.exited() => first,
+            _ = other.exited() => second,
+        },
+    }
+}
+
+/// What both halves are made of.
+struct Node {
+    parts: Parts,
+    state: State,
+    me: Me,
+    identity: pki::Identity,
+    material: Option<state::Material>,
+    bundle: Option<Bundle>,
+    metrics: Metrics,
+    /// As the control part: what works now.
+    working: Mutex<Option<Arc<Thread>>>,
+}
+
+impl Node {
+    /// Join if that is to be done, and read what there is on disk.
+    async fn prepare(config: &Config) -> Result<Node, NodeError> {
+        let state = State::open(&config.state)?;
+        let fixed = config.bundle.as_ref().map(bundle::load).transpose()?;
+        if fixed.is_none() && !state.has_joined() {
+            match (&config.token, config.parts) {
+                (Some(token), Parts::Both | Parts::Data) => join::join(&state, token).await?,
+                (_, Parts::Control) => {
+                    tracing::info!("waiting for the data part to join");
+                    while !state.has_joined() {
+                        tokio::time::sleep(Duration::from_millis(200)).await;
+                    }
+                }
+                (None, Parts::Both | Parts::Data) => {
+                    return Err(NodeError::NotJoined(config.state.clone()));
+                }
+            }
+        }
+        let (me, planet, material, bundle) = match fixed {
+            Some((me, bundle)) => (
+                me,
+                "local".parse().expect("a constant planet"),
+                None,
+                Some(bundle),
+            ),
+            None => {
+                let material = state.material()?;
+                let (site, node) = (material.node.site.clone(), material.node.node.clone());
+                let planet = material.verifier.planet().clone();
+                (Me { site, node }, planet, Some(material), None)
+            }
+        };
+        let identity = pki::Identity::node(planet, me.site.clone(), me.node.clone());
+        Ok(Node {
+            parts: config.parts,
+            state,
+            me,
+            identity,
+            material,
+            bundle,
+            metrics: Metrics::default(),
+            working: Mutex::default(),
+        })
+    }
+
+    fn start_data(
+        &self,
+        config: Config,
+        parts: mpsc::Receiver<tunnel::Pipes>,
+        queries: mpsc::Receiver<data::Query>,
+        ready: oneshot::Sender<()>,
+    ) -> Result<Thread, NodeError> {
+        let material = self.material.as_ref().map(|_| self.state.material());
+        let data = data::Config {
+            me: self.me.clone(),
+            state: self.state.clone(),
+            fixed: self.bundle.clone(),
+            identity: self.identity.clone(),
+            parts,
+            queries,
+            metrics: self.metrics.clone(),
+            workers: config.workers,
+            access_log: config.access_log,
+            ready,
+            material: material.transpose()?,
+        };
+        runtime::thread("data", move |tasks| data::run(tasks, data))
+            .map_err(|e| NodeError::Start("data thread", e))
+    }
+
+    fn start_control(
+        &self,
+        pipes: tunnel::Pipes,
+        speaker: Arc<watch::Sender<Option<speaker::Handle>>>,
+    ) -> Result<Thread, NodeError> {
+        let verifier = self.material.as_ref().map(|m| m.verifier.clone());
+        let control = control::Config {
+            me: self.me.clone(),
+            identity: self.identity.clone(),
+            state: self.state.clone(),
+            verifier,
+            fixed: self.bundle.clone(),
+            pipes,
+            metrics: self.metrics.clone(),
+            speaker,
+        };
+        runtime::thread("control", move |tasks| control::run(tasks, control))
+            .map_err(|e| NodeError::Start("control thread", e))
+    }
+
+    fn set_working(&self, thread: Option<Arc<Thread>>) -> Option<Arc<Thread>> {
+        let mut working = self.working.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *working, thread)
+    }
+
+    /// As the control part: work while a data part is there, and wait for the next one. In
+    /// other processes nothing happens here.
+    async fn keep_control(
+        &self,
+        speaker: Arc<watch::Sender<Option<speaker::Handle>>>,
+    ) -> Result<(), NodeError> {
+        if self.parts != Parts::Control {
+            return std::future::pending().await;
+        }
+        loop {
+            let pipes = link::connect(&self.state.path("")).await;
+            let thread = Arc::new(self.start_control(pipes, speaker.clone())?);
+            self.set_working(Some(thread.clone()));
+            thread.exited().await;
+            self.set_working(None);
+        }
     }
 }
 

@@ -9,6 +9,8 @@
 //! STATE/sequence       high-water mark of BGP sequence numbers
 //! STATE/cache/         at a PoP: the chains of the gateways attached to it
 //! STATE/admin.sock     its admin socket (0600)
+//! STATE/node.sock      where the control part finds the data part, if they are two processes (0600)
+//! STATE/control.sock   then: the control part's admin socket (0600)
 //! ```
 
 use std::{

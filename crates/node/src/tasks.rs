@@ -13,6 +13,8 @@
 //!               sync-downstream …, sync-uplink … (lines 64)
 //!  thread tunnel (twice: the links between sites, and the one between the halves)
 //!  threads proxy-N: see `proxy::tasks`
+//!  As two processes, each has a main of its own: node-sock in data takes the pipes of control's
+//!  link (8 halves of links at most), and control waits for a data part and works as long as it lives.
 //! ```
 //! | queue | full |
 //! |---|---|

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use cli::{BgpArgs, Command, ControllerArgs, Failure, NodeArgs};
+use cli::{BgpArgs, Command, ControllerArgs, Failure, NodeArgs, NodePart};
 
 fn main() -> ExitCode {
     let done = cli::obey_parent().and_then(|()| match cli::parse() {
@@ -38,6 +38,11 @@ fn node(args: NodeArgs) -> Result<ExitCode, Failure> {
     config.access_log = match args.access_log {
         Some(path) => Some(path).filter(|path| path.as_os_str() != "none"),
         None => config.access_log,
+    };
+    config.parts = match args.part {
+        NodePart::Both => node::Parts::Both,
+        NodePart::Control => node::Parts::Control,
+        NodePart::Data => node::Parts::Data,
     };
     if let (Some(dir), Some(site)) = (args.bundle, args.site) {
         let fixed = node::FixedBundle {

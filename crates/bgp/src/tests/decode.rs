@@ -301,6 +301,12 @@ fn attributes_that_may_be_there() {
         ("large communities", LARGE, large.0, large.1),
         ("no large communities", "c02000", w, w),
         (
+            "only-to-customer of 8 octets",
+            "c02308 0000000100000002",
+            w,
+            w,
+        ),
+        (
             "large communities of 8 octets",
             "c02008 0000000100000002",
             w,

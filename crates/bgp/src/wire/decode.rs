@@ -122,6 +122,7 @@ const AS4_PATH: u8 = 17;
 const AS4_AGGREGATOR: u8 = 18;
 const IPV6_EXTENDED_COMMUNITIES: u8 = 25;
 const LARGE_COMMUNITIES: u8 = 32;
+const ONLY_TO_CUSTOMER: u8 = 35;
 
 /// Most attributes of one message that are kept.
 const MAX_ATTRIBUTES: usize = 64;
@@ -382,7 +383,8 @@ impl<'a> Found<'a> {
             ORIGIN => matches!(value, [0..=2]),
             AS_PATH => path_is_good(value, context.four_octet_as, !context.ebgp),
             NEXT_HOP => value.len() == 4,
-            MED | LOCAL_PREF | ORIGINATOR_ID => value.len() == 4,
+            // ONLY_TO_CUSTOMER: RFC 9234 §5.
+            MED | LOCAL_PREF | ORIGINATOR_ID | ONLY_TO_CUSTOMER => value.len() == 4,
             COMMUNITIES | CLUSTER_LIST => is_list(value, 4),
             EXTENDED_COMMUNITIES => is_list(value, 8),
             LARGE_COMMUNITIES => is_list(value, 12),
