@@ -2,7 +2,7 @@
 //!
 //! What the other reader makes of a message is written out again by it, and read by us: it is to
 //! be what we read in the first place. Where only one of both takes a message, the reason is one
-//! of the [`explained`] ones.
+//! of the [`EXPLAINED`] ones.
 
 use std::collections::HashMap;
 

@@ -12,7 +12,7 @@
 //! for [`Fabric::poll_timeout`].
 //!
 //! # What differs from a speaker toward routers
-//! - The word of a node is held against the signed site table, route by route ([`Trust`]).
+//! - The word of a node is held against the signed site table, route by route ([`crate::Trust`]).
 //! - Routes of a session that ended stay, stale and below fresh ones, whatever the neighbour
 //!   asked for: whether a site lives is known from the tunnels to it.
 //! - RT constraint is spoken by every node. It says what *we* want and is passed on by nobody:

@@ -595,7 +595,10 @@ fn health_is_the_worse_of_endpoint_and_site() {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "a figure for the reader")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a figure for the reader; the test depends on none"
+)]
 fn a_site_that_goes_down_takes_ten_thousand_endpoints_with_it() {
     let mut shell = importing();
     let id = shell.table().site_ids[&site("aws.acme")];
