@@ -9,6 +9,7 @@ use std::{
 use base::{Instant, NodeId};
 use bgp::{
     Trust,
+    policy::Community,
     table::{
         Filter, Kind, NextHop, Notice, PathView, PeerConfig, PeerFamily, PeerIndex, Poll,
         RouteCount, Shard, ShardConfig,
@@ -49,6 +50,8 @@ fn config(at: u16) -> PeerConfig {
         families: families.iter().map(spoken).collect(),
         max_message: 4096,
         four_octet_as: true,
+        knows_long_lived: at == 2,
+        long_lived: FAMILIES[..2 * usize::from(at < 4)].to_vec(),
         constrained: at == 3,
         next_hop: NextHop::Unchanged,
         trust: Trust::Policy,
@@ -163,7 +166,11 @@ impl Planet {
         for view in views {
             let several = spoken.add_path_send > 0;
             let internal = |path: &&PathView| {
-                own.kind != Kind::NonClient || config(path.peer.0).kind != Kind::NonClient
+                let reflected =
+                    own.kind != Kind::NonClient || config(path.peer.0).kind != Kind::NonClient;
+                let mut communities = AttributesView(&path.attributes).communities();
+                let stale = communities.any(|one| one == Community::LLGR_STALE.0);
+                reflected && (own.knows_long_lived || !stale)
             };
             let told: Vec<&PathView> = if several || spoken.family == Family::RTC {
                 let most = usize::from(spoken.add_path_send.max(1));
@@ -295,14 +302,19 @@ pub(crate) fn run(octets: &[u8]) {
             }
             8 => planet.shard.refresh(peer, family),
             9 => {
-                let keep = &FAMILIES[..usize::from(choices.octet() & 3)];
+                let how = choices.octet();
+                let keep = &FAMILIES[..usize::from(how & 3)];
                 planet.heard.remove(&at);
                 planet.shard.peer_down(peer, keep);
+                if how & 4 != 0 {
+                    planet.shard.outlive(peer, family);
+                }
             }
             10 => planet.shard.end_of_rib(peer, family),
             11 => planet.shard.pause(peer),
             12 => planet.shard.resume(peer),
             13 => planet.shard.set_ready(peer, what & 16 != 0),
+            14 if what & 32 != 0 => planet.shard.outlive(peer, family),
             14 => planet.shard.refresh_begins(peer, family),
             _ => {
                 planet.turn();

@@ -50,6 +50,7 @@ use std::{net::IpAddr, num::NonZeroU32, ops::RangeInclusive, sync::Arc};
 
 use crate::{Origin, wire::Family};
 
+pub(crate) use apply::add_community;
 pub use community::{
     Community, CommunityError, CommunityPattern, CommunitySet, ExtendedCommunity, ExtendedPattern,
     LargeCommunity, LargePattern, Quantifier,

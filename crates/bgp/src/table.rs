@@ -53,7 +53,7 @@ use self::{
     peers::Peer,
     review::Review,
     slab::{Bits, Slab},
-    sweep::Sweep,
+    sweep::{Fate, Sweep},
 };
 use crate::{
     Refusal, SiteTable, Trust,
@@ -272,6 +272,7 @@ impl Shard {
                 four_octet_as: config.four_octet_as,
                 add_path: family.add_path_send,
                 next_hop: config.next_hop.clone(),
+                knows_long_lived: config.knows_long_lived,
                 own_wants: config.trust != Trust::Policy,
                 export: config.export.clone(),
             };
@@ -288,7 +289,8 @@ impl Shard {
     }
 
     /// A neighbour's session ended. Its routes go, but for the families in `keep`: these stay,
-    /// stale (RFC 4724 §4.2).
+    /// stale. Those that were stale already go (RFC 4724 §4.2), unless they may become long-lived
+    /// stale (RFC 9494 §4.2).
     pub fn peer_down(&mut self, index: PeerIndex, keep: &[Family]) {
         let Some(peer) = peer_mut(&mut self.peers, index).filter(|peer| peer.up) else {
             return;
@@ -298,7 +300,8 @@ impl Shard {
             *epoch += 1;
         }
         let epochs = peer.epochs.clone();
-        let keeps_stale = peer.config.trust != Trust::Policy;
+        let keeps_all = peer.config.trust != Trust::Policy;
+        let long_lived = peer.config.long_lived.clone();
         self.interest.leave(index);
         for (at, epoch) in epochs.into_iter().enumerate() {
             let table = &mut self.tables[at];
@@ -313,12 +316,18 @@ impl Shard {
             for id in used {
                 self.release(id);
             }
-            let kept = keep.contains(&self.tables[at].family);
+            let family = self.tables[at].family;
+            let kept = keep.contains(&family);
             if let Some(peer) = peer_mut(&mut self.peers, index) {
                 peer.aged[at] = kept;
             }
-            self.sweeps
-                .push_back(Sweep::new(index, at, epoch, kept, keeps_stale));
+            let fate = if kept {
+                let again = keeps_all || long_lived.contains(&family);
+                Fate::Stale { again }
+            } else {
+                Fate::Gone
+            };
+            self.sweeps.push_back(Sweep::new(index, at, epoch, fate));
         }
     }
 
@@ -331,10 +340,24 @@ impl Shard {
         {
             let epoch = peer.epochs[at];
             self.sweeps
-                .push_back(Sweep::new(index, at, epoch, false, false));
+                .push_back(Sweep::new(index, at, epoch, Fate::Gone));
         }
         if family == Family::RTC {
             self.subscribed(index);
+        }
+    }
+
+    /// The neighbour's stale routes have waited long enough for it: those that may become
+    /// long-lived stale, behind all others and for those that know what that is; the rest goes
+    /// (RFC 9494 §4.2).
+    pub fn outlive(&mut self, index: PeerIndex, family: Family) {
+        let at = self.position(family);
+        if let (Some(at), Some(peer)) = (at, peer_mut(&mut self.peers, index))
+            && peer.aged[at]
+        {
+            let epoch = peer.epochs[at];
+            self.sweeps
+                .push_back(Sweep::new(index, at, epoch, Fate::LongLived));
         }
     }
 

@@ -174,6 +174,8 @@ impl PeerConfig {
             families: families.collect(),
             max_message: negotiated.max_message_out,
             four_octet_as: negotiated.four_octet_as,
+            knows_long_lived: true,
+            long_lived: Vec::new(),
             constrained: self.kind != Kind::Local,
             next_hop: NextHop::Unchanged,
             trust: self.trust,

@@ -218,10 +218,13 @@ impl ConnectionConfig {
                     .map(|f| (f.family, own.forwarding))
                     .collect(),
             }),
-            long_lived: families()
-                .filter(|f| self.graceful_restart.is_some() && !f.long_lived.is_zero())
-                .map(|f| (f.family, true, long_lived_s(f.long_lived)))
-                .collect(),
+            // Also without a family: we know what a long-lived stale route is.
+            long_lived: self.graceful_restart.map(|own| {
+                families()
+                    .filter(|f| !f.long_lived.is_zero())
+                    .map(|f| (f.family, own.forwarding, long_lived_s(f.long_lived)))
+                    .collect()
+            }),
             role: self.role.map(|own| own.role.code()),
             software: self.software.clone(),
         }

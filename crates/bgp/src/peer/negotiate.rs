@@ -51,6 +51,9 @@ pub struct Negotiated {
     /// Negotiated families the neighbour's routes of which may become long-lived stale, whether it
     /// kept its forwarding, and for how many seconds, if we take part (RFC 9494).
     pub long_lived: Vec<(Family, bool, u32)>,
+    /// The neighbour knows what a long-lived stale route is, so it may be told one (RFC 9494
+    /// §4.3).
+    pub knows_long_lived: bool,
     /// Our role, if one applies (RFC 9234).
     pub role: Option<BgpRole>,
     /// What the neighbour's software calls itself.
@@ -115,7 +118,12 @@ pub fn negotiate(
         .clone()
         .filter(|_| own.graceful_restart.is_some());
     // RFC 9494 §3.1: void without the capability of RFC 4724 beside it.
-    let takes_long = graceful_restart.is_some() && !own.long_lived.is_empty();
+    let long_lived = peer.long_lived.as_ref();
+    let long_lived = long_lived.filter(|_| peer.graceful_restart.is_some());
+    let takes_long = |family| {
+        let own = own.long_lived.iter().flatten();
+        families.contains(&family) && own.map(|own| own.0).any(|own| own == family)
+    };
     Ok(Negotiated {
         peer_asn,
         peer_node: theirs.node,
@@ -130,10 +138,11 @@ pub fn negotiate(
             .iter()
             .all(|side| side.as_ref().is_some_and(|g| g.notification)),
         graceful_restart,
-        long_lived: peer
-            .long_lived
-            .iter()
-            .filter(|(family, _, _)| takes_long && families.contains(family))
+        knows_long_lived: long_lived.is_some(),
+        long_lived: long_lived
+            .into_iter()
+            .flatten()
+            .filter(|(family, _, _)| takes_long(*family))
             .copied()
             .collect(),
         role: role.map(|own| own.role),

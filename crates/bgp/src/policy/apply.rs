@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{
-    Action, Communities, CommunitySet, Context, Med, NextHop, Prepended,
+    Action, Communities, Community, CommunitySet, Context, Med, NextHop, Prepended,
     path::AS_SEQUENCE,
     working::{Working, code},
 };
@@ -76,6 +76,18 @@ impl Communities {
                 add(self.code(), list.iter().map(|c| c.octets()), working);
             }
         }
+    }
+}
+
+/// Writes canonical attributes with one community more behind `out`.
+pub(crate) fn add_community(attributes: &[u8], community: Community, out: &mut Vec<u8>) {
+    let mut working = Working::new(attributes);
+    Communities::Standard(vec![community]).add_to(&mut working);
+    let start = out.len();
+    if working.write(out).is_none() {
+        // 16,383 communities leave no room for another.
+        out.truncate(start);
+        out.extend_from_slice(attributes);
     }
 }
 

@@ -37,6 +37,8 @@ pub(super) struct GroupKey {
     /// Paths told of a route (RFC 7911); 0: the best one, without path ids.
     pub(super) add_path: u8,
     pub(super) next_hop: NextHop,
+    /// They may be told of long-lived stale routes.
+    pub(super) knows_long_lived: bool,
     /// Of RT constraint they are told only what we want ourselves.
     pub(super) own_wants: bool,
     pub(super) export: Arc<Filter>,
@@ -576,6 +578,9 @@ impl Group {
         let facts = world.attributes.facts(path.attributes);
         let external = self.key.kind.is_external();
         if facts.communities.no_advertise || (external && facts.communities.no_export) {
+            return None;
+        }
+        if facts.communities.long_lived_stale && !self.key.knows_long_lived {
             return None;
         }
         if world.family == Family::RTC && self.key.own_wants && path.peer != PeerIndex::LOCAL {

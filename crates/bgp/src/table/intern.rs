@@ -6,7 +6,7 @@ use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
 use super::{interest::TargetsId, slab::Slab};
-use crate::wire::AttributesView;
+use crate::{policy, wire::AttributesView};
 
 /// The number of a set; 0 is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,12 +30,15 @@ pub(super) struct Facts {
     pub(super) targets: TargetsId,
 }
 
-/// Well-known communities that limit where a route goes (RFC 1997, RFC 9494 §4.2).
+/// Well-known communities that limit where a route goes, and how long it stays (RFC 1997,
+/// RFC 9494 §2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct WellKnown {
     pub(super) no_export: bool,
     pub(super) no_advertise: bool,
     pub(super) long_lived_stale: bool,
+    /// It may not become long-lived stale.
+    pub(super) no_long_lived: bool,
 }
 
 /// What a route without LOCAL_PREF counts as.
@@ -44,7 +47,8 @@ pub(super) const DEFAULT_LOCAL_PREF: u32 = 100;
 const NO_EXPORT: u32 = 0xFFFF_FF01;
 const NO_ADVERTISE: u32 = 0xFFFF_FF02;
 const NO_EXPORT_SUBCONFED: u32 = 0xFFFF_FF03;
-const LLGR_STALE: u32 = 0xFFFF_0006;
+const LLGR_STALE: u32 = policy::Community::LLGR_STALE.0;
+const NO_LLGR: u32 = policy::Community::NO_LLGR.0;
 
 #[derive(Debug)]
 struct Set {
@@ -192,6 +196,7 @@ impl Facts {
                 NO_EXPORT | NO_EXPORT_SUBCONFED => communities.no_export = true,
                 NO_ADVERTISE => communities.no_advertise = true,
                 LLGR_STALE => communities.long_lived_stale = true,
+                NO_LLGR => communities.no_long_lived = true,
                 _ => {}
             }
         }

@@ -230,6 +230,10 @@ pub struct PeerConfig {
     pub max_message: usize,
     /// Does it understand 4-octet AS numbers?
     pub four_octet_as: bool,
+    /// Does it know what a long-lived stale route is? Others are told of none (RFC 9494 §4.3).
+    pub knows_long_lived: bool,
+    /// Families whose routes may become long-lived stale ([`super::Shard::outlive`]).
+    pub long_lived: Vec<Family>,
     /// Has it negotiated RT constraint (RFC 4684)? Then it hears of VPN-like routes only what it
     /// asked for.
     pub constrained: bool,

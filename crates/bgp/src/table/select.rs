@@ -217,7 +217,8 @@ fn compare_paths(a: &Candidate<'_>, b: &Candidate<'_>) -> (Ordering, Why) {
 }
 
 fn compare_mesh(key: &[u8], a: &Candidate<'_>, b: &Candidate<'_>) -> (Ordering, Why) {
-    let fresh = (a.path.stale.cmp(&b.path.stale), Why::Fresh);
+    let stale = |c: &Candidate<'_>| c.path.stale || c.facts.communities.long_lived_stale;
+    let fresh = (stale(a).cmp(&stale(b)), Why::Fresh);
     let local_pref = (b.facts.local_pref.cmp(&a.facts.local_pref), Why::LocalPref);
     let clusters = (a.facts.clusters.cmp(&b.facts.clusters), Why::ClusterList);
     if a.originator != b.originator {

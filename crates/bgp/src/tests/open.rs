@@ -118,11 +118,13 @@ fn all_that_fits_comes_back() {
             .collect(),
         extended_next_hop: families.iter().take(42).map(|f| (*f, 2)).collect(),
         graceful_restart: Some(restart),
-        long_lived: families
-            .iter()
-            .take(36)
-            .map(|f| (*f, false, 0x00FF_FFFF))
-            .collect(),
+        long_lived: Some(
+            families
+                .iter()
+                .take(36)
+                .map(|f| (*f, false, 0x00FF_FFFF))
+                .collect(),
+        ),
         role: Some(4),
         software: Some("Sealane".to_owned()),
     };

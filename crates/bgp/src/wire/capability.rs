@@ -66,9 +66,10 @@ pub struct Capabilities {
     pub extended_next_hop: Vec<(Family, u16)>,
     /// Routes may be kept over a restart (RFC 4724).
     pub graceful_restart: Option<GracefulRestart>,
-    /// Families whose routes may be kept for a long time, whether forwarding went on, and for how
-    /// many seconds, 24 bits (RFC 9494).
-    pub long_lived: Vec<(Family, bool, u32)>,
+    /// Long-lived graceful restart (RFC 9494): families whose routes may be kept for a long time,
+    /// whether forwarding went on, and for how many seconds, 24 bits. Whoever sends the
+    /// capability, even without a family, knows what a long-lived stale route is.
+    pub long_lived: Option<Vec<(Family, bool, u32)>>,
     /// The business of the session (RFC 9234).
     pub role: Option<u8>,
     /// What its software calls itself (draft-ietf-idr-bgp-software-version).
@@ -237,11 +238,11 @@ impl OpenMessage {
             }
             (LONG_LIVED, _) => {
                 let (all, _) = value.as_chunks::<7>();
-                can.long_lived.clear();
+                let known = can.long_lived.insert(Vec::new());
                 for &[a, b, safi, flags, x, y, z] in all.iter().take(MAX_LONG_LIVED) {
                     let family = Family::new(u16::from_be_bytes([a, b]), safi);
                     let seconds = u32::from_be_bytes([0, x, y, z]);
-                    can.long_lived.push((family, flags & 0x80 != 0, seconds));
+                    known.push((family, flags & 0x80 != 0, seconds));
                 }
             }
             (SOFTWARE, [length, text @ ..]) => {
@@ -335,16 +336,13 @@ impl OpenMessage {
             }
             put(GRACEFUL_RESTART, &value);
         }
-        if !can.long_lived.is_empty() {
-            let all =
-                can.long_lived
-                    .iter()
-                    .take(MAX_LONG_LIVED)
-                    .map(|(family, forwarding, stale_s)| {
-                        let [_, x, y, z] = stale_s.to_be_bytes();
-                        let [a, b, safi, flags] = four(family, u8::from(*forwarding) << 7);
-                        [a, b, safi, flags, x, y, z]
-                    });
+        if let Some(long_lived) = &can.long_lived {
+            let all = long_lived.iter().take(MAX_LONG_LIVED);
+            let all = all.map(|(family, forwarding, stale_s)| {
+                let [_, x, y, z] = stale_s.to_be_bytes();
+                let [a, b, safi, flags] = four(family, u8::from(*forwarding) << 7);
+                [a, b, safi, flags, x, y, z]
+            });
             put(LONG_LIVED, all.collect::<Vec<_>>().as_flattened());
         }
         if let Some(software) = &can.software {

@@ -125,6 +125,8 @@ struct AddPath {
 struct GracefulRestart {
     #[serde(default, deserialize_with = "duration")]
     restart_time: Option<Duration>,
+    #[serde(default, deserialize_with = "duration")]
+    long_lived: Option<Duration>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -278,6 +280,18 @@ fn neighbor_of(file: &File, i: usize, filters: &Filters) -> Result<NeighborConfi
         at("password"),
         "at most 80 bytes (RFC 2385 in Linux)",
     )?;
+    let restart = neighbor.graceful_restart.as_ref();
+    let most = |time: Option<Duration>, seconds| time.is_none_or(|t| t.as_secs() <= seconds);
+    check(
+        restart.is_none_or(|restart| most(restart.restart_time, 4095)),
+        at("gracefulRestart.restartTime"),
+        "at most 4095s (RFC 4724 §3); longLived goes on behind it",
+    )?;
+    check(
+        restart.is_none_or(|restart| most(restart.long_lived, 0xFF_FFFF)),
+        at("gracefulRestart.longLived"),
+        "at most 16777215s (RFC 9494 §3)",
+    )?;
     let interval = neighbor.bfd.as_ref().and_then(|bfd| bfd.interval);
     let (least, most) = (Duration::from_millis(10), Duration::from_secs(60));
     check(
@@ -359,6 +373,11 @@ fn settings(
             .graceful_restart
             .as_ref()
             .map(|restart| restart.restart_time.unwrap_or(Duration::from_secs(120))),
+        long_lived: neighbor
+            .graceful_restart
+            .as_ref()
+            .and_then(|restart| restart.long_lived)
+            .unwrap_or_default(),
     }
 }
 
@@ -423,11 +442,12 @@ fn families<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Family>, D
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(deserializer)?;
     let number = |unit: &str| text.strip_suffix(unit).and_then(|s| s.parse::<u64>().ok());
-    let minutes = || number("m").and_then(|m| m.checked_mul(60));
+    let of = |unit, seconds| number(unit).and_then(|n| n.checked_mul(seconds));
     let millis = number("ms").map(Duration::from_millis);
-    let time = millis.or_else(|| number("s").or_else(minutes).map(Duration::from_secs));
+    let seconds = || of("s", 1).or(of("m", 60)).or(of("h", 3600));
+    let time = millis.or_else(|| seconds().map(Duration::from_secs));
     time.map(Some)
-        .ok_or_else(|| D::Error::custom("a time such as 300ms, 90s or 2m"))
+        .ok_or_else(|| D::Error::custom("a time such as 300ms, 90s, 2m or 1h"))
 }
 
 #[derive(Deserialize)]

@@ -83,6 +83,9 @@ pub struct NeighborConfig {
     /// The neighbour is to keep our routes for so long while we restart (RFC 4724). Its own are
     /// kept for as long as it asks for, if it does.
     pub restart_time: Option<Duration>,
+    /// Behind the restart time the routes of both are kept for so long as long-lived stale, its
+    /// own at most (RFC 9494); zero: not. Needs [`Self::restart_time`].
+    pub long_lived: Duration,
 }
 
 /// How the path to a neighbour is watched.

@@ -452,8 +452,9 @@ impl Neighbor {
                 // A session that took its place has seen to it already.
                 if self.session.connection() == Some(id) {
                     self.worker.outboxes.borrow_mut().remove(&self.index);
+                    let (now, long_lived) = (self.now(), self.settings().long_lived);
                     self.session
-                        .down(self.now(), &self.worker, graceful.as_ref());
+                        .down(now, &self.worker, long_lived, graceful.as_ref());
                 }
             }
             Effect::Failed { reason, .. } => {

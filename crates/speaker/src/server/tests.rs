@@ -1,7 +1,7 @@
 //! The server against neighbours that follow a script, over loopback.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -55,6 +55,7 @@ fn neighbor(at: u8) -> NeighborConfig {
         extended_messages: false,
         bfd: None,
         restart_time: Some(Duration::from_secs(120)),
+        long_lived: Duration::ZERO,
     }
 }
 
@@ -94,6 +95,8 @@ struct Script {
     buffer: Vec<u8>,
     /// What it holds: keys and the last octet of their next hops.
     heard: BTreeMap<Vec<u8>, u8>,
+    /// Keys of it that are long-lived stale.
+    stale: BTreeSet<Vec<u8>>,
     ended: usize,
     /// The flags of the server's graceful restart capability.
     restart_bits: Option<u8>,
@@ -110,6 +113,7 @@ impl Script {
             stream,
             buffer: Vec::new(),
             heard: BTreeMap::new(),
+            stale: BTreeSet::new(),
             ended: 0,
             restart_bits: None,
         }
@@ -118,13 +122,26 @@ impl Script {
     /// OPEN with IPv4, 4-octet AS and graceful restart, and KEEPALIVE in the same write;
     /// `restarted`: with the R bit.
     async fn open(at: u8, to: SocketAddr, restarted: bool) -> Script {
+        let restart = [64, 6, u8::from(restarted) << 7, 120, 0, 1, 1, 0x80];
+        Script::open_with(at, to, &restart).await
+    }
+
+    /// The same with graceful restart for a second, and long-lived for three more.
+    async fn open_long_lived(at: u8, to: SocketAddr) -> Script {
+        let restart = [64, 6, 0, 1, 0, 1, 1, 0x80];
+        let long_lived = [71, 7, 0, 1, 1, 0x80, 0, 0, 3];
+        Script::open_with(at, to, &[&restart[..], &long_lived].concat()).await
+    }
+
+    /// OPEN with these capabilities beside IPv4 and 4-octet AS.
+    async fn open_with(at: u8, to: SocketAddr, more: &[u8]) -> Script {
         let mut script = Script::connect(at, to).await;
         let asn = u16::try_from(ASN).expect("small").to_be_bytes();
         let mut body = vec![4, asn[0], asn[1], 0, 90];
         body.extend([10, 0, 0, at]);
         let mut capabilities = vec![1, 4, 0, 1, 0, 1, 65, 4];
         capabilities.extend(ASN.to_be_bytes());
-        capabilities.extend([64, 6, u8::from(restarted) << 7, 120, 0, 1, 1, 0x80]);
+        capabilities.extend_from_slice(more);
         let length = u8::try_from(capabilities.len()).expect("small");
         body.extend([length + 2, 2, length]);
         body.extend(capabilities);
@@ -212,14 +229,20 @@ impl Script {
             for section in update.withdrawn.iter().flatten() {
                 section.for_each(false, |nlri| {
                     self.heard.remove(nlri.key);
+                    self.stale.remove(nlri.key);
                 });
             }
             for (section, attributes) in update.announced.iter().zip(update.attributes) {
-                let next_hop = AttributesView(attributes.unwrap_or_default()).next_hop();
-                let last = next_hop.last().copied().unwrap_or(0);
+                let view = AttributesView(attributes.unwrap_or_default());
+                let stale = view.communities().any(|one| one == 0xFFFF_0006);
+                let last = view.next_hop().last().copied().unwrap_or(0);
                 if let Some(section) = section {
                     section.for_each(true, |nlri| {
                         self.heard.insert(nlri.key.to_vec(), last);
+                        self.stale.remove(nlri.key);
+                        if stale {
+                            self.stale.insert(nlri.key.to_vec());
+                        }
                     });
                 }
             }
@@ -403,5 +426,44 @@ async fn after_a_restart_nothing_is_told_before_all_have_said_all() {
     let mut again = Script::open(2, to, false).await;
     again.until("all of it", |s| s.ended == 1).await;
     assert_eq!(again.restart_bits, Some(0x40), "the restart is over");
+    server.stop(Duration::from_secs(2)).await;
+}
+
+#[tokio::test]
+async fn routes_outlive_a_neighbour_that_asks_for_it_behind_all_others() {
+    let long_lived = |at| NeighborConfig {
+        long_lived: Duration::from_secs(3600),
+        ..neighbor(at)
+    };
+    let (server, to) = serve(2, vec![long_lived(1), long_lived(2), neighbor(3)]).await;
+    let mut source = Script::open_long_lived(1, to).await;
+    let mut knows = Script::open_long_lived(2, to).await;
+    let mut does_not = Script::open(3, to, false).await;
+    source.say(0..50, 1, true).await;
+    source.end_of_rib().await;
+    let all = |s: &Script| s.heard.len() == 50 && s.ended == 1 && s.stale.is_empty();
+    knows.until("the routes", all).await;
+    does_not.until("the routes", all).await;
+    let began = runtime::now();
+    drop(source);
+    knows
+        .until("long-lived stale routes", |s| s.stale.len() == 50)
+        .await;
+    let after = runtime::now().since(began);
+    assert!(after > Duration::from_millis(900), "not at once");
+    does_not
+        .until("the end of what it would not know", |s| s.heard.is_empty())
+        .await;
+    // Not held back for having ended so soon.
+    server.order(IpAddr::V4(address(1)), Order::Reset).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    // It comes back, says some of them, and goes without having said all.
+    let mut source = Script::open_long_lived(1, to).await;
+    source.until("its end", |s| s.ended == 1).await;
+    source.say(0..10, 1, true).await;
+    knows.until("fresh routes", |s| s.stale.len() == 40).await;
+    drop(source);
+    // The time that began with the first end is over for all.
+    knows.until("their end", |s| s.heard.is_empty()).await;
     server.stop(Duration::from_secs(2)).await;
 }

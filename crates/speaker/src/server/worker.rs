@@ -60,6 +60,8 @@ pub(super) enum Session {
     Down(Vec<Family>),
     /// End-of-RIB, or a refresh is complete.
     End(Family),
+    /// Stale routes become long-lived stale.
+    Outlive(Family),
     /// A refresh begins.
     Begin(Family),
     /// The neighbour asks for everything.
@@ -205,6 +207,7 @@ impl Worker {
             }
             Session::Down(keep) => shard.peer_down(peer, &keep),
             Session::End(family) => shard.end_of_rib(peer, family),
+            Session::Outlive(family) => shard.outlive(peer, family),
             Session::Begin(family) => shard.refresh_begins(peer, family),
             Session::Refresh(family) => shard.refresh(peer, family),
             Session::Forget(family) => shard.forget(peer, family),

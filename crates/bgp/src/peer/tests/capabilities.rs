@@ -240,4 +240,5 @@ fn graceful_restart_needs_both_and_long_lived_needs_it() {
     }
     let terms = negotiated(&with(1, true, true, 0), &with(2, true, true, 5));
     assert!(terms.long_lived.is_empty(), "we take no part in RFC 9494");
+    assert!(terms.knows_long_lived, "but it may be told of stale routes");
 }

@@ -344,6 +344,8 @@ pub(super) fn external(at: u16, asn: u32) -> PeerConfig {
         families: vec![spoken(Family::IPV4)],
         max_message: 4096,
         four_octet_as: true,
+        knows_long_lived: false,
+        long_lived: Vec::new(),
         constrained: false,
         next_hop: NextHop::Own(OwnAddresses {
             v4: Some([127, 0, 0, 99]),

@@ -46,6 +46,27 @@ struct Telling {
     again: bool,
 }
 
+/// Routes of a session that ended, which the neighbour has not said anew.
+#[derive(Clone, Copy, Debug)]
+struct Stale {
+    /// What they wait for.
+    phase: Phase,
+    /// How long.
+    until: Instant,
+    /// When they go at the latest: no end of another session moves it (RFC 9494 §4.2).
+    deadline: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// For the neighbour (RFC 4724 §4.2).
+    Restart,
+    /// For the neighbour, for long, behind all others' (RFC 9494 §4.2).
+    LongLived,
+    /// For the end of what it says, come back in time.
+    Back,
+}
+
 pub(super) struct Session {
     index: PeerIndex,
     shards: usize,
@@ -60,8 +81,8 @@ pub(super) struct Session {
     disabled: Vec<Family>,
     /// After our own restart: families of which we wait for the end.
     awaited: Vec<Family>,
-    /// Families with routes of a session before this one, and until when.
-    stale: BTreeMap<Family, Instant>,
+    /// Families with routes of a session before this one.
+    stale: BTreeMap<Family, Stale>,
     findings: UpdateFindings,
     logged: Option<Instant>,
     pub(super) mail: Outgoing,
@@ -88,6 +109,7 @@ pub(super) fn machine(config: &ServerConfig, at: usize) -> MachineConfig {
         add_path_send: family.add_path_send > 0,
         add_path_receive: family.add_path_receive,
         graceful,
+        long_lived: neighbor.long_lived,
         ..FamilyConfig::new(family.family)
     });
     connection.families = spoken.collect();
@@ -156,7 +178,8 @@ impl Session {
                 // A neighbour that restarted connects before we have missed it.
                 if let Some(old) = self.negotiated.take() {
                     let kept = graceful(&old, &Close::Replaced);
-                    self.down((worker.clock)(), worker, kept.as_ref());
+                    let now = (worker.clock)();
+                    self.down(now, worker, settings.long_lived, kept.as_ref());
                 }
                 self.connection = Some(id);
                 self.number += 1;
@@ -205,6 +228,8 @@ impl Session {
             families: families.collect(),
             max_message: negotiated.max_message_out,
             four_octet_as: negotiated.four_octet_as,
+            knows_long_lived: negotiated.knows_long_lived,
+            long_lived: negotiated.long_lived.iter().map(|long| long.0).collect(),
             constrained: negotiated.families.contains(&Family::RTC),
             next_hop: next_hop(settings, local),
             trust: Trust::Policy,
@@ -235,11 +260,11 @@ impl Session {
         self.subscribe_by = config.constrained.then_some(now + SUBSCRIBE);
         let up = Event::Up(Box::new(config), self.number);
         worker.tell(self.index, up, &mut self.mail);
-        for (family, until) in &mut self.stale {
-            if negotiated.forwarding_kept(*family) {
-                *until = now + STALE;
-            } else {
+        for (family, stale) in &mut self.stale {
+            if !negotiated.forwarding_kept(*family) {
                 worker.tell(self.index, Event::End(*family), &mut self.mail);
+            } else if stale.phase == Phase::Restart {
+                (stale.phase, stale.until) = (Phase::Back, now + STALE);
             }
         }
         self.stale
@@ -365,35 +390,52 @@ impl Session {
         }
     }
 
-    /// The session ended; `graceful` says what of it stays.
-    pub(super) fn down(&mut self, now: Instant, worker: &Worker, graceful: Option<&Graceful>) {
+    /// The session ended; `graceful` says what of it stays, as long-lived stale no longer than
+    /// `long_lived`.
+    pub(super) fn down(
+        &mut self,
+        now: Instant,
+        worker: &Worker,
+        long_lived: Duration,
+        graceful: Option<&Graceful>,
+    ) {
         self.connection = None;
         self.negotiated = None;
         self.subscribe_by = None;
         self.telling.clear();
-        self.stale.clear();
-        let kept = graceful.map_or(&[][..], |graceful| &graceful.families);
-        for family in kept.iter().filter(|family| !family.restart.is_zero()) {
-            self.stale.insert(family.family, now + family.restart);
+        let before = std::mem::take(&mut self.stale);
+        for kept in graceful.map_or(&[][..], |graceful| &graceful.families) {
+            let long_lived = kept.long_lived.min(long_lived);
+            if !(kept.restart + long_lived).is_zero() {
+                let before = before.get(&kept.family).filter(|_| !long_lived.is_zero());
+                let stale = Stale::begin(now, kept.restart, long_lived, before);
+                self.stale.insert(kept.family, stale);
+            }
         }
         let keep = self.stale.keys().copied().collect();
         worker.tell(self.index, Event::Down(keep), &mut self.mail);
+        for (family, stale) in &self.stale {
+            if stale.phase == Phase::LongLived {
+                worker.tell(self.index, Event::Outlive(*family), &mut self.mail);
+            }
+        }
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.stale.values().copied().chain(self.subscribe_by).min()
+        let stale = self.stale.values().map(|stale| stale.until);
+        stale.chain(self.subscribe_by).min()
     }
 
     /// A neighbour took too long to come back, or to say its whole table again.
     pub(super) async fn handle_timeout(&mut self, now: Instant, worker: &Worker) {
-        let late: Vec<Family> = self
-            .stale
-            .iter()
-            .filter(|(_, until)| **until <= now)
-            .map(|(family, _)| *family)
-            .collect();
-        for family in late {
-            self.stale.remove(&family);
+        for (family, stale) in &mut self.stale {
+            if stale.until <= now && stale.phase == Phase::Restart && stale.deadline > now {
+                (stale.phase, stale.until) = (Phase::LongLived, stale.deadline);
+                worker.tell(self.index, Event::Outlive(*family), &mut self.mail);
+            }
+        }
+        let late = self.stale.extract_if(.., |_, stale| stale.until <= now);
+        for (family, _) in late {
             worker.tell(self.index, Event::End(family), &mut self.mail);
         }
         if self.subscribe_by.is_some_and(|by| by <= now) {
@@ -402,6 +444,28 @@ impl Session {
         }
         let mut mail = std::mem::take(&mut self.mail);
         worker.post(&mut mail).await;
+    }
+}
+
+impl Stale {
+    /// A session ended; what is stale `before` was not said anew in it.
+    fn begin(now: Instant, restart: Duration, long: Duration, before: Option<&Stale>) -> Self {
+        let deadline = before.map_or(now + restart + long, |before| before.deadline);
+        let long_lived = before.is_some_and(|before| before.phase == Phase::LongLived);
+        let phase = if long_lived || restart.is_zero() {
+            Phase::LongLived
+        } else {
+            Phase::Restart
+        };
+        let until = match phase {
+            Phase::Restart => deadline.min(now + restart),
+            Phase::LongLived | Phase::Back => deadline,
+        };
+        Stale {
+            phase,
+            until,
+            deadline,
+        }
     }
 }
 
