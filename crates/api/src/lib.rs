@@ -28,11 +28,12 @@ pub mod sync;
 
 pub use duration::Span;
 pub use kinds::{
-    Advertise, AdvertisedAddress, Attach, BackendRef, Balance, BalanceAlgorithm, CertificateSource,
-    CertificateSpec, Everywhere, HeaderMatch, HealthCheck, HostPattern, HttpCheck, HttpMethod,
-    LbType, LoadBalancerSpec, LoadBalancerTls, NamespaceSpec, NodeSpec, NodeTunnel, Origin,
-    PathMatch, PathMatchType, PublicAddresses, Role, Route, RouteMatch, RouteTimeouts,
-    ServiceProtocol, ServiceSpec, SiteSpec, TenantSpec, TokenSpec,
+    Advertise, AdvertisedAddress, Attach, BackendRef, Balance, BalanceAlgorithm, BgpPeerAuth,
+    BgpPeerBfd, BgpPeerSpec, CertificateSource, CertificateSpec, Everywhere, HeaderMatch,
+    HealthCheck, HostPattern, HttpCheck, HttpMethod, LbType, LoadBalancerSpec, LoadBalancerTls,
+    NamespaceSpec, NodeSpec, NodeTunnel, Origin, PathMatch, PathMatchType, PolicyStatement,
+    PublicAddresses, Role, Route, RouteMatch, RouteTimeouts, ServiceProtocol, ServiceSpec,
+    SiteSpec, SiteVip, TenantSpec, TokenSpec,
 };
 pub use object::{Condition, Kind, Metadata, Object, ObjectKey, Scope, SiteReport, Spec, Status};
 pub use problem::Problem;

@@ -10,8 +10,8 @@ use serde_json::Value;
 use crate::{
     Problem,
     kinds::{
-        CertificateSpec, LoadBalancerSpec, NamespaceSpec, ServiceSpec, SiteSpec, TenantSpec,
-        TokenSpec,
+        BgpPeerSpec, CertificateSpec, LoadBalancerSpec, NamespaceSpec, ServiceSpec, SiteSpec,
+        TenantSpec, TokenSpec,
     },
 };
 
@@ -34,6 +34,9 @@ pub enum Kind {
     LoadBalancer,
     /// Keys and chains for TLS termination.
     Certificate,
+    /// A router that a site has.
+    #[serde(rename = "BGPPeer")]
+    BgpPeer,
 }
 
 /// Which parts an object's path has.
@@ -51,11 +54,12 @@ pub enum Scope {
 
 impl Kind {
     /// Every kind, in the order in which a set of manifests is applied.
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 8] = [
         Kind::Tenant,
         Kind::Namespace,
         Kind::Site,
         Kind::Token,
+        Kind::BgpPeer,
         Kind::Certificate,
         Kind::Service,
         Kind::LoadBalancer,
@@ -72,6 +76,7 @@ impl Kind {
             Kind::Service => "Service",
             Kind::LoadBalancer => "LoadBalancer",
             Kind::Certificate => "Certificate",
+            Kind::BgpPeer => "BGPPeer",
         }
     }
 
@@ -86,6 +91,7 @@ impl Kind {
             Kind::Service => "services",
             Kind::LoadBalancer => "loadbalancers",
             Kind::Certificate => "certificates",
+            Kind::BgpPeer => "bgppeers",
         }
     }
 
@@ -95,13 +101,13 @@ impl Kind {
         match self {
             Kind::Tenant => Scope::Global,
             Kind::Site | Kind::Token => Scope::TenantOrGlobal,
-            Kind::Namespace => Scope::Tenant,
+            Kind::Namespace | Kind::BgpPeer => Scope::Tenant,
             Kind::Service | Kind::LoadBalancer | Kind::Certificate => Scope::Namespace,
         }
     }
 
     /// The kind that a path segment or a word on the command line means: `service`, `services`,
-    /// `Service`, `lb`, `ns`, `cert`.
+    /// `Service`, `lb`, `ns`, `cert`, `peer`.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Kind> {
         let word = word.to_ascii_lowercase();
@@ -110,6 +116,7 @@ impl Kind {
             "ns" => Some(Kind::Namespace),
             "svc" => Some(Kind::Service),
             "cert" | "certs" => Some(Kind::Certificate),
+            "peer" | "peers" => Some(Kind::BgpPeer),
             _ => None,
         };
         short.or_else(|| {
@@ -184,6 +191,8 @@ pub enum Spec {
     LoadBalancer(LoadBalancerSpec),
     /// See [`CertificateSpec`].
     Certificate(CertificateSpec),
+    /// See [`BgpPeerSpec`].
+    BgpPeer(Box<BgpPeerSpec>),
 }
 
 impl Spec {
@@ -198,6 +207,7 @@ impl Spec {
             Spec::Service(_) => Kind::Service,
             Spec::LoadBalancer(_) => Kind::LoadBalancer,
             Spec::Certificate(_) => Kind::Certificate,
+            Spec::BgpPeer(_) => Kind::BgpPeer,
         }
     }
 }
@@ -310,7 +320,8 @@ impl Object {
             | Spec::Token(_)
             | Spec::Service(_)
             | Spec::LoadBalancer(_)
-            | Spec::Certificate(_) => None,
+            | Spec::Certificate(_)
+            | Spec::BgpPeer(_) => None,
         }
     }
 
@@ -573,6 +584,7 @@ fn parse_spec(kind: Kind, value: Option<Value>) -> Result<Spec, Problem> {
         Kind::Service => Spec::Service(parse_part("/spec", value)?),
         Kind::LoadBalancer => Spec::LoadBalancer(parse_part("/spec", value)?),
         Kind::Certificate => Spec::Certificate(parse_part("/spec", value)?),
+        Kind::BgpPeer => Spec::BgpPeer(parse_part("/spec", value)?),
     })
 }
 

@@ -7,8 +7,8 @@ use crate::{
     Kind, Metadata, Problem, Scope, Status,
     derived::SiteStatusView,
     kinds::{
-        CertificateSpec, LoadBalancerSpec, NamespaceSpec, ServiceSpec, SiteSpec, TenantSpec,
-        TokenSpec,
+        BgpPeerSpec, CertificateSpec, LoadBalancerSpec, NamespaceSpec, ServiceSpec, SiteSpec,
+        TenantSpec, TokenSpec,
     },
 };
 
@@ -133,6 +133,7 @@ fn spec_schema(generator: &mut SchemaGenerator, kind: Kind) -> schemars::Schema 
         Kind::Site => generator.subschema_for::<SiteSpec>(),
         Kind::Service => generator.subschema_for::<ServiceSpec>(),
         Kind::LoadBalancer => generator.subschema_for::<LoadBalancerSpec>(),
+        Kind::BgpPeer => generator.subschema_for::<BgpPeerSpec>(),
         Kind::Certificate => generator.subschema_for::<CertificateSpec>(),
     }
 }

@@ -7,7 +7,10 @@
 //! on with deltas, each based on the revision before it; whoever stores the chain (the node, the
 //! PoPs it is attached to) can replay it without the controller.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use base::{Name, NetworkId, NodeId, Revision, SiteId, SiteName, SlotId, TenantId, WallTime};
 use base64::Engine as _;
@@ -49,6 +52,8 @@ pub enum Up {
     Stored(Signed),
     /// From the data half to its control half only: what the proxy saw of an endpoint.
     Trouble(Trouble),
+    /// From the data half to its control half only: the VIPs that have a healthy endpoint now.
+    Vips(BTreeSet<IpAddr>),
     /// A certificate for this PKCS#10 request (base64 DER), with the same identity, please.
     Renew {
         /// The request.

@@ -187,6 +187,7 @@ pub(crate) fn table(kind: Kind, objects: &[Object], live: &[derived::SiteStatusV
         Kind::Service => Table::new(&["TENANT", "NAMESPACE", "NAME", "PORT", "ORIGINS"]),
         Kind::LoadBalancer => Table::new(&["TENANT", "NAMESPACE", "NAME", "HOSTS", "PORTS", "TO"]),
         Kind::Certificate => Table::new(&["TENANT", "NAMESPACE", "NAME", "HOSTS", "SOURCE"]),
+        Kind::BgpPeer => Table::new(&["TENANT", "NAME", "SITE", "ADDRESS", "AS", "OUR AS"]),
     };
     for object in objects {
         add(&mut table, object, live);
@@ -233,6 +234,16 @@ fn add(table: &mut Table, object: &Object, live: &[derived::SiteStatusView]) {
         Spec::LoadBalancer(spec) => {
             let (hosts, ports, to) = (join(&spec.hosts), ports(spec), backends(spec));
             table.row([tenant, namespace, name, hosts, ports, to]);
+        }
+        Spec::BgpPeer(spec) => {
+            table.row([
+                tenant,
+                name,
+                spec.site.to_string(),
+                spec.peer_address.to_string(),
+                spec.peer_asn.to_string(),
+                spec.local_asn.to_string(),
+            ]);
         }
         Spec::Certificate(spec) => {
             let source = match spec.source {

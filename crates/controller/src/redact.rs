@@ -1,49 +1,34 @@
-//! Private keys go in and never come out.
+//! Private keys and passwords go in and never come out.
 
 use api::{CertificateSpec, Object, Problem, Spec};
 
-/// What every redacted key begins with.
+/// What every stand-in begins with.
 const PREFIX: &str = "redacted, ";
 
 /// The object as it may be shown.
 pub(crate) fn redact(mut object: Object) -> Object {
-    if let Some(CertificateSpec {
-        private_key: Some(key),
-        ..
-    }) = certificate_mut(&mut object)
-    {
-        *key = stand_in(key);
+    if let Some((_, secret)) = secret_mut(&mut object) {
+        *secret = stand_in(secret);
     }
     object
 }
 
-/// The object with the key that its stand-in means, if it was sent back unchanged.
+/// The object with the secret that its stand-in means, if it was sent back unchanged.
 pub(crate) fn restore(mut object: Object, existing: Option<&Object>) -> Result<Object, Problem> {
     let about = object.key().to_string();
-    let Some(CertificateSpec {
-        private_key: Some(key),
-        ..
-    }) = certificate_mut(&mut object)
-    else {
+    let Some((pointer, secret)) = secret_mut(&mut object) else {
         return Ok(object);
     };
-    if !key.starts_with(PREFIX) {
+    if !secret.starts_with(PREFIX) {
         return Ok(object);
     }
-    let stored = existing.and_then(|existing| match &existing.spec {
-        Spec::Certificate(spec) => spec.private_key.as_ref(),
-        Spec::Tenant(_)
-        | Spec::Namespace(_)
-        | Spec::Token(_)
-        | Spec::Site(_)
-        | Spec::Service(_)
-        | Spec::LoadBalancer(_) => None,
-    });
-    let Some(stored) = stored.filter(|stored| stand_in(stored) == *key) else {
-        let title = "the stand-in of a private key means nothing here: send the key itself";
-        return Err(Problem::field("bad-value", "/spec/privateKey", title).about(about));
+    let mut stored = existing.cloned();
+    let stored = stored.as_mut().and_then(secret_mut);
+    let Some((_, stored)) = stored.filter(|(_, stored)| stand_in(stored) == *secret) else {
+        let title = "the stand-in of a secret means nothing here: send the secret itself";
+        return Err(Problem::field("bad-value", pointer, title).about(about));
     };
-    key.clone_from(stored);
+    secret.clone_from(stored);
     Ok(object)
 }
 
@@ -51,9 +36,11 @@ fn stand_in(key: &str) -> String {
     CertificateSpec::redacted_key(pki::sha256(key.as_bytes()))
 }
 
-fn certificate_mut(object: &mut Object) -> Option<&mut CertificateSpec> {
+/// What nobody is to see of an object, and where it is.
+fn secret_mut(object: &mut Object) -> Option<(&'static str, &mut String)> {
     match &mut object.spec {
-        Spec::Certificate(spec) => Some(spec),
+        Spec::Certificate(spec) => Some(("/spec/privateKey", spec.private_key.as_mut()?)),
+        Spec::BgpPeer(spec) => Some(("/spec/auth/password", &mut spec.auth.as_mut()?.password)),
         Spec::Tenant(_)
         | Spec::Namespace(_)
         | Spec::Token(_)

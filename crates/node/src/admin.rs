@@ -3,7 +3,7 @@
 //! `GET /status`, `/endpoints`, `/routes`, `/neighbors`, `/refusals`, `/metrics`, `/healthz`;
 //! `POST /bgp/reset?peer=NODE-ID`.
 
-use std::{convert::Infallible, fmt::Display};
+use std::{convert::Infallible, fmt::Display, sync::PoisonError};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -13,13 +13,16 @@ use hyper_util::rt::TokioIo;
 use runtime::{Tasks, metrics::Metrics};
 use serde::Serialize;
 use serde_json::{Value, json};
-use speaker::{Handle, PeerId, Snapshot};
+use speaker::{
+    Handle, PeerId, Snapshot,
+    server::{Family, RouteQuery},
+};
 use tokio::{
     net::{UnixListener, UnixStream},
     sync::{mpsc, oneshot, watch},
 };
 
-use crate::data::Query;
+use crate::{bgp::show, control::Shown, data::Query};
 
 /// Routes shown at once.
 const MAX_ROUTES: usize = 10_000;
@@ -30,6 +33,14 @@ pub(crate) struct Admin {
     pub(crate) queries: mpsc::Sender<Query>,
     pub(crate) speaker: watch::Receiver<Option<Handle>>,
     pub(crate) metrics: Metrics,
+    pub(crate) routers: Shown,
+}
+
+/// Which half of what a speaker knows.
+#[derive(Clone, Copy)]
+enum Shows {
+    Neighbors,
+    Routes,
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -93,11 +104,19 @@ impl Admin {
                 self.metrics.render(),
             ),
             (&Method::GET, "/routes") => match self.snapshot().await {
-                Some(snapshot) => good(&routes(&snapshot)),
+                Some(snapshot) => {
+                    let mut all = routes(&snapshot);
+                    self.add_routers(&mut all, Shows::Routes).await;
+                    good(&all)
+                }
                 None => busy(),
             },
             (&Method::GET, "/neighbors") => match self.snapshot().await {
-                Some(snapshot) => good(&neighbors(&snapshot)),
+                Some(snapshot) => {
+                    let mut all = neighbors(&snapshot);
+                    self.add_routers(&mut all, Shows::Neighbors).await;
+                    good(&all)
+                }
                 None => busy(),
             },
             (&Method::POST, "/bgp/reset") => self.reset(request.uri().query()).await,
@@ -116,6 +135,40 @@ impl Admin {
         let (reply, answer) = oneshot::channel();
         self.queries.send(query(reply)).await.ok()?;
         answer.await.ok()
+    }
+
+    /// What there is of the routers beside the site, each item with the router's name.
+    async fn add_routers(&self, all: &mut Value, what: Shows) {
+        let routers = self
+            .routers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        for (name, server) in routers {
+            let mut shown = match what {
+                Shows::Neighbors => show::neighbors(&server.neighbors().await),
+                Shows::Routes => {
+                    let mut found = Vec::new();
+                    for family in [Family::IPV4, Family::IPV6] {
+                        let query = RouteQuery {
+                            family,
+                            key: None,
+                            limit: MAX_ROUTES,
+                        };
+                        found.push(server.routes(query).await);
+                    }
+                    show::routes(&server, &found)
+                }
+            };
+            let items = shown["items"].as_array_mut().map(std::mem::take);
+            let list = all["items"].as_array_mut();
+            if let (Some(items), Some(list)) = (items, list) {
+                list.extend(items.into_iter().map(|mut item| {
+                    item["router"] = json!(name.to_string());
+                    item
+                }));
+            }
+        }
     }
 
     async fn snapshot(&self) -> Option<Snapshot> {

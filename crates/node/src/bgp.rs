@@ -5,7 +5,7 @@
 //! `POST /bgp/reset?peer=ADDRESS`, `/bgp/refresh?peer=ADDRESS`.
 
 mod config;
-mod show;
+pub(crate) mod show;
 
 use std::{convert::Infallible, future::Future, io, net::IpAddr, path::PathBuf, time::Duration};
 
@@ -18,7 +18,10 @@ use runtime::Tasks;
 use speaker::server::{Family, Order, RouteQuery, Server, ServerError, parse_prefix};
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::admin::{good, problem, text};
+use crate::{
+    admin::{good, problem, text},
+    mark::Mark,
+};
 
 pub use config::ConfigError;
 
@@ -99,37 +102,6 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), B
     // Neighbours were told that we end: the next start is no restart.
     drop(mark.map(|mark| mark.remove()));
     Ok(())
-}
-
-/// A file that is there while a speaker runs. One that was left behind, on the same boot of the
-/// system, tells that the speaker before us ended without a word and that what it told still
-/// holds (RFC 4724 §4.1).
-struct Mark(PathBuf);
-
-impl Mark {
-    fn new(state: &std::path::Path) -> Self {
-        Mark(state.join("running"))
-    }
-
-    /// Which boot of the system this is.
-    fn boot() -> io::Result<String> {
-        std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-    }
-
-    fn is_ours(&self) -> bool {
-        matches!(
-            (std::fs::read_to_string(&self.0), Self::boot()),
-            (Ok(left), Ok(boot)) if left == boot
-        )
-    }
-
-    fn set(&self) -> io::Result<()> {
-        std::fs::write(&self.0, Self::boot()?)
-    }
-
-    fn remove(self) -> io::Result<()> {
-        std::fs::remove_file(&self.0)
-    }
 }
 
 async fn serve(socket: UnixListener, server: Server, tasks: Tasks) {

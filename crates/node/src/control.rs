@@ -4,6 +4,7 @@
 pub(crate) mod neighbors;
 mod probe;
 pub(crate) mod relay;
+mod routers;
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
@@ -23,6 +24,8 @@ use crate::{
 };
 use neighbors::Neighbors;
 use relay::{Relay, Tap};
+use routers::Routers;
+pub(crate) use routers::Shown;
 
 /// Answers of probes and compilers under way; full: they wait.
 const EVENTS: usize = 1024;
@@ -44,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) metrics: runtime::metrics::Metrics,
     /// For the admin socket.
     pub(crate) speaker: Arc<watch::Sender<Option<Handle>>>,
+    /// For the admin socket: the speakers toward routers.
+    pub(crate) shown: Shown,
 }
 
 struct Control {
@@ -57,6 +62,7 @@ struct Control {
     relay: Option<Rc<Relay>>,
     upstreams: watch::Sender<Vec<String>>,
     neighbors: Neighbors,
+    routers: Routers,
     speaker: Arc<watch::Sender<Option<Handle>>>,
     saved_sequence: Option<plan::Seq>,
 }
@@ -104,6 +110,7 @@ async fn start(tasks: Tasks, config: Config) {
     let mut control = Control {
         brain: Brain::new(Part::Control, config.me.clone(), seed, start),
         neighbors: Neighbors::new(tasks.clone(), tunnel.links.clone(), config.me.site.clone()),
+        routers: Routers::new(tasks.clone(), &config.state.path(""), config.shown),
         config_me: config.me,
         state: config.state,
         tasks,
@@ -138,7 +145,7 @@ impl Control {
             tokio::select! {
                 () = token.draining() => break,
                 Some(event) = inbox.recv() => self.brain.handle(runtime::now(), event),
-                Some(tap) = taps.recv() => self.hear(tap),
+                Some(tap) = taps.recv() => self.hear(tap).await,
                 Some(incoming) = tunnel.reserved.recv() => self.answer(incoming),
                 Some(incoming) = tunnel.services.recv() => {
                     incoming.refuse(StatusCode::NOT_FOUND, "control carries no service");
@@ -157,10 +164,11 @@ impl Control {
             self.carry_out().await;
         }
         self.speaker.send_replace(None);
+        self.routers.stop().await;
         tunnel.control.drain().await;
     }
 
-    fn hear(&mut self, tap: Tap) {
+    async fn hear(&mut self, tap: Tap) {
         match tap {
             Tap::Signed(signed) => {
                 let Some(verifier) = &self.verifier else {
@@ -172,6 +180,7 @@ impl Control {
                     self.brain.handle(runtime::now(), Event::Bundle(bundle));
                 }
             }
+            Tap::Vips(up) => self.routers.tell(up).await,
             Tap::Trouble(trouble) => {
                 let key = TargetKey {
                     tenant: trouble.tenant,
@@ -278,7 +287,7 @@ impl Control {
                     }
                 }
                 // A control half serves nobody.
-                Effect::Endpoints { .. } | Effect::EndpointDown { .. } => {}
+                Effect::Endpoints { .. } | Effect::EndpointDown { .. } | Effect::Vips(_) => {}
             }
         }
         self.save_sequence();
@@ -302,6 +311,7 @@ impl Control {
         };
         let _ = handle.set_site_table(table.site_table.clone()).await;
         self.neighbors.apply(table, &handle).await;
+        self.routers.apply(table).await;
         let wanted = authority::upstreams(table);
         self.upstreams.send_if_modified(|now| {
             let changed = *now != wanted;

@@ -5,6 +5,7 @@ mod controller;
 mod door;
 mod intent;
 mod report;
+mod vips;
 
 use std::{collections::BTreeSet, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
@@ -29,6 +30,7 @@ use crate::{
 use door::Door;
 use intent::Intent;
 pub(crate) use report::{Query, Report};
+use vips::Vips;
 
 /// Changes of routes that are taken in before sets are built.
 const BURST: usize = 1024;
@@ -75,6 +77,7 @@ pub(crate) struct Data {
     control: tunnel::Control,
     events: mpsc::Sender<Event>,
     intent: Intent,
+    vips: Vips,
     speaker: Option<Handle>,
     changes: mpsc::Sender<speaker::Event>,
     report: Report,
@@ -161,6 +164,7 @@ async fn start(tasks: Tasks, config: Config) -> Result<(), String> {
         control: tunnel.control.clone(),
         events,
         intent,
+        vips: Vips::default(),
         speaker: None,
         changes,
         door,
@@ -278,7 +282,14 @@ impl Data {
                 Some(down) = queues.downs.recv() => self.told(down).await,
                 Some(event) = queues.proxy_events.recv() => self.noticed(&event),
                 Some(query) = queues.queries.recv() => self.tell(query),
-                _ = ticks.tick() => self.tick(),
+                _ = ticks.tick() => {
+                    self.tick();
+                    let table = self.brain.table();
+                    let late = table.is_some_and(|table| self.vips.is_missing(&table.vips));
+                    if late {
+                        self.listen().await;
+                    }
+                }
             }
             self.carry_out().await;
         }
@@ -502,6 +513,10 @@ impl Data {
                 } => {
                     self.workers.endpoint_down(tenant, service, endpoint);
                 }
+                Effect::Vips(up) => {
+                    self.vips.set_up(up);
+                    self.intent.vips(self.vips.told());
+                }
                 // A data half probes nothing and announces nothing.
                 Effect::Probe(..) | Effect::Originate(_) | Effect::Withdraw(_) => {}
             }
@@ -526,9 +541,8 @@ impl Data {
                 tls: l.tls,
             })
             .collect();
-        let bound = self.workers.set_listeners(&specs).await;
-        self.report
-            .listeners(bound.iter().filter_map(|b| b.as_ref().err()));
+        self.vips.want(specs);
+        self.listen().await;
         self.configure_tunnels(Some(table)).await;
         self.open_speaker(table).await;
         if let Some(at) = self
@@ -552,6 +566,15 @@ impl Data {
             let _ = ready.send(());
         }
         tracing::info!(revision = %table.revision, "serving");
+    }
+
+    /// Open the listeners that are not open.
+    async fn listen(&mut self) {
+        let bound = self.workers.set_listeners(self.vips.listeners()).await;
+        let failed = || bound.iter().filter_map(|bound| bound.as_ref().err());
+        self.report.listeners(failed());
+        self.vips.opened(failed());
+        self.intent.vips(self.vips.told());
     }
 
     async fn configure_tunnels(&mut self, table: Option<&Compiled>) {

@@ -29,6 +29,7 @@ mod data;
 mod join;
 mod lines;
 mod link;
+mod mark;
 mod state;
 pub mod tasks;
 
@@ -150,8 +151,10 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), N
     let (queries, take_queries) = mpsc::channel(16);
     let (speaker, speaker_) = watch::channel(None);
     let speaker = Arc::new(speaker);
+    let shown = control::Shown::default();
     let admin = admin::Admin {
         queries,
+        routers: shown.clone(),
         speaker: speaker_,
         metrics: node.metrics.clone(),
     };
@@ -175,7 +178,8 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), N
         if node.parts == Parts::Both {
             let (control, data) = tunnel::Pipes::in_memory();
             let _ = to_data.send(data).await;
-            threads.push(("control", node.start_control(control, speaker.clone())?));
+            let control = node.start_control(control, speaker.clone(), shown.clone())?;
+            threads.push(("control", control));
         } else {
             let door = link::Door::open(&node.state.path(""));
             let door = door.map_err(|e| NodeError::Start("node.sock", e))?;
@@ -185,7 +189,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), N
     let ended = tokio::select! {
         () = stop => None,
         what = ended(&threads) => Some(what),
-        result = node.keep_control(speaker) => return result,
+        result = node.keep_control(speaker, shown) => return result,
     };
     tracing::info!("node drains");
     // The control half first: it drains by the tunnels of the other.
@@ -317,6 +321,7 @@ impl Node {
         &self,
         pipes: tunnel::Pipes,
         speaker: Arc<watch::Sender<Option<speaker::Handle>>>,
+        shown: control::Shown,
     ) -> Result<Thread, NodeError> {
         let verifier = self.material.as_ref().map(|m| m.verifier.clone());
         let control = control::Config {
@@ -328,6 +333,7 @@ impl Node {
             pipes,
             metrics: self.metrics.clone(),
             speaker,
+            shown,
         };
         runtime::thread("control", move |tasks| control::run(tasks, control))
             .map_err(|e| NodeError::Start("control thread", e))
@@ -343,13 +349,14 @@ impl Node {
     async fn keep_control(
         &self,
         speaker: Arc<watch::Sender<Option<speaker::Handle>>>,
+        shown: control::Shown,
     ) -> Result<(), NodeError> {
         if self.parts != Parts::Control {
             return std::future::pending().await;
         }
         loop {
             let pipes = link::connect(&self.state.path("")).await;
-            let thread = Arc::new(self.start_control(pipes, speaker.clone())?);
+            let thread = Arc::new(self.start_control(pipes, speaker.clone(), shown.clone())?);
             self.set_working(Some(thread.clone()));
             thread.exited().await;
             self.set_working(None);

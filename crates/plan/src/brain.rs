@@ -4,8 +4,8 @@ mod import;
 mod originate;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
-    net::SocketAddr,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -84,6 +84,8 @@ pub enum Effect {
         /// The endpoint.
         endpoint: EndpointKey,
     },
+    /// These VIPs, and no others, have a healthy endpoint behind them (data).
+    Vips(BTreeSet<IpAddr>),
     /// Probe this endpoint now.
     Probe(TargetKey, Box<Target>),
     /// Announce, or announce anew.
@@ -163,6 +165,7 @@ enum Queued {
 enum About {
     Set(TenantId, ServiceId),
     Route(bgp::Key),
+    Vips,
 }
 
 impl Effects {

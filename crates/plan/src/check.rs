@@ -4,6 +4,7 @@
 
 mod delivery;
 mod places;
+mod routers;
 
 use api::{Kind, Object, ObjectKey, Problem, Spec};
 use base::{Name, SiteName, WallTime};
@@ -26,6 +27,7 @@ pub fn check_put(world: &World, object: &Object, now: WallTime) -> Result<(), Pr
             Spec::Service(spec) => delivery::service(world, object, spec),
             Spec::LoadBalancer(spec) => delivery::load_balancer(world, object, spec),
             Spec::Certificate(spec) => delivery::certificate(world, object, spec, now),
+            Spec::BgpPeer(spec) => routers::bgp_peer(world, object, spec),
         })
         .map_err(|problem| problem.about(about))
 }
@@ -93,7 +95,7 @@ fn refers_to(world: &World, object: &Object, gone: &ObjectKey) -> bool {
         Kind::Service => match &object.spec {
             Spec::LoadBalancer(spec) => backends(object, spec).contains(gone),
             Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) | Spec::Site(_) => false,
-            Spec::Service(_) | Spec::Certificate(_) => false,
+            Spec::Service(_) | Spec::Certificate(_) | Spec::BgpPeer(_) => false,
         },
         Kind::Certificate => match &object.spec {
             Spec::LoadBalancer(spec) => {
@@ -105,9 +107,9 @@ fn refers_to(world: &World, object: &Object, gone: &ObjectKey) -> bool {
                         .any(|tls| tls.certificates.contains(&gone.name))
             }
             Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) | Spec::Site(_) => false,
-            Spec::Service(_) | Spec::Certificate(_) => false,
+            Spec::Service(_) | Spec::Certificate(_) | Spec::BgpPeer(_) => false,
         },
-        Kind::Token | Kind::LoadBalancer => false,
+        Kind::Token | Kind::LoadBalancer | Kind::BgpPeer => false,
     }
 }
 
@@ -120,12 +122,16 @@ fn uses_site(world: &World, object: &Object, site: &SiteName) -> bool {
                 .filter_map(|name| world.site_for(tenant?, name))
                 .any(|used| used == *site)
         }
-        Spec::LoadBalancer(spec) => {
-            site.is_pop()
-                && spec.advertise.iter().any(|place| match place {
-                    api::Advertise::Public(_) => false,
-                    api::Advertise::Pops(pops) => pops.contains(&site.site),
-                })
+        Spec::LoadBalancer(spec) => spec.advertise.iter().any(|place| match place {
+            api::Advertise::Public(_) => false,
+            api::Advertise::Pops(pops) => site.is_pop() && pops.contains(&site.site),
+            api::Advertise::Sites(at) => {
+                object.metadata.tenant.as_ref() == Some(&site.tenant)
+                    && at.sites.contains(&site.site)
+            }
+        }),
+        Spec::BgpPeer(spec) => {
+            object.metadata.tenant.as_ref() == Some(&site.tenant) && spec.site == site.site
         }
         Spec::Token(spec) => {
             object.key().site_name().tenant == site.tenant && spec.site == site.site

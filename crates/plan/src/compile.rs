@@ -2,10 +2,12 @@
 
 mod delivery;
 mod fabric;
+mod routers;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    num::NonZeroU8,
     sync::Arc,
     time::Duration,
 };
@@ -28,6 +30,9 @@ pub struct Me {
 /// The cells that outlive tables, by tenant and service.
 pub type Cells = BTreeMap<(TenantId, ServiceId), Cell>;
 
+/// VIPs, each with the services of which one at least has to have a healthy endpoint.
+pub type Vips = BTreeMap<IpAddr, BTreeSet<(TenantId, ServiceId)>>;
+
 /// Everything one node runs. Not serialisable: it is made from a [`Bundle`] wherever it is needed.
 #[derive(Debug)]
 pub struct Compiled {
@@ -43,6 +48,10 @@ pub struct Compiled {
     pub certificates: Vec<FrontCertificate>,
     /// Sockets for users.
     pub listeners: BTreeSet<Listener>,
+    /// Addresses of its own that it offers, by what has to be healthy.
+    pub vips: Vips,
+    /// Routers that are told of these, by the name of the `BGPPeer`.
+    pub routers: BTreeMap<Name, Router>,
     /// Tunnels.
     pub fabric: Fabric,
     /// The site table, for `bgp`'s authority check.
@@ -90,6 +99,51 @@ pub struct FrontCertificate {
     pub hosts: Vec<String>,
     /// The pair.
     pub pair: pki::ServerCertificate,
+}
+
+/// A router of this site.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Router {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Its AS.
+    pub asn: u32,
+    /// Ours toward it.
+    pub local_asn: u32,
+    /// Where to speak from.
+    pub local_address: Option<IpAddr>,
+    /// What both sign with (RFC 2385).
+    pub password: Option<String>,
+    /// Take nothing that crossed another router (RFC 5082).
+    pub gtsm: bool,
+    /// How long silence is borne; zero: for ever.
+    pub hold_time: Duration,
+    /// How long it keeps our routes while we restart; zero: not.
+    pub restart_time: Duration,
+    /// Watch the path to it.
+    pub bfd: Option<RouterBfd>,
+    /// What is taken from it.
+    pub import: Arc<bgp::table::Filter>,
+    /// What it is told.
+    pub export: Arc<bgp::table::Filter>,
+}
+
+impl std::fmt::Debug for Router {
+    /// Without the password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Router {} AS {}", self.address, self.asn)
+    }
+}
+
+/// BFD toward a router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouterBfd {
+    /// From one packet to the next.
+    pub interval: Duration,
+    /// So many missing ones are a dead path.
+    pub multiplier: NonZeroU8,
+    /// The most hops; `None`: on the same link.
+    pub multihop: Option<u8>,
 }
 
 /// What the tunnel shell should do.
@@ -226,6 +280,8 @@ pub fn compile(bundle: &Bundle, me: &Me, cells: &Cells) -> Result<Compiled, Comp
         egress: Arc::new(delivery.egress),
         certificates: delivery.certificates,
         listeners: delivery.listeners,
+        vips: delivery.vips,
+        routers: routers::compile(&world, &me.site)?,
         fabric,
         site_table: fabric::site_table(bundle),
         targets: delivery.targets,

@@ -34,6 +34,7 @@ mod check;
 mod compile;
 mod ids;
 mod open;
+pub mod policy;
 mod project;
 mod world;
 
@@ -47,7 +48,7 @@ pub use brain::{Brain, Effect, EndpointFact, Event, Part, ProbeResult, SiteFact}
 pub use check::{check_delete, check_put};
 pub use compile::{
     Cells, CompileError, Compiled, Fabric, FrontCertificate, HttpProbe, Listener, Me, Neighbor,
-    Numbers, ServicePlan, Target, TargetKey, compile,
+    Numbers, Router, RouterBfd, ServicePlan, Target, TargetKey, Vips, compile,
 };
 pub use ids::{Collision, Ids};
 pub use l7::Limits;

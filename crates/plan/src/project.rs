@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
 };
 
 use api::{
@@ -28,9 +28,9 @@ pub struct Projection {
 
 /// What `site` needs of `world`. Empty if the site does not exist.
 ///
-/// A PoP gets the load balancers advertised there, their services and certificates, and every
-/// site. A gateway gets the services that have endpoints in it, the offers that lead to them, the
-/// PoPs and the sites of its own tenant. Neither gets server fields other than `id`, so that an
+/// Each gets the load balancers advertised there, their services and certificates, and the
+/// services that have endpoints there with the offers that lead to them. A PoP gets every site; a
+/// gateway the PoPs, the sites of its own tenant, and its routers. Neither gets server fields other than `id`, so that an
 /// update that changes nothing for a site is no update.
 #[must_use]
 pub fn project(world: &World, ids: &Ids, site: &SiteName) -> Projection {
@@ -39,23 +39,40 @@ pub fn project(world: &World, ids: &Ids, site: &SiteName) -> Projection {
     };
     let mut out = Projection::default();
     add(&mut out, ids, object.clone());
+    ingress(&mut out, world, ids, site);
     match spec.role {
-        Role::Pop => pop(&mut out, world, ids, site),
-        Role::Gateway => {}
+        Role::Pop => {}
+        Role::Gateway => routers(&mut out, world, ids, site),
     }
     egress(&mut out, world, ids, site);
     out.sites = site_table(world, ids, site);
     out
 }
 
-/// Is the load balancer offered at this PoP?
+/// Is the load balancer offered at this site?
 #[must_use]
-pub(crate) fn offered_at(spec: &LoadBalancerSpec, site: &SiteName) -> bool {
-    site.is_pop()
-        && spec.advertise.iter().any(|place| match place {
-            Advertise::Public(_) => true,
-            Advertise::Pops(pops) => pops.contains(&site.site),
-        })
+pub(crate) fn offered_at(object: &Object, spec: &LoadBalancerSpec, site: &SiteName) -> bool {
+    spec.advertise.iter().any(|place| match place {
+        Advertise::Public(_) => site.is_pop(),
+        Advertise::Pops(pops) => site.is_pop() && pops.contains(&site.site),
+        Advertise::Sites(at) => {
+            object.metadata.tenant.as_ref() == Some(&site.tenant) && at.sites.contains(&site.site)
+        }
+    })
+}
+
+/// The VIPs of a load balancer at this site.
+pub(crate) fn vips_at(
+    object: &Object,
+    spec: &LoadBalancerSpec,
+    site: &SiteName,
+) -> BTreeSet<IpAddr> {
+    let here = object.metadata.tenant.as_ref() == Some(&site.tenant);
+    let all = spec.advertise.iter().filter_map(|place| match place {
+        Advertise::Public(_) | Advertise::Pops(_) => None,
+        Advertise::Sites(at) => (here && at.sites.contains(&site.site)).then_some(at.vip),
+    });
+    all.collect()
 }
 
 /// The keys of the services a load balancer leads to.
@@ -71,10 +88,10 @@ pub(crate) fn backends(object: &Object, spec: &LoadBalancerSpec) -> Vec<ObjectKe
     .collect()
 }
 
-fn pop(out: &mut Projection, world: &World, ids: &Ids, site: &SiteName) {
+fn ingress(out: &mut Projection, world: &World, ids: &Ids, site: &SiteName) {
     for (object, spec) in world
         .load_balancers()
-        .filter(|(_, spec)| offered_at(spec, site))
+        .filter(|(object, spec)| offered_at(object, spec, site))
     {
         let Some((tenant, namespace)) = scope(object) else {
             continue;
@@ -90,6 +107,15 @@ fn pop(out: &mut Projection, world: &World, ids: &Ids, site: &SiteName) {
             if let Some(object) = world.find(&service) {
                 add(out, ids, with_origins_in(object.clone(), world, site));
             }
+        }
+    }
+}
+
+/// The routers of `site`.
+fn routers(out: &mut Projection, world: &World, ids: &Ids, site: &SiteName) {
+    for (object, spec) in world.bgp_peers() {
+        if object.metadata.tenant.as_ref() == Some(&site.tenant) && spec.site == site.site {
+            add(out, ids, object.clone());
         }
     }
 }

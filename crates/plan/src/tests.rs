@@ -257,6 +257,45 @@ fn a_gateway_gets_own_origins_and_no_secrets() {
 }
 
 #[test]
+fn a_gateway_with_a_vip_gets_what_it_offers_and_its_own_routers() {
+    let router = |at: &str| {
+        manifest(&format!(
+            "{{kind: BGPPeer, metadata: {{tenant: acme, name: of-{at}}}, spec: {{site: {at},
+              peerAddress: 192.0.2.1, peerASN: 65001, localASN: 65010}}}}"
+        ))
+    };
+    let vip = manifest(
+        "{kind: LoadBalancer, metadata: {tenant: acme, namespace: shop, name: inside},
+          spec: {hosts: [in.acme.example], tls: {certificates: [web]},
+                 advertise: [{sites: [factory], vip: 192.0.2.10}],
+                 routes: [{backendRefs: [{name: hidden}]}]}}",
+    );
+    let mut world = world();
+    for object in [router("factory"), router("aws"), vip] {
+        world = put(&world, object);
+    }
+    let mut ids = ids(&world);
+    ids.allocate(&world);
+    let has = |at: &str, path: &str| {
+        let projection = project(&world, &ids, &site(at));
+        projection.resources.contains_key(&key(path))
+    };
+    let shop = |rest: &str| format!("tenants/acme/namespaces/shop/{rest}");
+    assert!(has("factory.acme", &shop("loadbalancers/inside")));
+    assert!(has("factory.acme", &shop("certificates/web")));
+    assert!(has("factory.acme", &shop("services/hidden")));
+    assert!(has("factory.acme", "tenants/acme/bgppeers/of-factory"));
+    assert!(!has("factory.acme", "tenants/acme/bgppeers/of-aws"));
+    // The endpoints' site hears who may come in; nobody else of it.
+    assert!(has("aws.acme", &shop("loadbalancers/inside")));
+    assert!(!has("aws.acme", &shop("certificates/web")));
+    for at in ["par.fabric", "nyc.fabric", "shop.blue"] {
+        assert!(!has(at, &shop("loadbalancers/inside")), "{at}");
+        assert!(!has(at, "tenants/acme/bgppeers/of-aws"), "{at}");
+    }
+}
+
+#[test]
 fn what_does_not_concern_a_site_changes_nothing_there() {
     let world = world();
     let mut ids = ids(&world);

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use api::{
-    CertificateSpec, Kind, LoadBalancerSpec, Object, ObjectKey, ServiceSpec, SiteSpec, Spec,
-    TenantSpec,
+    BgpPeerSpec, CertificateSpec, Kind, LoadBalancerSpec, Object, ObjectKey, ServiceSpec, SiteSpec,
+    Spec, TenantSpec,
 };
 use base::{Name, SiteName};
 
@@ -30,7 +30,8 @@ impl World {
         self.0.values().filter_map(|o| match &o.spec {
             Spec::Tenant(spec) => Some((o, spec)),
             Spec::Namespace(_) | Spec::Token(_) | Spec::Site(_) => None,
-            Spec::Service(_) | Spec::LoadBalancer(_) | Spec::Certificate(_) => None,
+            Spec::Service(_) | Spec::LoadBalancer(_) => None,
+            Spec::Certificate(_) | Spec::BgpPeer(_) => None,
         })
     }
 
@@ -39,7 +40,8 @@ impl World {
         self.0.values().filter_map(|o| match &o.spec {
             Spec::Site(spec) => Some((o.key().site_name(), o, spec)),
             Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) => None,
-            Spec::Service(_) | Spec::LoadBalancer(_) | Spec::Certificate(_) => None,
+            Spec::Service(_) | Spec::LoadBalancer(_) => None,
+            Spec::Certificate(_) | Spec::BgpPeer(_) => None,
         })
     }
 
@@ -48,7 +50,8 @@ impl World {
         self.0.values().filter_map(|o| match &o.spec {
             Spec::Service(spec) => Some((o, spec)),
             Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) => None,
-            Spec::Site(_) | Spec::LoadBalancer(_) | Spec::Certificate(_) => None,
+            Spec::Site(_) | Spec::LoadBalancer(_) => None,
+            Spec::Certificate(_) | Spec::BgpPeer(_) => None,
         })
     }
 
@@ -57,7 +60,17 @@ impl World {
         self.0.values().filter_map(|o| match &o.spec {
             Spec::LoadBalancer(spec) => Some((o, spec)),
             Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) => None,
-            Spec::Site(_) | Spec::Service(_) | Spec::Certificate(_) => None,
+            Spec::Site(_) | Spec::Service(_) => None,
+            Spec::Certificate(_) | Spec::BgpPeer(_) => None,
+        })
+    }
+
+    /// Every router of a site.
+    pub fn bgp_peers(&self) -> impl Iterator<Item = (&Object, &BgpPeerSpec)> {
+        self.0.values().filter_map(|o| match &o.spec {
+            Spec::BgpPeer(spec) => Some((o, &**spec)),
+            Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) | Spec::Site(_) => None,
+            Spec::Service(_) | Spec::LoadBalancer(_) | Spec::Certificate(_) => None,
         })
     }
 

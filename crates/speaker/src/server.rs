@@ -33,8 +33,6 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use crate::bfd::Bfd;
-
 use self::{
     neighbor::{Door, Word},
     restart::Restart,
@@ -42,7 +40,7 @@ use self::{
     worker::{Mail, Worker},
 };
 
-pub use crate::bfd::Reach;
+pub use crate::bfd::{Bfd, Reach};
 pub use bgp::{
     Origin, policy,
     table::{Filter, Kind, PathView, RouteView, Sizes, Why},
@@ -121,9 +119,12 @@ impl Server {
             |(_, n): &(PeerIndex, &NeighborConfig)| config.restarted && n.restart_time.is_some();
         let awaited = numbered.filter(keeps).map(|(peer, _)| peer);
         let restart = Arc::new(Restart::new(awaited));
-        let bfd = config.neighbors.iter().any(|n| n.bfd.is_some());
-        let bfd = bfd.then(Bfd::start).transpose();
-        let bfd = bfd.map_err(ServerError::Bfd)?;
+        let watches = config.neighbors.iter().any(|n| n.bfd.is_some());
+        let bfd = match &config.bfd {
+            Some(bfd) => Some(bfd.clone()),
+            None if watches => Some(Bfd::start().map_err(ServerError::Bfd)?),
+            None => None,
+        };
         let mut threads = Vec::new();
         for (index, mailbox) in boxes.into_iter().enumerate() {
             let (config, mail) = (config.clone(), mail.clone());
@@ -160,6 +161,21 @@ impl Server {
         if tokio::time::timeout(deadline, both).await.is_err() {
             tracing::warn!("the speaker's threads did not finish in time");
         }
+    }
+
+    /// Say a route, or say it anew.
+    pub async fn originate(&self, route: StaticRoute) {
+        let thread = shard_of(route.family, &route.key, self.mail.len());
+        // A thread that is gone speaks to nobody.
+        let _ = self.mail[thread]
+            .send(Mail::Originate(Box::new(route)))
+            .await;
+    }
+
+    /// Take back what we said.
+    pub async fn retract(&self, family: Family, key: Vec<u8>) {
+        let thread = shard_of(family, &key, self.mail.len());
+        let _ = self.mail[thread].send(Mail::Retract(family, key)).await;
     }
 
     /// Who a number stands for.

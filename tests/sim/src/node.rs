@@ -251,6 +251,8 @@ impl Sim {
             } => {
                 self.note(format_args!("{node} down {tenant} {service} {endpoint}"));
             }
+            // No site of this planet has a router.
+            Effect::Vips(_) => {}
             Effect::Probe(key, target) => self.probe(end, key, &target),
             Effect::Originate(route) => {
                 // The mark is on disk before anybody hears of the number.

@@ -1,5 +1,7 @@
 //! LoadBalancer: where and how a Service is offered.
 
+use std::net::IpAddr;
+
 use base::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,6 +25,7 @@ pub struct LoadBalancerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<LoadBalancerTls>,
     /// Where it is offered.
+    #[schemars(with = "Vec<AdvertiseFields>")]
     pub advertise: Vec<Advertise>,
     /// Where requests go; the most specific match wins, as the Gateway API says.
     pub routes: Vec<Route>,
@@ -57,14 +60,61 @@ fn https() -> Vec<u16> {
     vec![443]
 }
 
-/// One place where it is offered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+/// One place where it is offered: `public`, `pops`, or `sites` with `vip`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", try_from = "AdvertiseFields")]
 pub enum Advertise {
     /// At every PoP, to everybody.
     Public(Everywhere),
     /// At the named PoPs.
-    Pops(#[schemars(with = "Vec<String>")] Vec<Name>),
+    Pops(Vec<Name>),
+    /// At gateways of the tenant, on an address of their own, which the gateways' BGPPeers are
+    /// told while there is a healthy endpoint.
+    #[serde(untagged)]
+    Sites(SiteVip),
+}
+
+/// One place where it is offered: `public`, `pops`, or `sites` with `vip`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "Advertise")]
+struct AdvertiseFields {
+    /// At every PoP, to everybody.
+    public: Option<Everywhere>,
+    /// At the named PoPs.
+    #[schemars(with = "Option<Vec<String>>")]
+    pops: Option<Vec<Name>>,
+    /// At these gateways of the tenant, on `vip`.
+    #[schemars(with = "Option<Vec<String>>")]
+    sites: Option<Vec<Name>>,
+    /// An address of their own, which the gateways' BGPPeers are told while there is a healthy
+    /// endpoint. Each node of the gateways has it, for example on its loopback interface.
+    vip: Option<IpAddr>,
+}
+
+impl TryFrom<AdvertiseFields> for Advertise {
+    type Error = &'static str;
+
+    fn try_from(fields: AdvertiseFields) -> Result<Self, Self::Error> {
+        match (fields.public, fields.pops, fields.sites, fields.vip) {
+            (Some(everywhere), None, None, None) => Ok(Advertise::Public(everywhere)),
+            (None, Some(pops), None, None) => Ok(Advertise::Pops(pops)),
+            (None, None, Some(sites), Some(vip)) => Ok(Advertise::Sites(SiteVip { sites, vip })),
+            (None, None, Some(_), None) => Err("with `sites` goes `vip`, the address there"),
+            _ => Err("one of `public: {}`, `pops: [NAME]`, or `sites: [NAME]` with `vip: ADDRESS`"),
+        }
+    }
+}
+
+/// An address at gateways.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SiteVip {
+    /// The gateways.
+    pub sites: Vec<Name>,
+    /// The virtual IP address. Each node of the gateways has it, for example on its loopback
+    /// interface.
+    pub vip: IpAddr,
 }
 
 /// No choice to make: written `{}`.

@@ -123,7 +123,8 @@ mod tests {
                     }
                 }
                 Spec::LoadBalancer(lb) => hosts.extend(lb.hosts.iter().map(ToString::to_string)),
-                Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) | Spec::Certificate(_) => {}
+                Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) => {}
+                Spec::Certificate(_) | Spec::BgpPeer(_) => {}
             }
         }
         let from = |site: &str| match topology.gateways.iter().find(|g| g.name == site) {

@@ -124,7 +124,8 @@ pub(super) fn put(
         | Spec::Namespace(_)
         | Spec::Site(_)
         | Spec::Service(_)
-        | Spec::LoadBalancer(_) => Beside::Nothing,
+        | Spec::LoadBalancer(_)
+        | Spec::BgpPeer(_) => Beside::Nothing,
     };
     match &beside {
         Beside::Nothing => {}

@@ -200,7 +200,8 @@ pub(super) fn site_of(key: &ObjectKey, token: &Object) -> Option<SiteName> {
         | Spec::Site(_)
         | Spec::Service(_)
         | Spec::LoadBalancer(_)
-        | Spec::Certificate(_) => None,
+        | Spec::Certificate(_)
+        | Spec::BgpPeer(_) => None,
     }
 }
 

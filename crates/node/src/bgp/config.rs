@@ -1,6 +1,5 @@
 //! The file of `sealane bgp`: YAML (or JSON, which is YAML), every field checked.
 
-mod policy;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +20,7 @@ use speaker::server::{
     ServerConfig, StaticRoute, Timers, parse_prefix,
 };
 
-use self::policy::{Filters, PolicyFile};
+use plan::policy::{self, Filters, PolicyFile};
 
 /// The largest file, in bytes.
 const MAX_FILE_BYTES: u64 = 16 << 20;
@@ -80,7 +79,7 @@ struct Neighbor {
     client: bool,
     #[serde(default)]
     route_server: bool,
-    #[serde(default, deserialize_with = "families")]
+    #[serde(default, deserialize_with = "policy::families")]
     families: Vec<Family>,
     import: Option<String>,
     export: Option<String>,
@@ -224,6 +223,7 @@ fn config_of(file: File) -> Result<ServerConfig, Wrong> {
         shards,
         neighbors: neighbors.collect::<Result<_, _>>()?,
         restarted: false,
+        bfd: None,
         routes: routes
             .map(|(i, route)| route_of(i, route))
             .collect::<Result<_, _>>()?,
@@ -424,19 +424,6 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketA
             OneOrMany::Many(addresses) => addresses,
         },
     )
-}
-
-fn families<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Family>, D::Error> {
-    let names = Vec::<String>::deserialize(deserializer)?;
-    let family = |name: &String| {
-        name.parse().map_err(|_| {
-            D::Error::custom(format!(
-                "{name:?} is no family: ipv4, ipv6, vpnv4, vpnv6, rtc, flow4, flow6, flowvpn4, \
-                 flowvpn6 or mesh"
-            ))
-        })
-    };
-    names.iter().map(family).collect()
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {

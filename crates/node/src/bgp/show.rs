@@ -8,7 +8,7 @@ use speaker::server::{
     describe,
 };
 
-pub(super) fn neighbors(all: &[Neighbor]) -> Value {
+pub(crate) fn neighbors(all: &[Neighbor]) -> Value {
     let items: Vec<Value> = all
         .iter()
         .map(|neighbor| {
@@ -41,7 +41,7 @@ pub(super) fn neighbors(all: &[Neighbor]) -> Value {
     json!({ "items": items })
 }
 
-pub(super) fn routes(server: &Server, found: &[Routes]) -> Value {
+pub(crate) fn routes(server: &Server, found: &[Routes]) -> Value {
     let all = found.iter().flat_map(|routes| &routes.items);
     let items: Vec<Value> = all.map(|route| one(server, route)).collect();
     json!({

@@ -5,7 +5,14 @@
 //! it is signed. A PoP keeps the chain of each gateway on disk and serves it at once to one that
 //! comes back, also when the controller is away.
 
-use std::{cell::Cell, collections::BTreeMap, io, rc::Rc, time::Duration};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+    rc::Rc,
+    time::Duration,
+};
 
 use api::sync::{self, Down, Hello, Signed, Up, Update};
 use base::{Backoff, Name, Revision, Rng, SiteName};
@@ -98,6 +105,8 @@ pub(crate) enum Tap {
     Signed(Signed),
     /// What the proxy saw.
     Trouble(sync::Trouble),
+    /// The VIPs that have a healthy endpoint.
+    Vips(BTreeSet<IpAddr>),
 }
 
 /// The upstream streams of one downstream, by authority; dropping one ends it.
@@ -224,8 +233,11 @@ impl Relay {
             Up::Trouble(trouble) if own => {
                 let _ = self.tap.send(Tap::Trouble(trouble)).await;
             }
+            Up::Vips(up) if own => {
+                let _ = self.tap.send(Tap::Vips(up)).await;
+            }
             // From anybody else these mean nothing.
-            Up::Hello(_) | Up::Stored(_) | Up::Trouble(_) => {}
+            Up::Hello(_) | Up::Stored(_) | Up::Trouble(_) | Up::Vips(_) => {}
             up @ (Up::Ack(_) | Up::Reject { .. } | Up::Status(_) | Up::Renew { .. }) => {
                 for (sender, _) in uplinks.0.values() {
                     // Full: the upstream is away or slow. Status and acks are said again.

@@ -1,12 +1,12 @@
 //! The site-sync stream to the control half, kept open.
 
-use std::{cell::RefCell, io, rc::Rc, time::Duration};
+use std::{cell::RefCell, collections::BTreeSet, io, net::IpAddr, rc::Rc, time::Duration};
 
 use api::sync::{self, Down, Hello, Signed, Up};
 use base::Revision;
 use plan::Me;
 use runtime::Tasks;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tunnel::{Links, StreamHead};
 
 use crate::{
@@ -29,6 +29,8 @@ pub(crate) struct Intent {
 
 struct Shared {
     stored: RefCell<(Option<Revision>, Vec<Signed>)>,
+    /// The VIPs that are up, once that is known.
+    vips: watch::Sender<Option<BTreeSet<IpAddr>>>,
     /// Close the stream and begin anew.
     again: Notify,
     /// Nothing is said before the disk was read.
@@ -41,6 +43,7 @@ impl Intent {
         let (downs, take_downs) = mpsc::channel(LINES);
         let shared = Rc::new(Shared {
             stored: RefCell::new((None, Vec::new())),
+            vips: watch::Sender::new(None),
             again: Notify::new(),
             ready: Notify::new(),
         });
@@ -71,6 +74,11 @@ impl Intent {
     pub(crate) fn keep(&self, revision: Revision, envelopes: &[Signed]) {
         let have = (revision > Revision(0)).then_some(revision);
         self.shared.stored.replace((have, envelopes.to_vec()));
+    }
+
+    /// These VIPs have a healthy endpoint: said now, and to every control part that comes.
+    pub(crate) fn vips(&self, up: BTreeSet<IpAddr>) {
+        self.shared.vips.send_replace(Some(up));
     }
 
     /// A delta does not fit: begin anew with nothing, so that a full update comes.
@@ -120,11 +128,22 @@ async fn talk(
         }
         Ok(())
     };
+    let mut vips = shared.vips.subscribe();
+    vips.mark_changed();
     let say = async {
-        while let Some(up) = ups.recv().await {
+        loop {
+            let up = tokio::select! {
+                Ok(()) = vips.changed() => match vips.borrow_and_update().clone() {
+                    Some(up) => Up::Vips(up),
+                    None => continue,
+                },
+                up = ups.recv() => match up {
+                    Some(up) => up,
+                    None => return Ok(()),
+                },
+            };
             send(&mut writer, &up).await?;
         }
-        Ok(())
     };
     tokio::select! {
         end = receive => end,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
@@ -31,6 +32,8 @@ pub(super) struct Import {
     /// Services of which something changed since they were published: a burst of routes builds
     /// each set once.
     dirty: BTreeSet<ServiceKey>,
+    /// VIPs that were said to be up.
+    vips: BTreeSet<IpAddr>,
 }
 
 impl Import {
@@ -43,6 +46,7 @@ impl Import {
             stats: BTreeMap::new(),
             published: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            vips: BTreeSet::new(),
         }
     }
 
@@ -64,6 +68,7 @@ impl Import {
         for service in table.services.keys() {
             self.publish(table, *service, effects);
         }
+        self.tell_vips(table, effects);
     }
 
     pub(super) fn handle_route(
@@ -122,9 +127,33 @@ impl Import {
     /// Publish what changed.
     pub(super) fn flush(&mut self, table: Option<&Arc<Compiled>>, effects: &mut Effects) {
         let Some(table) = table else { return };
+        if self.dirty.is_empty() {
+            return;
+        }
         for service in std::mem::take(&mut self.dirty) {
             self.publish(table, service, effects);
         }
+        self.tell_vips(table, effects);
+    }
+
+    /// Say which VIPs have a healthy endpoint, if these are others than before.
+    fn tell_vips(&mut self, table: &Compiled, effects: &mut Effects) {
+        let healthy = |service: &ServiceKey| {
+            let set = self.published.get(service);
+            let mut endpoints = set.iter().flat_map(|set| set.endpoints());
+            endpoints.any(|endpoint| {
+                let well = matches!(endpoint.health, Health::Healthy | Health::Degraded);
+                well && endpoint.reachable && endpoint.weight > 0
+            })
+        };
+        let up = table.vips.iter().filter(|(_, any)| any.iter().any(healthy));
+        let up: BTreeSet<IpAddr> = up.map(|(vip, _)| *vip).collect();
+        if self.vips == up {
+            return;
+        }
+        let down = !self.vips.is_subset(&up);
+        self.vips.clone_from(&up);
+        effects.say(About::Vips, down, Effect::Vips(up));
     }
 
     pub(super) fn facts(&self, table: &Compiled) -> Vec<EndpointFact> {

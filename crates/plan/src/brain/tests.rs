@@ -873,6 +873,61 @@ fn another_tenants_route_touches_nothing() {
 }
 
 #[test]
+fn a_vip_is_up_while_somebody_is_healthy_behind_it() {
+    let mut world = world();
+    let vip = "{kind: LoadBalancer, metadata: {tenant: acme, namespace: shop, name: inside},
+      spec: {hosts: [in.acme.example], advertise: [{sites: [factory], vip: 192.0.2.10}],
+             routes: [{backendRefs: [{name: cart}]}]}}";
+    world = put(&world, manifest(vip));
+    let mut ids = ids(&world);
+    ids.allocate(&world);
+    let mut shell = Shell::new(Part::Data, "factory.acme");
+    shell.bundle(&world, &ids, 1);
+    let vips = |shell: &mut Shell| -> Vec<usize> {
+        let effects = shell.take().into_iter();
+        let sizes = effects.filter_map(|effect| match effect {
+            Effect::Vips(up) => Some(up.len()),
+            _ => None,
+        });
+        sizes.collect()
+    };
+    assert_eq!(vips(&mut shell), [0; 0], "nobody was probed yet");
+    let own = shell.table().site_ids[&site("factory.acme")];
+    let other = shell.table().site_ids[&site("aws.acme")];
+    let (near, far) = (
+        endpoint_key(own, "10.0.0.1:8080"),
+        endpoint_key(other, "10.0.0.1:8080"),
+    );
+    // One without a way to it is no help.
+    shell.give(Event::Route(far.clone(), is(State::Healthy)));
+    assert_eq!(vips(&mut shell), [0; 0]);
+    shell.give(Event::Route(near.clone(), is(State::Healthy)));
+    assert_eq!(vips(&mut shell), [1]);
+    shell.give(Event::Route(near.clone(), is(State::Degraded)));
+    assert_eq!(vips(&mut shell), [0; 0], "said once");
+    for state in [State::Unhealthy, State::Draining, State::Maintenance] {
+        shell.give(Event::Route(near.clone(), is(state)));
+        assert_eq!(vips(&mut shell), [0], "{state:?}");
+        shell.give(Event::Route(near.clone(), is(State::Healthy)));
+        assert_eq!(vips(&mut shell), [1], "{state:?}");
+    }
+    // Another site may take over, once there is a way.
+    shell.give(Event::Reach(site("aws.acme"), Some(MS)));
+    shell.give(Event::Route(near.clone(), None));
+    assert_eq!(vips(&mut shell), [0; 0]);
+    shell.give(Event::Reach(site("aws.acme"), None));
+    assert_eq!(vips(&mut shell), [0]);
+    shell.give(Event::Route(near, is(State::Healthy)));
+    // The load balancer goes, and its VIP with it.
+    let mut without = world.clone();
+    without.0.remove(&crate::tests::key(
+        "tenants/acme/namespaces/shop/loadbalancers/inside",
+    ));
+    shell.bundle(&without, &ids, 2);
+    assert_eq!(vips(&mut shell), [1, 0]);
+}
+
+#[test]
 fn nothing_older_overtakes_in_a_batch() {
     let mut shell = importing();
     let (one, two) = (aws(&shell, "10.0.0.1:8080"), aws(&shell, "10.0.0.2:9090"));

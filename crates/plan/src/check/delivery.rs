@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use api::{
     Advertise, CertificateSource, CertificateSpec, HealthCheck, HostPattern, Kind,
-    LoadBalancerSpec, Object, Problem, Route, ServiceSpec, Span,
+    LoadBalancerSpec, Object, Problem, Route, ServiceSpec, SiteVip, Span,
 };
-use base::{Name, WallTime};
+use base::{Name, SiteName, WallTime};
 use http::{HeaderName, HeaderValue};
 
-use super::{bad, check_count, dangling};
+use super::{bad, check_count, dangling, routers::is_host};
 use crate::{
     World,
     compile::endpoint_addresses,
@@ -150,6 +150,10 @@ pub(super) fn load_balancer(
     for (at, place) in spec.advertise.iter().enumerate() {
         match place {
             Advertise::Public(_) => {}
+            Advertise::Sites(at_sites) => {
+                let here = format!("/spec/advertise/{at}");
+                vip(world, tenant, &here, at_sites)?;
+            }
             Advertise::Pops(pops) => {
                 check_count(&format!("/spec/advertise/{at}/pops"), pops.len(), 1000)?;
                 for (i, name) in pops.iter().enumerate() {
@@ -172,6 +176,29 @@ pub(super) fn load_balancer(
         )?;
     }
     Ok(())
+}
+
+/// An address at gateways.
+fn vip(world: &World, tenant: &Name, here: &str, at: &SiteVip) -> Result<(), Problem> {
+    check_count(&format!("{here}/sites"), at.sites.len(), 1000)?;
+    for (i, name) in at.sites.iter().enumerate() {
+        let site = SiteName {
+            tenant: tenant.clone(),
+            site: name.clone(),
+        };
+        if world.site(&site).is_none() {
+            let pointer = format!("{here}/sites/{i}");
+            return Err(dangling(&pointer, "gateway", name.as_str()));
+        }
+    }
+    if is_host(at.vip) {
+        Ok(())
+    } else {
+        Err(bad(
+            format!("{here}/vip"),
+            "an address that a host may have",
+        ))
+    }
 }
 
 fn host_taken(world: &World, object: &Object, spec: &LoadBalancerSpec, host: &HostPattern) -> bool {

@@ -440,6 +440,32 @@ fn load_balancers() {
             "[{pops: [aws]}]",
             "dangling-reference /spec/advertise/0/pops/0",
         ),
+        (
+            "advertise",
+            "[{sites: [aws, factory], vip: 192.0.2.1}]",
+            "good",
+        ),
+        (
+            "advertise",
+            "[{sites: [], vip: 192.0.2.1}]",
+            "bad-value /spec/advertise/0/sites",
+        ),
+        // A PoP is no gateway, and another tenant's is none of ours.
+        (
+            "advertise",
+            "[{sites: [aws, par], vip: 192.0.2.1}]",
+            "dangling-reference /spec/advertise/0/sites/1",
+        ),
+        (
+            "advertise",
+            "[{sites: [shop], vip: 192.0.2.1}]",
+            "dangling-reference /spec/advertise/0/sites/0",
+        ),
+        (
+            "advertise",
+            "[{sites: [aws], vip: 224.0.0.1}]",
+            "bad-value /spec/advertise/0/vip",
+        ),
         ("routes", "[]", "bad-value /spec/routes"),
     ] {
         check("", &balancer(&[(field, value)]), expect);
@@ -599,10 +625,75 @@ fn certificates() {
     assert_eq!(try_it(&complete), "good");
 }
 
+/// A router of acme's aws with these fields.
+fn router(fields: &str) -> String {
+    let given = |name: &str| fields.contains(&format!("{name}:"));
+    let defaults = [
+        ("site", "aws"),
+        ("peerAddress", "192.0.2.254"),
+        ("peerASN", "65001"),
+        ("localASN", "65010"),
+    ];
+    let missing = defaults.iter().filter(|(name, _)| !given(name));
+    let missing: String = missing
+        .map(|(name, value)| format!("{name}: {value}, "))
+        .collect();
+    format!("{{kind: BGPPeer, metadata: {{tenant: acme, name: tor}}, spec: {{{missing}{fields}}}}}")
+}
+
+#[test]
+fn routers() {
+    let statement = "{name: a, match: {prefixes: [192.0.2.0/24 le 32]}, then: accept}";
+    for (fields, expect) in [
+        ("", "good"),
+        ("site: par", "dangling-reference /spec/site"),
+        ("site: shop", "dangling-reference /spec/site"),
+        ("peerAddress: '0.0.0.0'", "bad-value /spec/peerAddress"),
+        ("peerAddress: 'ff02::1'", "bad-value /spec/peerAddress"),
+        ("peerPort: 0", "bad-value /spec/peerPort"),
+        ("peerASN: 0", "bad-value /spec/peerASN"),
+        ("localASN: 0", "bad-value /spec/localASN"),
+        ("localAddress: 192.0.2.1", "good"),
+        (
+            "localAddress: '2001:db8::1'",
+            "bad-value /spec/localAddress",
+        ),
+        ("holdTime: 0s", "good"),
+        ("holdTime: 2s", "bad-value /spec/holdTime"),
+        ("restartTime: 2h", "bad-value /spec/restartTime"),
+        ("auth: {password: ''}", "bad-value /spec/auth/password"),
+        ("auth: {password: secret}", "good"),
+        ("bfd: {}", "good"),
+        ("bfd: {interval: 1ms}", "bad-value /spec/bfd/interval"),
+        ("bfd: {multiplier: 0}", "bad-value /spec/bfd/multiplier"),
+        ("bfd: {multihop: 0}", "bad-value /spec/bfd/multihop"),
+        (&format!("export: [{statement}]"), "good"),
+        (
+            &format!("export: [{statement}, {{name: b, then: perhaps}}]"),
+            "bad-value /spec/export/1/then",
+        ),
+        (
+            &format!("import: [{}]", statement.replace("/24", "/33")),
+            "bad-value /spec/import/0/match/prefixes/0",
+        ),
+        (
+            "export: [{name: a, colour: 1, then: accept}]",
+            "bad-value /spec/export/0/colour",
+        ),
+    ] {
+        check("", &router(fields), expect);
+    }
+    let twin = router("").replace("name: tor", "name: other");
+    check(&twin, &router(""), "bad-value /spec/peerAddress");
+    check(&twin, &router("peerPort: 1179"), "good");
+    check(&twin, &router("site: factory"), "good");
+}
+
 #[test]
 fn nothing_in_use_is_deleted() {
-    let world = world();
+    let world = put(&world(), manifest(&router("site: factory")));
     for (path, user) in [
+        ("tenants/acme/bgppeers/tor", ""),
         ("tenants/acme", "acme"),
         ("tenants/acme/namespaces/shop", "shop"),
         ("tenants/acme/namespaces/lab", ""),

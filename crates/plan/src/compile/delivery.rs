@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
@@ -11,16 +11,16 @@ use api::{
     ServiceSpec, sync::Bundle,
 };
 use balance::{BalancePolicy, EndpointKey, Scope};
-use base::{LbId, Name, NetworkId, QualifiedService, ServiceId, SlotId, TenantId};
+use base::{LbId, Name, NetworkId, QualifiedService, ServiceId, SiteName, SlotId, TenantId};
 use http::{HeaderName, HeaderValue, Method};
 
 use super::{
     Cells, CompileError, FrontCertificate, HttpProbe, Listener, Me, Numbers, ServicePlan, Target,
-    TargetKey, endpoint_addresses,
+    TargetKey, Vips, endpoint_addresses,
 };
 use crate::{
     World,
-    project::{backends, offered_at},
+    project::{backends, offered_at, vips_at},
     world::scope,
 };
 
@@ -29,6 +29,7 @@ pub(super) struct Delivery {
     pub(super) egress: l7::Egress,
     pub(super) certificates: Vec<FrontCertificate>,
     pub(super) listeners: BTreeSet<Listener>,
+    pub(super) vips: Vips,
     pub(super) targets: BTreeMap<TargetKey, Target>,
     pub(super) services: BTreeMap<(TenantId, ServiceId), ServicePlan>,
 }
@@ -74,6 +75,7 @@ pub(super) fn compile(
             egress: l7::Egress::default(),
             certificates: Vec::new(),
             listeners: BTreeSet::new(),
+            vips: Vips::new(),
             targets: BTreeMap::new(),
             services: BTreeMap::new(),
         },
@@ -179,8 +181,16 @@ impl Compiler<'_> {
         let mut offers = Vec::new();
         let mut used = BTreeSet::new();
         for (object, spec) in self.world.load_balancers() {
-            if !offered_at(spec, &self.me.site) {
+            if !offered_at(object, spec, &self.me.site) {
                 continue;
+            }
+            let vips = vips_at(object, spec, &self.me.site);
+            for vip in &vips {
+                let services = self.out.vips.entry(*vip).or_default();
+                for service in backends(object, spec) {
+                    let cluster = self.clusters.get(&service);
+                    services.extend(cluster.map(|cluster| (cluster.tenant, cluster.id)));
+                }
             }
             let host = Arc::new(self.virtual_host(object, spec)?);
             let hosts: Vec<String> = spec.hosts.iter().map(ToString::to_string).collect();
@@ -197,7 +207,7 @@ impl Compiler<'_> {
                     hosts: hosts.clone(),
                     host: Arc::clone(&host),
                 });
-                self.out.listeners.extend(self.sockets(port, tls));
+                self.out.listeners.extend(self.sockets(&vips, port, tls));
             }
             for name in spec.tls.iter().flat_map(|tls| &tls.certificates) {
                 if let Some((tenant, namespace)) = scope(object) {
@@ -223,17 +233,20 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    fn sockets(&self, port: u16, tls: bool) -> Vec<Listener> {
-        let Some(public) = &self.node.public else {
-            return Vec::new();
-        };
-        let bound = public.port_map.get(&port).copied().unwrap_or(port);
-        let listener = |ip: &std::net::IpAddr| Listener {
+    /// At a PoP on the addresses for users, at a gateway on those of its own.
+    fn sockets(&self, vips: &BTreeSet<IpAddr>, port: u16, tls: bool) -> Vec<Listener> {
+        let listener = |ip: &IpAddr, bound| Listener {
             bind: SocketAddr::new(*ip, bound),
             port,
             tls,
         };
-        public.bind.iter().map(listener).collect()
+        let public = self.node.public.iter().flat_map(|public| {
+            let bound = public.port_map.get(&port).copied().unwrap_or(port);
+            public.bind.iter().map(move |ip| listener(ip, bound))
+        });
+        public
+            .chain(vips.iter().map(|ip| listener(ip, port)))
+            .collect()
     }
 
     fn virtual_host(
@@ -311,7 +324,7 @@ impl Compiler<'_> {
     fn egress(&mut self) -> Result<(), CompileError> {
         let mut offers: BTreeMap<ObjectKey, BTreeMap<String, l7::Offer>> = BTreeMap::new();
         for (object, spec) in self.world.load_balancers() {
-            let offer = offer(spec);
+            let offer = offer(object, spec);
             for service in backends(object, spec) {
                 offers
                     .entry(service)
@@ -335,12 +348,21 @@ impl Compiler<'_> {
     }
 }
 
-fn offer(spec: &LoadBalancerSpec) -> l7::Offer {
+fn offer(object: &Object, spec: &LoadBalancerSpec) -> l7::Offer {
     let mut offer = l7::Offer::default();
     for place in &spec.advertise {
         match place {
             api::Advertise::Public(_) => offer.all_pops = true,
             api::Advertise::Pops(pops) => offer.sites.extend(pops.iter().map(crate::world::pop)),
+            api::Advertise::Sites(at) => {
+                let tenant = object.metadata.tenant.as_ref();
+                offer.sites.extend(at.sites.iter().filter_map(|site| {
+                    Some(SiteName {
+                        tenant: tenant?.clone(),
+                        site: site.clone(),
+                    })
+                }));
+            }
         }
     }
     offer

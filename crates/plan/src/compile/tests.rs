@@ -294,6 +294,48 @@ fn an_offer_at_some_pops_is_for_those() {
 }
 
 #[test]
+fn a_vip_is_listened_on_and_its_routers_are_told() {
+    let mut world = world();
+    for text in [
+        "{kind: LoadBalancer, metadata: {tenant: acme, namespace: shop, name: inside},
+          spec: {hosts: [in.acme.example], ports: [80, 8080],
+                 advertise: [{pops: [par]}, {sites: [factory], vip: 192.0.2.10}],
+                 routes: [{backendRefs: [{name: cart}, {name: hidden}]}]}}",
+        "{kind: BGPPeer, metadata: {tenant: acme, name: tor},
+          spec: {site: factory, peerAddress: 192.0.2.1, peerASN: 65001, localASN: 65010,
+                 auth: {password: secret}, bfd: {multiplier: 5},
+                 export: [{name: far, set: {prepend: 2}, then: accept}]}}",
+    ] {
+        world = put(&world, manifest(text));
+    }
+    let mut ids = ids(&world);
+    ids.allocate(&world);
+    let factory = built(&world, &ids, "factory.acme", &Cells::new());
+    let listeners: Vec<String> = factory
+        .listeners
+        .iter()
+        .map(|l| l.bind.to_string())
+        .collect();
+    assert_eq!(listeners, ["192.0.2.10:80", "192.0.2.10:8080"]);
+    assert_eq!(factory.vips.len(), 1);
+    let (vip, services) = factory.vips.first_key_value().expect("a VIP");
+    assert_eq!(vip.to_string(), "192.0.2.10");
+    assert_eq!(services.len(), 2);
+    let router = &factory.routers[&"tor".parse().expect("a name")];
+    assert_eq!(router.address.to_string(), "192.0.2.1:179");
+    assert_eq!(*router.import, bgp::table::Filter::Reject, "RFC 8212");
+    assert!(matches!(*router.export, bgp::table::Filter::Policy(_)));
+    assert_eq!(router.bfd.expect("BFD").multiplier.get(), 5);
+    assert!(!format!("{router:?}").contains("secret"));
+    let par = built(&world, &ids, "par.fabric", &Cells::new());
+    assert!(par.vips.is_empty() && par.routers.is_empty());
+    assert!(par.listeners.iter().all(|l| l.bind.ip() != *vip));
+    // Where the endpoints are, requests of that gateway may come out of a tunnel.
+    let aws = built(&world, &ids, "aws.acme", &Cells::new());
+    assert!(aws.vips.is_empty() && aws.listeners.is_empty());
+}
+
+#[test]
 fn cells_are_carried_over() {
     let world = world();
     let mut ids = ids(&world);

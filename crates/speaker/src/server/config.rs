@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::bfd::Reach;
+use crate::bfd::{Bfd, Reach};
 use base::NodeId;
 use bgp::{
     table::{Filter, Kind},
@@ -28,7 +28,10 @@ pub struct ServerConfig {
     pub shards: usize,
     /// Everybody we speak to.
     pub neighbors: Vec<NeighborConfig>,
-    /// Routes we say ourselves.
+    /// Who watches paths for all speakers of this process; one of its own if none is given and a
+    /// neighbour is to be watched.
+    pub bfd: Option<Bfd>,
+    /// Routes we say ourselves, to begin with.
     pub routes: Vec<StaticRoute>,
     /// We take the place of a speaker that ended a short while ago, and what it told still holds
     /// (RFC 4724 §4.1).

@@ -79,6 +79,7 @@ async fn serve_again(
             listen: vec![listen],
             shards,
             neighbors: neighbors.clone(),
+            bfd: None,
             routes: Vec::new(),
             restarted,
         };

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use crate::bfd::Bfd;
 
 use super::{
-    NeighborConfig,
+    NeighborConfig, StaticRoute,
     neighbor::{Door, Word},
     outbox::{Level, Outbox},
     restart::Restart,
@@ -45,6 +45,10 @@ pub(super) enum Mail {
     Neighbor(PeerIndex, Word),
     /// Tell what is so: our restart is over.
     Release,
+    /// Say this ourselves.
+    Originate(Box<StaticRoute>),
+    /// Say this no more.
+    Retract(Family, Vec<u8>),
     /// Routes of this shard, for people.
     Query(RouteQuery, oneshot::Sender<Routes>),
     /// Neighbours of this thread, and this shard's counts of all, for people.
@@ -347,6 +351,16 @@ impl Worker {
                 self.shard.borrow_mut().begin_telling();
                 self.work.notify_one();
             }
+            Mail::Originate(route) => {
+                let attributes = route.attributes();
+                let mut shard = self.shard.borrow_mut();
+                shard.originate(route.family, &route.key, &[], &attributes);
+                self.work.notify_one();
+            }
+            Mail::Retract(family, key) => {
+                self.shard.borrow_mut().retract(family, &key);
+                self.work.notify_one();
+            }
             Mail::Query(query, reply) => {
                 drop(reply.send(super::view::routes(&self.shard.borrow(), &query)));
             }
@@ -528,6 +542,8 @@ fn batch_for(at: usize, peer: PeerIndex, mail: &mut Outgoing) -> &mut Batch {
         | Mail::Joined(..)
         | Mail::Neighbor(..)
         | Mail::Release
+        | Mail::Originate(_)
+        | Mail::Retract(..)
         | Mail::Query(..)
         | Mail::Neighbors(_) => unreachable!("the position of a batch"),
     }

@@ -1,23 +1,26 @@
-//! Policies in the file: names, statements, and what they become.
+//! Policies toward routers as people write them, and what they become in `bgp`. One language for
+//! a `BGPPeer` and for the file of `sealane bgp`.
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, num::NonZeroU32, str::FromStr, sync::Arc};
 
-use serde::{Deserialize, Deserializer, de::Error as _};
-use speaker::server::{
-    Family, Filter, Origin,
+use bgp::{
+    Family, Origin,
     policy::{
         Action, AsPathRegex, AsnSet, Communities, Community, CommunityPattern, CommunitySet,
         Condition, ExtendedCommunity, ExtendedPattern, LargeCommunity, LargePattern, Med, NextHop,
         Policy, PrefixRange, Prepended, Quantifier, Statement, Then, Verdict,
     },
+    table::Filter,
 };
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 /// Filters by name.
-pub(super) type Filters = BTreeMap<String, Arc<Filter>>;
+pub type Filters = BTreeMap<String, Arc<Filter>>;
 
-#[derive(Debug, Deserialize)]
+/// A policy: the first statement that accepts or rejects a route decides.
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(super) struct PolicyFile {
+pub struct PolicyFile {
     #[serde(default)]
     statements: Vec<StatementFile>,
     #[serde(default)]
@@ -113,8 +116,9 @@ enum OriginFile {
 }
 
 impl PolicyFile {
-    /// As the table wants it.
-    pub(super) fn filter(&self) -> Filter {
+    /// As a table wants it.
+    #[must_use]
+    pub fn filter(&self) -> Filter {
         let statements = self.statements.iter().map(|statement| Statement {
             name: statement.name.clone(),
             conditions: statement.r#match.conditions(),
@@ -400,7 +404,7 @@ impl<'de> Deserialize<'de> for Range {
 }
 
 fn some_families<'de, D: Deserializer<'de>>(of: D) -> Result<Option<Vec<Family>>, D::Error> {
-    super::families(of).map(Some)
+    families(of).map(Some)
 }
 
 /// A number, `remove`, `+10` or `-10`.
@@ -454,7 +458,7 @@ fn prepend<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Action>,
 ///
 /// # Errors
 /// The name that none may have.
-pub(super) fn filters(policies: &BTreeMap<String, PolicyFile>) -> Result<Filters, &str> {
+pub fn filters(policies: &BTreeMap<String, PolicyFile>) -> Result<Filters, &str> {
     let mut filters = Filters::new();
     for (name, policy) in policies {
         if matches!(name.as_str(), "accept" | "reject") {
@@ -465,4 +469,47 @@ pub(super) fn filters(policies: &BTreeMap<String, PolicyFile>) -> Result<Filters
     filters.insert("accept".to_owned(), Arc::new(Filter::Accept));
     filters.insert("reject".to_owned(), Arc::new(Filter::Reject));
     Ok(filters)
+}
+
+/// The policy of these statements, which rejects what none decides.
+///
+/// # Errors
+/// Where in the statements (`/0/match/prefixes/1`) something is wrong, and what would be right.
+pub(crate) fn of_statements(
+    statements: &[api::PolicyStatement],
+) -> Result<PolicyFile, (String, String)> {
+    let each = statements.iter().enumerate().map(|(at, statement)| {
+        let value = serde_json::Value::Object(statement.0.clone());
+        serde_path_to_error::deserialize(value).map_err(|error| {
+            let path = error.path().to_string();
+            let path = path.replace(['.', '['], "/").replace(']', "");
+            let inner = if path == "/" {
+                String::new()
+            } else {
+                format!("/{path}")
+            };
+            (format!("/{at}{inner}"), error.inner().to_string())
+        })
+    });
+    Ok(PolicyFile {
+        statements: each.collect::<Result<_, _>>()?,
+        default: DefaultFile::Reject,
+    })
+}
+
+/// Families by their names.
+///
+/// # Errors
+/// A name that no family has.
+pub fn families<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Family>, D::Error> {
+    let names = Vec::<String>::deserialize(deserializer)?;
+    let family = |name: &String| {
+        name.parse().map_err(|_| {
+            D::Error::custom(format!(
+                "{name:?} is no family: ipv4, ipv6, vpnv4, vpnv6, rtc, flow4, flow6, flowvpn4, \
+                 flowvpn6 or mesh"
+            ))
+        })
+    };
+    names.iter().map(family).collect()
 }
