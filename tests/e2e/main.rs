@@ -10,6 +10,7 @@ mod faults;
 mod isolation;
 mod refusals;
 mod renewal;
+mod routers;
 mod sharing;
 mod startup;
 mod support;

@@ -50,9 +50,9 @@ pub struct BgpPeerSpec {
     /// How long silence is borne: `0s` for ever, else from 3 s; 90 s by default.
     #[serde(default = "hold_time")]
     pub hold_time: Span,
-    /// How long it is to keep our VIPs while the node's control part restarts (RFC 4724); `0s`:
-    /// not at all; 120 s by default.
-    #[serde(default = "restart_time")]
+    /// How long it is to keep our VIPs while the node's control part restarts (RFC 4724): also when
+    /// the whole node has died without a word, so not at all by default.
+    #[serde(default)]
     pub restart_time: Span,
 }
 
@@ -62,10 +62,6 @@ fn bgp_port() -> u16 {
 
 fn hold_time() -> Span {
     Span(std::time::Duration::from_secs(90))
-}
-
-fn restart_time() -> Span {
-    Span(std::time::Duration::from_secs(120))
 }
 
 /// One statement of a policy: `name`, `match`, `set` and `then`, in the words of the policies of

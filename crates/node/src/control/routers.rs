@@ -73,6 +73,9 @@ impl Routers {
             self.reconcile().await;
             return;
         };
+        if before == up {
+            return;
+        }
         for (_, server) in self.running.values() {
             for gone in before.difference(&up) {
                 let (family, key) = host_route(*gone);
