@@ -8,7 +8,18 @@ use serde::{Deserialize, Serialize};
 /// A duration such as `300ms`, `10s`, `1m30s`, `2h` (Gateway API's GEP-2257: up to four parts of
 /// `h`, `m`, `s`, `ms`, each up to five digits).
 #[derive(
-    Clone, Copy, Default, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+    Clone,
+    Copy,
+    Default,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
 )]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]

@@ -316,7 +316,7 @@ impl Selection {
 #[derive(Clone, Debug, Args)]
 #[command(
     after_help = "Kinds: tenants, namespaces (ns), sites, tokens, services (svc), \
-    loadbalancers (lb), certificates (cert).\n\
+    loadbalancers (lb), certificates (cert), bgppeers (peer).\n\
     What sites report: endpoints (through the controller); routes and neighbors (from a node on \
     this machine, with --node-state).\n\n\
     Examples:\n  \
