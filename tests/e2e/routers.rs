@@ -70,7 +70,7 @@ fn a_router_is_told_of_a_vip_exactly_while_it_serves() {
     let router = Router::start(&planet);
     let manifests = planet.folder().join("vip.yaml");
     fs::write(&manifests, example(&planet, "vip.yaml")).expect("written");
-    planet
+    let _ = planet
         .sealane(&["apply", "-f", manifests.to_str().expect("a plain path")])
         .good();
     let [a, b, c] = planet.network();
@@ -128,7 +128,7 @@ fn a_router_is_told_of_a_vip_exactly_while_it_serves() {
     router.has("the VIP of the gateway that came back");
 
     // Nobody speaks to the router any more.
-    planet
+    let _ = planet
         .sealane(&["delete", "peer", "rack", "--tenant", "acme"])
         .good();
     router.has_none("the BGPPeer is deleted");
