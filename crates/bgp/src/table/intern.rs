@@ -53,7 +53,6 @@ const NO_LLGR: u32 = policy::Community::NO_LLGR.0;
 #[derive(Debug)]
 struct Set {
     octets: Box<[u8]>,
-    uses: u32,
     /// It is among those that may be buried.
     listed: bool,
     facts: Facts,
@@ -62,6 +61,9 @@ struct Set {
 #[derive(Debug)]
 pub(super) struct Interner {
     sets: Slab<Set>,
+    /// How many use a set, by its number: beside each other, since every route that comes or goes
+    /// counts.
+    uses: Vec<u32>,
     index: HashTable<u32>,
     hasher: FixedState,
     /// Sets that had no use left: what is gone is told first, they are given back in a quiet
@@ -76,6 +78,7 @@ impl Interner {
         debug_assert_eq!(none, 0);
         Interner {
             sets,
+            uses: vec![0],
             index: HashTable::new(),
             hasher: FixedState::with_seed(seed),
             dead: Vec::new(),
@@ -92,16 +95,19 @@ impl Interner {
         let hash = self.hasher.hash_one(octets);
         let sets = &mut self.sets;
         if let Some(&at) = self.index.find(hash, |&at| *sets.get(at).octets == *octets) {
-            sets.get_mut(at).uses += 1;
+            self.uses[at as usize] += 1;
             return AttributesId(at);
         }
         let view = AttributesView(octets);
         let at = sets.insert(Set {
             octets: octets.into(),
-            uses: 1,
             listed: false,
             facts: Facts::read(view, targets(view)),
         });
+        if self.uses.len() <= at as usize {
+            self.uses.resize(at as usize + 1, 0);
+        }
+        self.uses[at as usize] = 1;
         let hasher = &self.hasher;
         self.index
             .insert_unique(hash, at, |&at| hasher.hash_one(&*sets.get(at).octets));
@@ -111,7 +117,7 @@ impl Interner {
     /// One use more of a set in use.
     pub(super) fn keep(&mut self, id: AttributesId) {
         if id != AttributesId::NONE {
-            self.sets.get_mut(id.0).uses += 1;
+            self.uses[id.0 as usize] += 1;
         }
     }
 
@@ -120,9 +126,9 @@ impl Interner {
         if id == AttributesId::NONE {
             return;
         }
-        let set = self.sets.get_mut(id.0);
-        set.uses -= 1;
-        if set.uses == 0 && !std::mem::replace(&mut set.listed, true) {
+        let uses = &mut self.uses[id.0 as usize];
+        *uses -= 1;
+        if *uses == 0 && !std::mem::replace(&mut self.sets.get_mut(id.0).listed, true) {
             self.dead.push(id);
         }
     }
@@ -137,7 +143,7 @@ impl Interner {
         for id in self.dead.drain(self.dead.len().saturating_sub(most)..) {
             let set = self.sets.get_mut(id.0);
             set.listed = false;
-            if set.uses > 0 {
+            if self.uses[id.0 as usize] > 0 {
                 continue;
             }
             buried(set.facts.targets);
@@ -170,7 +176,6 @@ impl Set {
     fn empty() -> Self {
         Set {
             octets: Box::default(),
-            uses: 0,
             listed: false,
             facts: Facts {
                 local_pref: DEFAULT_LOCAL_PREF,
