@@ -18,6 +18,7 @@ mod dest;
 mod emit;
 mod filter;
 mod group;
+mod hops;
 mod index;
 mod interest;
 mod intern;
@@ -46,6 +47,7 @@ use self::{
     dest::Path,
     emit::Emit,
     group::{Group, GroupKey, Turn, World},
+    hops::Recheck,
     index::Table,
     interest::Interest,
     intern::{AttributesId, Interner},
@@ -143,6 +145,7 @@ pub struct Shard {
     next_review: Review,
     site_table: Option<SiteTable>,
     judging: Option<Judging>,
+    recheck: Option<Recheck>,
     notices: VecDeque<Notice>,
     /// Since nothing was done until then, it is quiet.
     quiet_at: Instant,
@@ -201,6 +204,7 @@ impl Shard {
             next_review: Review::default(),
             site_table: None,
             judging: None,
+            recheck: None,
             notices: VecDeque::new(),
             quiet_at: Instant::ZERO,
             found: Vec::new(),
@@ -541,7 +545,7 @@ impl Shard {
     /// Do a bounded part of what is to do; octets go into `sink`.
     pub fn poll(&mut self, now: Instant, sink: &mut Sink<'_>) -> Poll {
         let mut poll = Poll::Idle;
-        if self.sweep() | self.judge() | self.review() {
+        if self.sweep() | self.judge() | self.review() | self.recheck() {
             poll = Poll::More;
         }
         let mut emit = Emit::new(sink);

@@ -6,6 +6,7 @@
 //! receivers.
 
 mod config;
+mod hops;
 mod neighbor;
 mod outbox;
 mod restart;
@@ -322,6 +323,9 @@ fn work(
         watched: Vec::new(),
         tells_constraint: index == 0,
     });
+    if config.next_hop_interval.is_some() {
+        shard.track_next_hops();
+    }
     let count = threads.len();
     for route in &config.routes {
         if shard_of(route.family, &route.key, count) == index {
@@ -348,6 +352,9 @@ fn work(
         let times = config.neighbors.iter().filter_map(|n| n.restart_time);
         let longest = times.max().unwrap_or_default();
         tasks.spawn_local("restart", worker.clone().end_restart(longest));
+    }
+    if let Some(interval) = config.next_hop_interval {
+        tasks.spawn_local("next-hops", worker.clone().track_next_hops(interval));
     }
     tasks.spawn_local("pump", worker.clone().pump());
     tasks.spawn_local("levels", worker.clone().tell_levels());

@@ -580,6 +580,9 @@ impl Group {
         if facts.communities.no_advertise || (external && facts.communities.no_export) {
             return None;
         }
+        if !world.attributes.hops.is_reachable(world.family, facts.hop) {
+            return None;
+        }
         if facts.communities.long_lived_stale && !self.key.knows_long_lived {
             return None;
         }

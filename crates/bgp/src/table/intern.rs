@@ -5,7 +5,11 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
-use super::{interest::TargetsId, slab::Slab};
+use super::{
+    hops::{HopId, NextHops},
+    interest::TargetsId,
+    slab::Slab,
+};
 use crate::{policy, wire::AttributesView};
 
 /// The number of a set; 0 is none.
@@ -28,6 +32,7 @@ pub(super) struct Facts {
     pub(super) originator: Option<NodeId>,
     pub(super) clusters: u16,
     pub(super) targets: TargetsId,
+    pub(super) hop: HopId,
 }
 
 /// Well-known communities that limit where a route goes, and how long it stays (RFC 1997,
@@ -66,6 +71,8 @@ pub(super) struct Interner {
     uses: Vec<u32>,
     index: HashTable<u32>,
     hasher: FixedState,
+    /// The next hops that they name.
+    pub(super) hops: NextHops,
     /// Sets that had no use left: what is gone is told first, they are given back in a quiet
     /// moment. Some may be in use again.
     dead: Vec<AttributesId>,
@@ -81,6 +88,7 @@ impl Interner {
             uses: vec![0],
             index: HashTable::new(),
             hasher: FixedState::with_seed(seed),
+            hops: NextHops::default(),
             dead: Vec::new(),
         }
     }
@@ -99,10 +107,12 @@ impl Interner {
             return AttributesId(at);
         }
         let view = AttributesView(octets);
+        let hop = self.hops.acquire(view.next_hop());
+        let sets = &mut self.sets;
         let at = sets.insert(Set {
             octets: octets.into(),
             listed: false,
-            facts: Facts::read(view, targets(view)),
+            facts: Facts::read(view, targets(view), hop),
         });
         if self.uses.len() <= at as usize {
             self.uses.resize(at as usize + 1, 0);
@@ -147,6 +157,7 @@ impl Interner {
                 continue;
             }
             buried(set.facts.targets);
+            self.hops.release(set.facts.hop);
             let hash = self.hasher.hash_one(&*set.octets);
             if let Ok(entry) = self.index.find_entry(hash, |&at| at == id.0) {
                 entry.remove();
@@ -187,13 +198,14 @@ impl Set {
                 originator: None,
                 clusters: 0,
                 targets: TargetsId::NONE,
+                hop: HopId::default(),
             },
         }
     }
 }
 
 impl Facts {
-    fn read(view: AttributesView<'_>, targets: TargetsId) -> Self {
+    fn read(view: AttributesView<'_>, targets: TargetsId, hop: HopId) -> Self {
         let path = view.as_path();
         let mut communities = WellKnown::default();
         for community in view.communities() {
@@ -215,6 +227,7 @@ impl Facts {
             originator: view.originator(),
             clusters: u16::try_from(view.cluster_list().len() / 4).unwrap_or(u16::MAX),
             targets,
+            hop,
         }
     }
 }

@@ -4,7 +4,7 @@ use super::{
     Notice, PeerIndex, Shard,
     changes::Lane,
     dest::{Dest, Path},
-    intern::AttributesId,
+    intern::{AttributesId, Interner},
     octets::Octets,
     peer_mut,
     select::Selection,
@@ -139,7 +139,7 @@ impl Shard {
             selection.select(dest);
             changed |= dest.best().map(|path| (path.peer, path.path_id)) != before;
         }
-        let lane = lane_of(table.family, dest);
+        let lane = lane_of(table.family, dest, &self.attributes);
         for group in &mut table.groups {
             // Of RT constraint, some are told other paths than the best.
             if changed || group.key.add_path > 0 || table.family == Family::RTC {
@@ -153,10 +153,14 @@ impl Shard {
 }
 
 /// A route that is gone or may not be chosen overtakes all others.
-fn lane_of(family: Family, dest: &Dest) -> Lane {
+fn lane_of(family: Family, dest: &Dest, attributes: &Interner) -> Lane {
     let Some(best) = dest.best() else {
         return Lane::Down;
     };
+    let hop = attributes.facts(best.attributes).hop;
+    if !attributes.hops.is_reachable(family, hop) {
+        return Lane::Down;
+    }
     let kind = dest.key.first().copied().unwrap_or(0);
     let down = family == Family::MESH
         && mesh::bytes::state(kind, &best.value).is_some_and(|state| state.is_down());

@@ -20,6 +20,8 @@ use crate::{mesh, wire::Family};
 pub enum Why {
     /// There is no other.
     Only,
+    /// Nobody can reach the other's next hop.
+    NextHop,
     /// Greater seq of the same originator.
     Newer,
     /// The same seq, and a worse state.
@@ -52,6 +54,7 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Why::Only => "only path",
+            Why::NextHop => "next hop can be reached",
             Why::Newer => "greater seq",
             Why::WorseState => "worse state at the same seq",
             Why::Fresh => "fresh before stale",
@@ -84,6 +87,7 @@ struct Candidate<'a> {
     facts: &'a Facts,
     originator: NodeId,
     external: bool,
+    reachable: bool,
 }
 
 impl Selection<'_> {
@@ -164,6 +168,7 @@ impl Selection<'_> {
                 .or(peer.map(|peer| peer.node))
                 .unwrap_or(self.node),
             external: peer.is_some_and(|peer| peer.kind.is_external()),
+            reachable: self.attributes.hops.is_reachable(self.family, facts.hop),
         }
     }
 
@@ -205,6 +210,7 @@ fn compare_paths(a: &Candidate<'_>, b: &Candidate<'_>) -> (Ordering, Why) {
         Ordering::Equal
     };
     first([
+        (b.reachable.cmp(&a.reachable), Why::NextHop),
         (long_lived(a).cmp(&long_lived(b)), Why::Fresh),
         (fb.local_pref.cmp(&fa.local_pref), Why::LocalPref),
         (fa.as_path_length.cmp(&fb.as_path_length), Why::AsPath),

@@ -1,6 +1,7 @@
 //! The table through its door: whatever happens, in whatever order, everybody has in the end
 //! heard what is so.
 
+mod hops;
 mod long_lived;
 mod mended;
 mod model;

@@ -29,6 +29,8 @@ pub struct PathView {
     pub attributes: Vec<u8>,
     /// Its neighbour's session is down and nobody has said it anew.
     pub stale: bool,
+    /// Its next hop can be reached, or is not tracked.
+    pub reachable: bool,
 }
 
 /// How much there is.
@@ -86,7 +88,11 @@ impl Shard {
         RouteView {
             family: table.family,
             key: dest.key.to_vec(),
-            paths: dest.paths().iter().map(|path| self.view(path)).collect(),
+            paths: dest
+                .paths()
+                .iter()
+                .map(|path| self.view(table.family, path))
+                .collect(),
             why: selection.why(dest),
         }
     }
@@ -109,13 +115,17 @@ impl Shard {
         })
     }
 
-    fn view(&self, path: &Path) -> PathView {
+    fn view(&self, family: Family, path: &Path) -> PathView {
         PathView {
             peer: path.peer,
             path_id: path.path_id,
             value: path.value.to_vec(),
             attributes: self.attributes.octets(path.attributes).to_vec(),
             stale: path.stale,
+            reachable: {
+                let hop = self.attributes.facts(path.attributes).hop;
+                self.attributes.hops.is_reachable(family, hop)
+            },
         }
     }
 

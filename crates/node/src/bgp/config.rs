@@ -58,12 +58,20 @@ struct File {
     #[serde(default, deserialize_with = "one_or_many")]
     listen: Vec<SocketAddr>,
     shards: Option<usize>,
+    next_hop_tracking: Option<NextHopTracking>,
     #[serde(default)]
     neighbors: Vec<Neighbor>,
     #[serde(default)]
     routes: Vec<Route>,
     #[serde(default)]
     policies: BTreeMap<String, PolicyFile>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct NextHopTracking {
+    #[serde(default, deserialize_with = "duration")]
+    interval: Option<Duration>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -209,6 +217,15 @@ fn config_of(file: File) -> Result<ServerConfig, Wrong> {
     let shards = file.shards.unwrap_or_else(default_shards);
     let sentence = "a number from 1 to 64; leave it out for one a core";
     check((1..=MAX_SHARDS).contains(&shards), top("shards"), sentence)?;
+    let interval = file
+        .next_hop_tracking
+        .and_then(|tracking| tracking.interval);
+    let (least, most) = (Duration::from_millis(100), Duration::from_secs(3600));
+    check(
+        interval.is_none_or(|interval| (least..=most).contains(&interval)),
+        top("nextHopTracking.interval"),
+        "100ms to 1h",
+    )?;
     let few = file.neighbors.len() <= MAX_NEIGHBORS;
     check(few, top("neighbors"), "at most 10000")?;
     let filters = policy::filters(&file.policies).map_err(|name| {
@@ -224,6 +241,9 @@ fn config_of(file: File) -> Result<ServerConfig, Wrong> {
         neighbors: neighbors.collect::<Result<_, _>>()?,
         restarted: false,
         bfd: None,
+        next_hop_interval: file
+            .next_hop_tracking
+            .map(|tracking| tracking.interval.unwrap_or(Duration::from_secs(1))),
         routes: routes
             .map(|(i, route)| route_of(i, route))
             .collect::<Result<_, _>>()?,

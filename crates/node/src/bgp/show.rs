@@ -107,6 +107,9 @@ fn path(server: &Server, family: Family, path: &PathView, best: bool) -> Value {
     );
     let clusters = view.cluster_list().chunks_exact(4);
     put("clusterList", clusters.map(dotted).collect());
+    if !path.reachable {
+        put("nextHopReachable", json!(false));
+    }
     if path.path_id != 0 {
         put("pathId", json!(path.path_id));
     }

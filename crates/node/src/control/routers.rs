@@ -235,6 +235,7 @@ fn config(
         neighbors: vec![neighbor],
         bfd,
         routes,
+        next_hop_interval: None,
         restarted,
     }
 }

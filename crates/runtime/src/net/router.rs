@@ -192,6 +192,19 @@ pub fn prepare(stream: &TcpStream, options: &Options) -> io::Result<()> {
     set_reach(stream, options.reach)
 }
 
+/// Does the system know a way to an address? The default route is one; routes that forbid
+/// (`unreachable`, `blackhole`, `prohibit`) are none. Sends nothing.
+#[must_use]
+pub fn has_route(address: IpAddr) -> bool {
+    let any: IpAddr = match address {
+        IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    };
+    // The port is of no meaning: a datagram socket looks for its way when it is connected.
+    let socket = std::net::UdpSocket::bind((any, 0));
+    socket.is_ok_and(|socket| socket.connect((address, 9)).is_ok())
+}
+
 /// Dials `address` within `timeout` with everything in `options`. A neighbour with another key
 /// does not refuse, it is silent: `TimedOut`.
 ///

@@ -33,6 +33,10 @@ pub struct ServerConfig {
     pub bfd: Option<Bfd>,
     /// Routes we say ourselves, to begin with.
     pub routes: Vec<StaticRoute>,
+    /// Look so often whether the system has a way to each next hop of IP and VPN routes; routes to
+    /// those it has none to are not used. `None`: next hops are not looked at, as befits a route
+    /// server.
+    pub next_hop_interval: Option<Duration>,
     /// We take the place of a speaker that ended a short while ago, and what it told still holds
     /// (RFC 4724 §4.1).
     pub restarted: bool,

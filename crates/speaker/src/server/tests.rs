@@ -80,6 +80,7 @@ async fn serve_again(
             shards,
             neighbors: neighbors.clone(),
             bfd: None,
+            next_hop_interval: None,
             routes: Vec::new(),
             restarted,
         };

@@ -133,6 +133,8 @@ pub(super) struct Worker {
     pub(super) bfd: Option<Bfd>,
     /// The shard has something to do.
     pub(super) work: Notify,
+    /// The shard asks about next hops.
+    pub(super) fresh_hops: Notify,
     pub(super) clock: fn() -> Instant,
 }
 
@@ -168,6 +170,7 @@ impl Worker {
             restart,
             bfd,
             work: Notify::new(),
+            fresh_hops: Notify::new(),
             clock: runtime::now,
         }
     }
@@ -465,6 +468,9 @@ impl Worker {
                     out.push((to.clone(), octets))
                 })
             };
+            if self.shard.borrow().has_fresh_next_hops() {
+                self.fresh_hops.notify_one();
+            }
             for (to, octets) in out {
                 self.hand_out(&to, &octets).await;
             }

@@ -292,16 +292,17 @@ impl Planet {
             let count = usize::from(spoken.add_path_send.max(1));
             let kind = |peer: PeerIndex| self.configs.get(&peer.0).map(|config| config.kind);
             let told = view.paths.iter().filter(|path| {
-                spoken.add_path_send == 0
-                    || config.kind != Kind::NonClient
-                    || kind(path.peer) != Some(Kind::NonClient)
+                (spoken.add_path_send == 0 || path.reachable)
+                    && (spoken.add_path_send == 0
+                        || config.kind != Kind::NonClient
+                        || kind(path.peer) != Some(Kind::NonClient))
             });
             for path in told.take(count) {
                 let source = path.peer;
                 // RFC 4684 §3.2 i: whoever asked hears that it is asked for.
                 let answered = spoken.family == Family::RTC && config.kind == Kind::Client;
                 let own = source == PeerIndex(at) && !answered;
-                if own || !self.wants(at, config, spoken.family, path) {
+                if own || !path.reachable || !self.wants(at, config, spoken.family, path) {
                     continue;
                 }
                 let own = usize::from(config.kind == Kind::External);
