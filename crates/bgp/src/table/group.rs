@@ -408,8 +408,8 @@ impl Group {
     ) {
         let old = self.told.get(at);
         let new = self
-            .teller(dest, world)
-            .and_then(|path| self.exported(dest, path, world))
+            .tellers(dest, world.family, world.peers)
+            .find_map(|path| self.exported(dest, path, world))
             .unwrap_or_default();
         if old == Told::default() && new == Told::default() {
             return;
@@ -446,22 +446,32 @@ impl Group {
         }
     }
 
-    /// The path of which the group hears. Of RT constraint, those that are not clients are told
-    /// what others of them said only if no one else said it (RFC 4684 §3.2 ii), which then is
-    /// not told at all.
-    fn teller<'d>(&self, dest: &'d Dest, world: &World<'_>) -> Option<&'d Path> {
-        if world.family == Family::RTC && self.key.own_wants {
-            return dest
-                .paths()
-                .iter()
-                .find(|path| path.peer == PeerIndex::LOCAL);
-        }
-        if world.family != Family::RTC || self.key.kind != Kind::NonClient {
-            return dest.best();
-        }
-        let kind = |path: &Path| world.peer(path.peer).map(|peer| peer.config.kind);
-        let mut paths = dest.paths().iter();
-        paths.find(|path| kind(path) != Some(Kind::NonClient))
+    /// The paths of which the group may hear one, the first that may be told it: the best, and no
+    /// other. Of RT constraint, those that are not clients are told what others of them said only
+    /// if no one else said it (RFC 4684 §3.2 ii), which then is not told at all.
+    fn tellers<'d>(
+        &self,
+        dest: &'d Dest,
+        family: Family,
+        peers: &'d [Option<Peer>],
+    ) -> impl Iterator<Item = &'d Path> + use<'d> {
+        let constraint = family == Family::RTC;
+        let own_wants = constraint && self.key.own_wants;
+        let not_of_others = constraint && self.key.kind == Kind::NonClient;
+        let kind = |path: &Path| {
+            let peer = peers.get(usize::from(path.peer.0)).and_then(Option::as_ref);
+            peer.map(|peer| peer.config.kind)
+        };
+        let best_only = !own_wants && !not_of_others;
+        let count = if best_only { 1 } else { usize::MAX };
+        dest.paths().iter().take(count).filter(move |path| {
+            let own = path.peer == PeerIndex::LOCAL;
+            if own_wants {
+                own
+            } else {
+                !not_of_others || kind(path) != Some(Kind::NonClient)
+            }
+        })
     }
 
     /// What the source of the best path hears of RT constraint: what somebody else said, or its
