@@ -74,6 +74,8 @@ pub struct Setup {
     pub neighbors: Vec<Neighbor>,
     /// What it originates from the start.
     pub routes: Vec<Route>,
+    /// Sealane's only: look every 100 ms whether there is a way to each next hop.
+    pub tracks_next_hops: bool,
 }
 
 /// One neighbour of a daemon.

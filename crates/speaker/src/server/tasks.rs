@@ -14,6 +14,9 @@
 //! | words to a neighbour's task | [`WORDS`] | what an operator or a newcomer wanted is lost, with a warning |
 //! | outbox of a neighbour | [`HIGH_WATER`], [`LIMIT`] octets, shared with others of its groups | above the first only changes follow, above the second nothing: it is owed one bit a route |
 //!
+//! Each thread also has a task that asks the system about next hops, if that is wanted: what it
+//! asks is bounded by the sets of attributes that the table keeps.
+//!
 //! The task that reads a thread's mail never waits for another thread, so there is no circle.
 
 /// Messages on their way to one thread.

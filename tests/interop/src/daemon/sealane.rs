@@ -37,8 +37,12 @@ impl Sealane {
         listen.sort();
         listen.dedup();
         // JSON is YAML.
+        let tracking = setup
+            .tracks_next_hops
+            .then(|| json!({ "interval": "100ms" }));
         json!({
             "asn": setup.asn,
+            "nextHopTracking": tracking,
             "routerId": setup.id,
             "listen": listen,
             "shards": 2,

@@ -1,6 +1,7 @@
 //! Our speaker against each stock daemon, row by row, and the table of it in `docs/interop.md`.
 
 mod dissect;
+mod hops;
 mod rows;
 mod stage;
 

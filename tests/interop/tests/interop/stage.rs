@@ -107,6 +107,7 @@ pub(crate) fn start(
         id: id(host),
         neighbors,
         routes,
+        tracks_next_hops: false,
     };
     let mut daemon = kind.on(lab.node(node), setup);
     daemon.launch(false);
