@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use interop::{Family, Kind, Lab, Route, Setup, require, wire};
+use interop::{Family, Kind, Lab, Setup, require, wire};
 
 use crate::stage::{OURS, Session, announcement, id};
 
