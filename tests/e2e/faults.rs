@@ -406,6 +406,16 @@ fn a_control_part_that_dies_is_missed_by_nobody() {
         Role::start(program, &args, &state.join(format!("{part}.log")))
     };
     planet.signal("aws", Signal::KILL);
+    // Its sockets are its own until it is gone.
+    let socket = state.join("admin.sock");
+    wait_until(
+        "aws is gone",
+        HEALED,
+        || match std::os::unix::net::UnixStream::connect(&socket) {
+            Ok(_) => Err("its admin socket answers"),
+            Err(_) => Ok(()),
+        },
+    );
     let (mut data, mut control) = (start("data"), start("control"));
     let victim = Victim::gateway("aws");
     recovers(&planet, &victim);
