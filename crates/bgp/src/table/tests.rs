@@ -227,6 +227,36 @@ fn only_what_was_asked_for_is_heard() {
 }
 
 #[test]
+fn each_of_thirty_receivers_hears_its_own_and_nothing_else() {
+    let mut planet = Planet::new(65000, &[Family::VPNV4, Family::RTC]);
+    planet.up(100, client(100, 65000));
+    for tenant in 1..=30 {
+        let mut config = client(tenant.into(), 65000);
+        config.constrained = true;
+        planet.up(tenant.into(), config);
+        let wish = [model::wanted(tenant)];
+        planet.announce(tenant.into(), Family::RTC, &wish, &model::internal(tenant));
+    }
+    for tenant in 1..=40 {
+        let keys: Vec<Vec<u8>> = (0..100).map(|i| model::vpn(tenant, i)).collect();
+        planet.announce(100, Family::VPNV4, &keys, &model::with_target(tenant));
+    }
+    planet.settle();
+    for tenant in 1..=30_u8 {
+        let heard = planet.heard(tenant.into());
+        let of_family = heard.keys().filter(|key| key.0 == Family::VPNV4);
+        let theirs: Vec<Vec<u8>> = of_family.map(|key| key.2.clone()).collect();
+        assert_eq!(theirs.len(), 100, "tenant {tenant}");
+        let own: Vec<Vec<u8>> = (0..100).map(|i| model::vpn(tenant, i)).collect();
+        assert!(
+            theirs.iter().all(|key| own.contains(key)),
+            "tenant {tenant}"
+        );
+    }
+    planet.check();
+}
+
+#[test]
 fn changes_wait_for_unwritten_octets_but_not_long() {
     let mut planet = Planet::new(65000, &[Family::IPV4]);
     planet.up(1, external(1, 65001));
