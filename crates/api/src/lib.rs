@@ -35,7 +35,9 @@ pub use kinds::{
     PublicAddresses, Role, Route, RouteMatch, RouteTimeouts, ServiceProtocol, ServiceSpec,
     SiteSpec, SiteVip, TenantSpec, TokenSpec,
 };
-pub use object::{Condition, Kind, Metadata, Object, ObjectKey, Scope, SiteReport, Spec, Status};
+pub use object::{
+    Condition, Kind, Metadata, Object, ObjectKey, Scope, SiteReport, Spec, Status, path_pointer,
+};
 pub use problem::Problem;
 
 /// The largest manifest document, request body or bundle resource, in bytes.

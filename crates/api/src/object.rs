@@ -597,15 +597,7 @@ fn parse_part<T: serde::de::DeserializeOwned>(
         Some(value) => value,
     };
     serde_path_to_error::deserialize(value).map_err(|e| {
-        let mut place = at.to_owned();
-        for segment in e.path() {
-            match segment {
-                serde_path_to_error::Segment::Map { key } => place += &pointer(&["", key]),
-                serde_path_to_error::Segment::Seq { index } => place += &format!("/{index}"),
-                serde_path_to_error::Segment::Enum { .. }
-                | serde_path_to_error::Segment::Unknown => {}
-            }
-        }
+        let mut place = at.to_owned() + &path_pointer(e.path());
         let message = e.inner().to_string();
         let quoted = message.split('`').nth(1).unwrap_or_default().to_owned();
         if message.starts_with("unknown field") || message.starts_with("missing field") {
@@ -622,6 +614,19 @@ fn parse_part<T: serde::de::DeserializeOwned>(
         }
         Problem::field("bad-value", place, message)
     })
+}
+
+/// The place of an error as a JSON Pointer: maps and lists, which is all that JSON shows.
+#[must_use]
+pub fn path_pointer(path: &serde_path_to_error::Path) -> String {
+    let segment = |segment: &serde_path_to_error::Segment| match segment {
+        serde_path_to_error::Segment::Map { key } => pointer(&["", key]),
+        serde_path_to_error::Segment::Seq { index } => format!("/{index}"),
+        serde_path_to_error::Segment::Enum { .. } | serde_path_to_error::Segment::Unknown => {
+            String::new()
+        }
+    };
+    path.iter().map(segment).collect()
 }
 
 /// A JSON Pointer of `parts`, escaped as RFC 6901 §3 says.

@@ -655,6 +655,10 @@ fn peer_mut(peers: &mut [Option<Peer>], index: PeerIndex) -> Option<&mut Peer> {
     peers.get_mut(usize::from(index.0)).and_then(Option::as_mut)
 }
 
+fn peer_ref(peers: &[Option<Peer>], index: PeerIndex) -> Option<&Peer> {
+    peers.get(usize::from(index.0)).and_then(Option::as_ref)
+}
+
 /// Families whose routes carry route targets and are told to those that want them.
 const fn is_constrained(family: Family) -> bool {
     matches!(family.safi, 128 | 134 | 244)

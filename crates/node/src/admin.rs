@@ -3,7 +3,7 @@
 //! `GET /status`, `/endpoints`, `/routes`, `/neighbors`, `/refusals`, `/metrics`, `/healthz`;
 //! `POST /bgp/reset?peer=NODE-ID`.
 
-use std::{convert::Infallible, fmt::Display, sync::PoisonError};
+use std::{convert::Infallible, fmt::Display};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -139,11 +139,7 @@ impl Admin {
 
     /// What there is of the routers beside the site, each item with the router's name.
     async fn add_routers(&self, all: &mut Value, what: Shows) {
-        let routers = self
-            .routers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let routers = self.routers.borrow().clone();
         for (name, server) in routers {
             let mut shown = match what {
                 Shows::Neighbors => show::neighbors(&server.neighbors().await),

@@ -284,10 +284,9 @@ impl Data {
                 Some(query) = queues.queries.recv() => self.tell(query),
                 _ = ticks.tick() => {
                     self.tick();
-                    let table = self.brain.table();
-                    let late = table.is_some_and(|table| self.vips.is_missing(&table.vips));
-                    if late {
-                        self.listen().await;
+                    let late = |table: &&Arc<Compiled>| self.vips.is_missing(&table.vips);
+                    if let Some(table) = self.brain.table().filter(late).cloned() {
+                        self.listen(&table).await;
                     }
                 }
             }
@@ -532,17 +531,7 @@ impl Data {
             egress: Arc::clone(&table.egress),
             limits: plan::Limits::default(),
         }));
-        let specs: Vec<ListenerSpec> = table
-            .listeners
-            .iter()
-            .map(|l| ListenerSpec {
-                bind: l.bind,
-                port: l.port,
-                tls: l.tls,
-            })
-            .collect();
-        self.vips.want(specs);
-        self.listen().await;
+        self.listen(table).await;
         self.configure_tunnels(Some(table)).await;
         self.open_speaker(table).await;
         if let Some(at) = self
@@ -568,12 +557,18 @@ impl Data {
         tracing::info!(revision = %table.revision, "serving");
     }
 
-    /// Open the listeners that are not open.
-    async fn listen(&mut self) {
-        let bound = self.workers.set_listeners(self.vips.listeners()).await;
+    /// Open the listeners of the table that are not open.
+    async fn listen(&mut self, table: &Compiled) {
+        let listeners = table.listeners.iter().map(|l| ListenerSpec {
+            bind: l.bind,
+            port: l.port,
+            tls: l.tls,
+        });
+        let listeners: Vec<ListenerSpec> = listeners.collect();
+        let bound = self.workers.set_listeners(&listeners).await;
         let failed = || bound.iter().filter_map(|bound| bound.as_ref().err());
         self.report.listeners(failed());
-        self.vips.opened(failed());
+        self.vips.opened(&listeners, failed());
         self.intent.vips(self.vips.told());
     }
 

@@ -9,7 +9,11 @@ mod routers;
 use api::{Kind, Object, ObjectKey, Problem, Spec};
 use base::{Name, SiteName, WallTime};
 
-use crate::{World, project::backends, world::key};
+use crate::{
+    World,
+    project::backends,
+    world::{is_own, key},
+};
 
 /// May `object` be put into `world`?
 ///
@@ -125,14 +129,9 @@ fn uses_site(world: &World, object: &Object, site: &SiteName) -> bool {
         Spec::LoadBalancer(spec) => spec.advertise.iter().any(|place| match place {
             api::Advertise::Public(_) => false,
             api::Advertise::Pops(pops) => site.is_pop() && pops.contains(&site.site),
-            api::Advertise::Sites(at) => {
-                object.metadata.tenant.as_ref() == Some(&site.tenant)
-                    && at.sites.contains(&site.site)
-            }
+            api::Advertise::Sites(at) => at.sites.iter().any(|name| is_own(object, name, site)),
         }),
-        Spec::BgpPeer(spec) => {
-            object.metadata.tenant.as_ref() == Some(&site.tenant) && spec.site == site.site
-        }
+        Spec::BgpPeer(spec) => is_own(object, &spec.site, site),
         Spec::Token(spec) => {
             object.key().site_name().tenant == site.tenant && spec.site == site.site
         }

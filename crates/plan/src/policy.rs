@@ -481,13 +481,7 @@ pub(crate) fn of_statements(
     let each = statements.iter().enumerate().map(|(at, statement)| {
         let value = serde_json::Value::Object(statement.0.clone());
         serde_path_to_error::deserialize(value).map_err(|error| {
-            let path = error.path().to_string();
-            let path = path.replace(['.', '['], "/").replace(']', "");
-            let inner = if path == "/" {
-                String::new()
-            } else {
-                format!("/{path}")
-            };
+            let inner = api::path_pointer(error.path());
             (format!("/{at}{inner}"), error.inner().to_string())
         })
     });

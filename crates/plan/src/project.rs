@@ -6,15 +6,15 @@ use std::{
 };
 
 use api::{
-    Advertise, AdvertisedAddress, LoadBalancerSpec, NodeSpec, Object, ObjectKey, Role, Route,
-    RouteTimeouts, ServiceSpec, Spec, TenantSpec,
+    Advertise, AdvertisedAddress, LoadBalancerSpec, NodeSpec, Object, ObjectKey, Route,
+    RouteTimeouts, ServiceSpec, SiteVip, Spec, TenantSpec,
     sync::{NodeEntry, SiteEntry, SlotEntry},
 };
 use base::{NetworkId, SiteName, SlotId};
 
 use crate::{
     Ids, World,
-    world::{key, scope},
+    world::{is_own, key, scope},
 };
 
 /// What one site should run.
@@ -30,19 +30,18 @@ pub struct Projection {
 ///
 /// Each gets the load balancers advertised there, their services and certificates, and the
 /// services that have endpoints there with the offers that lead to them. A PoP gets every site; a
-/// gateway the PoPs, the sites of its own tenant, and its routers. Neither gets server fields other than `id`, so that an
-/// update that changes nothing for a site is no update.
+/// gateway the PoPs, the sites of its own tenant, and its routers. Neither gets server fields
+/// other than `id`, so that an update that changes nothing for a site is no update.
 #[must_use]
 pub fn project(world: &World, ids: &Ids, site: &SiteName) -> Projection {
-    let Some((object, spec)) = world.site(site) else {
+    let Some((object, _)) = world.site(site) else {
         return Projection::default();
     };
     let mut out = Projection::default();
     add(&mut out, ids, object.clone());
     ingress(&mut out, world, ids, site);
-    match spec.role {
-        Role::Pop => {}
-        Role::Gateway => routers(&mut out, world, ids, site),
+    for (object, _) in world.routers_of(site) {
+        add(&mut out, ids, object.clone());
     }
     egress(&mut out, world, ids, site);
     out.sites = site_table(world, ids, site);
@@ -55,9 +54,7 @@ pub(crate) fn offered_at(object: &Object, spec: &LoadBalancerSpec, site: &SiteNa
     spec.advertise.iter().any(|place| match place {
         Advertise::Public(_) => site.is_pop(),
         Advertise::Pops(pops) => site.is_pop() && pops.contains(&site.site),
-        Advertise::Sites(at) => {
-            object.metadata.tenant.as_ref() == Some(&site.tenant) && at.sites.contains(&site.site)
-        }
+        Advertise::Sites(at) => at.sites.iter().any(|name| is_own(object, name, site)),
     })
 }
 
@@ -67,10 +64,10 @@ pub(crate) fn vips_at(
     spec: &LoadBalancerSpec,
     site: &SiteName,
 ) -> BTreeSet<IpAddr> {
-    let here = object.metadata.tenant.as_ref() == Some(&site.tenant);
+    let own = |at: &&SiteVip| at.sites.iter().any(|name| is_own(object, name, site));
     let all = spec.advertise.iter().filter_map(|place| match place {
         Advertise::Public(_) | Advertise::Pops(_) => None,
-        Advertise::Sites(at) => (here && at.sites.contains(&site.site)).then_some(at.vip),
+        Advertise::Sites(at) => Some(at).filter(own).map(|at| at.vip),
     });
     all.collect()
 }
@@ -107,15 +104,6 @@ fn ingress(out: &mut Projection, world: &World, ids: &Ids, site: &SiteName) {
             if let Some(object) = world.find(&service) {
                 add(out, ids, with_origins_in(object.clone(), world, site));
             }
-        }
-    }
-}
-
-/// The routers of `site`.
-fn routers(out: &mut Projection, world: &World, ids: &Ids, site: &SiteName) {
-    for (object, spec) in world.bgp_peers() {
-        if object.metadata.tenant.as_ref() == Some(&site.tenant) && spec.site == site.site {
-            add(out, ids, object.clone());
         }
     }
 }

@@ -74,6 +74,12 @@ impl World {
         })
     }
 
+    /// The routers of a site.
+    pub fn routers_of(&self, site: &SiteName) -> impl Iterator<Item = (&Object, &BgpPeerSpec)> {
+        let own = |(object, spec): &(&Object, &BgpPeerSpec)| is_own(object, &spec.site, site);
+        self.bgp_peers().filter(own)
+    }
+
     /// A site by name.
     #[must_use]
     pub fn site(&self, name: &SiteName) -> Option<(&Object, &SiteSpec)> {
@@ -98,10 +104,7 @@ impl World {
     /// The site that `name` means inside `tenant`: a gateway of the tenant, or else a PoP.
     #[must_use]
     pub fn site_for(&self, tenant: &Name, name: &Name) -> Option<SiteName> {
-        let own = SiteName {
-            tenant: tenant.clone(),
-            site: name.clone(),
-        };
+        let own = gateway(tenant, name);
         let pop = pop(name);
         [own, pop]
             .into_iter()
@@ -147,6 +150,20 @@ pub(crate) fn pop(name: &Name) -> SiteName {
         tenant: fabric,
         site: name.clone(),
     }
+}
+
+/// The gateway of this name.
+#[must_use]
+pub(crate) fn gateway(tenant: &Name, name: &Name) -> SiteName {
+    SiteName {
+        tenant: tenant.clone(),
+        site: name.clone(),
+    }
+}
+
+/// Is `site` the one that `name` means among those of the object's own tenant?
+pub(crate) fn is_own(object: &Object, name: &Name, site: &SiteName) -> bool {
+    object.metadata.tenant.as_ref() == Some(&site.tenant) && *name == site.site
 }
 
 /// Tenant and namespace of a namespaced object.

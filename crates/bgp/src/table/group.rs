@@ -17,6 +17,7 @@ use super::{
     interest::Interest,
     intern::{AttributesId, Interner},
     octets::Octets,
+    peer_ref,
     peers::{Kind, NextHop, Peer, PeerIndex, PeerSet},
     slab::{Bits, Column, Slab},
     walk::Walk,
@@ -82,9 +83,7 @@ pub(super) struct World<'a> {
 
 impl World<'_> {
     pub(super) fn peer(&self, index: PeerIndex) -> Option<&Peer> {
-        self.peers
-            .get(usize::from(index.0))
-            .and_then(Option::as_ref)
+        peer_ref(self.peers, index)
     }
 
     /// Is the octet queue of each of them short?
@@ -458,10 +457,7 @@ impl Group {
         let constraint = family == Family::RTC;
         let own_wants = constraint && self.key.own_wants;
         let not_of_others = constraint && self.key.kind == Kind::NonClient;
-        let kind = |path: &Path| {
-            let peer = peers.get(usize::from(path.peer.0)).and_then(Option::as_ref);
-            peer.map(|peer| peer.config.kind)
-        };
+        let kind = |path: &Path| peer_ref(peers, path.peer).map(|peer| peer.config.kind);
         let best_only = !own_wants && !not_of_others;
         let count = if best_only { 1 } else { usize::MAX };
         dest.paths().iter().take(count).filter(move |path| {

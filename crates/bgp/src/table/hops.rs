@@ -7,7 +7,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use super::{Shard, slab::Bits};
+use super::{
+    Shard,
+    slab::{Bits, Slab},
+};
 use crate::wire::Family;
 
 /// Routes looked at in one turn.
@@ -26,12 +29,12 @@ struct Hop {
 }
 
 /// All next hops that sets of attributes name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct NextHops {
     tracked: bool,
     index: BTreeMap<IpAddr, HopId>,
-    all: Vec<Option<Hop>>,
-    free: Vec<u32>,
+    /// The first stands for all that are not tracked.
+    all: Slab<Hop>,
     /// Those of which nothing is known yet.
     fresh: Vec<IpAddr>,
     /// Those whose routes are to be looked at again.
@@ -46,6 +49,30 @@ pub(super) struct Recheck {
     cursor: u32,
 }
 
+impl Hop {
+    /// No next hop: nothing that could not be reached.
+    const NONE: Hop = Hop {
+        address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        uses: 0,
+        reachable: true,
+    };
+}
+
+impl Default for NextHops {
+    fn default() -> Self {
+        let mut all = Slab::default();
+        let none = all.insert(Hop::NONE);
+        debug_assert_eq!(HopId(none), HopId::default());
+        NextHops {
+            tracked: false,
+            index: BTreeMap::new(),
+            all,
+            fresh: Vec::new(),
+            turned: Bits::default(),
+        }
+    }
+}
+
 impl NextHops {
     /// The number of a canonical next hop, with one use more. What was never asked for counts as
     /// not to be reached.
@@ -54,56 +81,34 @@ impl NextHops {
             return HopId::default();
         };
         if let Some(id) = self.index.get(&address) {
-            if let Some(hop) = &mut self.all[id.0 as usize] {
-                hop.uses += 1;
-            }
+            self.all.get_mut(id.0).uses += 1;
             return *id;
         }
-        let hop = Some(Hop {
+        let id = HopId(self.all.insert(Hop {
             address,
             uses: 1,
             reachable: false,
-        });
-        if self.all.is_empty() {
-            self.all.push(None);
-        }
-        let at = match self.free.pop() {
-            Some(at) => {
-                self.all[at as usize] = hop;
-                at
-            }
-            None => {
-                self.all.push(hop);
-                u32::try_from(self.all.len() - 1).unwrap_or(u32::MAX)
-            }
-        };
+        }));
         self.fresh.push(address);
-        self.index.insert(address, HopId(at));
-        HopId(at)
+        self.index.insert(address, id);
+        id
     }
 
     pub(super) fn release(&mut self, id: HopId) {
-        let Some(place) = self.all.get_mut(id.0 as usize) else {
+        if id == HopId::default() {
             return;
-        };
-        let Some(hop) = place else { return };
+        }
+        let hop = self.all.get_mut(id.0);
         hop.uses -= 1;
         if hop.uses == 0 {
-            self.index.remove(&hop.address);
-            *place = None;
-            self.free.push(id.0);
+            let gone = self.all.remove(id.0, Hop::NONE);
+            self.index.remove(&gone.address);
         }
     }
 
     /// Can routes of a family with this next hop be used?
     pub(super) fn is_reachable(&self, family: Family, id: HopId) -> bool {
-        if !is_tracked(family) {
-            return true;
-        }
-        match self.all.get(id.0 as usize) {
-            Some(Some(hop)) => hop.reachable,
-            Some(None) | None => true,
-        }
+        !is_tracked(family) || self.all.get(id.0).reachable
     }
 }
 
@@ -154,9 +159,7 @@ impl Shard {
         let Some(id) = hops.index.get(&address) else {
             return false;
         };
-        let Some(Some(hop)) = hops.all.get_mut(id.0 as usize) else {
-            return false;
-        };
+        let hop = hops.all.get_mut(id.0);
         let turned = std::mem::replace(&mut hop.reachable, reachable) != reachable;
         if turned {
             hops.turned.insert(id.0);

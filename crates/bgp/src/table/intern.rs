@@ -10,7 +10,7 @@ use super::{
     interest::TargetsId,
     slab::Slab,
 };
-use crate::{policy, wire::AttributesView};
+use crate::{policy::Community, wire::AttributesView};
 
 /// The number of a set; 0 is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,12 +48,6 @@ pub(super) struct WellKnown {
 
 /// What a route without LOCAL_PREF counts as.
 pub(super) const DEFAULT_LOCAL_PREF: u32 = 100;
-
-const NO_EXPORT: u32 = 0xFFFF_FF01;
-const NO_ADVERTISE: u32 = 0xFFFF_FF02;
-const NO_EXPORT_SUBCONFED: u32 = 0xFFFF_FF03;
-const LLGR_STALE: u32 = policy::Community::LLGR_STALE.0;
-const NO_LLGR: u32 = policy::Community::NO_LLGR.0;
 
 #[derive(Debug)]
 struct Set {
@@ -209,11 +203,13 @@ impl Facts {
         let path = view.as_path();
         let mut communities = WellKnown::default();
         for community in view.communities() {
-            match community {
-                NO_EXPORT | NO_EXPORT_SUBCONFED => communities.no_export = true,
-                NO_ADVERTISE => communities.no_advertise = true,
-                LLGR_STALE => communities.long_lived_stale = true,
-                NO_LLGR => communities.no_long_lived = true,
+            match Community(community) {
+                Community::NO_EXPORT | Community::NO_EXPORT_SUBCONFED => {
+                    communities.no_export = true;
+                }
+                Community::NO_ADVERTISE => communities.no_advertise = true,
+                Community::LLGR_STALE => communities.long_lived_stale = true,
+                Community::NO_LLGR => communities.no_long_lived = true,
                 _ => {}
             }
         }

@@ -1,7 +1,7 @@
 //! Authority where a route enters: what a node of ours may say is held against the signed site
 //! table, route by route, when it comes and whenever the table changes.
 
-use super::{Notice, PeerIndex, Shard, Table, peer_mut};
+use super::{Notice, PeerIndex, Shard, Table, peer_mut, peer_ref};
 use crate::{
     Refusal, SiteTable, Trust,
     authority::Said,
@@ -33,8 +33,7 @@ impl Shard {
     /// (those that say what it wants to hear not counted).
     #[must_use]
     pub fn judged(&self, index: PeerIndex) -> ([u64; Refusal::ALL.len()], u64) {
-        let peer = self.peers.get(usize::from(index.0));
-        let peer = peer.and_then(Option::as_ref);
+        let peer = peer_ref(&self.peers, index);
         peer.map_or_else(Default::default, |peer| (peer.refused, peer.received))
     }
 
@@ -108,7 +107,7 @@ impl Shard {
             .iter()
             .enumerate()
             .find_map(|(position, path)| {
-                let peer = self.peers.get(usize::from(path.peer.0))?.as_ref()?;
+                let peer = peer_ref(&self.peers, path.peer)?;
                 if !peer.config.trust.is_judged() {
                     return None;
                 }

@@ -11,6 +11,7 @@ use base::NodeId;
 use super::{
     dest::{Dest, Path},
     intern::{Facts, Interner},
+    peer_ref,
     peers::Peer,
 };
 use crate::{mesh, wire::Family};
@@ -158,8 +159,7 @@ impl Selection<'_> {
 
     fn candidate<'p>(&'p self, path: &'p Path) -> Candidate<'p> {
         let facts = self.attributes.facts(path.attributes);
-        let peer = self.peers.get(usize::from(path.peer.0));
-        let peer = peer.and_then(Option::as_ref).map(|peer| &peer.config);
+        let peer = peer_ref(self.peers, path.peer).map(|peer| &peer.config);
         Candidate {
             path,
             facts,
@@ -184,8 +184,7 @@ impl Selection<'_> {
             return (order, why);
         }
         let address = |candidate: &Candidate<'_>| {
-            let peer = self.peers.get(usize::from(candidate.path.peer.0));
-            let peer = peer.and_then(Option::as_ref);
+            let peer = peer_ref(self.peers, candidate.path.peer);
             (peer.map(|peer| peer.config.address), candidate.path.path_id)
         };
         (address(&a).cmp(&address(&b)), Why::Address)

@@ -1,6 +1,6 @@
 //! Walks over a neighbour's own routes: what it did not say anew goes, or becomes stale.
 
-use super::{AttributesId, Path, PeerIndex, Shard};
+use super::{AttributesId, Path, PeerIndex, Shard, peer_ref};
 use crate::policy::{self, Community};
 
 /// Routes looked at in one turn.
@@ -58,12 +58,9 @@ impl Shard {
         };
         let end = self.tables[sweep.table].dests.end();
         let until = end.min(sweep.cursor.saturating_add(STEP));
-        let peer = self.peers.get(usize::from(sweep.peer.0));
-        let peer = peer.and_then(Option::as_ref);
+        let peer = peer_ref(&self.peers, sweep.peer);
         if peer.is_none_or(|peer| peer.routes[sweep.table] == 0) {
-            self.release(sweep.last.0);
-            self.release(sweep.last.1);
-            return !self.sweeps.is_empty();
+            return self.end_sweep(&sweep);
         }
         for place in sweep.cursor..until {
             while let Some(position) = self.ending(&sweep, place) {
@@ -75,13 +72,18 @@ impl Shard {
                 Fate::LongLived => self.mark(&mut sweep, place),
             }
         }
-        sweep.cursor = until;
-        if until < end {
-            self.sweeps.push_front(sweep);
-        } else {
-            self.release(sweep.last.0);
-            self.release(sweep.last.1);
+        if until == end {
+            return self.end_sweep(&sweep);
         }
+        sweep.cursor = until;
+        self.sweeps.push_front(sweep);
+        true
+    }
+
+    /// Give back what a walk held; is there another one?
+    fn end_sweep(&mut self, sweep: &Sweep) -> bool {
+        self.release(sweep.last.0);
+        self.release(sweep.last.1);
         !self.sweeps.is_empty()
     }
 

@@ -1,6 +1,6 @@
 //! The table, for people.
 
-use super::{PeerIndex, Shard, Why, dest::Path, select::Selection};
+use super::{PeerIndex, Shard, Why, dest::Path, peer_ref, select::Selection};
 use crate::wire::Family;
 
 /// All paths of a route.
@@ -116,16 +116,14 @@ impl Shard {
     }
 
     fn view(&self, family: Family, path: &Path) -> PathView {
+        let hop = self.attributes.facts(path.attributes).hop;
         PathView {
             peer: path.peer,
             path_id: path.path_id,
             value: path.value.to_vec(),
             attributes: self.attributes.octets(path.attributes).to_vec(),
             stale: path.stale,
-            reachable: {
-                let hop = self.attributes.facts(path.attributes).hop;
-                self.attributes.hops.is_reachable(family, hop)
-            },
+            reachable: self.attributes.hops.is_reachable(family, hop),
         }
     }
 
@@ -135,10 +133,7 @@ impl Shard {
         let Some(at) = self.position(family) else {
             return (0, 0);
         };
-        let peer = self.peers.get(usize::from(index.0));
-        let said = peer
-            .and_then(Option::as_ref)
-            .map_or(0, |peer| peer.routes[at] as usize);
+        let said = peer_ref(&self.peers, index).map_or(0, |peer| peer.routes[at] as usize);
         let table = &self.tables[at];
         let group = table.groups.iter().find(|g| g.members.contains(index));
         let told = group.map_or(0, |group| {

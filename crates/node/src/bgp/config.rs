@@ -16,7 +16,7 @@ use std::{
 use base::NodeId;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use speaker::server::{
-    BfdConfig, Family, Filter, Kind, NeighborConfig, NeighborFamily, NextHopChoice, Reach, Secret,
+    BfdConfig, Family, Filter, Kind, NeighborConfig, NeighborFamily, NextHopChoice, Secret,
     ServerConfig, StaticRoute, Timers, parse_prefix,
 };
 
@@ -402,16 +402,8 @@ fn settings(
 }
 
 fn bfd(bfd: &Bfd) -> BfdConfig {
-    let default = Timers::default();
-    let interval = bfd.interval.unwrap_or(default.desired_min_tx);
-    BfdConfig {
-        reach: bfd.multihop.map_or(Reach::OneHop, Reach::Hops),
-        timers: Timers {
-            desired_min_tx: interval,
-            required_min_rx: interval,
-            detect_multiplier: bfd.multiplier,
-        },
-    }
+    let interval = bfd.interval.unwrap_or(Timers::default().desired_min_tx);
+    BfdConfig::new(interval, bfd.multiplier, bfd.multihop)
 }
 
 /// One for two cores: the kernel's part of many sessions wants the other, and one thread takes in

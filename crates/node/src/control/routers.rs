@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,10 +14,10 @@ use base::{Name, NodeId};
 use plan::{Compiled, Router};
 use runtime::Tasks;
 use speaker::server::{
-    Bfd, BfdConfig, Family, Kind, NeighborConfig, NeighborFamily, NextHopChoice, Reach, Secret,
-    Server, ServerConfig, StaticRoute, Timers,
+    Bfd, BfdConfig, Family, Kind, NeighborConfig, NeighborFamily, NextHopChoice, Secret, Server,
+    ServerConfig, StaticRoute,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::mark::Mark;
 
@@ -27,7 +27,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 const MAX_ROUTES: u32 = 100_000;
 
 /// The speakers by the names of the BGPPeers, for people.
-pub(crate) type Shown = Arc<Mutex<BTreeMap<Name, Server>>>;
+pub(crate) type Shown = Arc<watch::Sender<BTreeMap<Name, Server>>>;
 
 /// The routers in force.
 pub(crate) struct Routers {
@@ -134,8 +134,7 @@ impl Routers {
     fn show(&self) {
         let running = self.running.iter();
         let all = running.map(|(name, (_, server))| (name.clone(), server.clone()));
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        *shown = all.collect();
+        self.shown.send_replace(all.collect());
     }
 
     /// Say good-bye to all: what they were told is withdrawn.
@@ -216,14 +215,9 @@ fn config(
         next_hop: NextHopChoice::Own,
         next_hop_addresses: Vec::new(),
         extended_messages: true,
-        bfd: router.bfd.map(|bfd| BfdConfig {
-            reach: bfd.multihop.map_or(Reach::OneHop, Reach::Hops),
-            timers: Timers {
-                desired_min_tx: bfd.interval,
-                required_min_rx: bfd.interval,
-                detect_multiplier: bfd.multiplier,
-            },
-        }),
+        bfd: router
+            .bfd
+            .map(|bfd| BfdConfig::new(bfd.interval, bfd.multiplier, bfd.multihop)),
         restart_time: (!router.restart_time.is_zero()).then_some(router.restart_time),
         long_lived: Duration::ZERO,
     };

@@ -12,25 +12,18 @@ use proxy::{ListenerFailed, ListenerSpec};
 pub(super) struct Vips {
     /// Those with a healthy endpoint.
     up: BTreeSet<IpAddr>,
-    /// All listeners of this node.
-    listeners: Vec<ListenerSpec>,
     /// Addresses, and whether all of their listeners are open.
     open: BTreeMap<IpAddr, bool>,
 }
 
 impl Vips {
-    /// The listeners that are wanted.
-    pub(super) fn listeners(&self) -> &[ListenerSpec] {
-        &self.listeners
-    }
-
-    pub(super) fn want(&mut self, listeners: Vec<ListenerSpec>) {
-        self.listeners = listeners;
-    }
-
-    /// Opening the listeners failed for these.
-    pub(super) fn opened<'a>(&mut self, failed: impl Iterator<Item = &'a ListenerFailed>) {
-        let all = self.listeners.iter().map(|spec| (spec.bind.ip(), true));
+    /// Of these listeners all are open but those that failed.
+    pub(super) fn opened<'a>(
+        &mut self,
+        listeners: &[ListenerSpec],
+        failed: impl Iterator<Item = &'a ListenerFailed>,
+    ) {
+        let all = listeners.iter().map(|spec| (spec.bind.ip(), true));
         self.open = all.collect();
         self.open
             .extend(failed.map(|failed| (failed.bind.ip(), false)));

@@ -6,14 +6,14 @@ use api::{
     Advertise, CertificateSource, CertificateSpec, HealthCheck, HostPattern, Kind,
     LoadBalancerSpec, Object, Problem, Route, ServiceSpec, SiteVip, Span,
 };
-use base::{Name, SiteName, WallTime};
+use base::{Name, WallTime};
 use http::{HeaderName, HeaderValue};
 
 use super::{bad, check_count, dangling, routers::is_host};
 use crate::{
     World,
     compile::endpoint_addresses,
-    world::{key, pop, scope},
+    world::{gateway, key, pop, scope},
 };
 
 pub(super) fn service(world: &World, object: &Object, spec: &ServiceSpec) -> Result<(), Problem> {
@@ -182,11 +182,7 @@ pub(super) fn load_balancer(
 fn vip(world: &World, tenant: &Name, here: &str, at: &SiteVip) -> Result<(), Problem> {
     check_count(&format!("{here}/sites"), at.sites.len(), 1000)?;
     for (i, name) in at.sites.iter().enumerate() {
-        let site = SiteName {
-            tenant: tenant.clone(),
-            site: name.clone(),
-        };
-        if world.site(&site).is_none() {
+        if world.site(&gateway(tenant, name)).is_none() {
             let pointer = format!("{here}/sites/{i}");
             return Err(dangling(&pointer, "gateway", name.as_str()));
         }

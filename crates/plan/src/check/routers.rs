@@ -3,10 +3,9 @@
 use std::net::IpAddr;
 
 use api::{BgpPeerSpec, Object, Problem};
-use base::SiteName;
 
 use super::{bad, dangling};
-use crate::{World, policy};
+use crate::{World, policy, world::gateway};
 
 /// The most statements of one policy.
 const MAX_STATEMENTS: usize = 256;
@@ -15,11 +14,7 @@ pub(super) fn bgp_peer(world: &World, object: &Object, spec: &BgpPeerSpec) -> Re
     let Some(tenant) = &object.metadata.tenant else {
         return Ok(());
     };
-    let site = SiteName {
-        tenant: tenant.clone(),
-        site: spec.site.clone(),
-    };
-    if world.site(&site).is_none() {
+    if world.site(&gateway(tenant, &spec.site)).is_none() {
         return Err(dangling("/spec/site", "gateway", spec.site.as_str()));
     }
     if !is_host(spec.peer_address) {

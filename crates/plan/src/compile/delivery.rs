@@ -11,7 +11,7 @@ use api::{
     ServiceSpec, sync::Bundle,
 };
 use balance::{BalancePolicy, EndpointKey, Scope};
-use base::{LbId, Name, NetworkId, QualifiedService, ServiceId, SiteName, SlotId, TenantId};
+use base::{LbId, Name, NetworkId, QualifiedService, ServiceId, SlotId, TenantId};
 use http::{HeaderName, HeaderValue, Method};
 
 use super::{
@@ -21,7 +21,7 @@ use super::{
 use crate::{
     World,
     project::{backends, offered_at, vips_at},
-    world::scope,
+    world::{gateway, scope},
 };
 
 pub(super) struct Delivery {
@@ -356,12 +356,10 @@ fn offer(object: &Object, spec: &LoadBalancerSpec) -> l7::Offer {
             api::Advertise::Pops(pops) => offer.sites.extend(pops.iter().map(crate::world::pop)),
             api::Advertise::Sites(at) => {
                 let tenant = object.metadata.tenant.as_ref();
-                offer.sites.extend(at.sites.iter().filter_map(|site| {
-                    Some(SiteName {
-                        tenant: tenant?.clone(),
-                        site: site.clone(),
-                    })
-                }));
+                let sites = at.sites.iter();
+                offer
+                    .sites
+                    .extend(sites.filter_map(|site| Some(gateway(tenant?, site))));
             }
         }
     }

@@ -13,9 +13,7 @@ pub(super) fn compile(
     world: &World,
     site: &SiteName,
 ) -> Result<BTreeMap<Name, Router>, CompileError> {
-    let here = world.bgp_peers().filter(|(object, spec)| {
-        object.metadata.tenant.as_ref() == Some(&site.tenant) && spec.site == site.site
-    });
+    let here = world.routers_of(site);
     here.map(|(object, spec)| {
         let router = router(spec).map_err(|title| CompileError::Resource(object.key(), title))?;
         Ok((object.metadata.name.clone(), router))

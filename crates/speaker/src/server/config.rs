@@ -3,6 +3,7 @@
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
+    num::NonZeroU8,
     sync::Arc,
     time::Duration,
 };
@@ -102,6 +103,21 @@ pub struct BfdConfig {
     pub reach: Reach,
     /// What is offered and asked for.
     pub timers: Timers,
+}
+
+impl BfdConfig {
+    /// The same interval both ways; with `multihop` the neighbour is so many hops away at most.
+    #[must_use]
+    pub fn new(interval: Duration, multiplier: NonZeroU8, multihop: Option<u8>) -> Self {
+        BfdConfig {
+            reach: multihop.map_or(Reach::OneHop, Reach::Hops),
+            timers: Timers {
+                desired_min_tx: interval,
+                required_min_rx: interval,
+                detect_multiplier: multiplier,
+            },
+        }
+    }
 }
 
 /// A family spoken with a neighbour.
