@@ -48,7 +48,7 @@ use self::{
     emit::Emit,
     group::{Group, GroupKey, Turn, World},
     hops::Recheck,
-    index::Table,
+    index::{Table, Trail},
     interest::Interest,
     intern::{AttributesId, Interner},
     judge::Judging,
@@ -469,9 +469,10 @@ impl Shard {
         // overlap.
         let mut found = std::mem::take(&mut self.found);
         let table = &self.tables[at];
+        let mut trail = Trail::default();
         section.for_each(false, |nlri| {
             if mine(nlri.key)
-                && let Some(place) = table.find(nlri.key, &self.hasher)
+                && let Some(place) = table.find_along(&mut trail, nlri.key, &self.hasher)
             {
                 found.push((place, nlri.path_id));
             }

@@ -51,9 +51,46 @@ pub(super) struct Table {
     pub(super) watch: Option<Changes>,
 }
 
+/// The last place that was found and how far it was from the one before. Neighbours take a table
+/// back in the order in which they said it, so the next place is mostly as far again, and needs no
+/// look at the index.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Trail {
+    last: u32,
+    step: u32,
+}
+
+impl Trail {
+    const fn next(self) -> u32 {
+        self.last.wrapping_add(self.step)
+    }
+
+    const fn follow(&mut self, place: u32) {
+        self.step = place.wrapping_sub(self.last);
+        self.last = place;
+    }
+}
+
 impl Table {
     pub(super) fn find(&self, key: &[u8], hasher: &FixedState) -> Option<u32> {
         self.find_hashed(hash_of(key, hasher), key)
+    }
+
+    /// The same for one of many keys, `trail` being where the others were.
+    pub(super) fn find_along(
+        &self,
+        trail: &mut Trail,
+        key: &[u8],
+        hasher: &FixedState,
+    ) -> Option<u32> {
+        let next = trail.next();
+        let place = if next < self.dests.end() && *self.dests.get(next).key == *key {
+            next
+        } else {
+            self.find(key, hasher)?
+        };
+        trail.follow(place);
+        Some(place)
     }
 
     fn find_hashed(&self, hash: u32, key: &[u8]) -> Option<u32> {

@@ -102,6 +102,36 @@ fn routes_of_equal_attributes_share_messages() {
 }
 
 #[test]
+fn routes_are_taken_back_in_whatever_order() {
+    let mut planet = Planet::new(65000, &[Family::IPV4]);
+    planet.up(1, external(1, 65001));
+    planet.up(2, external(2, 65002));
+    let all: Vec<Vec<u8>> = (0..60).map(|i| prefix(i, 24)).collect();
+    let every = |from: usize, step: usize| -> Vec<Vec<u8>> {
+        all.iter().skip(from).step_by(step).cloned().collect()
+    };
+    let mut holes = every(0, 1);
+    holes.drain(20..25);
+    let backwards: Vec<Vec<u8>> = all.iter().rev().cloned().collect();
+    // The last of them are not there, and some are said twice.
+    let more = (50..70).chain(40..60).map(|i| prefix(i, 24)).collect();
+    let mut keys = all.clone();
+    for gone in [every(0, 1), every(1, 3), holes, backwards, more] {
+        // Places are used again in another order than the one in which they were given back.
+        keys.rotate_left(7);
+        planet.announce(1, Family::IPV4, &keys, &model::attributes(65001, 1));
+        planet.settle();
+        assert_eq!(planet.heard(2).len(), 60);
+        planet.withdraw(1, Family::IPV4, &gone);
+        planet.settle();
+        let left = all.iter().filter(|key| !gone.contains(key)).count();
+        assert_eq!(planet.heard(2).len(), left);
+        assert_eq!(planet.shard.sizes().routes, left);
+        planet.check();
+    }
+}
+
+#[test]
 fn many_joiners_are_served_by_one_walk() {
     let mut planet = Planet::new(65000, &[Family::IPV4]);
     planet.up(1, external(1, 65001));
