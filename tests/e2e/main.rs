@@ -6,6 +6,7 @@
 mod bundle;
 mod change;
 mod controller;
+mod examples;
 mod faults;
 mod isolation;
 mod refusals;

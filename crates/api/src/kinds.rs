@@ -2,7 +2,9 @@
 
 mod bgp_peer;
 mod certificate;
+mod filter;
 mod load_balancer;
+mod route;
 mod service;
 mod site;
 mod tenant;
@@ -10,9 +12,16 @@ mod token;
 
 pub use bgp_peer::{BgpPeerAuth, BgpPeerBfd, BgpPeerSpec, PolicyStatement};
 pub use certificate::{CertificateSource, CertificateSpec};
+pub use filter::{
+    Cors, DirectResponse, Fault, FaultAbort, FaultDelay, Filter, HeaderModifier, HttpHeader,
+    MirrorRef, PathModifier, RequestMirror, RequestRedirect, Scheme, UrlRewrite,
+};
 pub use load_balancer::{
-    Advertise, BackendRef, Everywhere, HeaderMatch, HttpMethod, LbType, LoadBalancerSpec,
-    LoadBalancerTls, PathMatch, PathMatchType, Route, RouteMatch, RouteTimeouts, SiteVip,
+    Advertise, Everywhere, LbType, LoadBalancerSpec, LoadBalancerTls, SiteVip,
+};
+pub use route::{
+    BackendRef, HttpMethod, PathMatch, PathMatchType, Route, RouteMatch, RouteTimeouts, ValueMatch,
+    ValueMatchType,
 };
 pub use service::{
     Balance, BalanceAlgorithm, HealthCheck, HttpCheck, Origin, ServiceProtocol, ServiceSpec,

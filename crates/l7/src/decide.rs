@@ -1,9 +1,12 @@
 //! The decision at an ingress.
 
-use base::Rng;
-use http::{HeaderMap, Method, StatusCode};
+use std::time::Duration;
 
-use crate::{Backend, Cluster, Route, Table, VirtualHost};
+use base::Rng;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+
+use crate::{Action, Backend, Cluster, Route, Table, VirtualHost};
 
 /// What the decision looks at.
 #[derive(Clone, Copy, Debug)]
@@ -18,8 +21,12 @@ pub struct RequestHead<'a> {
     pub method: &'a Method,
     /// The host, normalised by [`crate::host_of`].
     pub host: &'a str,
-    /// The path, without the query.
+    /// The host as it was asked for, with a port.
+    pub authority: &'a str,
+    /// The path, normalised by [`crate::normal_path`], without the query.
     pub path: &'a str,
+    /// What stands behind the `?`.
+    pub query: Option<&'a str>,
     /// The headers.
     pub headers: &'a HeaderMap,
 }
@@ -33,23 +40,36 @@ pub struct Forward<'t> {
     pub route: &'t Route,
     /// The service it goes to.
     pub cluster: &'t Cluster,
+    /// Octets of the path that the route's prefix has.
+    pub matched: usize,
+    /// To wait first, on purpose.
+    pub delay: Option<Duration>,
 }
 
 /// Answer without asking anybody.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Respond<'t> {
     /// The status.
     pub status: StatusCode,
     /// A stable word for machines.
     pub code: &'static str,
-    /// A sentence for people; names nothing that is not the client's own.
-    pub reason: &'static str,
+    /// Headers beside the framing.
+    pub headers: HeaderMap,
+    /// What is said: a sentence for people that names nothing but the client's own, or what the
+    /// owner of the host wants said.
+    pub body: Bytes,
+    /// Is this what the owner of the host wants, not a fault?
+    pub wanted: bool,
     /// Whose host it was, if one was found.
     pub host: Option<&'t VirtualHost>,
+    /// The route, if one matched.
+    pub route: Option<&'t Route>,
+    /// To wait first, on purpose.
+    pub delay: Option<Duration>,
 }
 
 /// What to do with a request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Decision<'t> {
     /// Send it on.
     Forward(Forward<'t>),
@@ -57,37 +77,84 @@ pub enum Decision<'t> {
     Respond(Respond<'t>),
 }
 
-/// Decide on one request. Deterministic but for the draw among weighted backends.
+/// Decide on one request. Deterministic but for the draws: among weighted backends, and of the
+/// requests that are broken on purpose.
 #[must_use]
 pub fn decide<'t>(table: &'t Table, head: &RequestHead<'_>, rng: &mut Rng) -> Decision<'t> {
     let host = table.host(head.port, head.tls, head.host);
     if misdirected(table, head, host) {
-        return respond(
-            StatusCode::MISDIRECTED_REQUEST,
-            "misdirected",
-            "this connection was opened for another host",
-            None,
-        );
+        let reason = "this connection was opened for another host";
+        let status = StatusCode::MISDIRECTED_REQUEST;
+        return Decision::Respond(refusal(status, "misdirected", reason, None));
     }
     let Some(host) = host else {
-        return respond(StatusCode::NOT_FOUND, "no-such-host", "no such host", None);
+        let refusal = refusal(StatusCode::NOT_FOUND, "no-such-host", "no such host", None);
+        return Decision::Respond(refusal);
     };
-    let Some(route) = host.route(head) else {
+    let Some((route, matched)) = host.route(head) else {
         let reason = "no route of this host matches the request";
-        return respond(StatusCode::NOT_FOUND, "no-route", reason, Some(host));
+        let refusal = refusal(StatusCode::NOT_FOUND, "no-route", reason, Some(host));
+        return Decision::Respond(refusal);
     };
-    match backend(&route.backends, rng) {
-        Some(cluster) => Decision::Forward(Forward {
-            host,
-            route,
-            cluster,
-        }),
-        None => respond(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "no-backend",
-            "the route has no backend with a weight",
-            Some(host),
-        ),
+    by_route(host, route, matched, head, rng)
+}
+
+fn by_route<'t>(
+    host: &'t VirtualHost,
+    route: &'t Route,
+    matched: usize,
+    head: &RequestHead<'_>,
+    rng: &mut Rng,
+) -> Decision<'t> {
+    let filters = &route.filters;
+    let delay = filters.delay.filter(|delay| delay.percent.is_drawn(rng));
+    let delay = delay.map(|delay| delay.duration);
+    let respond = |respond: Respond<'t>| {
+        Decision::Respond(Respond {
+            host: Some(host),
+            route: Some(route),
+            delay,
+            ..respond
+        })
+    };
+    if let Some(abort) = filters.abort.filter(|abort| abort.percent.is_drawn(rng)) {
+        let reason = "the owner of this host breaks some requests on purpose";
+        return respond(refusal(abort.status, "fault-injected", reason, None));
+    }
+    let cors = filters.cors.as_ref();
+    if let Some(headers) = cors.and_then(|cors| cors.preflight(head.method, head.headers)) {
+        let answer = answer(StatusCode::NO_CONTENT, "preflight", headers, Bytes::new());
+        return respond(answer);
+    }
+    match &route.action {
+        Action::Redirect(redirect) => {
+            let location = HeaderValue::try_from(redirect.location(head, matched));
+            let headers = location.map(|location| (header::LOCATION, location));
+            let headers = headers.into_iter().collect();
+            respond(answer(redirect.status, "redirect", headers, Bytes::new()))
+        }
+        Action::Respond(direct) => {
+            let mut headers = HeaderMap::new();
+            if !direct.body.is_empty() {
+                headers.insert(header::CONTENT_TYPE, direct.content_type.clone());
+            }
+            let body = direct.body.clone();
+            respond(answer(direct.status, "direct-response", headers, body))
+        }
+        Action::Forward(backends) => match backend(backends, rng) {
+            Some(cluster) => Decision::Forward(Forward {
+                host,
+                route,
+                cluster,
+                matched,
+                delay,
+            }),
+            None => {
+                let reason = "the route has no backend with a weight";
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                respond(refusal(status, "no-backend", reason, None))
+            }
+        },
     }
 }
 
@@ -102,18 +169,41 @@ fn misdirected(table: &Table, head: &RequestHead<'_>, host: Option<&VirtualHost>
         .is_some_and(|owner| host.is_none_or(|host| host.tenant != owner.tenant))
 }
 
-fn respond<'t>(
+/// What somebody is to know who asked for something that is not served.
+fn refusal<'t>(
     status: StatusCode,
     code: &'static str,
     reason: &'static str,
     host: Option<&'t VirtualHost>,
-) -> Decision<'t> {
-    Decision::Respond(Respond {
+) -> Respond<'t> {
+    Respond {
+        host,
+        wanted: false,
+        ..answer(
+            status,
+            code,
+            HeaderMap::new(),
+            Bytes::from_static(reason.as_bytes()),
+        )
+    }
+}
+
+fn answer<'t>(
+    status: StatusCode,
+    code: &'static str,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Respond<'t> {
+    Respond {
         status,
         code,
-        reason,
-        host,
-    })
+        headers,
+        body,
+        wanted: true,
+        host: None,
+        route: None,
+        delay: None,
+    }
 }
 
 fn backend<'t>(backends: &'t [Backend], rng: &mut Rng) -> Option<&'t Cluster> {

@@ -27,6 +27,11 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     HeaderName::from_static("http2-settings"),
 ];
 
+/// Does it concern one connection only?
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(name)
+}
+
 /// Remove what concerns one connection only, and whatever `Connection` names. `Host` and the
 /// framing cannot be named away.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
@@ -46,6 +51,12 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }
+}
+
+/// Say again, on the next connection, that this one is to speak something else.
+pub fn upgrade(headers: &mut HeaderMap, token: &HeaderValue) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, token.clone());
 }
 
 /// Remove every `sealane-*` header.

@@ -8,8 +8,8 @@
 //! What it is not: it reads no bytes off a wire, dials nobody, picks no endpoint (that is
 //! `balance`), knows no clock, and its snapshots are not serialisable: `plan` compiles them.
 //!
-//! The way of data: the shell parses a head, normalises the host with [`host_of`], calls
-//! [`decide`] on its current table and gets a closed [`Decision`]: forward to a [`Cluster`], or
+//! The way of data: the shell parses a head, normalises host and path with [`host_of`] and
+//! [`normal_path`], calls [`decide`] on its current table and gets a closed [`Decision`]: forward to a [`Cluster`], or
 //! answer now. At the gateway the shell calls [`admit`] on the head of the tunnel stream before it
 //! looks at any HTTP.
 //!
@@ -25,7 +25,9 @@
 //!     sni: None,
 //!     method: &Method::GET,
 //!     host: "cart.example",
+//!     authority: "cart.example",
 //!     path: "/",
+//!     query: None,
 //!     headers: &HeaderMap::new(),
 //! };
 //! let Decision::Respond(answer) = decide(&table, &head, &mut Rng::new(1)) else { panic!() };
@@ -34,18 +36,27 @@
 
 mod decide;
 mod egress;
+mod filter;
 pub mod headers;
 mod host;
 mod limits;
+mod path;
+mod pattern;
 mod record;
 mod table;
 
 pub use decide::{Decision, Forward, RequestHead, Respond, decide};
 pub use egress::{Admitted, Egress, EgressService, Offer, Refusal, StreamClaim, admit};
+pub use filter::{
+    Abort, Cors, Delay, DirectResponse, Filters, HeaderEdits, Mirror, NewPath, Origin, OriginError,
+    Percent, Redirect, Rewrite,
+};
 pub use host::host_of;
 pub use limits::Limits;
+pub use path::normal_path;
+pub use pattern::{Pattern, PatternError};
 pub use record::{AccessRecord, Fault};
 pub use table::{
-    Backend, Cluster, HeaderMatch, Match, Offered, PathMatch, Retry, Route, Table, TableError,
-    Timeouts, VirtualHost,
+    Action, Backend, Cluster, HeaderMatch, Match, Offered, PathMatch, QueryMatch, Retry, Route,
+    Table, TableError, Timeouts, ValueMatch, VirtualHost,
 };

@@ -19,6 +19,8 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// A connection without a request, or a body without a byte: 60 s.
     pub idle_timeout: Duration,
+    /// A connection that was upgraded and on which nothing moves: 1 h.
+    pub upgrade_idle_timeout: Duration,
     /// From the end of the request head to the response head, all tries together: 30 s; a route
     /// may say otherwise.
     pub request_timeout: Duration,
@@ -41,6 +43,7 @@ impl Default for Limits {
             body_bytes: None,
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
+            upgrade_idle_timeout: Duration::from_secs(3600),
             request_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(2),
             handshake_timeout: Duration::from_secs(10),

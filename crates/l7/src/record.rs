@@ -1,5 +1,7 @@
 //! The whole story of a request, in one record.
 
+use std::{borrow::Cow, net::SocketAddr};
+
 use base::WallTime;
 use serde::{Serialize, Serializer};
 
@@ -30,13 +32,13 @@ pub struct AccessRecord<'a> {
     /// The route's name.
     pub route: &'a str,
     /// The application address.
-    pub service: &'a str,
+    pub service: Cow<'a, str>,
     /// The last endpoint tried: `address:port`.
-    pub endpoint: &'a str,
+    pub endpoint: Cow<'a, str>,
     /// The site of that endpoint: `SITE.TENANT`.
-    pub site: &'a str,
+    pub site: Cow<'a, str>,
     /// The client: `address:port`.
-    pub peer: &'a str,
+    pub peer: SocketAddr,
     /// The method.
     pub method: &'a str,
     /// The path with its query.

@@ -4,9 +4,9 @@ use std::{cmp::Reverse, collections::BTreeMap, sync::Arc, time::Duration};
 
 use balance::Cell;
 use base::{LbId, QualifiedService, ServiceId, TenantId};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, Method};
 
-use crate::{Limits, RequestHead};
+use crate::{DirectResponse, Filters, Limits, Pattern, Redirect, RequestHead};
 
 /// A service as an ingress or egress forwards to it; its endpoints change without the table.
 #[derive(Debug)]
@@ -39,15 +39,35 @@ pub enum PathMatch {
     Exact(String),
     /// Whole leading segments: `/a` matches `/a` and `/a/b`, not `/ab`. A final `/` says nothing.
     Prefix(String),
+    /// The whole path, by a regular expression.
+    Regex(Pattern),
 }
 
-/// A header that must be there with exactly this value (of several lines, any one).
+/// How a value is compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ValueMatch {
+    /// Octet by octet.
+    Exact(Vec<u8>),
+    /// The whole value, by a regular expression.
+    Regex(Pattern),
+}
+
+/// A header that must be there with this value (of several lines, any one).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderMatch {
     /// Its name.
     pub name: HeaderName,
     /// Its value.
-    pub value: HeaderValue,
+    pub value: ValueMatch,
+}
+
+/// A parameter of the query that must be there with this value (of several, the first).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueryMatch {
+    /// Its name, decoded.
+    pub name: String,
+    /// Its value, decoded.
+    pub value: ValueMatch,
 }
 
 /// One way to match a route; all parts must hold (Gateway API `HTTPRouteMatch`).
@@ -59,6 +79,8 @@ pub struct Match {
     pub method: Option<Method>,
     /// Headers, all of them.
     pub headers: Vec<HeaderMatch>,
+    /// Parameters of the query, all of them.
+    pub query: Vec<QueryMatch>,
 }
 
 impl Default for Match {
@@ -68,6 +90,7 @@ impl Default for Match {
             path: PathMatch::Prefix("/".into()),
             method: None,
             headers: Vec::new(),
+            query: Vec::new(),
         }
     }
 }
@@ -77,6 +100,8 @@ impl Default for Match {
 pub struct Timeouts {
     /// From request head to response head, all tries together; `None`: the host's limit.
     pub request: Option<Duration>,
+    /// The same for one try; `None`: no limit of its own.
+    pub backend_request: Option<Duration>,
 }
 
 /// Whether a failed try is repeated on another endpoint.
@@ -92,6 +117,23 @@ impl Default for Retry {
     }
 }
 
+/// What is done with a request.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// One of these gets it, by weight.
+    Forward(Vec<Backend>),
+    /// The client is to ask elsewhere.
+    Redirect(Redirect),
+    /// It is answered here.
+    Respond(DirectResponse),
+}
+
+impl Default for Action {
+    fn default() -> Self {
+        Action::Forward(Vec::new())
+    }
+}
+
 /// One route of a host. Without matches it matches every request.
 #[derive(Clone, Debug, Default)]
 pub struct Route {
@@ -99,8 +141,10 @@ pub struct Route {
     pub name: String,
     /// Any of these.
     pub matches: Vec<Match>,
-    /// Where its requests go.
-    pub backends: Vec<Backend>,
+    /// What becomes of its requests.
+    pub action: Action,
+    /// What is done with them on the way.
+    pub filters: Filters,
     /// Its times.
     pub timeouts: Timeouts,
     /// Its retries.
@@ -126,8 +170,8 @@ pub struct VirtualHost {
 }
 
 impl VirtualHost {
-    /// Sort the routes by Gateway API precedence: exact path, then longest prefix, then a method,
-    /// then most headers, then the order given.
+    /// Sort the routes by Gateway API precedence: exact path, regular expression, prefix, of two
+    /// the longer one; then a method, most headers, most parameters, the order given.
     #[must_use]
     pub fn build(
         lb: LbId,
@@ -162,11 +206,16 @@ impl VirtualHost {
         &self.routes
     }
 
-    /// The route of a request, by precedence.
+    /// The route of a request, by precedence, and how many octets of the path its prefix has
+    /// (without one: all).
     #[must_use]
-    pub fn route(&self, head: &RequestHead<'_>) -> Option<&Route> {
-        let (_, at) = self.order.iter().find(|(m, _)| m.holds(head))?;
-        self.routes.get(*at)
+    pub fn route(&self, head: &RequestHead<'_>) -> Option<(&Route, usize)> {
+        let (m, at) = self.order.iter().find(|(m, _)| m.holds(head))?;
+        let matched = match &m.path {
+            PathMatch::Prefix(prefix) => prefix.len(),
+            PathMatch::Exact(_) | PathMatch::Regex(_) => head.path.len(),
+        };
+        Some((self.routes.get(*at)?, matched))
     }
 }
 
@@ -179,12 +228,14 @@ fn normal(m: &Match) -> Match {
     m
 }
 
-fn specificity(m: &Match) -> (bool, usize, bool, usize) {
-    let (exact, length) = match &m.path {
-        PathMatch::Exact(path) => (true, path.len()),
-        PathMatch::Prefix(prefix) => (false, prefix.len()),
+fn specificity(m: &Match) -> (u8, usize, bool, usize, usize) {
+    let (class, length) = match &m.path {
+        PathMatch::Exact(path) => (2, path.len()),
+        PathMatch::Regex(pattern) => (1, pattern.as_str().len()),
+        PathMatch::Prefix(prefix) => (0, prefix.len()),
     };
-    (exact, length, m.method.is_some(), m.headers.len())
+    let (headers, query) = (m.headers.len(), m.query.len());
+    (class, length, m.method.is_some(), headers, query)
 }
 
 impl Match {
@@ -195,15 +246,37 @@ impl Match {
                 .path
                 .strip_prefix(prefix.as_str())
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || prefix.is_empty()),
+            PathMatch::Regex(pattern) => pattern.is_match(head.path.as_bytes()),
         };
         path && self.method.as_ref().is_none_or(|m| m == head.method)
             && self.headers.iter().all(|h| h.holds(head.headers))
+            && self.query.iter().all(|q| q.holds(head.query))
+    }
+}
+
+impl ValueMatch {
+    /// Is it this value?
+    #[must_use]
+    pub fn holds(&self, value: &[u8]) -> bool {
+        match self {
+            ValueMatch::Exact(exact) => value == exact,
+            ValueMatch::Regex(pattern) => pattern.is_match(value),
+        }
     }
 }
 
 impl HeaderMatch {
     fn holds(&self, headers: &HeaderMap) -> bool {
-        headers.get_all(&self.name).iter().any(|v| *v == self.value)
+        let mut lines = headers.get_all(&self.name).iter();
+        lines.any(|line| self.value.holds(line.as_bytes()))
+    }
+}
+
+impl QueryMatch {
+    fn holds(&self, query: Option<&str>) -> bool {
+        let mut pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+        let first = pairs.find(|(name, _)| *name == self.name);
+        first.is_some_and(|(_, value)| self.value.holds(value.as_bytes()))
     }
 }
 

@@ -36,6 +36,7 @@ mod ids;
 mod open;
 pub mod policy;
 mod project;
+mod route;
 mod world;
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::{
 
 use api::{
     Advertise, AdvertisedAddress, LoadBalancerSpec, NodeSpec, Object, ObjectKey, Route,
-    RouteTimeouts, ServiceSpec, SiteVip, Spec, TenantSpec,
+    ServiceSpec, SiteVip, Spec, TenantSpec,
     sync::{NodeEntry, SiteEntry, SlotEntry},
 };
 use base::{NetworkId, SiteName, SlotId};
@@ -77,10 +77,10 @@ pub(crate) fn backends(object: &Object, spec: &LoadBalancerSpec) -> Vec<ObjectKe
     let Some((tenant, namespace)) = scope(object) else {
         return Vec::new();
     };
-    let refs = spec.routes.iter().flat_map(|route| &route.backend_refs);
-    refs.map(|r| {
-        let namespace = r.namespace.as_ref().unwrap_or(namespace);
-        key(api::Kind::Service, tenant, Some(namespace), &r.name)
+    let refs = spec.routes.iter().flat_map(Route::services);
+    refs.map(|(of, name)| {
+        let namespace = of.unwrap_or(namespace);
+        key(api::Kind::Service, tenant, Some(namespace), name)
     })
     .collect()
 }
@@ -130,21 +130,19 @@ fn egress(out: &mut Projection, world: &World, ids: &Ids, site: &SiteName) {
 
 /// The load balancer as the egress needs it: who offers which services where.
 fn offer_of(mut object: Object, spec: &LoadBalancerSpec, services: &[ObjectKey]) -> Object {
-    let here = |r: &api::BackendRef| {
-        services.iter().any(|key| {
-            key.name == r.name
-                && key.namespace == r.namespace.clone().or(object.metadata.namespace.clone())
-        })
-    };
-    let refs = spec.routes.iter().flat_map(|route| &route.backend_refs);
-    let mut backend_refs: Vec<api::BackendRef> = refs.filter(|r| here(r)).cloned().collect();
-    backend_refs.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
-    backend_refs.dedup_by(|a, b| (&a.namespace, &a.name) == (&b.namespace, &b.name));
+    let own = object.metadata.namespace.clone();
+    let backend_refs = services.iter().map(|service| api::BackendRef {
+        name: service.name.clone(),
+        namespace: service
+            .namespace
+            .clone()
+            .filter(|ns| own.as_ref() != Some(ns)),
+        weight: 1,
+    });
+    let backend_refs: BTreeSet<_> = backend_refs.collect();
     let route = Route {
-        name: None,
-        matches: Vec::new(),
-        backend_refs,
-        timeouts: RouteTimeouts::default(),
+        backend_refs: backend_refs.into_iter().collect(),
+        ..Route::default()
     };
     object.spec = Spec::LoadBalancer(LoadBalancerSpec {
         tls: None,

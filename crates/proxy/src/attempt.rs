@@ -148,6 +148,8 @@ pub(crate) struct Order<'a> {
     pub(crate) target: &'a str,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) framing: Framing,
+    /// The connection is to speak something else afterwards.
+    pub(crate) upgrades: bool,
     pub(crate) limits: &'a Limits,
     /// Each step of the upload gives the deadline this much more.
     pub(crate) patience: Option<Duration>,
@@ -391,6 +393,9 @@ impl Drive<'_> {
             };
             match head.status {
                 StatusCode::CONTINUE => {}
+                StatusCode::SWITCHING_PROTOCOLS if self.order.upgrades => {
+                    return Poll::Ready(Ok(head));
+                }
                 StatusCode::SWITCHING_PROTOCOLS => {
                     return Poll::Ready(Err(Stop::Failure(Failure {
                         kind: Kind::Protocol,

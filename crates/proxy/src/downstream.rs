@@ -70,6 +70,8 @@ pub(crate) enum ClientError {
 pub(crate) enum Client<'a> {
     H1(&'a mut h1::H1),
     H2(&'a mut h2::H2),
+    /// Nobody waits for the response, as with a copy of a request.
+    Nobody,
 }
 
 impl Client<'_> {
@@ -77,6 +79,7 @@ impl Client<'_> {
         match self {
             Client::H1(c) => c.poll_body(cx),
             Client::H2(c) => c.poll_body(cx),
+            Client::Nobody => Poll::Ready(Ok(Piece::End(None))),
         }
     }
 
@@ -85,6 +88,7 @@ impl Client<'_> {
         match self {
             Client::H1(c) => c.poll_gone(cx),
             Client::H2(c) => c.poll_gone(cx),
+            Client::Nobody => Poll::Pending,
         }
     }
 
@@ -93,6 +97,7 @@ impl Client<'_> {
         match self {
             Client::H1(c) => c.inform(status, headers),
             Client::H2(c) => c.inform(status, headers),
+            Client::Nobody => {}
         }
     }
 
@@ -109,6 +114,29 @@ impl Client<'_> {
                 Ok(())
             }
             Client::H2(c) => c.head(status, headers, framing),
+            Client::Nobody => Ok(()),
+        }
+    }
+
+    /// The endpoint has agreed to speak something else: from now on `data` and `poll_body` are
+    /// the octets of the connection.
+    pub(crate) fn switch(&mut self, headers: HeaderMap) -> Result<(), ClientError> {
+        match self {
+            Client::H1(c) => {
+                c.switch(&headers);
+                Ok(())
+            }
+            Client::H2(c) => c.switch(headers),
+            Client::Nobody => Ok(()),
+        }
+    }
+
+    /// After [`Client::switch`]: nothing more comes from the endpoint.
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
+        match self {
+            Client::H1(c) => c.poll_shutdown(cx),
+            Client::H2(c) => c.poll_flush(cx),
+            Client::Nobody => Poll::Ready(Ok(())),
         }
     }
 
@@ -117,6 +145,7 @@ impl Client<'_> {
         match self {
             Client::H1(c) => c.poll_room(cx),
             Client::H2(c) => c.poll_flush(cx),
+            Client::Nobody => Poll::Ready(Ok(())),
         }
     }
 
@@ -124,6 +153,7 @@ impl Client<'_> {
         match self {
             Client::H1(c) => c.data(&piece),
             Client::H2(c) => c.data(piece),
+            Client::Nobody => {}
         }
     }
 
@@ -131,6 +161,7 @@ impl Client<'_> {
         match self {
             Client::H1(c) => c.end(trailers.as_ref()),
             Client::H2(c) => c.end(trailers),
+            Client::Nobody => {}
         }
     }
 
@@ -139,6 +170,7 @@ impl Client<'_> {
         match self {
             Client::H1(c) => c.poll_flush(cx),
             Client::H2(c) => c.poll_flush(cx),
+            Client::Nobody => Poll::Ready(Ok(())),
         }
     }
 
@@ -147,6 +179,7 @@ impl Client<'_> {
         match self {
             Client::H1(c) => c.abort(),
             Client::H2(c) => c.abort(),
+            Client::Nobody => {}
         }
     }
 }

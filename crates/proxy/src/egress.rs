@@ -5,14 +5,17 @@ use std::{pin::pin, rc::Rc};
 use balance::InFlight;
 use base::LbId;
 use base::SiteName;
+use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use l7::{Fault, Refusal, StreamClaim, admit, headers};
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    attempt::{Again, Failure, Kind, Order, Place, Stop, attempt},
+    answer::{Answer, answer},
+    attempt::{Again, ERROR, Failure, Kind, Order, Place, Stop, attempt},
     downstream::{Client, ClientError, Origin, Request, h1},
-    exchange::{Answer, Story, answer, deliver},
+    exchange::{Story, upgrade_of},
+    forward::{clean, deliver, switch},
     io::Io,
     relay::Upload,
     upstream::{
@@ -83,14 +86,19 @@ pub(crate) async fn serve(
     };
     let limits = &snapshot.limits;
     let mut sent = message.headers.clone();
+    let upgrade = upgrade_of(&message);
     headers::strip_hop_by_hop(&mut sent);
     headers::strip_internal(&mut sent);
     sent.remove(header::EXPECT);
+    if let Some(token) = upgrade {
+        headers::upgrade(&mut sent, token);
+    }
     let order = Order {
         method: &message.method,
         target: &message.target,
         headers: &sent,
         framing: message.framing,
+        upgrades: upgrade.is_some(),
         limits,
         patience: Some(limits.request_timeout),
     };
@@ -109,18 +117,14 @@ pub(crate) async fn serve(
     let mut upload = Upload::new(message.framing, limits.body_bytes);
     let deadline = pin!(sleep(limits.request_timeout));
     match attempt(worker, &place, &order, client, &mut upload, deadline).await {
-        Ok((up, head)) => {
-            deliver(
-                worker,
-                client,
-                up,
-                key,
-                head,
-                &mut upload,
-                limits,
-                &mut story,
-            )
-            .await;
+        Ok((up, mut head)) => {
+            let (story, upload) = (&mut story, &mut upload);
+            if let Some(token) = clean(&mut head, order.upgrades) {
+                headers::upgrade(&mut head.headers, &token);
+                switch(client, up, head, limits, story).await;
+            } else {
+                deliver(worker, client, up, key, head, upload, limits, story).await;
+            }
         }
         Err(Stop::Failure(failure)) => {
             in_flight.stats().failed();
@@ -148,12 +152,12 @@ pub(crate) async fn serve(
 
 /// Tell the ingress what happened, in a header it keeps to itself.
 async fn fail(client: &mut Client<'_>, message: &Request, failure: Failure, story: &mut Story) {
+    let error = HeaderValue::try_from(failure.to_header());
     let reply = Answer {
         status: failure.status(),
-        code: failure.kind.code(),
-        reason: "",
-        fault: Fault::Upstream,
+        headers: error.into_iter().map(|error| (ERROR, error)).collect(),
+        body: Bytes::new(),
+        error: Some((failure.kind.code(), Fault::Upstream)),
     };
-    let error = HeaderValue::try_from(failure.to_header()).ok();
-    answer(client, &message.method, &reply, error, story).await;
+    answer(client, &message.method, reply, story).await;
 }

@@ -9,11 +9,10 @@
 //!
 //! What it is not: it decides nothing about configuration or health. It serves by the [`Snapshot`]
 //! it was given last, reads each service's cell for every pick, and tells what it notices about
-//! endpoints as [`ProxyEvent`]s. It does not yet serve protocol upgrades (websocket: 501) or
-//! HTTP/2 toward endpoints.
+//! endpoints as [`ProxyEvent`]s. It does not yet speak HTTP/2 toward endpoints.
 //!
-//! The way of data: listener → (TLS) → `downstream` (h1 or h2) → `exchange` → `attempt` →
-//! `upstream` (pool, or connect) → `relay` both bodies → access record. Through a tunnel:
+//! The way of data: listener → (TLS) → `downstream` (h1 or h2) → `exchange` → `forward` →
+//! `attempt` → `upstream` (pool, or connect) → `relay` both bodies → access record. Through a tunnel:
 //! `egress` → `attempt` → endpoint. A failed try is repeated on another endpoint where that is
 //! safe: for any request when provably nothing reached the endpoint, for safe methods when the
 //! connection broke, the link closed, or news came that the endpoint is down, always within the
@@ -41,15 +40,18 @@
 //! ```
 
 mod access;
+mod answer;
 mod attempt;
 mod downstream;
 mod egress;
 mod event;
 mod exchange;
+mod forward;
 mod http1;
 mod io;
 mod listener;
 mod metrics;
+mod mirror;
 mod refusals;
 mod relay;
 mod snapshot;

@@ -15,6 +15,8 @@ pub(crate) struct ProxyMetrics {
     pub(crate) streams: Counter,
     pub(crate) streams_refused: Counter,
     pub(crate) cancelled: Counter,
+    pub(crate) mirrored: Counter,
+    pub(crate) mirrors_dropped: Counter,
     pub(crate) events_dropped: Counter,
     pub(crate) records_dropped: Counter,
 }
@@ -31,6 +33,11 @@ impl ProxyMetrics {
             handshakes_failed: m.counter("proxy_handshakes_failed", "TLS handshakes failed"),
             streams: m.counter("proxy_streams", "Tunnel streams admitted"),
             streams_refused: m.counter("proxy_streams_refused", "Tunnel streams refused"),
+            mirrored: m.counter("proxy_mirrored", "Copies of requests sent to mirrors"),
+            mirrors_dropped: m.counter(
+                "proxy_mirrors_dropped",
+                "Copies not sent: too many at once, or a body over 64 KiB",
+            ),
             cancelled: m.counter("proxy_cancelled", "Tries given up on news of an endpoint"),
             events_dropped: m.counter("proxy_events_dropped", "Events lost to a full queue"),
             records_dropped: m.counter("proxy_records_dropped", "Access records lost"),

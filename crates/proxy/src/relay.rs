@@ -14,7 +14,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     downstream::{Client, ClientError},
+    exchange::Story,
     http1::{Framing, Piece, ResponseHead, wire::ReadError},
+    mirror::Copied,
     upstream::UpConn,
 };
 
@@ -38,6 +40,8 @@ pub(crate) struct Upload {
     most: Option<u64>,
     /// The last poll ended waiting for the client.
     on_client: bool,
+    /// Somebody wants a copy of all of it.
+    copied: bool,
 }
 
 /// Which side an upload failed on.
@@ -60,7 +64,30 @@ impl Upload {
             taken: 0,
             most,
             on_client: false,
+            copied: false,
         }
+    }
+
+    /// A body that is here already.
+    pub(crate) fn of(kept: Vec<Bytes>, trailers: Option<HeaderMap>) -> Self {
+        Upload {
+            kept_bytes: kept.iter().map(Bytes::len).sum(),
+            kept,
+            ended: true,
+            trailers,
+            ..Upload::new(Framing::None, None)
+        }
+    }
+
+    /// Keep what is short enough beyond the beginning of a response.
+    pub(crate) const fn keep_all(&mut self) {
+        self.copied = true;
+    }
+
+    /// What was kept, if it is all.
+    pub(crate) fn copied(&self) -> Copied {
+        let whole = self.whole && self.ended;
+        Copied::Body(whole.then(|| (self.kept.clone(), self.trailers.clone())))
     }
 
     /// Bytes the client sent.
@@ -90,7 +117,7 @@ impl Upload {
 
     /// There will be no other try: keep nothing.
     fn commit(&mut self) {
-        if self.given == self.kept.len() {
+        if self.given == self.kept.len() && !self.copied {
             self.kept.clear();
             self.given = 0;
             self.whole = false;
@@ -240,4 +267,129 @@ fn pump(
         }
     }
     client.poll_flush(cx).map_err(RelayError::Client)
+}
+
+/// Carry octets both ways until both sides have ended, or nothing has moved for `idle`. The end
+/// of one side is passed on at once.
+pub(crate) async fn tunnel(
+    client: &mut Client<'_>,
+    up: &mut UpConn,
+    idle: Duration,
+    story: &mut Story,
+) -> Result<(), RelayError> {
+    let mut timer = pin!(sleep(idle));
+    let (mut there, mut back) = (Way::Open, Way::Open);
+    let mut last = 0;
+    poll_fn(|cx| {
+        loop {
+            let sent = ascend(cx, client, up, &mut there, &mut story.bytes_in);
+            let got = descend(cx, client, up, &mut back, &mut story.bytes_out);
+            match (sent?, got?) {
+                (Poll::Ready(()), Poll::Ready(())) => return Poll::Ready(Ok(())),
+                (Poll::Ready(()) | Poll::Pending, _) => {}
+            }
+            ready!(timer.as_mut().poll(cx));
+            let moved = story.bytes_in + story.bytes_out;
+            if moved == last {
+                return Poll::Ready(Err(RelayError::Idle));
+            }
+            last = moved;
+            timer.as_mut().reset(Instant::now() + idle);
+        }
+    })
+    .await
+}
+
+/// One direction of a connection that was handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Open,
+    /// Its source has ended, which is to be passed on.
+    Ending,
+    Closed,
+}
+
+impl Way {
+    const fn poll(self) -> Poll<()> {
+        match self {
+            Way::Open | Way::Ending => Poll::Pending,
+            Way::Closed => Poll::Ready(()),
+        }
+    }
+}
+
+/// From the client to the endpoint. One that takes nothing more may still have something to say.
+fn ascend(
+    cx: &mut Context<'_>,
+    client: &mut Client<'_>,
+    up: &mut UpConn,
+    way: &mut Way,
+    bytes: &mut u64,
+) -> Result<Poll<()>, RelayError> {
+    while *way == Way::Open {
+        match up.poll_room(cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(_)) => *way = Way::Closed,
+            Poll::Pending => return Ok(Poll::Pending),
+        }
+        match client.poll_body(cx).map_err(RelayError::Client)? {
+            Poll::Ready(Piece::Data(piece)) => {
+                *bytes += piece.len() as u64;
+                up.data(&piece);
+            }
+            Poll::Ready(Piece::End(_)) => *way = Way::Ending,
+            Poll::Pending => {
+                if let Poll::Ready(Err(_)) = up.poll_flush(cx) {
+                    *way = Way::Closed;
+                }
+                return Ok(Poll::Pending);
+            }
+        }
+    }
+    if *way == Way::Ending && up.poll_shutdown(cx).is_ready() {
+        *way = Way::Closed;
+    }
+    Ok(way.poll())
+}
+
+/// From the endpoint to the client.
+fn descend(
+    cx: &mut Context<'_>,
+    client: &mut Client<'_>,
+    up: &mut UpConn,
+    way: &mut Way,
+    bytes: &mut u64,
+) -> Result<Poll<()>, RelayError> {
+    while *way == Way::Open {
+        if client
+            .poll_room(cx)
+            .map_err(RelayError::Client)?
+            .is_pending()
+        {
+            return Ok(Poll::Pending);
+        }
+        match up.poll_body(cx).map_err(RelayError::Upstream)? {
+            Poll::Ready(Piece::Data(piece)) => {
+                *bytes += piece.len() as u64;
+                client.data(piece);
+            }
+            Poll::Ready(Piece::End(_)) => {
+                client.end(None);
+                *way = Way::Ending;
+            }
+            Poll::Pending => {
+                let _ = client.poll_flush(cx).map_err(RelayError::Client)?;
+                return Ok(Poll::Pending);
+            }
+        }
+    }
+    if *way == Way::Ending
+        && client
+            .poll_shutdown(cx)
+            .map_err(RelayError::Client)?
+            .is_ready()
+    {
+        *way = Way::Closed;
+    }
+    Ok(way.poll())
 }

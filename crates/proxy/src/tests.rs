@@ -1,6 +1,8 @@
 //! The proxy through its door: client → ingress → (streams in memory) → egress → endpoint.
 
 mod faults;
+mod filters;
 mod front;
 mod tunnel_policy;
+mod upgrade;
 mod world;

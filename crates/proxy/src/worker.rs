@@ -290,6 +290,8 @@ pub(crate) struct Worker {
     pub(crate) tasks: Tasks,
     drain: Drain,
     seats: Rc<Cell<usize>>,
+    /// Copies of requests on their way.
+    pub(crate) mirrors: Rc<Cell<usize>>,
 }
 
 impl Worker {
@@ -377,6 +379,7 @@ async fn run(tasks: Tasks, start: Start) {
         drain: tasks.token(),
         tasks: tasks.clone(),
         seats: Rc::default(),
+        mirrors: Rc::default(),
     });
     tasks.spawn_local("reaper", reap(Rc::clone(&worker)));
     let mut listeners = Listeners::default();

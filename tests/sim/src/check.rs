@@ -295,6 +295,8 @@ impl Sim {
             tls: false,
             sni: None,
             method: &Method::GET,
+            authority: "",
+            query: None,
             host: &host,
             path,
             headers: &HeaderMap::new(),

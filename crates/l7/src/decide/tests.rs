@@ -8,8 +8,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::decide;
 use crate::{
-    Backend, Cluster, Decision, HeaderMatch, Limits, Match, Offered, PathMatch, RequestHead, Route,
-    Table, TableError, VirtualHost,
+    Abort, Action, Backend, Cluster, Cors, Decision, Delay, DirectResponse, HeaderMatch, Limits,
+    Match, NewPath, Offered, Origin, PathMatch, Pattern, Percent, QueryMatch, Redirect,
+    RequestHead, Rewrite, Route, Table, TableError, ValueMatch, VirtualHost,
 };
 
 fn cluster(service: &str) -> Arc<Cluster> {
@@ -22,24 +23,65 @@ fn cluster(service: &str) -> Arc<Cluster> {
     })
 }
 
-/// `=PATH` exact, `PATH` prefix, then `METHOD` and `name:value` words in any order.
+fn value(text: &str) -> ValueMatch {
+    match text.strip_prefix('~') {
+        Some(pattern) => ValueMatch::Regex(Pattern::new(pattern).expect("a pattern")),
+        None => ValueMatch::Exact(text.into()),
+    }
+}
+
+/// `=PATH` exact, `~PATH` regular expression, `PATH` prefix, then `METHOD`, `name:value` and
+/// `?name=value` words in any order.
 fn matches(text: &str) -> Match {
     let mut m = Match::default();
     for word in text.split(' ') {
         if let Some(path) = word.strip_prefix('=') {
             m.path = PathMatch::Exact(path.into());
+        } else if let Some(pattern) = word.strip_prefix('~') {
+            m.path = PathMatch::Regex(Pattern::new(pattern).expect("a pattern"));
+        } else if let Some((name, text)) = word.strip_prefix('?').and_then(|w| w.split_once('=')) {
+            m.query.push(QueryMatch {
+                name: name.into(),
+                value: value(text),
+            });
         } else if word.starts_with('/') {
             m.path = PathMatch::Prefix(word.into());
-        } else if let Some((name, value)) = word.split_once(':') {
+        } else if let Some((name, text)) = word.split_once(':') {
             m.headers.push(HeaderMatch {
                 name: name.parse::<HeaderName>().expect("a name"),
-                value: HeaderValue::from_str(value).expect("a value"),
+                value: value(text),
             });
         } else {
             m.method = Some(word.parse().expect("a method"));
         }
     }
     m
+}
+
+fn to(service: &str) -> Action {
+    Action::Forward(vec![Backend {
+        cluster: cluster(service),
+        weight: 1,
+    }])
+}
+
+/// A GET of a URL of host `h` in plain text.
+fn get<'a>(target: &'a str, headers: &'a HeaderMap) -> RequestHead<'a> {
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    RequestHead {
+        port: 80,
+        tls: false,
+        sni: None,
+        method: &Method::GET,
+        host: "h",
+        authority: "h:18080",
+        path,
+        query,
+        headers,
+    }
 }
 
 /// Routes named by their match, each to a backend of its own.
@@ -49,10 +91,7 @@ fn host(tenant: u32, routes: &[&str]) -> Arc<VirtualHost> {
         .map(|text| Route {
             name: (*text).into(),
             matches: vec![matches(text)],
-            backends: vec![Backend {
-                cluster: cluster("a"),
-                weight: 1,
-            }],
+            action: to("a"),
             ..Route::default()
         })
         .collect();
@@ -79,6 +118,12 @@ fn offer(port: u16, tls: bool, hosts: &[&str], host: &Arc<VirtualHost>) -> Offer
 #[test]
 fn routes_by_precedence() {
     let routes = [
+        "/q ?a=1",
+        "/q ?a=1 ?b=~[0-9]+",
+        "/q",
+        "~/a/[xy].*",
+        "/a/x/long/prefix",
+        "/h x:~v[0-9]",
         "/",
         "/a",
         "/a/b/",
@@ -105,6 +150,17 @@ fn routes_by_precedence() {
         ("GET", "/a", "x:2", "/a"),
         ("GET", "/a", "x:1 y:2", "/a x:1 y:2"),
         ("POST", "/a", "x:1 y:2", "/a POST x:1"),
+        ("GET", "/a/x/long/prefix/1", "", "~/a/[xy].*"),
+        ("GET", "/a/z/x", "", "/a"),
+        ("GET", "/h", "x:v1", "/h x:~v[0-9]"),
+        ("GET", "/h", "x:v12", "/"),
+        ("GET", "/q", "", "/q"),
+        ("GET", "/q?", "", "/q"),
+        ("GET", "/q?a=1", "", "/q ?a=1"),
+        ("GET", "/q?x&%61=%31&a=2", "", "/q ?a=1"),
+        ("GET", "/q?a=2&a=1", "", "/q"),
+        ("GET", "/q?b=77&a=1", "", "/q ?a=1 ?b=~[0-9]+"),
+        ("GET", "/q?b=x&a=1", "", "/q ?a=1"),
     ] {
         let mut map = HeaderMap::new();
         for word in headers.split(' ').filter(|w| !w.is_empty()) {
@@ -116,13 +172,8 @@ fn routes_by_precedence() {
         }
         let method: Method = method.parse().expect("a method");
         let head = RequestHead {
-            port: 80,
-            tls: false,
-            sni: None,
             method: &method,
-            host: "h",
-            path,
-            headers: &map,
+            ..get(path, &map)
         };
         let Decision::Forward(to) = decide(&table, &head, &mut Rng::new(1)) else {
             panic!("no route for {path}");
@@ -140,6 +191,7 @@ fn hosts_and_owners() {
         offer(443, true, &["b.example", "deep.wild.example"], &two),
     ])
     .expect("built");
+    let none = &HeaderMap::new();
     for (port, tls, sni, host, expect) in [
         (80, false, None, "a.example", "t1"),
         (80, false, None, "b.example", "404 no-such-host"),
@@ -172,10 +224,8 @@ fn hosts_and_owners() {
             port,
             tls,
             sni,
-            method: &Method::GET,
             host,
-            path: "/",
-            headers: &HeaderMap::new(),
+            ..get("/", none)
         };
         let found = match decide(&table, &head, &mut Rng::new(1)) {
             Decision::Forward(to) => to.host.tenant_name.clone(),
@@ -231,5 +281,269 @@ fn backends_share_by_weight() {
                 .zip(&expect)
                 .all(|(a, b)| a.0 == b.0 && a.1.abs_diff(b.1) <= 2);
         assert!(close, "{shares:?} {expect:?}");
+    }
+}
+
+/// The decision on a GET when `change` was done to the only route, which has prefix `/a`.
+fn decided(change: impl FnOnce(&mut Route), target: &str, headers: &[(&str, &str)]) -> String {
+    let mut route = Route {
+        matches: vec![matches("/a")],
+        action: to("a"),
+        ..Route::default()
+    };
+    change(&mut route);
+    let host = VirtualHost::build(
+        LbId(1),
+        "ns/lb".into(),
+        TenantId(1),
+        "t".into(),
+        Limits::default(),
+        vec![route],
+    );
+    let table = Table::build(vec![offer(80, false, &["h"], &Arc::new(host))]).expect("built");
+    let headers = headers.iter().map(|(name, value)| {
+        let name: HeaderName = name.parse().expect("a name");
+        (name, HeaderValue::from_str(value).expect("a value"))
+    });
+    let headers: HeaderMap = headers.collect();
+    let preflight = headers.contains_key("access-control-request-method");
+    let head = RequestHead {
+        method: if preflight {
+            &Method::OPTIONS
+        } else {
+            &Method::GET
+        },
+        ..get(target, &headers)
+    };
+    match decide(&table, &head, &mut Rng::new(1)) {
+        Decision::Forward(to) => {
+            let target = to
+                .route
+                .filters
+                .rewrite
+                .target(head.path, head.query, to.matched);
+            format!("to {target} {:?}", to.delay)
+        }
+        Decision::Respond(r) => {
+            let mut lines: Vec<String> = r
+                .headers
+                .iter()
+                .map(|(name, value)| format!("; {name}: {}", value.to_str().expect("text")))
+                .collect();
+            lines.sort();
+            format!("{} {}{}", r.status.as_u16(), r.code, lines.concat())
+        }
+    }
+}
+
+#[test]
+fn paths_are_rewritten() {
+    let full = |path: &str| NewPath::Full(path.into());
+    let prefix = |path: &str| NewPath::Prefix(path.into());
+    for (new, target, expect) in [
+        (full("/x"), "/a/b?q=1", "/x?q=1"),
+        (full("/x"), "/a?", "/x?"),
+        (prefix("/xyz"), "/a/bar", "/xyz/bar"),
+        (prefix("/xyz/"), "/a/bar", "/xyz/bar"),
+        (prefix("/xyz"), "/a", "/xyz"),
+        (prefix("/xyz"), "/a/", "/xyz/"),
+        (prefix(""), "/a/bar?q", "/bar?q"),
+        (prefix(""), "/a", "/"),
+        (prefix("/"), "/a", "/"),
+        (prefix("/"), "/a/", "/"),
+        (prefix("/"), "/a/bar", "/bar"),
+    ] {
+        let said = decided(
+            |route| {
+                route.filters.rewrite = Rewrite {
+                    host: None,
+                    path: Some(new.clone()),
+                }
+            },
+            target,
+            &[],
+        );
+        assert_eq!(said, format!("to {expect} None"), "{new:?} {target}");
+    }
+}
+
+#[test]
+fn clients_are_sent_elsewhere() {
+    let stay = Redirect {
+        tls: None,
+        host: None,
+        path: None,
+        port: None,
+        status: http::StatusCode::FOUND,
+    };
+    for (redirect, expect) in [
+        (stay.clone(), "http://h:18080/a/b?q"),
+        (
+            Redirect {
+                tls: Some(true),
+                ..stay.clone()
+            },
+            "https://h/a/b?q",
+        ),
+        (
+            Redirect {
+                host: Some("new.example".into()),
+                ..stay.clone()
+            },
+            "http://new.example/a/b?q",
+        ),
+        (
+            Redirect {
+                tls: Some(true),
+                port: Some(8443),
+                ..stay.clone()
+            },
+            "https://h:8443/a/b?q",
+        ),
+        (
+            Redirect {
+                port: Some(80),
+                path: Some(NewPath::Prefix("/new".into())),
+                ..stay
+            },
+            "http://h/new/b?q",
+        ),
+    ] {
+        let said = decided(
+            |route| route.action = Action::Redirect(redirect.clone()),
+            "/a/b?q",
+            &[],
+        );
+        assert_eq!(said, format!("302 redirect; location: {expect}"));
+    }
+}
+
+#[test]
+fn some_are_answered_or_broken() {
+    let direct = DirectResponse {
+        status: http::StatusCode::OK,
+        content_type: HeaderValue::from_static("text/html"),
+        body: "hello".into(),
+    };
+    let said = decided(|route| route.action = Action::Respond(direct), "/a", &[]);
+    assert_eq!(said, "200 direct-response; content-type: text/html");
+    let delay = |percent| Delay {
+        duration: std::time::Duration::from_secs(2),
+        percent: Percent(percent),
+    };
+    let said = decided(|route| route.filters.delay = Some(delay(100)), "/a", &[]);
+    assert_eq!(said, "to /a Some(2s)");
+    let said = decided(|route| route.filters.delay = Some(delay(0)), "/a", &[]);
+    assert_eq!(said, "to /a None");
+    let abort = Abort {
+        status: http::StatusCode::IM_A_TEAPOT,
+        percent: Percent(100),
+    };
+    let said = decided(|route| route.filters.abort = Some(abort), "/a", &[]);
+    assert_eq!(said, "418 fault-injected");
+    let half = Percent(50);
+    let mut rng = Rng::new(1);
+    let drawn = (0..10_000).filter(|_| half.is_drawn(&mut rng)).count();
+    assert!((4_800..5_200).contains(&drawn), "{drawn}");
+}
+
+#[test]
+fn foreign_pages() {
+    let cors = |origins: &[&str], credentials: bool| Cors {
+        origins: origins
+            .iter()
+            .map(|o| Origin::new(o).expect("an origin"))
+            .collect(),
+        credentials,
+        methods: Some(HeaderValue::from_static("*")),
+        headers: Some(HeaderValue::from_static("x-a, x-b")),
+        expose: Some(HeaderValue::from_static("x-c")),
+        max_age: Some(HeaderValue::from_static("60")),
+    };
+    let asks = |origin| [("origin", origin), ("access-control-request-method", "PUT")];
+    let lists = "; access-control-allow-headers: x-a, x-b; access-control-allow-methods: ";
+    for (origins, credentials, origin, expect) in [
+        (
+            &["*"][..],
+            false,
+            "https://any.example",
+            format!("{lists}*; access-control-allow-origin: *; access-control-max-age: 60"),
+        ),
+        (
+            &["https://shop.example", "https://*.app.example:8443"],
+            true,
+            "https://x.y.app.example:8443",
+            format!(
+                "; access-control-allow-credentials: true{lists}PUT; \
+                 access-control-allow-origin: https://x.y.app.example:8443; \
+                 access-control-max-age: 60; vary: origin"
+            ),
+        ),
+        (
+            &["https://*.app.example"],
+            false,
+            "https://app.example",
+            "; vary: origin".into(),
+        ),
+        (
+            &["https://*.app.example"],
+            false,
+            "http://x.app.example",
+            "; vary: origin".into(),
+        ),
+        (
+            &["https://*.app.example"],
+            false,
+            "https://evil/.app.example",
+            "; vary: origin".into(),
+        ),
+        (
+            &["https://shop.example"],
+            false,
+            "null",
+            "; vary: origin".into(),
+        ),
+    ] {
+        let said = decided(
+            |route| route.filters.cors = Some(cors(origins, credentials)),
+            "/a",
+            &asks(origin),
+        );
+        assert_eq!(said, format!("204 preflight{expect}"), "{origin}");
+    }
+    // Not a preflight: an OPTIONS without a wanted method, or a request that is none.
+    let open = |route: &mut Route| route.filters.cors = Some(cors(&["*"], false));
+    let said = decided(open, "/a", &[("origin", "https://x.example")]);
+    assert_eq!(said, "to /a None");
+    let mut answer = HeaderMap::new();
+    answer.insert(
+        "access-control-allow-origin",
+        HeaderValue::from_static("https://own"),
+    );
+    let strict = cors(&["https://shop.example"], false);
+    strict.apply(
+        Some(&HeaderValue::from_static("https://evil.example")),
+        &mut answer,
+    );
+    assert!(!answer.contains_key("access-control-allow-origin"));
+    strict.apply(
+        Some(&HeaderValue::from_static("https://Shop.example")),
+        &mut answer,
+    );
+    assert_eq!(
+        answer["access-control-allow-origin"],
+        "https://Shop.example"
+    );
+    assert_eq!(answer["access-control-expose-headers"], "x-c");
+    for text in [
+        "",
+        "shop.example",
+        "https://",
+        "https://*",
+        "https://*shop",
+        "https://a/b",
+        "https://a b",
+    ] {
+        assert!(Origin::new(text).is_err(), "{text}");
     }
 }

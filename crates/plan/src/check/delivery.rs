@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use api::{
-    Advertise, CertificateSource, CertificateSpec, HealthCheck, HostPattern, Kind,
+    Advertise, CertificateSource, CertificateSpec, Filter, HealthCheck, HostPattern, Kind,
     LoadBalancerSpec, Object, Problem, Route, ServiceSpec, SiteVip, Span,
 };
 use base::{Name, WallTime};
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 
 use super::{bad, check_count, dangling, routers::is_host};
 use crate::{
@@ -299,67 +299,43 @@ fn tls(
 
 fn check_route(
     world: &World,
-    (tenant, namespace): (&Name, &Name),
+    (tenant, namespace_of_it): (&Name, &Name),
     here: &str,
     route: &Route,
 ) -> Result<(), Problem> {
-    check_count(&format!("{here}/backendRefs"), route.backend_refs.len(), 64)?;
+    crate::route::parts(route)
+        .map_err(|wrong| bad(format!("{here}{}", wrong.pointer), wrong.title))?;
+    let known = |namespace: Option<&Name>, name: &Name, pointer: String| {
+        let namespace = namespace.unwrap_or(namespace_of_it);
+        let service = key(Kind::Service, tenant, Some(namespace), name);
+        match world.find(&service) {
+            Some(_) => Ok(()),
+            None => {
+                let service = format!("{namespace}/{name}");
+                Err(dangling(&pointer, "service", &service))
+            }
+        }
+    };
+    if route.backend_refs.len() > 64 {
+        return Err(bad(format!("{here}/backendRefs"), "64 at most"));
+    }
     for (at, backend) in route.backend_refs.iter().enumerate() {
-        let namespace = backend.namespace.as_ref().unwrap_or(namespace);
-        if world
-            .find(&key(Kind::Service, tenant, Some(namespace), &backend.name))
-            .is_none()
-        {
-            let pointer = format!("{here}/backendRefs/{at}/name");
-            return Err(dangling(
-                &pointer,
-                "service",
-                &format!("{namespace}/{}", backend.name),
-            ));
+        let pointer = format!("{here}/backendRefs/{at}/name");
+        known(backend.namespace.as_ref(), &backend.name, pointer)?;
+    }
+    for (at, filter) in route.filters.iter().enumerate() {
+        if let Filter::RequestMirror(mirror) = filter {
+            let to = &mirror.backend_ref;
+            let pointer = format!("{here}/filters/{at}/requestMirror/backendRef/name");
+            known(to.namespace.as_ref(), &to.name, pointer)?;
         }
     }
-    if route.backend_refs.iter().all(|b| b.weight == 0) {
+    let weightless = route.backend_refs.iter().all(|backend| backend.weight == 0);
+    if weightless && !route.backend_refs.is_empty() {
         return Err(bad(
             format!("{here}/backendRefs"),
             "every weight is 0: nothing could be picked",
         ));
-    }
-    if let Some(request) = route.timeouts.request {
-        let most = Duration::from_secs(3600);
-        if request.0.is_zero() || request.0 > most {
-            return Err(bad(
-                format!("{here}/timeouts/request"),
-                "more than 0, 1h at most",
-            ));
-        }
-    }
-    if route.matches.len() > 64 {
-        return Err(bad(format!("{here}/matches"), "64 matches at most"));
-    }
-    for (at, one) in route.matches.iter().enumerate() {
-        let here = format!("{here}/matches/{at}");
-        if one
-            .path
-            .as_ref()
-            .is_some_and(|p| !p.value.starts_with('/') || p.value.len() > 1024)
-        {
-            return Err(bad(
-                here + "/path/value",
-                "begins with '/', 1,024 bytes at most",
-            ));
-        }
-        if one.headers.len() > 16 {
-            return Err(bad(here + "/headers", "16 headers at most"));
-        }
-        for (i, header) in one.headers.iter().enumerate() {
-            let name = HeaderName::from_bytes(header.name.as_bytes());
-            if name.is_err() || HeaderValue::from_str(&header.value).is_err() {
-                return Err(bad(
-                    format!("{here}/headers/{i}"),
-                    "not a header name and value",
-                ));
-            }
-        }
     }
     Ok(())
 }

@@ -521,11 +521,11 @@ fn routes() {
         ),
         (
             "backendRefs: [{name: cart}], matches: [{}, {headers: [{name: 'a b', value: c}]}]",
-            "bad-value /spec/routes/0/matches/1/headers/0",
+            "bad-value /spec/routes/0/matches/1/headers/0/name",
         ),
         (
             "backendRefs: [{name: cart}], matches: [{headers: [{name: a, value: \"b\\nc\"}]}]",
-            "bad-value /spec/routes/0/matches/0/headers/0",
+            "bad-value /spec/routes/0/matches/0/headers/0/value",
         ),
     ] {
         check(
@@ -551,6 +551,187 @@ fn routes() {
         &routes(&headers),
         "bad-value /spec/routes/0/matches/0/headers",
     );
+}
+
+#[test]
+fn matches() {
+    for (route, expect) in [
+        (
+            "matches: [{path: {type: RegularExpression, value: '/v[0-9]+/.*'}}]",
+            "good",
+        ),
+        (
+            "matches: [{path: {type: RegularExpression, value: '('}}]",
+            "/matches/0/path/value",
+        ),
+        (
+            "matches: [{path: {type: RegularExpression, value: '(a{999}){999}'}}]",
+            "/matches/0/path/value",
+        ),
+        (
+            "matches: [{path: {value: '/a/../b'}}]",
+            "/matches/0/path/value",
+        ),
+        ("matches: [{path: {value: '//a'}}]", "/matches/0/path/value"),
+        (
+            "matches: [{path: {value: '/%61'}}]",
+            "/matches/0/path/value",
+        ),
+        ("matches: [{queryParams: [{name: a, value: b}]}]", "good"),
+        (
+            "matches: [{queryParams: [{name: '', value: b}]}]",
+            "/matches/0/queryParams/0/name",
+        ),
+        (
+            "matches: [{headers: [{name: a, type: RegularExpression, value: '['}]}]",
+            "/matches/0/headers/0/value",
+        ),
+        ("timeouts: {request: 5s, backendRequest: 1s}", "good"),
+        (
+            "timeouts: {request: 1s, backendRequest: 5s}",
+            "/timeouts/backendRequest",
+        ),
+    ] {
+        with(route, expect);
+    }
+}
+
+/// A route to a Service, with this beside it.
+fn with(route: &str, expect: &str) {
+    let expect = match expect {
+        "good" => "good".to_owned(),
+        pointer if pointer.ends_with("backendRef/name") => {
+            format!("dangling-reference /spec/routes/0{pointer}")
+        }
+        pointer => format!("bad-value /spec/routes/0{pointer}"),
+    };
+    let routes = format!("[{{backendRefs: [{{name: cart}}], {route}}}]");
+    check("", &balancer(&[("routes", &routes)]), &expect);
+}
+
+#[test]
+fn filters() {
+    for (route, expect) in [
+        (
+            "filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: x-a, value: b}], remove: [x-c]}}]",
+            "good",
+        ),
+        (
+            "filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: Host, value: b}]}}]",
+            "/filters/0/requestHeaderModifier/set/0/name",
+        ),
+        (
+            "filters: [{type: RequestHeaderModifier, requestHeaderModifier: {remove: [Transfer-Encoding]}}]",
+            "/filters/0/requestHeaderModifier/remove/0",
+        ),
+        (
+            "filters: [{type: ResponseHeaderModifier, responseHeaderModifier: {add: [{name: sealane-x, value: b}]}}]",
+            "/filters/0/responseHeaderModifier/add/0/name",
+        ),
+        (
+            "filters: [{type: ResponseHeaderModifier, responseHeaderModifier: {add: [{name: x, value: \"a\\nb\"}]}}]",
+            "/filters/0/responseHeaderModifier/add/0/value",
+        ),
+        (
+            "filters: [{type: URLRewrite, urlRewrite: {hostname: inner.example, path: {type: ReplaceFullPath, replaceFullPath: /x}}}]",
+            "good",
+        ),
+        (
+            "filters: [{type: URLRewrite, urlRewrite: {hostname: 'a b'}}]",
+            "/filters/0/urlRewrite/hostname",
+        ),
+        (
+            "filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplaceFullPath, replaceFullPath: 'x?y'}}}]",
+            "/filters/0/urlRewrite/path/replaceFullPath",
+        ),
+        (
+            "matches: [{path: {type: Exact, value: /a}}], filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /x}}}]",
+            "/filters",
+        ),
+        (
+            "filters: [{type: URLRewrite, urlRewrite: {}}, {type: URLRewrite, urlRewrite: {}}]",
+            "/filters/1",
+        ),
+        (
+            "filters: [{type: RequestMirror, requestMirror: {backendRef: {name: hidden}, percent: 10}}]",
+            "good",
+        ),
+        (
+            "filters: [{type: RequestMirror, requestMirror: {backendRef: {name: none}}}]",
+            "/filters/0/requestMirror/backendRef/name",
+        ),
+        (
+            "filters: [{type: RequestMirror, requestMirror: {backendRef: {name: hidden}, percent: 101}}]",
+            "/filters/0/requestMirror/percent",
+        ),
+        (
+            "filters: [{type: CORS, cors: {allowOrigins: ['https://*.a.example'], allowMethods: [GET], maxAge: 60}}]",
+            "good",
+        ),
+        (
+            "filters: [{type: CORS, cors: {allowOrigins: []}}]",
+            "/filters/0/cors/allowOrigins",
+        ),
+        (
+            "filters: [{type: CORS, cors: {allowOrigins: ['a.example']}}]",
+            "/filters/0/cors/allowOrigins/0",
+        ),
+        (
+            "filters: [{type: CORS, cors: {allowOrigins: ['*'], allowHeaders: ['x y']}}]",
+            "/filters/0/cors/allowHeaders/0",
+        ),
+        (
+            "filters: [{type: Fault, fault: {delay: {duration: 1s}, abort: {status: 503, percent: 5}}}]",
+            "good",
+        ),
+        (
+            "filters: [{type: Fault, fault: {delay: {duration: 2m}}}]",
+            "/filters/0/fault/delay/duration",
+        ),
+        (
+            "filters: [{type: Fault, fault: {abort: {status: 100}}}]",
+            "/filters/0/fault/abort/status",
+        ),
+        (
+            "filters: [{type: RequestRedirect, requestRedirect: {}}]",
+            "/backendRefs",
+        ),
+    ] {
+        with(route, expect);
+    }
+}
+
+#[test]
+fn filters_that_answer() {
+    for (filter, expect) in [
+        (
+            "{type: RequestRedirect, requestRedirect: {scheme: https, statusCode: 301}}",
+            "good",
+        ),
+        (
+            "{type: RequestRedirect, requestRedirect: {statusCode: 200}}",
+            "bad-value /spec/routes/0/filters/0/requestRedirect/statusCode",
+        ),
+        (
+            "{type: DirectResponse, directResponse: {status: 200, body: hello}}",
+            "good",
+        ),
+        (
+            "{type: DirectResponse, directResponse: {status: 204, body: hello}}",
+            "bad-value /spec/routes/0/filters/0/directResponse/body",
+        ),
+        (
+            "{type: DirectResponse, directResponse: {status: 99}}",
+            "bad-value /spec/routes/0/filters/0/directResponse/status",
+        ),
+        (
+            "{type: RequestRedirect, requestRedirect: {}}, {type: DirectResponse, directResponse: {status: 200}}",
+            "bad-value /spec/routes/0/filters/1",
+        ),
+    ] {
+        let routes = format!("[{{filters: [{filter}]}}]");
+        check("", &balancer(&[("routes", &routes)]), expect);
+    }
 }
 
 #[test]

@@ -7,12 +7,11 @@ use std::{
 };
 
 use api::{
-    BalanceAlgorithm, LoadBalancerSpec, NodeSpec, Object, ObjectKey, PathMatchType, RouteMatch,
-    ServiceSpec, sync::Bundle,
+    BalanceAlgorithm, Filter, LoadBalancerSpec, NodeSpec, Object, ObjectKey, ServiceSpec,
+    sync::Bundle,
 };
 use balance::{BalancePolicy, EndpointKey, Scope};
 use base::{LbId, Name, NetworkId, QualifiedService, ServiceId, SlotId, TenantId};
-use http::{HeaderName, HeaderValue, Method};
 
 use super::{
     Cells, CompileError, FrontCertificate, HttpProbe, Listener, Me, Numbers, ServicePlan, Target,
@@ -261,29 +260,34 @@ impl Compiler<'_> {
                 .name
                 .as_ref()
                 .map_or_else(|| format!("route-{at}"), ToString::to_string);
-            let mut backends = Vec::new();
-            for backend in &route.backend_refs {
-                let cluster = self.cluster(object, backend)?;
-                backends.push(l7::Backend {
-                    cluster,
-                    weight: u32::from(backend.weight),
-                });
+            let parts = crate::route::parts(route);
+            let mut parts = parts.map_err(|wrong| {
+                let pointer = format!("/spec/routes/{at}{}", wrong.pointer);
+                self::wrong(object, format!("{pointer}: {}", wrong.title))
+            })?;
+            for filter in &route.filters {
+                if let Filter::RequestMirror(mirror) = filter {
+                    let to = &mirror.backend_ref;
+                    parts.filters.mirrors.push(l7::Mirror {
+                        cluster: self.cluster(object, to.namespace.as_ref(), &to.name)?,
+                        percent: l7::Percent(mirror.percent.unwrap_or(100)),
+                    });
+                }
             }
-            let matches: Result<Vec<l7::Match>, CompileError> = route
-                .matches
-                .iter()
-                .map(|m| self::matches(object, m))
-                .collect();
-            let timeouts = l7::Timeouts {
-                request: route.timeouts.request.map(|span| span.0),
-            };
-            let retry = l7::Retry::default();
+            let backends = route.backend_refs.iter().map(|backend| {
+                Ok(l7::Backend {
+                    cluster: self.cluster(object, backend.namespace.as_ref(), &backend.name)?,
+                    weight: u32::from(backend.weight),
+                })
+            });
+            let backends = backends.collect::<Result<_, CompileError>>()?;
             routes.push(l7::Route {
                 name,
-                matches: matches?,
-                backends,
-                timeouts,
-                retry,
+                matches: parts.matches,
+                action: parts.answer.unwrap_or(l7::Action::Forward(backends)),
+                filters: parts.filters,
+                timeouts: parts.timeouts,
+                retry: l7::Retry::default(),
             });
         }
         Ok(l7::VirtualHost::build(
@@ -304,13 +308,14 @@ impl Compiler<'_> {
     fn cluster(
         &self,
         object: &Object,
-        backend: &api::BackendRef,
+        namespace: Option<&Name>,
+        name: &Name,
     ) -> Result<Arc<l7::Cluster>, CompileError> {
-        let Some((tenant, namespace)) = scope(object) else {
+        let Some((tenant, own)) = scope(object) else {
             return Err(wrong(object, "has no namespace"));
         };
-        let namespace = backend.namespace.as_ref().unwrap_or(namespace);
-        let key = crate::world::key(api::Kind::Service, tenant, Some(namespace), &backend.name);
+        let namespace = namespace.unwrap_or(own);
+        let key = crate::world::key(api::Kind::Service, tenant, Some(namespace), name);
         let known = self.clusters.get(&key).map(Arc::clone);
         known.ok_or_else(|| {
             wrong(
@@ -382,32 +387,6 @@ fn target(spec: &ServiceSpec, slot: SlotId, weight: u8) -> Target {
         rise: check.rise,
         fall: check.fall,
     }
-}
-
-fn matches(object: &Object, one: &RouteMatch) -> Result<l7::Match, CompileError> {
-    let mut out = l7::Match::default();
-    if let Some(path) = &one.path {
-        out.path = match path.kind {
-            PathMatchType::Exact => l7::PathMatch::Exact(path.value.clone()),
-            PathMatchType::PathPrefix => l7::PathMatch::Prefix(path.value.clone()),
-        };
-    }
-    if let Some(method) = one.method {
-        let method = Method::from_bytes(method.as_str().as_bytes());
-        out.method = Some(method.map_err(|e| wrong(object, e.to_string()))?);
-    }
-    for header in &one.headers {
-        let name = HeaderName::from_bytes(header.name.as_bytes());
-        let value = HeaderValue::from_str(&header.value);
-        let (Ok(name), Ok(value)) = (name, value) else {
-            return Err(wrong(
-                object,
-                format!("{:?} is no header to match", header.name),
-            ));
-        };
-        out.headers.push(l7::HeaderMatch { name, value });
-    }
-    Ok(out)
 }
 
 /// A load balancer's name in stream heads, logs and tables: `namespace/name`.

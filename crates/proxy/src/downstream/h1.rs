@@ -211,6 +211,20 @@ impl H1 {
         self.encoder = encode::response(out, status, headers, framing, self.close, bodiless);
     }
 
+    /// The connection speaks something else from now on: both ways octets go as they come.
+    pub(super) fn switch(&mut self, headers: &HeaderMap) {
+        let out = &mut self.wire.output;
+        let status = StatusCode::SWITCHING_PROTOCOLS;
+        self.encoder = encode::response(out, status, headers, Framing::None, false, true);
+        self.decoder = BodyDecoder::Close;
+        self.close = true;
+    }
+
+    /// Say that nothing more comes, and go on reading.
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
+        self.wire.poll_shutdown(cx).map_err(ClientError::Gone)
+    }
+
     pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
         self.wire.poll_room(cx).map_err(ClientError::Gone)
     }

@@ -13,6 +13,7 @@ use std::{
 use bytes::Bytes;
 use h2::{
     Reason, RecvStream, SendStream,
+    ext::Protocol,
     server::{Connection, SendResponse},
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
@@ -27,6 +28,10 @@ use crate::{
     worker::Worker,
 };
 
+/// How a record calls an extended CONNECT.
+const EXTENDED: &str = "h2 connect";
+/// Any sixteen octets: RFC 8441 §5.1 has no key, RFC 6455 wants one.
+const WEBSOCKET_KEY: HeaderValue = HeaderValue::from_static("AAAAAAAAAAAAAAAAAAAAAA==");
 /// Receive windows: one stream, and all streams of a connection together.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
@@ -49,6 +54,8 @@ pub(crate) struct H2 {
     send: Option<SendStream<Bytes>>,
     pending: Bytes,
     end: Option<Option<HeaderMap>>,
+    /// It asked to speak something else (RFC 8441).
+    connects: bool,
 }
 
 /// Serve a connection until it ends; on drain it says GOAWAY and finishes its streams.
@@ -104,7 +111,8 @@ fn builder(limits: &Limits) -> h2::server::Builder {
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
         .max_send_buffer_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(PENDING_RESETS)
-        .max_local_error_reset_streams(Some(ERROR_RESETS));
+        .max_local_error_reset_streams(Some(ERROR_RESETS))
+        .enable_connect_protocol();
     builder
 }
 
@@ -146,9 +154,11 @@ fn start(
     request: http::Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) {
-    let (parts, recv) = request.into_parts();
+    let (mut parts, recv) = request.into_parts();
+    let protocol = parts.extensions.remove::<Protocol>();
     let recv_done = recv.is_end_stream();
-    let request = match checked(parts, recv_done, &worker.snapshot().limits) {
+    let checked = checked(parts, recv_done, &worker.snapshot().limits);
+    let request = match checked.and_then(|request| upgraded(request, protocol)) {
         Ok(request) => request,
         Err(status) => {
             let mut answer = Response::new(());
@@ -159,6 +169,7 @@ fn start(
             return;
         }
     };
+    let extended = request.protocol == EXTENDED;
     let mut stream = H2 {
         recv,
         recv_done,
@@ -166,6 +177,7 @@ fn start(
         send: None,
         pending: Bytes::new(),
         end: None,
+        connects: extended,
     };
     let (worker, info) = (Rc::clone(worker), Rc::clone(info));
     let alive = Alive::new(live);
@@ -174,6 +186,27 @@ fn start(
         exchange::serve(&worker, &info, &mut Client::H2(&mut stream), request).await;
         drop(alive);
     });
+}
+
+/// An extended CONNECT (RFC 8441 §4) as the upgrade that an HTTP/1.1 endpoint knows; the key is
+/// only there to be echoed.
+fn upgraded(mut request: Request, protocol: Option<Protocol>) -> Result<Request, StatusCode> {
+    let Some(protocol) = protocol else {
+        return Ok(request);
+    };
+    if request.method != Method::CONNECT || request.target.is_empty() {
+        return Err(StatusCode::BAD_REQUEST);
+    }
+    let token = HeaderValue::from_str(protocol.as_str()).map_err(|_| StatusCode::BAD_REQUEST)?;
+    l7::headers::upgrade(&mut request.headers, &token);
+    if token == "websocket" {
+        request
+            .headers
+            .insert(header::SEC_WEBSOCKET_KEY, WEBSOCKET_KEY);
+    }
+    request.method = Method::GET;
+    request.protocol = EXTENDED;
+    Ok(request)
 }
 
 struct Alive(Rc<Cell<usize>>);
@@ -323,7 +356,13 @@ impl H2 {
         framing: Framing,
     ) -> Result<(), ClientError> {
         let mut response = Response::new(());
-        *response.status_mut() = status;
+        // A success would say that the stream speaks something else now (RFC 8441 §5).
+        let refused = self.connects && status.is_success();
+        *response.status_mut() = if refused {
+            StatusCode::BAD_GATEWAY
+        } else {
+            status
+        };
         *response.headers_mut() = headers;
         let send = self
             .respond
@@ -331,6 +370,14 @@ impl H2 {
             .map_err(gone)?;
         self.send = Some(send);
         Ok(())
+    }
+
+    /// The stream speaks something else from now on.
+    pub(super) fn switch(&mut self, mut headers: HeaderMap) -> Result<(), ClientError> {
+        l7::headers::strip_hop_by_hop(&mut headers);
+        headers.remove(header::SEC_WEBSOCKET_ACCEPT);
+        self.connects = false;
+        self.head(StatusCode::OK, headers, Framing::Close)
     }
 
     pub(super) fn data(&mut self, piece: Bytes) {

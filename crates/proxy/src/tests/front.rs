@@ -152,10 +152,6 @@ async fn our_own_answers() {
         ("GET / HTTP/1.1\r\nHost: cart.acme.example\r\n\r\n", "503"),
         ("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", "405"),
         (
-            "GET / HTTP/1.1\r\nHost: cart.acme.example\r\nUpgrade: websocket\r\n\r\n",
-            "501",
-        ),
-        (
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
             "400",
         ),

@@ -14,7 +14,8 @@ use balance::{BalancePolicy, Cell, Endpoint, EndpointKey, EndpointSet, Health, e
 use base::{LbId, NetworkId, ServiceId, SiteId, SiteName, TenantId};
 use http::StatusCode;
 use l7::{
-    Backend, Cluster, Egress, EgressService, Limits, Offer, Offered, Route, Table, VirtualHost,
+    Action, Backend, Cluster, Egress, EgressService, Limits, Offer, Offered, Route, Table,
+    VirtualHost,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -270,7 +271,7 @@ impl World {
         let (certificates, root) = certificates();
         let pop = Snapshot {
             site: POP,
-            table: Arc::new(table(&ingress_cell, limits)),
+            table: Arc::new(table(&ingress_cell, limits, |_| {})),
             certificates,
             egress: Arc::default(),
             limits,
@@ -340,6 +341,21 @@ impl World {
             .store(Arc::new(EndpointSet::build(&policy, made(false))));
     }
 
+    /// The PoP's only route, changed.
+    pub(super) fn route(&self, change: impl FnOnce(&mut Route)) {
+        let now = self.pop.snapshot();
+        let table = table(&self.ingress_cell, now.limits, change);
+        self.pop.store(Arc::new(Snapshot {
+            table: Arc::new(table),
+            ..Snapshot::clone(&now)
+        }));
+    }
+
+    /// The service of that route.
+    pub(super) fn cluster(&self) -> Arc<Cluster> {
+        cluster(&self.ingress_cell)
+    }
+
     /// Send raw bytes to the HTTP port, read one response.
     pub(super) async fn raw(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(self.http).await.expect("connected");
@@ -395,15 +411,16 @@ fn cluster(cell: &Cell) -> Arc<Cluster> {
     })
 }
 
-fn table(cell: &Cell, limits: Limits) -> Table {
-    let route = Route {
+fn table(cell: &Cell, limits: Limits, change: impl FnOnce(&mut Route)) -> Table {
+    let mut route = Route {
         name: "all".into(),
-        backends: vec![Backend {
+        action: Action::Forward(vec![Backend {
             cluster: cluster(cell),
             weight: 1,
-        }],
+        }]),
         ..Route::default()
     };
+    change(&mut route);
     let host = Arc::new(VirtualHost::build(
         LbId(3),
         "shop/web".into(),

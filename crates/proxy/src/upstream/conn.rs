@@ -92,6 +92,18 @@ impl UpConn {
         self.request_ended = true;
     }
 
+    /// The connection speaks something else from now on: both ways octets go as they come.
+    pub(crate) fn switch(&mut self) {
+        self.decoder = BodyDecoder::Close;
+        self.encoder = BodyEncoder::Plain;
+        self.keep_alive = false;
+    }
+
+    /// Say that nothing more comes; ready when everything is sent.
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.wire.poll_shutdown(cx)
+    }
+
     pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.wire.poll_room(cx)
     }

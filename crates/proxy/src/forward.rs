@@ -1,0 +1,348 @@
+//! A request on its way to an endpoint: pick, try, hand over the response.
+
+use std::{future::poll_fn, pin::pin, rc::Rc, time::Duration};
+
+use balance::{EndpointKey, EndpointSet, InFlight, pick};
+use base::{LbId, SiteName};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use l7::{Cluster, Fault, Forward, Limits, headers};
+use tokio::time::{sleep, timeout};
+
+use crate::{
+    answer::{Answer, answer},
+    attempt::{Again, Failure, Kind, Order, Place, Stop, attempt},
+    downstream::{Client, ClientError, ConnInfo, Request},
+    exchange::{Story, upgrade_of},
+    http1::{Framing, ResponseHead},
+    mirror::{self, Copied},
+    relay::{RelayError, Upload, respond, tunnel},
+    upstream::{PoolKey, UpConn, connect::StreamRequest},
+    worker::Worker,
+};
+
+/// How long a client may take to take what is left of a broken response.
+const LAST_FLUSH: Duration = Duration::from_secs(1);
+
+/// What a client asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) info: &'a ConnInfo,
+    pub(crate) request: &'a Request,
+    /// Its path, made normal.
+    pub(crate) path: &'a str,
+    pub(crate) query: Option<&'a str>,
+}
+
+/// Where tries go.
+#[derive(Clone, Copy)]
+pub(crate) struct To<'t> {
+    pub(crate) cluster: &'t Cluster,
+    pub(crate) lb: LbId,
+    pub(crate) lb_name: &'t str,
+    pub(crate) tries: u8,
+    /// How long one of them may take.
+    pub(crate) patience: Option<Duration>,
+}
+
+/// Send a request on and give its answer to the client.
+pub(crate) async fn forward(
+    worker: &Rc<Worker>,
+    client: &mut Client<'_>,
+    asked: Asked<'_>,
+    mut sent: HeaderMap,
+    to: Forward<'_>,
+    story: &mut Story,
+) {
+    let Asked { info, request, .. } = asked;
+    let (limits, filters) = (&to.host.limits, &to.route.filters);
+    let upgrade = upgrade_of(request);
+    headers::strip_hop_by_hop(&mut sent);
+    headers::strip_internal(&mut sent);
+    sent.remove(header::EXPECT);
+    headers::forwarded(&mut sent, info.peer.ip(), info.tls);
+    if let Some(token) = upgrade {
+        headers::upgrade(&mut sent, token);
+    }
+    let host = filters.rewrite.host.as_ref().unwrap_or(&request.authority);
+    if let Ok(host) = HeaderValue::from_str(host) {
+        sent.insert(header::HOST, host);
+    }
+    filters.request.apply(&mut sent);
+    let target = filters.rewrite.target(asked.path, asked.query, to.matched);
+    let patience = to.route.timeouts.request;
+    let order = Order {
+        method: &request.method,
+        target: &target,
+        headers: &sent,
+        framing: request.framing,
+        upgrades: upgrade.is_some(),
+        limits,
+        patience: patience.is_none().then_some(limits.request_timeout),
+    };
+    let mut mirrors = mirror::drawn(worker, to, upgrade.is_some());
+    let mut upload = Upload::new(request.framing, limits.body_bytes);
+    if request.framing == Framing::None {
+        let mirrors = std::mem::take(&mut mirrors);
+        mirror::send(worker, mirrors, &order, Copied::default());
+    } else if !mirrors.is_empty() {
+        upload.keep_all();
+    }
+    let deadline = pin!(sleep(patience.unwrap_or(limits.request_timeout)));
+    let place = To {
+        cluster: to.cluster,
+        lb: to.host.lb,
+        lb_name: &to.host.lb_name,
+        tries: to.route.retry.tries,
+        patience: to.route.timeouts.backend_request,
+    };
+    let tried = tries(worker, client, &order, place, &mut upload, deadline, story).await;
+    match tried {
+        Ok((key, up, mut head, _in_flight)) => {
+            let token = clean(&mut head, upgrade.is_some());
+            filters.response.apply(&mut head.headers);
+            if let Some(cors) = &filters.cors {
+                cors.apply(request.headers.get(header::ORIGIN), &mut head.headers);
+            }
+            if let Some(token) = token {
+                headers::upgrade(&mut head.headers, &token);
+                switch(client, up, head, limits, story).await;
+            } else {
+                deliver(worker, client, up, key, head, &mut upload, limits, story).await;
+            }
+        }
+        Err(Some(reply)) => answer(client, &request.method, reply, story).await,
+        Err(None) => {
+            story.error = Some(("client-gone", Fault::Client));
+            client.abort();
+        }
+    }
+    mirror::send(worker, mirrors, &order, upload.copied());
+    story.bytes_in += upload.taken();
+}
+
+/// Without what concerns the endpoint's connection alone; the upgrade it agreed to, if one was
+/// asked for.
+pub(crate) fn clean(head: &mut ResponseHead, upgrades: bool) -> Option<HeaderValue> {
+    let switches = upgrades && head.status == StatusCode::SWITCHING_PROTOCOLS;
+    let token = head.headers.get(header::UPGRADE).cloned();
+    headers::strip_hop_by_hop(&mut head.headers);
+    headers::strip_internal(&mut head.headers);
+    token.filter(|_| switches)
+}
+
+pub(crate) type Tried = (PoolKey, UpConn, ResponseHead, InFlight);
+
+/// Try endpoints until one responds. `Err(None)`: the client is gone.
+pub(crate) async fn tries(
+    worker: &Worker,
+    client: &mut Client<'_>,
+    order: &Order<'_>,
+    to: To<'_>,
+    upload: &mut Upload,
+    mut deadline: std::pin::Pin<&mut tokio::time::Sleep>,
+    story: &mut Story,
+) -> Result<Tried, Option<Answer>> {
+    let most = to.tries.max(1);
+    let mut tried: Vec<EndpointKey> = Vec::new();
+    let mut last: Option<Failure> = None;
+    loop {
+        let set = to.cluster.cell.load_full();
+        let Some((place, in_flight, site)) = choose(worker, &set, to, &tried, last) else {
+            return Err(Some(exhausted(last)));
+        };
+        story.tries = story.tries.saturating_add(1);
+        if story.tries > 1 {
+            worker.metrics.retries.inc();
+        }
+        let key = place.key;
+        story.endpoint = Some((key.endpoint, site));
+        let trying = attempt(worker, &place, order, client, upload, deadline.as_mut());
+        let ended = match to.patience {
+            None => trying.await,
+            Some(patience) => {
+                timeout(patience, trying)
+                    .await
+                    .unwrap_or(Err(Stop::Failure(Failure {
+                        kind: Kind::Timeout,
+                        again: Again::Safe,
+                    })))
+            }
+        };
+        let failure = match ended {
+            Ok((up, head)) => return Ok((key, up, head, in_flight)),
+            Err(Stop::Failure(failure)) => failure,
+            Err(Stop::Client(error)) => return Err(client_fault(&error)),
+            Err(Stop::Deadline) if upload.waits_for_client() => return Err(Some(slow_client())),
+            Err(Stop::Deadline) => {
+                in_flight.stats().failed();
+                return Err(Some(exhausted(Some(Failure {
+                    kind: Kind::Timeout,
+                    again: Again::Never,
+                }))));
+            }
+        };
+        worker.metrics.failures.inc();
+        in_flight.stats().failed();
+        drop(in_flight);
+        exclude(&mut tried, &set, key.endpoint, failure.kind);
+        last = Some(failure);
+        let may = match failure.again {
+            Again::Any => true,
+            Again::Safe => order.is_safe(),
+            Again::Never => false,
+        };
+        if story.tries >= most || !may || !upload.rewind() {
+            return Err(Some(exhausted(last)));
+        }
+    }
+}
+
+/// A site without a link takes all its endpoints with it.
+fn exclude(tried: &mut Vec<EndpointKey>, set: &EndpointSet, key: EndpointKey, kind: Kind) {
+    tried.push(key);
+    if kind == Kind::Link {
+        let of_site = set.endpoints().iter().map(|e| e.key);
+        tried.extend(of_site.filter(|k| k.site == key.site));
+    }
+}
+
+fn choose<'t>(
+    worker: &Worker,
+    set: &EndpointSet,
+    to: To<'t>,
+    tried: &[EndpointKey],
+    last: Option<Failure>,
+) -> Option<(Place<'t>, InFlight, SiteName)> {
+    let mut rng = worker.rng.borrow_mut();
+    let endpoint = pick(set, &mut rng, tried).or_else(|| {
+        // Nothing else is left: once more on the same, if there was a first time.
+        last.and_then(|_| pick(set, &mut rng, &[]))
+    })?;
+    let remote = (endpoint.key.site != worker.snapshot().site).then(|| {
+        let request = StreamRequest {
+            authority: format!("{}:{}", to.cluster.service, to.cluster.port),
+            endpoint: endpoint.key,
+            lb: to.lb_name.to_owned(),
+        };
+        (endpoint.site.clone(), request)
+    });
+    let place = Place {
+        key: PoolKey {
+            tenant: to.cluster.tenant,
+            service: to.cluster.id,
+            endpoint: endpoint.key,
+            lb: to.lb,
+        },
+        cell: Some(&to.cluster.cell),
+        remote,
+    };
+    let in_flight = InFlight::start(&endpoint.stats);
+    Some((place, in_flight, endpoint.site.clone()))
+}
+
+fn exhausted(last: Option<Failure>) -> Answer {
+    let Some(failure) = last else {
+        return Answer::refusal(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no-endpoint",
+            "no endpoint of the service is available",
+            Fault::Upstream,
+        );
+    };
+    let reason = match failure.kind {
+        Kind::Timeout => "the service did not answer in time",
+        Kind::Refused
+        | Kind::Reset
+        | Kind::Link
+        | Kind::Denied
+        | Kind::Protocol
+        | Kind::Cancelled => "the service could not be reached",
+    };
+    let code = failure.kind.code();
+    Answer::refusal(failure.status(), code, reason, Fault::Upstream)
+}
+
+fn client_fault(error: &ClientError) -> Option<Answer> {
+    match error {
+        ClientError::Gone(_) => None,
+        ClientError::Body(_) => Some(Answer::refusal(
+            StatusCode::BAD_REQUEST,
+            "bad-body",
+            "the body is malformed",
+            Fault::Client,
+        )),
+        ClientError::TooLarge => Some(Answer::refusal(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body-too-large",
+            "the body is too large",
+            Fault::Client,
+        )),
+    }
+}
+
+fn slow_client() -> Answer {
+    Answer::refusal(
+        StatusCode::REQUEST_TIMEOUT,
+        "slow-client",
+        "the body did not arrive in time",
+        Fault::Client,
+    )
+}
+
+/// Hand a response over and put the connection back.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parts of one exchange, each once"
+)]
+pub(crate) async fn deliver(
+    worker: &Worker,
+    client: &mut Client<'_>,
+    mut up: UpConn,
+    key: PoolKey,
+    head: ResponseHead,
+    upload: &mut Upload,
+    limits: &Limits,
+    story: &mut Story,
+) {
+    story.status = head.status.as_u16();
+    let bytes = &mut story.bytes_out;
+    match respond(client, &mut up, upload, head, limits.idle_timeout, bytes).await {
+        Ok(()) => {
+            if up.is_reusable() && !worker.drain_begun() {
+                worker.pool.put(key, up, runtime::now());
+            }
+        }
+        Err(error) => broken(client, story, &error).await,
+    }
+}
+
+/// Hand a whole connection over: from now on its octets mean nothing to us.
+pub(crate) async fn switch(
+    client: &mut Client<'_>,
+    mut up: UpConn,
+    head: ResponseHead,
+    limits: &Limits,
+    story: &mut Story,
+) {
+    story.status = head.status.as_u16();
+    if client.switch(head.headers).is_err() {
+        client.abort();
+        return;
+    }
+    up.switch();
+    let moved = tunnel(client, &mut up, limits.upgrade_idle_timeout, story).await;
+    if let Err(error) = moved {
+        broken(client, story, &error).await;
+    }
+}
+
+async fn broken(client: &mut Client<'_>, story: &mut Story, error: &RelayError) {
+    story.error = Some(match error {
+        RelayError::Client(_) => ("client-gone", Fault::Client),
+        RelayError::Upstream(_) => ("truncated", Fault::Upstream),
+        RelayError::Idle => ("idle", Fault::Upstream),
+    });
+    // What came so far goes out; the missing rest tells the client.
+    let _ = timeout(LAST_FLUSH, poll_fn(|cx| client.poll_flush(cx))).await;
+    client.abort();
+}

@@ -1,0 +1,151 @@
+//! Copies of requests to other services, whose answers are thrown away.
+
+use std::{cell::Cell, pin::pin, rc::Rc, sync::Arc};
+
+use base::LbId;
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use l7::{Cluster, Forward, Limits};
+use tokio::time::sleep;
+
+use crate::{
+    attempt::Order,
+    downstream::Client,
+    exchange::Story,
+    forward::{To, clean, deliver, tries},
+    http1::Framing,
+    relay::Upload,
+    worker::Worker,
+};
+
+/// Copies a worker has on the way; more are dropped and counted.
+const MOST: usize = 256;
+
+/// A request's body, whole; `None`: it was too long to be kept, or did not end.
+pub(crate) type Whole = Option<(Vec<Bytes>, Option<HeaderMap>)>;
+
+/// What is known of the body of a request that is copied.
+#[derive(Debug, Default)]
+pub(crate) enum Copied {
+    /// There is none.
+    #[default]
+    Empty,
+    Body(Whole),
+}
+
+/// Who gets a copy.
+pub(crate) struct Mirror {
+    cluster: Arc<Cluster>,
+    lb: LbId,
+    lb_name: String,
+}
+
+/// The mirrors of a request: upgrades are not copied.
+pub(crate) fn drawn(worker: &Worker, to: Forward<'_>, upgrades: bool) -> Vec<Mirror> {
+    let mirrors = to.route.filters.mirrors.iter();
+    let mirrors =
+        mirrors.filter(|mirror| !upgrades && mirror.percent.is_drawn(&mut worker.rng.borrow_mut()));
+    mirrors
+        .map(|mirror| Mirror {
+            cluster: Arc::clone(&mirror.cluster),
+            lb: to.host.lb,
+            lb_name: to.host.lb_name.clone(),
+        })
+        .collect()
+}
+
+/// Send the copies; nobody waits for them.
+pub(crate) fn send(worker: &Rc<Worker>, mirrors: Vec<Mirror>, order: &Order<'_>, body: Copied) {
+    if mirrors.is_empty() {
+        return;
+    }
+    let body = match body {
+        Copied::Empty => Some(<_>::default()),
+        Copied::Body(whole) => whole,
+    };
+    for mirror in mirrors {
+        let (Some(body), true) = (&body, worker.mirrors.get() < MOST) else {
+            worker.metrics.mirrors_dropped.inc();
+            continue;
+        };
+        let copy = Copy {
+            mirror,
+            method: order.method.clone(),
+            target: order.target.to_owned(),
+            headers: order.headers.clone(),
+            framing: order.framing,
+            limits: *order.limits,
+            upload: Upload::of(body.0.clone(), body.1.clone()),
+            seat: Seat::take(&worker.mirrors),
+        };
+        worker.metrics.mirrored.inc();
+        let run = copy.run(Rc::clone(worker));
+        worker.tasks.spawn_local("mirror", run);
+    }
+}
+
+struct Seat(Rc<Cell<usize>>);
+
+impl Seat {
+    fn take(seats: &Rc<Cell<usize>>) -> Self {
+        seats.set(seats.get() + 1);
+        Seat(Rc::clone(seats))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+struct Copy {
+    mirror: Mirror,
+    method: Method,
+    target: String,
+    headers: HeaderMap,
+    framing: Framing,
+    limits: Limits,
+    upload: Upload,
+    seat: Seat,
+}
+
+impl Copy {
+    async fn run(mut self, worker: Rc<Worker>) {
+        let order = Order {
+            method: &self.method,
+            target: &self.target,
+            headers: &self.headers,
+            framing: self.framing,
+            upgrades: false,
+            limits: &self.limits,
+            patience: None,
+        };
+        let to = To {
+            cluster: &self.mirror.cluster,
+            lb: self.mirror.lb,
+            lb_name: &self.mirror.lb_name,
+            tries: 1,
+            patience: None,
+        };
+        let (client, mut story) = (&mut Client::Nobody, Story::default());
+        let deadline = pin!(sleep(self.limits.request_timeout));
+        let upload = &mut self.upload;
+        let tried = tries(&worker, client, &order, to, upload, deadline, &mut story).await;
+        if let Ok((key, up, mut head, _in_flight)) = tried {
+            clean(&mut head, false);
+            deliver(
+                &worker,
+                client,
+                up,
+                key,
+                head,
+                upload,
+                &self.limits,
+                &mut story,
+            )
+            .await;
+        }
+        drop(self.seat);
+    }
+}

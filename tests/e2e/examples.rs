@@ -1,0 +1,160 @@
+//! Examples that are one node from manifests: the exchanges of their `expect.json`, played.
+
+use std::{collections::BTreeMap, fs, net::Ipv4Addr, path::Path, time::Duration};
+
+use bytes::Bytes;
+use http::Request;
+use kit::{Client, Reply, Role, Subnet, Turn, wait_until};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// How long a node may take to serve.
+const SOON: Duration = Duration::from_secs(10);
+
+/// An example's `expect.json`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expect {
+    host: String,
+    http: String,
+    /// Demo applications: names and addresses.
+    endpoints: BTreeMap<String, String>,
+    exchanges: Vec<Exchange>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Exchange {
+    #[serde(default = "get")]
+    method: String,
+    path: String,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    answer: Answer,
+}
+
+fn get() -> String {
+    "GET".to_owned()
+}
+
+/// What is not said is not looked at; a header that is `null` must not be there.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Answer {
+    status: Option<u16>,
+    #[serde(default)]
+    headers: BTreeMap<String, Option<String>>,
+    body: Option<String>,
+    /// The demo application that answered.
+    endpoint: Option<String>,
+    /// Path and headers as it saw them.
+    #[serde(default)]
+    seen: BTreeMap<String, Option<String>>,
+}
+
+impl Exchange {
+    fn request(&self, host: &str) -> Request<Bytes> {
+        let mut request = Request::builder()
+            .method(&*self.method)
+            .uri(&self.path)
+            .header("host", host);
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        request.body(Bytes::new()).expect("a request")
+    }
+
+    /// What is not as it should be.
+    fn compare(&self, reply: &Reply) -> Result<(), String> {
+        let answer = &self.answer;
+        let differs = |what: &str, is: Option<&str>, should: Option<&str>| {
+            if is == should {
+                return Ok(());
+            }
+            Err(format!("{what} is {is:?}, not {should:?}"))
+        };
+        let status = answer.status.unwrap_or(200);
+        if reply.status != status {
+            let body = String::from_utf8_lossy(&reply.body);
+            return Err(format!("{} instead of {status}: {body}", reply.status));
+        }
+        for (name, value) in &answer.headers {
+            let is = reply
+                .headers
+                .get(name)
+                .and_then(|value| value.to_str().ok());
+            differs(name, is, value.as_deref())?;
+        }
+        if let Some(body) = &answer.body {
+            let is = std::str::from_utf8(&reply.body).ok();
+            differs("the body", is, Some(body))?;
+        }
+        if let Some(endpoint) = &answer.endpoint {
+            let story: Value = reply.json()?;
+            differs("the endpoint", story["endpoint"].as_str(), Some(endpoint))?;
+            for (name, value) in &answer.seen {
+                let is = match name.as_str() {
+                    "path" => &story["path"],
+                    name => &story["headers"][name],
+                };
+                differs(name, is.as_str(), value.as_deref())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Run the example's manifests at a node `edge` and play its exchanges.
+fn play(name: &str) {
+    let _turn = Turn::beside();
+    let program = Path::new(env!("CARGO_BIN_EXE_sealane"));
+    let subnet = Subnet::hold().expect("a loopback network");
+    let [a, b, c, _] = subnet.network().octets();
+    let host = Ipv4Addr::new(a, b, c, 9).to_string();
+    let folder = tempfile::tempdir().expect("a folder");
+    let example = format!("{}/../../examples/{name}", env!("CARGO_MANIFEST_DIR"));
+    let bundle = folder.path().join("bundle");
+    fs::create_dir(&bundle).expect("a folder");
+    for entry in fs::read_dir(&example).expect("the example") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|ending| ending == "yaml") {
+            let text = fs::read_to_string(&path).expect("a manifest");
+            let file = bundle.join(path.file_name().expect("a name"));
+            fs::write(file, text.replace("127.0.0.9", &host)).expect("written");
+        }
+    }
+    let text = fs::read_to_string(format!("{example}/expect.json")).expect("what to expect");
+    let expect: Expect = serde_json::from_str(&text.replace("127.0.0.9", &host)).expect("JSON");
+    let log = |name: &str| folder.path().join(format!("{name}.log"));
+    let demos = expect.endpoints.iter().map(|(name, listen)| {
+        let args = [
+            "lab", "demo", "--listen", listen, "--tenant", "acme", "--site", "edge", "--name", name,
+        ];
+        Role::start(program, &args, &log(name))
+    });
+    let _demos: Vec<Role> = demos.collect();
+    let state = folder.path().join("state");
+    let (state, bundle) = (state.to_str(), bundle.to_str());
+    let (state, bundle) = state.zip(bundle).expect("plain paths");
+    let args = [
+        "node", "--state", state, "--bundle", bundle, "--site", "edge",
+    ];
+    let mut node = Role::start(program, &args, &log("node"));
+    let http = expect.http.parse().expect("an address");
+    let mut client = Client::new();
+    for (at, exchange) in expect.exchanges.iter().enumerate() {
+        let what = format!("{name}: {} {}", exchange.method, exchange.path);
+        // Only the first one waits, for endpoints to be healthy.
+        let patience = if at == 0 { SOON } else { Duration::ZERO };
+        wait_until(&what, patience, || {
+            let reply = client.send(http, exchange.request(&expect.host))?;
+            exchange.compare(&reply)
+        });
+    }
+    assert_eq!(node.stop(), 0, "{}", node.log());
+}
+
+#[test]
+fn routes() {
+    play("04-routes");
+}
