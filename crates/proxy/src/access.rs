@@ -1,17 +1,27 @@
 //! The access log: JSON lines through a bounded queue to a thread of its own.
 
 use std::{
+    cell::RefCell,
     fs::OpenOptions,
     io::{self, BufWriter, Write},
     path::PathBuf,
+    time::Duration,
 };
 
 use bytes::Bytes;
 use l7::AccessRecord;
-use tokio::sync::mpsc;
+use runtime::metrics::Counter;
+use tokio::{
+    sync::{Notify, mpsc},
+    time::sleep,
+};
 
-/// Records waiting to be written; more are dropped and counted.
-const QUEUE: usize = 8192;
+/// Batches waiting to be written; the records of more are dropped and counted.
+const QUEUE: usize = 256;
+/// A batch goes to the writer when it has so many octets …
+const BATCH: usize = 48 << 10;
+/// … or is so old.
+const OLD: Duration = Duration::from_millis(100);
 
 /// Where records go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,14 +55,74 @@ impl AccessLog {
         runtime::thread("access-log", |_| write(BufWriter::new(out), lines))?;
         Ok(AccessLog { queue })
     }
+}
 
-    /// False if the queue is full or the writer gone.
-    pub(crate) fn record(&self, record: &AccessRecord<'_>) -> bool {
-        let Ok(mut line) = serde_json::to_vec(record) else {
-            return false;
-        };
-        line.push(b'\n');
-        self.queue.try_send(line.into()).is_ok()
+/// One worker's end: records are gathered, so that the writer is woken once for many.
+#[derive(Debug)]
+pub(crate) struct Records {
+    log: AccessLog,
+    batch: RefCell<Batch>,
+    begun: Notify,
+    dropped: Counter,
+}
+
+#[derive(Debug, Default)]
+struct Batch {
+    octets: Vec<u8>,
+    records: u64,
+}
+
+impl Records {
+    pub(crate) fn new(log: AccessLog, dropped: Counter) -> Self {
+        Records {
+            log,
+            batch: RefCell::default(),
+            begun: Notify::new(),
+            dropped,
+        }
+    }
+
+    pub(crate) fn add(&self, record: &AccessRecord<'_>) {
+        let mut batch = self.batch.borrow_mut();
+        let before = batch.octets.len();
+        if serde_json::to_writer(&mut batch.octets, record).is_err() {
+            batch.octets.truncate(before);
+            self.dropped.inc();
+            return;
+        }
+        batch.octets.push(b'\n');
+        batch.records += 1;
+        if before == 0 {
+            self.begun.notify_one();
+        }
+        let full = batch.octets.len() >= BATCH;
+        drop(batch);
+        if full {
+            self.flush();
+        }
+    }
+
+    /// Hand over what there is.
+    pub(crate) fn flush(&self) {
+        let mut batch = self.batch.borrow_mut();
+        if batch.records == 0 {
+            return;
+        }
+        let room = batch.octets.capacity();
+        let Batch { octets, records } = std::mem::take(&mut *batch);
+        batch.octets.reserve(room.min(2 * BATCH));
+        if self.log.queue.try_send(octets.into()).is_err() {
+            self.dropped.inc_by(records);
+        }
+    }
+
+    /// Hand over what has waited long enough, for ever.
+    pub(crate) async fn run(&self) {
+        loop {
+            self.begun.notified().await;
+            sleep(OLD).await;
+            self.flush();
+        }
     }
 }
 

@@ -90,7 +90,7 @@ pub(crate) async fn serve(
     headers::strip_hop_by_hop(&mut sent);
     headers::strip_internal(&mut sent);
     sent.remove(header::EXPECT);
-    if let Some(token) = upgrade {
+    if let Some(token) = &upgrade {
         headers::upgrade(&mut sent, token);
     }
     let order = Order {

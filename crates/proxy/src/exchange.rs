@@ -4,7 +4,7 @@ use std::{borrow::Cow, future::poll_fn, pin::pin, rc::Rc, task::Poll, time::Dura
 
 use balance::EndpointKey;
 use base::SiteName;
-use http::{Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use l7::{
     AccessRecord, Decision, Fault, RequestHead, Respond, decide, headers, host_of, normal_path,
 };
@@ -34,19 +34,21 @@ pub(crate) async fn serve(
     worker: &Rc<Worker>,
     info: &ConnInfo,
     client: &mut Client<'_>,
-    request: Request,
+    mut request: Request,
 ) {
     worker.metrics.requests.inc();
     let (started, time) = (runtime::now(), runtime::wall());
     let snapshot = worker.snapshot();
-    let (path, query) = match request.target.split_once('?') {
+    let target = std::mem::take(&mut request.target);
+    let (path, query) = match target.split_once('?') {
         Some((path, query)) => (path, Some(query)),
-        None => (&*request.target, None),
+        None => (&*target, None),
     };
     let path = normal_path(path);
     let decision = decided(worker, &snapshot, info, &request, path.as_deref(), query);
     let mut story = Story::default();
-    let mut sent = request.headers.clone();
+    let upgrade = upgrade_of(&request);
+    let mut sent = std::mem::take(&mut request.headers);
     story.trace = headers::trace(&mut sent, &mut worker.rng.borrow_mut());
     match &decision {
         Ok(Decision::Forward(to)) => {
@@ -55,6 +57,7 @@ pub(crate) async fn serve(
                 request: &request,
                 path: path.as_deref().unwrap_or_default(),
                 query,
+                upgrade,
             };
             if wait(client, to.delay, &mut story).await {
                 forward(worker, client, asked, sent, *to, &mut story).await;
@@ -71,17 +74,16 @@ pub(crate) async fn serve(
             answer(client, &request.method, reply, &mut story).await;
         }
     }
-    if let Some(log) = &worker.log {
+    if let Some(records) = &worker.records {
         let told = Told {
             decision: decision.as_ref().ok(),
             info,
             request: &request,
+            target: &target,
             story: &story,
         };
         let duration = runtime::now().since(started);
-        if !log.record(&told.record(time, duration)) {
-            worker.metrics.records_dropped.inc();
-        }
+        records.add(&told.record(time, duration));
     }
 }
 
@@ -159,6 +161,7 @@ struct Told<'a> {
     decision: Option<&'a Decision<'a>>,
     info: &'a ConnInfo,
     request: &'a Request,
+    target: &'a str,
     story: &'a Story,
 }
 
@@ -187,7 +190,7 @@ impl Told<'_> {
                 .map_or(Cow::Borrowed(""), |(_, site)| site.to_string().into()),
             peer: self.info.peer,
             method: request.method.as_str(),
-            path: &request.target,
+            path: self.target,
             host: &request.authority,
             protocol: request.protocol,
             status: story.status,
@@ -203,16 +206,16 @@ impl Told<'_> {
 
 /// The token of the upgrade that a request asks for (RFC 9110 §7.8). That of HTTP/2 in plain text
 /// is an offer that may be ignored, and is.
-pub(crate) fn upgrade_of(request: &Request) -> Option<&http::HeaderValue> {
+pub(crate) fn upgrade_of(request: &Request) -> Option<HeaderValue> {
+    let token = request.headers.get(header::UPGRADE)?;
     let asks = request.headers.get_all(header::CONNECTION).iter();
     let asks = asks.filter_map(|line| line.to_str().ok());
     let asks = asks
         .flat_map(|line| line.split(','))
         .any(|option| option.trim().eq_ignore_ascii_case("upgrade"));
-    let token = request.headers.get(header::UPGRADE)?;
     let ours = asks
         && request.method == Method::GET
         && request.framing == crate::http1::Framing::None
         && !token.as_bytes().eq_ignore_ascii_case(b"h2c");
-    ours.then_some(token)
+    ours.then(|| token.clone())
 }

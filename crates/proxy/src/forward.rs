@@ -12,7 +12,7 @@ use crate::{
     answer::{Answer, answer},
     attempt::{Again, Failure, Kind, Order, Place, Stop, attempt},
     downstream::{Client, ClientError, ConnInfo, Request},
-    exchange::{Story, upgrade_of},
+    exchange::Story,
     http1::{Framing, ResponseHead},
     mirror::{self, Copied},
     relay::{RelayError, Upload, respond, tunnel},
@@ -24,13 +24,14 @@ use crate::{
 const LAST_FLUSH: Duration = Duration::from_secs(1);
 
 /// What a client asked for.
-#[derive(Clone, Copy)]
 pub(crate) struct Asked<'a> {
     pub(crate) info: &'a ConnInfo,
     pub(crate) request: &'a Request,
     /// Its path, made normal.
     pub(crate) path: &'a str,
     pub(crate) query: Option<&'a str>,
+    /// What the connection is to speak afterwards.
+    pub(crate) upgrade: Option<HeaderValue>,
 }
 
 /// Where tries go.
@@ -53,14 +54,22 @@ pub(crate) async fn forward(
     to: Forward<'_>,
     story: &mut Story,
 ) {
-    let Asked { info, request, .. } = asked;
+    let Asked {
+        info,
+        request,
+        upgrade,
+        ..
+    } = asked;
     let (limits, filters) = (&to.host.limits, &to.route.filters);
-    let upgrade = upgrade_of(request);
+    let origin = filters
+        .cors
+        .as_ref()
+        .and_then(|_| sent.get(header::ORIGIN).cloned());
     headers::strip_hop_by_hop(&mut sent);
     headers::strip_internal(&mut sent);
     sent.remove(header::EXPECT);
     headers::forwarded(&mut sent, info.peer.ip(), info.tls);
-    if let Some(token) = upgrade {
+    if let Some(token) = &upgrade {
         headers::upgrade(&mut sent, token);
     }
     let host = filters.rewrite.host.as_ref().unwrap_or(&request.authority);
@@ -101,7 +110,7 @@ pub(crate) async fn forward(
             let token = clean(&mut head, upgrade.is_some());
             filters.response.apply(&mut head.headers);
             if let Some(cors) = &filters.cors {
-                cors.apply(request.headers.get(header::ORIGIN), &mut head.headers);
+                cors.apply(origin.as_ref(), &mut head.headers);
             }
             if let Some(token) = token {
                 headers::upgrade(&mut head.headers, &token);

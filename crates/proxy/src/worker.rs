@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    access::AccessLog,
+    access::{AccessLog, Records},
     egress,
     event::{FailureKind, ProxyEvent},
     listener::{Bound, ListenerFailed, ListenerSpec, Listeners, Wanted},
@@ -279,7 +279,7 @@ pub(crate) struct Worker {
     /// The snapshot this worker has seen last: cloning it touches no other core's memory.
     seen: RefCell<Rc<Current>>,
     pub(crate) dial: Arc<dyn Dial>,
-    pub(crate) log: Option<AccessLog>,
+    pub(crate) records: Option<Records>,
     pub(crate) metrics: ProxyMetrics,
     pub(crate) acceptor: TlsAcceptor,
     pub(crate) refusals: Arc<Refusals>,
@@ -368,7 +368,9 @@ async fn run(tasks: Tasks, start: Start) {
         seen: RefCell::new(Rc::new(Current(start.store.load_full()))),
         store: start.store,
         dial: start.dial,
-        log: start.log,
+        records: start
+            .log
+            .map(|log| Records::new(log, start.metrics.records_dropped.clone())),
         metrics: start.metrics,
         acceptor: start.acceptor,
         refusals: start.refusals,
@@ -382,6 +384,7 @@ async fn run(tasks: Tasks, start: Start) {
         mirrors: Rc::default(),
     });
     tasks.spawn_local("reaper", reap(Rc::clone(&worker)));
+    tasks.spawn_local("records", gather(Rc::clone(&worker)));
     let mut listeners = Listeners::default();
     let draining = worker.drain();
     let mut leaving = std::pin::pin!(async {
@@ -408,6 +411,9 @@ async fn run(tasks: Tasks, start: Start) {
         }
     }
     worker.pool.clear();
+    if let Some(records) = &worker.records {
+        records.flush();
+    }
 }
 
 fn take(worker: &Rc<Worker>, incoming: Box<dyn Incoming>) {
@@ -417,6 +423,16 @@ fn take(worker: &Rc<Worker>, incoming: Box<dyn Incoming>) {
     }
     let run = egress::accept(Rc::clone(worker), incoming);
     worker.tasks.spawn_local("stream", run);
+}
+
+async fn gather(worker: Rc<Worker>) {
+    let drain = worker.drain();
+    if let Some(records) = &worker.records {
+        tokio::select! {
+            () = drain.draining() => {}
+            () = records.run() => {}
+        }
+    }
 }
 
 async fn reap(worker: Rc<Worker>) {

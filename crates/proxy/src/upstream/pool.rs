@@ -13,7 +13,7 @@ use base::{Instant, LbId, ServiceId, TenantId};
 use super::{UpConn, Via};
 
 /// Idle connections a key and a worker may hold; more are closed.
-const MAX_IDLE_PER_KEY: usize = 64;
+const MAX_IDLE_PER_KEY: usize = 1024;
 const MAX_IDLE: usize = 4096;
 /// Shorter than what servers commonly allow, so that we close first.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
