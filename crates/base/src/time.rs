@@ -124,9 +124,11 @@ impl Sub<Duration> for WallTime {
     }
 }
 
-impl fmt::Display for WallTime {
-    /// RFC 3339 in UTC with milliseconds, by Howard Hinnant's `civil_from_days`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl WallTime {
+    /// RFC 3339 in UTC with milliseconds (`2026-01-31T23:59:59.999Z`), by Howard Hinnant's
+    /// `civil_from_days`. Years after 9999 are not written right.
+    #[must_use]
+    pub fn rfc3339(self) -> [u8; 24] {
         let (ms, secs) = (self.0 % 1000, self.0 / 1000);
         let (days, day_secs) = (secs / 86_400, secs % 86_400);
         let z = days + 719_468;
@@ -137,11 +139,30 @@ impl fmt::Display for WallTime {
         let day = doy - (153 * mp + 2) / 5 + 1;
         let month = if mp < 10 { mp + 3 } else { mp - 9 };
         let year = yoe + era * 400 + u64::from(month <= 2);
-        let (h, m, s) = (day_secs / 3600, day_secs / 60 % 60, day_secs % 60);
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{ms:03}Z"
-        )
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        let parts = [
+            (0..4, year),
+            (5..7, month),
+            (8..10, day),
+            (11..13, day_secs / 3600),
+            (14..16, day_secs / 60 % 60),
+            (17..19, day_secs % 60),
+            (20..23, ms),
+        ];
+        for (places, mut number) in parts {
+            for digit in text[places].iter_mut().rev() {
+                *digit += (number % 10) as u8;
+                number /= 10;
+            }
+        }
+        text
+    }
+}
+
+impl fmt::Display for WallTime {
+    /// [`WallTime::rfc3339`].
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.rfc3339()).unwrap_or_default())
     }
 }
 

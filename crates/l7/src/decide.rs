@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use base::Rng;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 
-use crate::{Action, Backend, Cluster, Route, Table, VirtualHost};
+use crate::{Action, Backend, Cluster, Fields, Route, Table, VirtualHost};
 
 /// What the decision looks at.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +28,7 @@ pub struct RequestHead<'a> {
     /// What stands behind the `?`.
     pub query: Option<&'a str>,
     /// The headers.
-    pub headers: &'a HeaderMap,
+    pub fields: &'a Fields,
 }
 
 /// Send the request on.
@@ -54,7 +54,7 @@ pub struct Respond<'t> {
     /// A stable word for machines.
     pub code: &'static str,
     /// Headers beside the framing.
-    pub headers: HeaderMap,
+    pub fields: Fields,
     /// What is said: a sentence for people that names nothing but the client's own, or what the
     /// owner of the host wants said.
     pub body: Bytes,
@@ -122,24 +122,24 @@ fn by_route<'t>(
         return respond(refusal(abort.status, "fault-injected", reason, None));
     }
     let cors = filters.cors.as_ref();
-    if let Some(headers) = cors.and_then(|cors| cors.preflight(head.method, head.headers)) {
-        let answer = answer(StatusCode::NO_CONTENT, "preflight", headers, Bytes::new());
+    if let Some(fields) = cors.and_then(|cors| cors.preflight(head.method, head.fields)) {
+        let answer = answer(StatusCode::NO_CONTENT, "preflight", fields, Bytes::new());
         return respond(answer);
     }
     match &route.action {
         Action::Redirect(redirect) => {
             let location = HeaderValue::try_from(redirect.location(head, matched));
-            let headers = location.map(|location| (header::LOCATION, location));
-            let headers = headers.into_iter().collect();
-            respond(answer(redirect.status, "redirect", headers, Bytes::new()))
+            let fields = location.map(|location| (header::LOCATION, location));
+            let fields = fields.into_iter().collect();
+            respond(answer(redirect.status, "redirect", fields, Bytes::new()))
         }
         Action::Respond(direct) => {
-            let mut headers = HeaderMap::new();
+            let mut fields = Fields::default();
             if !direct.body.is_empty() {
-                headers.insert(header::CONTENT_TYPE, direct.content_type.clone());
+                fields.append(&header::CONTENT_TYPE, &direct.content_type);
             }
             let body = direct.body.clone();
-            respond(answer(direct.status, "direct-response", headers, body))
+            respond(answer(direct.status, "direct-response", fields, body))
         }
         Action::Forward(backends) => match backend(backends, rng) {
             Some(cluster) => Decision::Forward(Forward {
@@ -182,22 +182,17 @@ fn refusal<'t>(
         ..answer(
             status,
             code,
-            HeaderMap::new(),
+            Fields::default(),
             Bytes::from_static(reason.as_bytes()),
         )
     }
 }
 
-fn answer<'t>(
-    status: StatusCode,
-    code: &'static str,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Respond<'t> {
+fn answer<'t>(status: StatusCode, code: &'static str, fields: Fields, body: Bytes) -> Respond<'t> {
     Respond {
         status,
         code,
-        headers,
+        fields,
         body,
         wanted: true,
         host: None,

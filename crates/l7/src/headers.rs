@@ -1,9 +1,11 @@
 //! Hygiene of headers: what a proxy removes, adds and passes on.
 
-use std::{fmt::Write as _, net::IpAddr};
+use std::{fmt::Write as _, io::Write as _, net::IpAddr};
 
 use base::Rng;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
+
+use crate::fields::{Fields, Kinds, Known};
 
 /// Our own headers between ingress and egress begin with this and never come from or reach a
 /// client or an endpoint.
@@ -11,105 +13,142 @@ pub const INTERNAL_PREFIX: &str = "sealane-";
 
 /// W3C Trace Context §3.2.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// RFC 9110 §7.6.1, and what older proxies understood.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("http2-settings"),
+/// RFC 9110 §7.6.1, what older proxies understood, and our own.
+const STRIPPED: [Known; 9] = [
+    Known::Connection,
+    Known::KeepAlive,
+    Known::ProxyConnection,
+    Known::ProxyAuthorization,
+    Known::Te,
+    Known::TransferEncoding,
+    Known::Upgrade,
+    Known::Http2Settings,
+    Known::Internal,
 ];
 
-/// Does it concern one connection only?
-pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
-    HOP_BY_HOP.contains(name)
+/// Does [`strip`] remove it?
+pub(crate) fn is_stripped(name: &HeaderName) -> bool {
+    STRIPPED.contains(&Known::of(name.as_str().as_bytes()))
 }
 
-/// Remove what concerns one connection only, and whatever `Connection` names. `Host` and the
-/// framing cannot be named away.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
+/// Remove what concerns one connection only, whatever `Connection` names, and every `sealane-*`.
+/// `Host` and the framing cannot be named away.
+pub fn strip(fields: &mut Fields) {
+    if fields.has(Known::Connection) {
+        let named: Vec<HeaderName> = options(fields)
+            .filter_map(|name| HeaderName::from_bytes(name).ok())
             .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH)
             .collect();
         for name in named {
-            headers.remove(name);
+            fields.remove(&name);
         }
     }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
+    fields.strip(const { Kinds::of(&STRIPPED) });
+}
+
+/// The options that `Connection` names (RFC 9110 §7.6.1).
+pub fn options(fields: &Fields) -> impl Iterator<Item = &[u8]> {
+    let lines = fields.all(Known::Connection);
+    let options = lines.flat_map(|line| line.split(|octet| *octet == b','));
+    options.map(<[u8]>::trim_ascii)
 }
 
 /// Say again, on the next connection, that this one is to speak something else.
-pub fn upgrade(headers: &mut HeaderMap, token: &HeaderValue) {
-    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(header::UPGRADE, token.clone());
-}
-
-/// Remove every `sealane-*` header.
-pub fn strip_internal(headers: &mut HeaderMap) {
-    let internal: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| name.as_str().starts_with(INTERNAL_PREFIX))
-        .cloned()
-        .collect();
-    for name in internal {
-        headers.remove(name);
-    }
+pub fn upgrade(fields: &mut Fields, token: &HeaderValue) {
+    let upgrade = HeaderValue::from_static("upgrade");
+    fields.insert(&header::CONNECTION, &upgrade);
+    fields.insert(&header::UPGRADE, token);
 }
 
 /// Append the client to `x-forwarded-for` and say in `x-forwarded-proto` how it came. `Via` is not
 /// added: it would tell the endpoint nothing it may use.
-pub fn forwarded(headers: &mut HeaderMap, client: IpAddr, tls: bool) {
+pub fn forwarded(fields: &mut Fields, client: IpAddr, tls: bool) {
     let client = client.to_canonical();
-    let mut list = String::new();
-    for value in headers.get_all(X_FORWARDED_FOR) {
-        if let Ok(value) = value.to_str() {
-            let _ = write!(list, "{value}, ");
+    let mut list = Vec::new();
+    for value in fields.all(Known::XForwardedFor) {
+        if value.is_ascii() {
+            list.extend_from_slice(value);
+            list.extend_from_slice(b", ");
         }
     }
-    let _ = write!(list, "{client}");
-    if let Ok(value) = HeaderValue::try_from(list) {
-        headers.insert(X_FORWARDED_FOR, value);
-    }
+    fields.strip(Kinds::of(&[Known::XForwardedFor, Known::XForwardedProto]));
+    fields.append_with(&X_FORWARDED_FOR, |out| {
+        out.extend_from_slice(&list);
+        // Into memory: it cannot fail.
+        let _ = match client {
+            IpAddr::V4(v4) => {
+                let [a, b, c, d] = v4.octets();
+                write!(out, "{a}.{b}.{c}.{d}")
+            }
+            IpAddr::V6(v6) => write!(out, "{v6}"),
+        };
+    });
     let proto = if tls { "https" } else { "http" };
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
+    fields.append(&X_FORWARDED_PROTO, &HeaderValue::from_static(proto));
 }
 
-/// The trace id (32 hexadecimal digits) of the request: its valid `traceparent` is passed on as it
-/// is; a missing or invalid one is replaced by a new, and then `tracestate` is dropped.
-pub fn trace(headers: &mut HeaderMap, rng: &mut Rng) -> String {
-    let mut lines = headers.get_all(TRACEPARENT).iter();
+/// The trace id of a request: 32 hexadecimal digits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TraceId([u8; 16]);
+
+impl TraceId {
+    /// Its digits.
+    #[must_use]
+    pub fn digits(self) -> [u8; 32] {
+        hex(u128::from_be_bytes(self.0))
+    }
+}
+
+impl std::fmt::Display for TraceId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.digits()
+            .iter()
+            .try_for_each(|d| f.write_char(char::from(*d)))
+    }
+}
+
+/// The first 32 digits of a number.
+fn hex(number: u128) -> [u8; 32] {
+    const DIGITS: [u8; 16] = *b"0123456789abcdef";
+    let mut digits = [0; 32];
+    let octets = number.to_be_bytes();
+    for (pair, octet) in digits.chunks_exact_mut(2).zip(octets) {
+        pair[0] = DIGITS[usize::from(octet >> 4)];
+        pair[1] = DIGITS[usize::from(octet & 15)];
+    }
+    digits
+}
+
+/// The trace id of the request: its valid `traceparent` is passed on as it is; a missing or
+/// invalid one is replaced by a new, and then `tracestate` is dropped.
+pub fn trace(fields: &mut Fields, rng: &mut Rng) -> TraceId {
+    let mut lines = fields.all(Known::Traceparent);
     if let (Some(value), None) = (lines.next(), lines.next())
-        && let Some(id) = value.to_str().ok().and_then(trace_id)
+        && let Some(id) = trace_id(value)
     {
-        return id.to_owned();
+        return id;
     }
-    headers.remove(TRACESTATE);
-    let id = format!("{:016x}{:016x}", rng.next_u64(), rng.next_u64() | 1);
-    let parent = format!("00-{id}-{:016x}-01", rng.next_u64() | 1);
-    if let Ok(value) = HeaderValue::try_from(parent) {
-        headers.insert(TRACEPARENT, value);
-    }
-    id
+    drop(lines);
+    fields.strip(Kinds::of(&[Known::Traceparent, Known::Tracestate]));
+    let trace = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64() | 1);
+    let parent = hex(u128::from(rng.next_u64() | 1));
+    fields.append_with(&TRACEPARENT, |out| {
+        out.extend_from_slice(b"00-");
+        out.extend_from_slice(&hex(trace));
+        out.push(b'-');
+        out.extend_from_slice(&parent[16..]);
+        out.extend_from_slice(b"-01");
+    });
+    TraceId(trace.to_be_bytes())
 }
 
 /// `VERSION-TRACE-PARENT-FLAGS`; version 00 has nothing after the flags, `ff` is invalid, ids of
 /// zeros are invalid.
-fn trace_id(value: &str) -> Option<&str> {
+fn trace_id(value: &[u8]) -> Option<TraceId> {
+    let value = std::str::from_utf8(value).ok()?;
     let mut parts = value.split('-');
     let (version, trace, parent, flags) =
         (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
@@ -127,7 +166,8 @@ fn trace_id(value: &str) -> Option<&str> {
         && hex(parent, 16)
         && set(parent)
         && hex(flags, 2);
-    ok.then_some(trace)
+    let id = u128::from_str_radix(trace, 16).ok();
+    id.filter(|_| ok).map(|id| TraceId(id.to_be_bytes()))
 }
 
 #[cfg(test)]

@@ -16,8 +16,8 @@
 //! ```
 //! use std::sync::Arc;
 //! use base::Rng;
-//! use http::{HeaderMap, Method};
-//! use l7::{Decision, RequestHead, Table, decide};
+//! use http::Method;
+//! use l7::{Decision, Fields, RequestHead, Table, decide};
 //! let table = Table::build(Vec::new()).expect("an empty table has no conflict");
 //! let head = RequestHead {
 //!     port: 80,
@@ -28,7 +28,7 @@
 //!     authority: "cart.example",
 //!     path: "/",
 //!     query: None,
-//!     headers: &HeaderMap::new(),
+//!     fields: &Fields::default(),
 //! };
 //! let Decision::Respond(answer) = decide(&table, &head, &mut Rng::new(1)) else { panic!() };
 //! assert_eq!(answer.status, 404);
@@ -36,6 +36,7 @@
 
 mod decide;
 mod egress;
+mod fields;
 mod filter;
 pub mod headers;
 mod host;
@@ -47,6 +48,7 @@ mod table;
 
 pub use decide::{Decision, Forward, RequestHead, Respond, decide};
 pub use egress::{Admitted, Egress, EgressService, Offer, Refusal, StreamClaim, admit};
+pub use fields::{Fields, Known};
 pub use filter::{
     Abort, Cors, Delay, DirectResponse, Filters, HeaderEdits, Mirror, NewPath, Origin, OriginError,
     Percent, Redirect, Rewrite,

@@ -4,9 +4,9 @@ use std::{cmp::Reverse, collections::BTreeMap, sync::Arc, time::Duration};
 
 use balance::Cell;
 use base::{LbId, QualifiedService, ServiceId, TenantId};
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderName, Method};
 
-use crate::{DirectResponse, Filters, Limits, Pattern, Redirect, RequestHead};
+use crate::{DirectResponse, Fields, Filters, Limits, Pattern, Redirect, RequestHead};
 
 /// A service as an ingress or egress forwards to it; its endpoints change without the table.
 #[derive(Debug)]
@@ -249,7 +249,7 @@ impl Match {
             PathMatch::Regex(pattern) => pattern.is_match(head.path.as_bytes()),
         };
         path && self.method.as_ref().is_none_or(|m| m == head.method)
-            && self.headers.iter().all(|h| h.holds(head.headers))
+            && self.headers.iter().all(|h| h.holds(head.fields))
             && self.query.iter().all(|q| q.holds(head.query))
     }
 }
@@ -266,9 +266,9 @@ impl ValueMatch {
 }
 
 impl HeaderMatch {
-    fn holds(&self, headers: &HeaderMap) -> bool {
-        let mut lines = headers.get_all(&self.name).iter();
-        lines.any(|line| self.value.holds(line.as_bytes()))
+    fn holds(&self, fields: &Fields) -> bool {
+        let mut lines = fields.get_all(&self.name);
+        lines.any(|line| self.value.holds(line))
     }
 }
 

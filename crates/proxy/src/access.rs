@@ -85,12 +85,7 @@ impl Records {
     pub(crate) fn add(&self, record: &AccessRecord<'_>) {
         let mut batch = self.batch.borrow_mut();
         let before = batch.octets.len();
-        if serde_json::to_writer(&mut batch.octets, record).is_err() {
-            batch.octets.truncate(before);
-            self.dropped.inc();
-            return;
-        }
-        batch.octets.push(b'\n');
+        record.write(&mut batch.octets);
         batch.records += 1;
         if before == 0 {
             self.begun.notify_one();

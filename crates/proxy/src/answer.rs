@@ -3,8 +3,8 @@
 use std::{future::poll_fn, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use l7::{Fault, Respond};
+use http::{HeaderValue, Method, StatusCode, header};
+use l7::{Fault, Fields, Respond};
 use tokio::time::timeout;
 
 use crate::{downstream::Client, exchange::Story, http1::Framing};
@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
+    pub(crate) fields: Fields,
     pub(crate) body: Bytes,
     /// What went wrong, and whose fault that is.
     pub(crate) error: Option<(&'static str, Fault)>,
@@ -35,12 +35,12 @@ impl Answer {
     }
 
     fn plain(status: StatusCode, body: Bytes, error: Option<(&'static str, Fault)>) -> Self {
-        let mut headers = HeaderMap::new();
+        let mut fields = Fields::default();
         let text = HeaderValue::from_static("text/plain; charset=utf-8");
-        headers.insert(header::CONTENT_TYPE, text);
+        fields.append(&header::CONTENT_TYPE, &text);
         Answer {
             status,
-            headers,
+            fields,
             body: [&*body, b"\n"].concat().into(),
             error,
         }
@@ -52,7 +52,7 @@ impl From<&Respond<'_>> for Answer {
         if respond.wanted {
             return Answer {
                 status: respond.status,
-                headers: respond.headers.clone(),
+                fields: respond.fields.clone(),
                 body: respond.body.clone(),
                 error: None,
             };
@@ -75,7 +75,7 @@ pub(crate) async fn answer(
 ) {
     let Answer {
         status,
-        mut headers,
+        mut fields,
         body,
         error,
     } = answer;
@@ -83,7 +83,7 @@ pub(crate) async fn answer(
     story.error = error;
     // RFC 9110 §8.6: an answer of 204 has no length, not even of nothing.
     if status != StatusCode::NO_CONTENT {
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        fields.insert(&header::CONTENT_LENGTH, &HeaderValue::from(body.len()));
     }
     let bodiless = method == Method::HEAD || body.is_empty();
     let framing = if bodiless {
@@ -91,7 +91,7 @@ pub(crate) async fn answer(
     } else {
         Framing::Length(body.len() as u64)
     };
-    if client.head(status, headers, framing).is_err() {
+    if client.head(status, &fields, framing).is_err() {
         client.abort();
         return;
     }

@@ -10,8 +10,8 @@ use std::{
 
 use balance::Cell;
 use base::SiteName;
-use http::{HeaderMap, HeaderName, Method, StatusCode};
-use l7::Limits;
+use http::{HeaderName, Method, StatusCode};
+use l7::{Fields, Limits};
 use tokio::time::{Instant, Sleep, timeout};
 
 use crate::{
@@ -146,7 +146,7 @@ pub(crate) enum Stop {
 pub(crate) struct Order<'a> {
     pub(crate) method: &'a Method,
     pub(crate) target: &'a str,
-    pub(crate) headers: &'a HeaderMap,
+    pub(crate) fields: &'a Fields,
     pub(crate) framing: Framing,
     /// The connection is to speak something else afterwards.
     pub(crate) upgrades: bool,
@@ -203,7 +203,7 @@ pub(crate) async fn attempt(
             Some(up) => up,
             None => connect(worker, place, order, &guard, deadline.as_mut()).await?,
         };
-        up.start(order.method, order.target, order.headers, order.framing);
+        up.start(order.method, order.target, order.fields, order.framing);
         let drive = Drive {
             worker,
             place,
@@ -233,9 +233,9 @@ pub(crate) async fn attempt(
 /// A response that the egress wrote is a failure, not a response.
 fn judged(up: UpConn, head: ResponseHead) -> Result<(UpConn, ResponseHead), Stop> {
     if up.via() == Via::Tunnel
-        && let Some(value) = head.headers.get(&ERROR)
+        && let Some(value) = head.fields.get(&ERROR)
     {
-        let failure = Failure::from_header(value.to_str().unwrap_or_default());
+        let failure = Failure::from_header(std::str::from_utf8(value).unwrap_or_default());
         return Err(Stop::Failure(failure));
     }
     Ok((up, head))
@@ -403,10 +403,9 @@ impl Drive<'_> {
                     })));
                 }
                 status if status.is_informational() => {
-                    let mut headers = head.headers;
-                    l7::headers::strip_hop_by_hop(&mut headers);
-                    l7::headers::strip_internal(&mut headers);
-                    client.inform(status, &headers);
+                    let mut fields = head.fields;
+                    l7::headers::strip(&mut fields);
+                    client.inform(status, &fields);
                 }
                 _ => return Poll::Ready(Ok(head)),
             }

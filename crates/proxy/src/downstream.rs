@@ -13,6 +13,7 @@ use std::{
 use base::SiteName;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
+use l7::Fields;
 
 use crate::{
     http1::{BodyError, Framing, Piece},
@@ -50,7 +51,7 @@ pub(crate) struct Request {
     pub(crate) target: String,
     /// As asked for.
     pub(crate) authority: String,
-    pub(crate) headers: HeaderMap,
+    pub(crate) fields: Fields,
     pub(crate) framing: Framing,
     pub(crate) protocol: &'static str,
 }
@@ -93,10 +94,10 @@ impl Client<'_> {
     }
 
     /// An informational response.
-    pub(crate) fn inform(&mut self, status: StatusCode, headers: &HeaderMap) {
+    pub(crate) fn inform(&mut self, status: StatusCode, fields: &Fields) {
         match self {
-            Client::H1(c) => c.inform(status, headers),
-            Client::H2(c) => c.inform(status, headers),
+            Client::H1(c) => c.inform(status, fields),
+            Client::H2(c) => c.inform(status, fields),
             Client::Nobody => {}
         }
     }
@@ -105,28 +106,28 @@ impl Client<'_> {
     pub(crate) fn head(
         &mut self,
         status: StatusCode,
-        headers: HeaderMap,
+        fields: &Fields,
         framing: Framing,
     ) -> Result<(), ClientError> {
         match self {
             Client::H1(c) => {
-                c.head(status, &headers, framing);
+                c.head(status, fields, framing);
                 Ok(())
             }
-            Client::H2(c) => c.head(status, headers, framing),
+            Client::H2(c) => c.head(status, fields, framing),
             Client::Nobody => Ok(()),
         }
     }
 
     /// The endpoint has agreed to speak something else: from now on `data` and `poll_body` are
     /// the octets of the connection.
-    pub(crate) fn switch(&mut self, headers: HeaderMap) -> Result<(), ClientError> {
+    pub(crate) fn switch(&mut self, fields: Fields) -> Result<(), ClientError> {
         match self {
             Client::H1(c) => {
-                c.switch(&headers);
+                c.switch(&fields);
                 Ok(())
             }
-            Client::H2(c) => c.switch(headers),
+            Client::H2(c) => c.switch(fields),
             Client::Nobody => Ok(()),
         }
     }

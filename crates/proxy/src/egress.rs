@@ -85,18 +85,17 @@ pub(crate) async fn serve(
         }
     };
     let limits = &snapshot.limits;
-    let mut sent = message.headers.clone();
+    let mut sent = message.fields.clone();
     let upgrade = upgrade_of(&message);
-    headers::strip_hop_by_hop(&mut sent);
-    headers::strip_internal(&mut sent);
-    sent.remove(header::EXPECT);
+    headers::strip(&mut sent);
+    sent.remove(&header::EXPECT);
     if let Some(token) = &upgrade {
         headers::upgrade(&mut sent, token);
     }
     let order = Order {
         method: &message.method,
         target: &message.target,
-        headers: &sent,
+        fields: &sent,
         framing: message.framing,
         upgrades: upgrade.is_some(),
         limits,
@@ -120,7 +119,7 @@ pub(crate) async fn serve(
         Ok((up, mut head)) => {
             let (story, upload) = (&mut story, &mut upload);
             if let Some(token) = clean(&mut head, order.upgrades) {
-                headers::upgrade(&mut head.headers, &token);
+                headers::upgrade(&mut head.fields, &token);
                 switch(client, up, head, limits, story).await;
             } else {
                 deliver(worker, client, up, key, head, upload, limits, story).await;
@@ -155,7 +154,7 @@ async fn fail(client: &mut Client<'_>, message: &Request, failure: Failure, stor
     let error = HeaderValue::try_from(failure.to_header());
     let reply = Answer {
         status: failure.status(),
-        headers: error.into_iter().map(|error| (ERROR, error)).collect(),
+        fields: error.into_iter().map(|error| (ERROR, error)).collect(),
         body: Bytes::new(),
         error: Some((failure.kind.code(), Fault::Upstream)),
     };

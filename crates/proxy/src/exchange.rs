@@ -1,12 +1,13 @@
 //! One request's life at an ingress: decide, forward or answer, record.
 
-use std::{borrow::Cow, future::poll_fn, pin::pin, rc::Rc, task::Poll, time::Duration};
+use std::{future::poll_fn, pin::pin, rc::Rc, task::Poll, time::Duration};
 
 use balance::EndpointKey;
 use base::SiteName;
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode};
 use l7::{
-    AccessRecord, Decision, Fault, RequestHead, Respond, decide, headers, host_of, normal_path,
+    AccessRecord, Decision, Fault, Known, RequestHead, Respond, decide, headers, headers::TraceId,
+    host_of, normal_path,
 };
 use tokio::time::sleep;
 
@@ -14,6 +15,7 @@ use crate::{
     answer::{Answer, answer},
     downstream::{Client, ClientError, ConnInfo, Request},
     forward::{Asked, forward},
+    http1::Framing,
     worker::{Current, Worker},
 };
 
@@ -26,7 +28,7 @@ pub(crate) struct Story {
     pub(crate) tries: u8,
     pub(crate) endpoint: Option<(EndpointKey, SiteName)>,
     pub(crate) error: Option<(&'static str, Fault)>,
-    trace: String,
+    trace: TraceId,
 }
 
 /// Serve one request of a client, whatever happens, and record it.
@@ -48,7 +50,7 @@ pub(crate) async fn serve(
     let decision = decided(worker, &snapshot, info, &request, path.as_deref(), query);
     let mut story = Story::default();
     let upgrade = upgrade_of(&request);
-    let mut sent = std::mem::take(&mut request.headers);
+    let mut sent = std::mem::take(&mut request.fields);
     story.trace = headers::trace(&mut sent, &mut worker.rng.borrow_mut());
     match &decision {
         Ok(Decision::Forward(to)) => {
@@ -131,7 +133,7 @@ fn decided<'t>(
         authority: &request.authority,
         path: path.ok_or(Refused::Path)?,
         query,
-        headers: &request.headers,
+        fields: &request.fields,
     };
     Ok(decide(&snapshot.table, &head, &mut worker.rng.borrow_mut()))
 }
@@ -175,19 +177,15 @@ impl Told<'_> {
         let (request, story) = (self.request, self.story);
         AccessRecord {
             time,
-            trace: &story.trace,
+            trace: story.trace,
             tenant: host.map_or("", |h| &h.tenant_name),
             lb: host.map_or("", |h| &h.lb_name),
             route: route.map_or("", |r| &r.name),
-            service: service.map_or(Cow::Borrowed(""), |c| c.service.to_string().into()),
+            service: service.map(|cluster| &cluster.service),
             endpoint: story
                 .endpoint
                 .as_ref()
-                .map_or(Cow::Borrowed(""), |(key, _)| key.address.to_string().into()),
-            site: story
-                .endpoint
-                .as_ref()
-                .map_or(Cow::Borrowed(""), |(_, site)| site.to_string().into()),
+                .map(|(key, site)| (key.address, site)),
             peer: self.info.peer,
             method: request.method.as_str(),
             path: self.target,
@@ -198,8 +196,7 @@ impl Told<'_> {
             bytes_out: story.bytes_out,
             duration_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
             tries: story.tries,
-            error: story.error.map(|(code, _)| code),
-            fault: story.error.map(|(_, fault)| fault),
+            error: story.error,
         }
     }
 }
@@ -207,15 +204,11 @@ impl Told<'_> {
 /// The token of the upgrade that a request asks for (RFC 9110 §7.8). That of HTTP/2 in plain text
 /// is an offer that may be ignored, and is.
 pub(crate) fn upgrade_of(request: &Request) -> Option<HeaderValue> {
-    let token = request.headers.get(header::UPGRADE)?;
-    let asks = request.headers.get_all(header::CONNECTION).iter();
-    let asks = asks.filter_map(|line| line.to_str().ok());
-    let asks = asks
-        .flat_map(|line| line.split(','))
-        .any(|option| option.trim().eq_ignore_ascii_case("upgrade"));
-    let ours = asks
+    let token = request.fields.first(Known::Upgrade)?;
+    let mut options = headers::options(&request.fields);
+    let ours = options.any(|option| option.eq_ignore_ascii_case(b"upgrade"))
         && request.method == Method::GET
-        && request.framing == crate::http1::Framing::None
-        && !token.as_bytes().eq_ignore_ascii_case(b"h2c");
-    ours.then(|| token.clone())
+        && request.framing == Framing::None
+        && !token.eq_ignore_ascii_case(b"h2c");
+    HeaderValue::from_bytes(token).ok().filter(|_| ours)
 }

@@ -4,8 +4,8 @@ use std::{future::poll_fn, pin::pin, rc::Rc, time::Duration};
 
 use balance::{EndpointKey, EndpointSet, InFlight, pick};
 use base::{LbId, SiteName};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
-use l7::{Cluster, Fault, Forward, Limits, headers};
+use http::{HeaderValue, StatusCode, header};
+use l7::{Cluster, Fault, Fields, Forward, Known, Limits, headers};
 use tokio::time::{sleep, timeout};
 
 use crate::{
@@ -50,7 +50,7 @@ pub(crate) async fn forward(
     worker: &Rc<Worker>,
     client: &mut Client<'_>,
     asked: Asked<'_>,
-    mut sent: HeaderMap,
+    mut sent: Fields,
     to: Forward<'_>,
     story: &mut Story,
 ) {
@@ -64,17 +64,19 @@ pub(crate) async fn forward(
     let origin = filters
         .cors
         .as_ref()
-        .and_then(|_| sent.get(header::ORIGIN).cloned());
-    headers::strip_hop_by_hop(&mut sent);
-    headers::strip_internal(&mut sent);
-    sent.remove(header::EXPECT);
+        .and_then(|_| sent.first(Known::Origin));
+    let origin = origin.map(<[u8]>::to_vec);
+    headers::strip(&mut sent);
+    sent.remove(&header::EXPECT);
     headers::forwarded(&mut sent, info.peer.ip(), info.tls);
     if let Some(token) = &upgrade {
         headers::upgrade(&mut sent, token);
     }
     let host = filters.rewrite.host.as_ref().unwrap_or(&request.authority);
-    if let Ok(host) = HeaderValue::from_str(host) {
-        sent.insert(header::HOST, host);
+    if sent.first(Known::Host) != Some(host.as_bytes())
+        && let Ok(host) = HeaderValue::from_str(host)
+    {
+        sent.insert(&header::HOST, &host);
     }
     filters.request.apply(&mut sent);
     let target = filters.rewrite.target(asked.path, asked.query, to.matched);
@@ -82,7 +84,7 @@ pub(crate) async fn forward(
     let order = Order {
         method: &request.method,
         target: &target,
-        headers: &sent,
+        fields: &sent,
         framing: request.framing,
         upgrades: upgrade.is_some(),
         limits,
@@ -108,12 +110,12 @@ pub(crate) async fn forward(
     match tried {
         Ok((key, up, mut head, _in_flight)) => {
             let token = clean(&mut head, upgrade.is_some());
-            filters.response.apply(&mut head.headers);
+            filters.response.apply(&mut head.fields);
             if let Some(cors) = &filters.cors {
-                cors.apply(origin.as_ref(), &mut head.headers);
+                cors.apply(origin.as_deref(), &mut head.fields);
             }
             if let Some(token) = token {
-                headers::upgrade(&mut head.headers, &token);
+                headers::upgrade(&mut head.fields, &token);
                 switch(client, up, head, limits, story).await;
             } else {
                 deliver(worker, client, up, key, head, &mut upload, limits, story).await;
@@ -133,9 +135,9 @@ pub(crate) async fn forward(
 /// asked for.
 pub(crate) fn clean(head: &mut ResponseHead, upgrades: bool) -> Option<HeaderValue> {
     let switches = upgrades && head.status == StatusCode::SWITCHING_PROTOCOLS;
-    let token = head.headers.get(header::UPGRADE).cloned();
-    headers::strip_hop_by_hop(&mut head.headers);
-    headers::strip_internal(&mut head.headers);
+    let token = head.fields.first(Known::Upgrade);
+    let token = token.and_then(|token| HeaderValue::from_bytes(token).ok());
+    headers::strip(&mut head.fields);
     token.filter(|_| switches)
 }
 
@@ -334,7 +336,7 @@ pub(crate) async fn switch(
     story: &mut Story,
 ) {
     story.status = head.status.as_u16();
-    if client.switch(head.headers).is_err() {
+    if client.switch(head.fields).is_err() {
         client.abort();
         return;
     }

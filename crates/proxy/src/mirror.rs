@@ -5,7 +5,7 @@ use std::{cell::Cell, pin::pin, rc::Rc, sync::Arc};
 use base::LbId;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
-use l7::{Cluster, Forward, Limits};
+use l7::{Cluster, Fields, Forward, Limits};
 use tokio::time::sleep;
 
 use crate::{
@@ -72,7 +72,7 @@ pub(crate) fn send(worker: &Rc<Worker>, mirrors: Vec<Mirror>, order: &Order<'_>,
             mirror,
             method: order.method.clone(),
             target: order.target.to_owned(),
-            headers: order.headers.clone(),
+            fields: order.fields.clone(),
             framing: order.framing,
             limits: *order.limits,
             upload: Upload::of(body.0.clone(), body.1.clone()),
@@ -103,7 +103,7 @@ struct Copy {
     mirror: Mirror,
     method: Method,
     target: String,
-    headers: HeaderMap,
+    fields: Fields,
     framing: Framing,
     limits: Limits,
     upload: Upload,
@@ -115,7 +115,7 @@ impl Copy {
         let order = Order {
             method: &self.method,
             target: &self.target,
-            headers: &self.headers,
+            fields: &self.fields,
             framing: self.framing,
             upgrades: false,
             limits: &self.limits,

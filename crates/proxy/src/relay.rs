@@ -208,7 +208,7 @@ pub(crate) async fn respond(
 ) -> Result<(), RelayError> {
     let bodiless = head.framing == Framing::None;
     client
-        .head(head.status, head.headers, head.framing)
+        .head(head.status, &head.fields, head.framing)
         .map_err(RelayError::Client)?;
     let mut ended = bodiless;
     let mut timer = pin!(sleep(idle));

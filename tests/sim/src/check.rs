@@ -12,7 +12,7 @@ use api::sync::TroubleKind;
 use balance::{EndpointKey, EndpointSet};
 use base::{Instant, Revision, Rng, ServiceId, TenantId};
 use bgp::{Key, LocalRoute, Seq};
-use http::{HeaderMap, Method};
+use http::Method;
 use l7::{Decision, RequestHead, StreamClaim};
 use plan::{Compiled, Event, Part, ServicePlan, TargetKey};
 
@@ -299,7 +299,7 @@ impl Sim {
             query: None,
             host: &host,
             path,
-            headers: &HeaderMap::new(),
+            fields: &l7::Fields::default(),
         };
         let Decision::Forward(forward) = l7::decide(&table.ingress, &head, &mut rng) else {
             return;

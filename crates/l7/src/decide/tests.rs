@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use balance::empty_cell;
 use base::{LbId, Rng, ServiceId, TenantId};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 
 use super::decide;
 use crate::{
-    Abort, Action, Backend, Cluster, Cors, Decision, Delay, DirectResponse, HeaderMatch, Limits,
-    Match, NewPath, Offered, Origin, PathMatch, Pattern, Percent, QueryMatch, Redirect,
+    Abort, Action, Backend, Cluster, Cors, Decision, Delay, DirectResponse, Fields, HeaderMatch,
+    Limits, Match, NewPath, Offered, Origin, PathMatch, Pattern, Percent, QueryMatch, Redirect,
     RequestHead, Rewrite, Route, Table, TableError, ValueMatch, VirtualHost,
 };
 
@@ -66,7 +66,7 @@ fn to(service: &str) -> Action {
 }
 
 /// A GET of a URL of host `h` in plain text.
-fn get<'a>(target: &'a str, headers: &'a HeaderMap) -> RequestHead<'a> {
+fn get<'a>(target: &'a str, fields: &'a Fields) -> RequestHead<'a> {
     let (path, query) = match target.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (target, None),
@@ -80,7 +80,7 @@ fn get<'a>(target: &'a str, headers: &'a HeaderMap) -> RequestHead<'a> {
         authority: "h:18080",
         path,
         query,
-        headers,
+        fields,
     }
 }
 
@@ -162,12 +162,12 @@ fn routes_by_precedence() {
         ("GET", "/q?b=77&a=1", "", "/q ?a=1 ?b=~[0-9]+"),
         ("GET", "/q?b=x&a=1", "", "/q ?a=1"),
     ] {
-        let mut map = HeaderMap::new();
+        let mut map = Fields::default();
         for word in headers.split(' ').filter(|w| !w.is_empty()) {
             let (name, value) = word.split_once(':').expect("name:value");
             map.append(
-                name.parse::<HeaderName>().expect("a name"),
-                value.parse().expect("a value"),
+                &name.parse().expect("a name"),
+                &value.parse().expect("a value"),
             );
         }
         let method: Method = method.parse().expect("a method");
@@ -191,7 +191,7 @@ fn hosts_and_owners() {
         offer(443, true, &["b.example", "deep.wild.example"], &two),
     ])
     .expect("built");
-    let none = &HeaderMap::new();
+    let none = &Fields::default();
     for (port, tls, sni, host, expect) in [
         (80, false, None, "a.example", "t1"),
         (80, false, None, "b.example", "404 no-such-host"),
@@ -284,6 +284,10 @@ fn backends_share_by_weight() {
     }
 }
 
+fn text(octets: &[u8]) -> &str {
+    std::str::from_utf8(octets).expect("text")
+}
+
 /// The decision on a GET when `change` was done to the only route, which has prefix `/a`.
 fn decided(change: impl FnOnce(&mut Route), target: &str, headers: &[(&str, &str)]) -> String {
     let mut route = Route {
@@ -305,8 +309,8 @@ fn decided(change: impl FnOnce(&mut Route), target: &str, headers: &[(&str, &str
         let name: HeaderName = name.parse().expect("a name");
         (name, HeaderValue::from_str(value).expect("a value"))
     });
-    let headers: HeaderMap = headers.collect();
-    let preflight = headers.contains_key("access-control-request-method");
+    let headers: Fields = headers.collect();
+    let preflight = headers.contains(&http::header::ACCESS_CONTROL_REQUEST_METHOD);
     let head = RequestHead {
         method: if preflight {
             &Method::OPTIONS
@@ -326,9 +330,9 @@ fn decided(change: impl FnOnce(&mut Route), target: &str, headers: &[(&str, &str
         }
         Decision::Respond(r) => {
             let mut lines: Vec<String> = r
-                .headers
+                .fields
                 .iter()
-                .map(|(name, value)| format!("; {name}: {}", value.to_str().expect("text")))
+                .map(|(name, value)| format!("; {}: {}", text(name), text(value)))
                 .collect();
             lines.sort();
             format!("{} {}{}", r.status.as_u16(), r.code, lines.concat())
@@ -515,26 +519,16 @@ fn foreign_pages() {
     let open = |route: &mut Route| route.filters.cors = Some(cors(&["*"], false));
     let said = decided(open, "/a", &[("origin", "https://x.example")]);
     assert_eq!(said, "to /a None");
-    let mut answer = HeaderMap::new();
-    answer.insert(
-        "access-control-allow-origin",
-        HeaderValue::from_static("https://own"),
-    );
+    let allowed = http::header::ACCESS_CONTROL_ALLOW_ORIGIN;
+    let mut answer = Fields::default();
+    answer.append(&allowed, &HeaderValue::from_static("https://own"));
     let strict = cors(&["https://shop.example"], false);
-    strict.apply(
-        Some(&HeaderValue::from_static("https://evil.example")),
-        &mut answer,
-    );
-    assert!(!answer.contains_key("access-control-allow-origin"));
-    strict.apply(
-        Some(&HeaderValue::from_static("https://Shop.example")),
-        &mut answer,
-    );
-    assert_eq!(
-        answer["access-control-allow-origin"],
-        "https://Shop.example"
-    );
-    assert_eq!(answer["access-control-expose-headers"], "x-c");
+    strict.apply(Some(b"https://evil.example"), &mut answer);
+    assert!(!answer.contains(&allowed));
+    strict.apply(Some(b"https://Shop.example"), &mut answer);
+    assert_eq!(answer.get(&allowed), Some(&b"https://Shop.example"[..]));
+    let exposed = http::header::ACCESS_CONTROL_EXPOSE_HEADERS;
+    assert_eq!(answer.get(&exposed), Some(&b"x-c"[..]));
     for text in [
         "",
         "shop.example",

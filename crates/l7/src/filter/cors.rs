@@ -1,6 +1,8 @@
 //! Which foreign pages may read answers (Fetch standard §3.3, "CORS protocol").
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method, header};
+
+use crate::{Fields, fields::Known};
 
 /// An origin that is let in: `*`, `https://shop.example`, `https://*.shop.example:8443`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,15 +91,15 @@ impl Cors {
     /// The headers of the answer to a preflight, if the request is one. A stranger gets none that
     /// lets it in.
     #[must_use]
-    pub fn preflight(&self, method: &Method, asked: &HeaderMap) -> Option<HeaderMap> {
-        let origin = asked.get(header::ORIGIN)?;
-        let wanted = asked.get(header::ACCESS_CONTROL_REQUEST_METHOD)?;
+    pub fn preflight(&self, method: &Method, asked: &Fields) -> Option<Fields> {
+        let origin = asked.first(Known::Origin)?;
+        let wanted = asked.get(&header::ACCESS_CONTROL_REQUEST_METHOD)?;
         if method != Method::OPTIONS {
             return None;
         }
-        let mut headers = HeaderMap::new();
-        if self.let_in(origin, &mut headers) {
-            let wanted_headers = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS);
+        let mut answer = Fields::default();
+        if self.let_in(origin, &mut answer) {
+            let wanted_headers = asked.get(&header::ACCESS_CONTROL_REQUEST_HEADERS);
             let lists = [
                 (
                     header::ACCESS_CONTROL_ALLOW_METHODS,
@@ -115,30 +117,32 @@ impl Cors {
                 // To a request with cookies a star is only a star.
                 let said = match allowed {
                     Some(all) if self.credentials && *all == ALL => wanted,
-                    other => other.as_ref(),
+                    other => other.as_ref().map(HeaderValue::as_bytes),
                 };
-                headers.extend(said.map(|said| (name, said.clone())));
+                if let Some(said) = said {
+                    answer.append_with(&name, |out| out.extend_from_slice(said));
+                }
             }
         }
-        Some(headers)
+        Some(answer)
     }
 
     /// Say in an answer who may read it, instead of what the endpoint said about that.
-    pub fn apply(&self, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
+    pub fn apply(&self, origin: Option<&[u8]>, answer: &mut Fields) {
         for name in &OURS {
-            headers.remove(name);
+            answer.remove(name);
         }
         let Some(origin) = origin else {
             // Whoever keeps the answer is not to give it to those that ask with an origin.
             if !self.is_open() {
-                headers.append(header::VARY, ORIGIN);
+                answer.append(&header::VARY, &ORIGIN);
             }
             return;
         };
-        if self.let_in(origin, headers)
+        if self.let_in(origin, answer)
             && let Some(expose) = &self.expose
         {
-            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, expose.clone());
+            answer.append(&header::ACCESS_CONTROL_EXPOSE_HEADERS, expose);
         }
     }
 
@@ -147,19 +151,21 @@ impl Cors {
         !self.credentials && self.origins.contains(&Origin::Any)
     }
 
-    fn let_in(&self, origin: &HeaderValue, headers: &mut HeaderMap) -> bool {
+    fn let_in(&self, origin: &[u8], answer: &mut Fields) -> bool {
         if self.is_open() {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ALL);
+            answer.append(&header::ACCESS_CONTROL_ALLOW_ORIGIN, &ALL);
             return true;
         }
-        headers.append(header::VARY, ORIGIN);
-        let text = origin.to_str().unwrap_or_default();
+        answer.append(&header::VARY, &ORIGIN);
+        let text = std::str::from_utf8(origin).unwrap_or_default();
         if !self.origins.iter().any(|allowed| allowed.is(text)) {
             return false;
         }
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        answer.append_with(&header::ACCESS_CONTROL_ALLOW_ORIGIN, |out| {
+            out.extend_from_slice(origin);
+        });
         if self.credentials {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, TRUE);
+            answer.append(&header::ACCESS_CONTROL_ALLOW_CREDENTIALS, &TRUE);
         }
         true
     }

@@ -1,8 +1,8 @@
 //! Edits of headers.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 
-use crate::headers::{INTERNAL_PREFIX, is_hop_by_hop};
+use crate::{Fields, headers::is_stripped};
 
 /// Edits in the order set, add, remove (Gateway API `HTTPHeaderFilter`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,10 +17,7 @@ impl HeaderEdits {
     /// or is ours.
     #[must_use]
     pub fn may_name(name: &HeaderName) -> bool {
-        *name != header::HOST
-            && *name != header::CONTENT_LENGTH
-            && !is_hop_by_hop(name)
-            && !name.as_str().starts_with(INTERNAL_PREFIX)
+        *name != header::HOST && *name != header::CONTENT_LENGTH && !is_stripped(name)
     }
 
     /// Instead of all that have this name.
@@ -39,15 +36,15 @@ impl HeaderEdits {
     }
 
     /// Do it.
-    pub fn apply(&self, headers: &mut HeaderMap) {
+    pub fn apply(&self, fields: &mut Fields) {
         for (name, value) in &self.set {
-            headers.insert(name, value.clone());
+            fields.insert(name, value);
         }
         for (name, value) in &self.add {
-            headers.append(name, value.clone());
+            fields.append(name, value);
         }
         for name in &self.remove {
-            headers.remove(name);
+            fields.remove(name);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The shared world, compiled for each of its nodes.
 
 use base::{NetworkId, Rng};
-use http::{HeaderMap, Method};
+use http::Method;
 use l7::{Decision, RequestHead, StreamClaim, admit, decide};
 
 use super::*;
@@ -147,7 +147,7 @@ fn a_new_pop_takes_nobodys_tunnels() {
 #[test]
 fn hosts_lead_to_their_own_tenant() {
     let par = golden("par.fabric");
-    let headers = HeaderMap::new();
+    let fields = l7::Fields::default();
     let ask = |port: u16, tls: bool, host: &str| {
         let sni = tls.then_some(host);
         let head = RequestHead {
@@ -159,7 +159,7 @@ fn hosts_lead_to_their_own_tenant() {
             query: None,
             host,
             path: "/x",
-            headers: &headers,
+            fields: &fields,
         };
         match decide(&par.ingress, &head, &mut Rng::new(1)) {
             Decision::Forward(forward) => forward.cluster.service.to_string(),
@@ -361,7 +361,7 @@ fn cells_are_carried_over() {
         );
     }
     // The workers' way to the cell is the same one.
-    let headers = HeaderMap::new();
+    let fields = l7::Fields::default();
     let host = "cart.acme.example";
     let head = RequestHead {
         port: 80,
@@ -372,7 +372,7 @@ fn cells_are_carried_over() {
         query: None,
         host,
         path: "/",
-        headers: &headers,
+        fields: &fields,
     };
     let Decision::Forward(forward) = decide(&after.ingress, &head, &mut Rng::new(1)) else {
         panic!("a route");

@@ -10,7 +10,7 @@ use std::{
 };
 
 use http::{HeaderMap, Method, StatusCode};
-use l7::Limits;
+use l7::{Fields, Limits};
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::{Client, ClientError, Origin, Request};
@@ -149,7 +149,7 @@ impl H1 {
             method: head.method,
             target: head.target,
             authority: head.authority,
-            headers: head.headers,
+            fields: head.fields,
             framing: head.framing,
             protocol: "http/1.1",
         }
@@ -188,14 +188,14 @@ impl H1 {
         }
     }
 
-    pub(super) fn inform(&mut self, status: StatusCode, headers: &HeaderMap) {
+    pub(super) fn inform(&mut self, status: StatusCode, fields: &Fields) {
         if self.version == Version::V11 {
             let out = &mut self.wire.output;
-            encode::response(out, status, headers, Framing::None, false, true);
+            encode::response(out, status, fields, Framing::None, false, true);
         }
     }
 
-    pub(super) fn head(&mut self, status: StatusCode, headers: &HeaderMap, framing: Framing) {
+    pub(super) fn head(&mut self, status: StatusCode, fields: &Fields, framing: Framing) {
         // What is not read by now may never come; the connection cannot be used again.
         self.close |= !self.decoder.is_done();
         let bodiless = self.to_head || status == StatusCode::NOT_MODIFIED;
@@ -208,14 +208,14 @@ impl H1 {
             }
         };
         let out = &mut self.wire.output;
-        self.encoder = encode::response(out, status, headers, framing, self.close, bodiless);
+        self.encoder = encode::response(out, status, fields, framing, self.close, bodiless);
     }
 
     /// The connection speaks something else from now on: both ways octets go as they come.
-    pub(super) fn switch(&mut self, headers: &HeaderMap) {
+    pub(super) fn switch(&mut self, fields: &Fields) {
         let out = &mut self.wire.output;
         let status = StatusCode::SWITCHING_PROTOCOLS;
-        self.encoder = encode::response(out, status, headers, Framing::None, false, true);
+        self.encoder = encode::response(out, status, fields, Framing::None, false, true);
         self.decoder = BodyDecoder::Close;
         self.close = true;
     }
@@ -252,7 +252,7 @@ impl H1 {
         self.close = true;
         self.decoder = BodyDecoder::Close;
         let out = &mut self.wire.output;
-        encode::response(out, status, &HeaderMap::new(), Framing::None, true, false);
+        encode::response(out, status, &Fields::default(), Framing::None, true, false);
     }
 
     /// Close in order; never longer than [`LINGER`].

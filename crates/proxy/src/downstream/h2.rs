@@ -17,7 +17,7 @@ use h2::{
     server::{Connection, SendResponse},
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
-use l7::Limits;
+use l7::{Fields, Limits};
 use tokio::time::timeout;
 
 use super::{Client, ClientError, ConnInfo, Request, coalesce::Coalesced};
@@ -198,11 +198,10 @@ fn upgraded(mut request: Request, protocol: Option<Protocol>) -> Result<Request,
         return Err(StatusCode::BAD_REQUEST);
     }
     let token = HeaderValue::from_str(protocol.as_str()).map_err(|_| StatusCode::BAD_REQUEST)?;
-    l7::headers::upgrade(&mut request.headers, &token);
+    l7::headers::upgrade(&mut request.fields, &token);
     if token == "websocket" {
-        request
-            .headers
-            .insert(header::SEC_WEBSOCKET_KEY, WEBSOCKET_KEY);
+        let fields = &mut request.fields;
+        fields.insert(&header::SEC_WEBSOCKET_KEY, &WEBSOCKET_KEY);
     }
     request.method = Method::GET;
     request.protocol = EXTENDED;
@@ -264,7 +263,7 @@ fn checked(parts: Parts, bodiless: bool, limits: &Limits) -> Result<Request, Sta
         target: target.to_owned(),
         method,
         authority,
-        headers,
+        fields: Fields::from(&headers),
         framing,
         protocol: "h2",
     })
@@ -341,10 +340,10 @@ impl H2 {
         })
     }
 
-    pub(super) fn inform(&mut self, status: StatusCode, headers: &HeaderMap) {
+    pub(super) fn inform(&mut self, status: StatusCode, fields: &Fields) {
         let mut response = Response::new(());
         *response.status_mut() = status;
-        *response.headers_mut() = headers.clone();
+        *response.headers_mut() = fields.to_map();
         // A hint that cannot be sent is no loss.
         let _ = self.respond.send_informational(response);
     }
@@ -352,7 +351,7 @@ impl H2 {
     pub(super) fn head(
         &mut self,
         status: StatusCode,
-        headers: HeaderMap,
+        fields: &Fields,
         framing: Framing,
     ) -> Result<(), ClientError> {
         let mut response = Response::new(());
@@ -363,7 +362,7 @@ impl H2 {
         } else {
             status
         };
-        *response.headers_mut() = headers;
+        *response.headers_mut() = fields.to_map();
         let send = self
             .respond
             .send_response(response, framing == Framing::None)
@@ -373,11 +372,11 @@ impl H2 {
     }
 
     /// The stream speaks something else from now on.
-    pub(super) fn switch(&mut self, mut headers: HeaderMap) -> Result<(), ClientError> {
-        l7::headers::strip_hop_by_hop(&mut headers);
-        headers.remove(header::SEC_WEBSOCKET_ACCEPT);
+    pub(super) fn switch(&mut self, mut fields: Fields) -> Result<(), ClientError> {
+        l7::headers::strip(&mut fields);
+        fields.remove(&header::SEC_WEBSOCKET_ACCEPT);
         self.connects = false;
-        self.head(StatusCode::OK, headers, Framing::Close)
+        self.head(StatusCode::OK, &fields, Framing::Close)
     }
 
     pub(super) fn data(&mut self, piece: Bytes) {

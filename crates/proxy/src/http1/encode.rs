@@ -1,7 +1,8 @@
 //! Heads and bodies onto the wire.
 
 use bytes::BytesMut;
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode};
+use l7::{Fields, Known};
 
 use super::Framing;
 
@@ -32,8 +33,8 @@ impl BodyEncoder {
             BodyEncoder::Plain => {}
             BodyEncoder::Chunked => {
                 out.extend_from_slice(b"0\r\n");
-                if let Some(trailers) = trailers {
-                    fields(out, trailers);
+                for (name, value) in trailers.into_iter().flatten() {
+                    line(out, name.as_str().as_bytes(), value.as_bytes());
                 }
                 out.extend_from_slice(b"\r\n");
             }
@@ -41,20 +42,20 @@ impl BodyEncoder {
     }
 }
 
-/// A request head; framing headers in `headers` are ignored.
+/// A request head; what frames in `fields` is ignored.
 pub(crate) fn request(
     out: &mut BytesMut,
     method: &Method,
     target: &str,
-    headers: &HeaderMap,
+    fields: &Fields,
     framing: Framing,
 ) -> BodyEncoder {
-    out.reserve(256 + headers.len() * 48);
+    out.reserve(256 + fields.len() * 48);
     out.extend_from_slice(method.as_str().as_bytes());
     out.extend_from_slice(b" ");
     out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    fields(out, headers);
+    lines(out, fields);
     let wants_length = [Method::POST, Method::PUT, Method::PATCH].contains(method);
     let encoder = match framing {
         Framing::None | Framing::Close => {
@@ -73,31 +74,29 @@ pub(crate) fn request(
     encoder
 }
 
-/// A response head; framing headers in `headers` are ignored but for a bodiless answer, whose
+/// A response head; what frames in `fields` is ignored but for a bodiless answer, whose
 /// `content-length` says what a body would have been (RFC 9110 §8.6).
 pub(crate) fn response(
     out: &mut BytesMut,
     status: StatusCode,
-    headers: &HeaderMap,
+    fields: &Fields,
     framing: Framing,
     close: bool,
     bodiless: bool,
 ) -> BodyEncoder {
-    out.reserve(256 + headers.len() * 48);
+    out.reserve(256 + fields.len() * 48);
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());
     out.extend_from_slice(b" ");
     out.extend_from_slice(status.canonical_reason().unwrap_or("-").as_bytes());
     out.extend_from_slice(b"\r\n");
-    fields(out, headers);
+    lines(out, fields);
     let never = status.is_informational() || status == StatusCode::NO_CONTENT;
     let encoder = match framing {
         _ if never => BodyEncoder::Plain,
         _ if bodiless => {
-            if let Some(value) = headers.get(header::CONTENT_LENGTH) {
-                out.extend_from_slice(b"content-length: ");
-                out.extend_from_slice(value.as_bytes());
-                out.extend_from_slice(b"\r\n");
+            if let Some(value) = fields.first(Known::ContentLength) {
+                line(out, b"content-length", value);
             }
             BodyEncoder::Plain
         }
@@ -119,16 +118,17 @@ pub(crate) fn response(
     encoder
 }
 
-fn fields(out: &mut BytesMut, headers: &HeaderMap) {
-    for (name, value) in headers {
-        if *name == header::CONTENT_LENGTH || *name == header::TRANSFER_ENCODING {
-            continue;
-        }
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
+fn lines(out: &mut BytesMut, fields: &Fields) {
+    for (name, value) in fields.iter_but(&[Known::ContentLength, Known::TransferEncoding]) {
+        line(out, name, value);
     }
+}
+
+fn line(out: &mut BytesMut, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
 }
 
 fn length(out: &mut BytesMut, n: u64) {

@@ -1,8 +1,9 @@
 //! Request and response heads.
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use l7::Limits;
+use bytes::{Buf, BytesMut};
+use http::{Method, StatusCode};
+use l7::{Fields, Known, Limits, headers};
+use memchr::{memchr_iter, memmem};
 
 /// More header fields than this are never parsed, whatever the limits say.
 const MAX_FIELDS: usize = 128;
@@ -54,7 +55,7 @@ pub(crate) struct RequestHead {
     /// The host as asked for: of the target in absolute form, else of `Host`.
     pub(crate) authority: String,
     pub(crate) version: Version,
-    pub(crate) headers: HeaderMap,
+    pub(crate) fields: Fields,
     pub(crate) framing: Framing,
     pub(crate) keep_alive: bool,
     pub(crate) expects_continue: bool,
@@ -64,7 +65,7 @@ pub(crate) struct RequestHead {
 #[derive(Debug)]
 pub(crate) struct ResponseHead {
     pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
+    pub(crate) fields: Fields,
     pub(crate) framing: Framing,
     pub(crate) keep_alive: bool,
 }
@@ -80,38 +81,40 @@ pub(crate) fn request(
     if *seen == 0 && buf.starts_with(b"\r\n") {
         let _ = buf.split_to(2);
     }
-    let Some(raw) = raw_head(buf, seen, limits.header_bytes)? else {
+    let Some(end) = end_of_head(buf, seen, limits.header_bytes)? else {
         let line = buf.get(..limits.request_line_bytes);
         if line.is_some_and(|line| !line.contains(&b'\n')) {
             return Err(HeadError::LineTooLong);
         }
         return Ok(None);
     };
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let raw = buf.get(..end).unwrap_or_default();
+    let mut list = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let count = limits.header_count.min(MAX_FIELDS);
-    let mut parsed = httparse::Request::new(fields.get_mut(..count).unwrap_or_default());
-    complete(parsed.parse(&raw), raw.len())?;
+    let mut parsed = httparse::Request::new(list.get_mut(..count).unwrap_or_default());
+    complete(parsed.parse(raw), raw.len())?;
     let target = parsed.path.unwrap_or_default();
-    if raw.iter().position(|b| *b == b'\n').unwrap_or(0) > limits.request_line_bytes {
+    if memchr::memchr(b'\n', raw).unwrap_or(0) > limits.request_line_bytes {
         return Err(HeadError::LineTooLong);
     }
     let method = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes())
         .map_err(|_| HeadError::Bad("bad method"))?;
     let version = version(parsed.version)?;
-    let headers = header_map(&raw, parsed.headers)?;
-    let (authority, target) = target_of(&method, target, version, &headers)?;
-    let framing = request_framing(&headers, version)?;
+    let fields = fields(raw, parsed.headers)?;
+    let (authority, target) = target_of(&method, target, version, &fields)?;
+    let framing = request_framing(&fields, version)?;
     let expects_continue = version == Version::V11
-        && headers
-            .get(header::EXPECT)
-            .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        && fields
+            .first(Known::Expect)
+            .is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
+    buf.advance(end);
     Ok(Some(RequestHead {
-        keep_alive: keep_alive(&headers, version),
+        keep_alive: keep_alive(&fields, version),
         method,
         target,
         authority,
         version,
-        headers,
+        fields,
         framing,
         expects_continue,
     }))
@@ -124,30 +127,32 @@ pub(crate) fn response(
     limits: &Limits,
     to: &Method,
 ) -> Result<Option<ResponseHead>, HeadError> {
-    let Some(raw) = raw_head(buf, seen, limits.header_bytes)? else {
+    let Some(end) = end_of_head(buf, seen, limits.header_bytes)? else {
         return Ok(None);
     };
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let mut parsed = httparse::Response::new(&mut fields);
-    complete(parsed.parse(&raw), raw.len())?;
+    let raw = buf.get(..end).unwrap_or_default();
+    let mut list = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut parsed = httparse::Response::new(&mut list);
+    complete(parsed.parse(raw), raw.len())?;
     let status = StatusCode::from_u16(parsed.code.unwrap_or_default())
         .map_err(|_| HeadError::Bad("bad status"))?;
     let version = version(parsed.version)?;
-    let headers = header_map(&raw, parsed.headers)?;
-    let framing = response_framing(&headers, version, status, to)?;
+    let fields = fields(raw, parsed.headers)?;
+    let framing = response_framing(&fields, version, status, to)?;
+    buf.advance(end);
     Ok(Some(ResponseHead {
-        keep_alive: keep_alive(&headers, version) && framing != Framing::Close,
+        keep_alive: keep_alive(&fields, version) && framing != Framing::Close,
         status,
-        headers,
+        fields,
         framing,
     }))
 }
 
-/// The bytes up to and with the empty line.
-fn raw_head(buf: &mut BytesMut, seen: &mut usize, max: usize) -> Result<Option<Bytes>, HeadError> {
+/// How many octets there are up to and with the empty line.
+fn end_of_head(buf: &[u8], seen: &mut usize, max: usize) -> Result<Option<usize>, HeadError> {
     let from = seen.saturating_sub(3);
     let fresh = buf.get(from..).unwrap_or_default();
-    let Some(at) = fresh.windows(4).position(|w| w == b"\r\n\r\n") else {
+    let Some(at) = memmem::find(fresh, b"\r\n\r\n") else {
         *seen = buf.len();
         return if buf.len() >= max {
             Err(HeadError::TooLarge)
@@ -160,16 +165,19 @@ fn raw_head(buf: &mut BytesMut, seen: &mut usize, max: usize) -> Result<Option<B
         return Err(HeadError::TooLarge);
     }
     *seen = 0;
-    let raw = buf.split_to(end).freeze();
     // A CR or LF alone ends a line for some and not for others.
-    let mut before = 0;
-    for &byte in &raw {
-        if (byte == b'\n') != (before == b'\r') {
+    let head = buf.get(..end).unwrap_or_default();
+    let mut lines = 0;
+    for at in memchr_iter(b'\n', head) {
+        lines += 1;
+        if at == 0 || head.get(at - 1) != Some(&b'\r') {
             return Err(HeadError::Bad("CR or LF alone"));
         }
-        before = byte;
     }
-    Ok(Some(raw))
+    if memchr_iter(b'\r', head).count() != lines {
+        return Err(HeadError::Bad("CR or LF alone"));
+    }
+    Ok(Some(end))
 }
 
 fn complete(
@@ -192,22 +200,24 @@ fn version(minor: Option<u8>) -> Result<Version, HeadError> {
     }
 }
 
-/// Values share the memory of `raw`.
-fn header_map(raw: &Bytes, fields: &[httparse::Header<'_>]) -> Result<HeaderMap, HeadError> {
-    let bad = HeadError::Bad("malformed header");
-    let mut map = HeaderMap::with_capacity(fields.len() + 4);
-    for field in fields {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| bad)?;
+/// The fields that were found in `raw`.
+fn fields(raw: &[u8], found: &[httparse::Header<'_>]) -> Result<Fields, HeadError> {
+    let mut fields = Fields::with_head(raw);
+    let within = |part: &[u8]| {
+        let start = part.as_ptr().addr().wrapping_sub(raw.as_ptr().addr());
+        start..start.wrapping_add(part.len())
+    };
+    for field in found {
         let value = if field.value.is_empty() {
-            Bytes::new()
+            0..0
         } else {
-            raw.slice_ref(field.value)
+            within(field.value)
         };
-        let value = HeaderValue::from_maybe_shared(value).map_err(|_| bad)?;
-        map.try_append(name, value)
-            .map_err(|_| HeadError::TooLarge)?;
+        if !fields.found(within(field.name.as_bytes()), value) {
+            return Err(HeadError::Bad("malformed header"));
+        }
     }
-    Ok(map)
+    Ok(fields)
 }
 
 /// Authority and target (RFC 9112 §3.2).
@@ -215,16 +225,17 @@ fn target_of(
     method: &Method,
     target: &str,
     version: Version,
-    headers: &HeaderMap,
+    fields: &Fields,
 ) -> Result<(String, String), HeadError> {
     if !target.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
         return Err(HeadError::Bad("bad request target"));
     }
-    let mut hosts = headers.get_all(header::HOST).iter();
+    let mut hosts = fields.all(Known::Host);
     let host = match (hosts.next(), hosts.next()) {
-        (Some(host), None) => host
-            .to_str()
-            .map_err(|_| HeadError::Bad("bad host"))?
+        (Some(host), None) => std::str::from_utf8(host)
+            .ok()
+            .filter(|host| host.is_ascii())
+            .ok_or(HeadError::Bad("bad host"))?
             .to_owned(),
         (None, _) if version == Version::V10 => String::new(),
         (None, _) => return Err(HeadError::Bad("no host")),
@@ -249,8 +260,8 @@ fn target_of(
     Ok((authority.to_owned(), format!("{slash}{path}")))
 }
 
-fn request_framing(headers: &HeaderMap, version: Version) -> Result<Framing, HeadError> {
-    match (chunked(headers, version)?, content_length(headers)?) {
+fn request_framing(fields: &Fields, version: Version) -> Result<Framing, HeadError> {
+    match (chunked(fields, version)?, content_length(fields)?) {
         (true, Some(_)) => Err(HeadError::Bad("both content-length and transfer-encoding")),
         (true, None) => Ok(Framing::Chunked),
         (false, Some(0) | None) => Ok(Framing::None),
@@ -259,7 +270,7 @@ fn request_framing(headers: &HeaderMap, version: Version) -> Result<Framing, Hea
 }
 
 fn response_framing(
-    headers: &HeaderMap,
+    fields: &Fields,
     version: Version,
     status: StatusCode,
     to: &Method,
@@ -267,7 +278,7 @@ fn response_framing(
     let bodiless = status.is_informational()
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
         || to == Method::HEAD;
-    match (chunked(headers, version)?, content_length(headers)?) {
+    match (chunked(fields, version)?, content_length(fields)?) {
         (true, Some(_)) => Err(HeadError::Bad("both content-length and transfer-encoding")),
         _ if bodiless => Ok(Framing::None),
         (true, None) => Ok(Framing::Chunked),
@@ -278,12 +289,12 @@ fn response_framing(
 }
 
 /// Only `chunked`, once: no other coding is understood the same by everybody.
-fn chunked(headers: &HeaderMap, version: Version) -> Result<bool, HeadError> {
-    let mut lines = headers.get_all(header::TRANSFER_ENCODING).iter();
+fn chunked(fields: &Fields, version: Version) -> Result<bool, HeadError> {
+    let mut lines = fields.all(Known::TransferEncoding);
     match (lines.next(), lines.next()) {
         (None, _) => Ok(false),
         (Some(value), None)
-            if version == Version::V11 && value.as_bytes().eq_ignore_ascii_case(b"chunked") =>
+            if version == Version::V11 && value.eq_ignore_ascii_case(b"chunked") =>
         {
             Ok(true)
         }
@@ -292,11 +303,11 @@ fn chunked(headers: &HeaderMap, version: Version) -> Result<bool, HeadError> {
 }
 
 /// Digits only; several lines must agree.
-fn content_length(headers: &HeaderMap) -> Result<Option<u64>, HeadError> {
+fn content_length(fields: &Fields) -> Result<Option<u64>, HeadError> {
     let bad = HeadError::Bad("bad content-length");
     let mut length = None;
-    for value in headers.get_all(header::CONTENT_LENGTH) {
-        let digits = value.to_str().map_err(|_| bad)?;
+    for value in fields.all(Known::ContentLength) {
+        let digits = std::str::from_utf8(value).map_err(|_| bad)?;
         if !(1..=19).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
             return Err(bad);
         }
@@ -309,12 +320,7 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, HeadError> {
     Ok(length)
 }
 
-fn keep_alive(headers: &HeaderMap, version: Version) -> bool {
-    let close = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .flat_map(|v| v.split(','))
-        .any(|option| option.trim().eq_ignore_ascii_case("close"));
+fn keep_alive(fields: &Fields, version: Version) -> bool {
+    let close = headers::options(fields).any(|option| option.eq_ignore_ascii_case(b"close"));
     version == Version::V11 && !close
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use http::{HeaderMap, Method};
-use l7::Limits;
+use l7::{Fields, Limits};
 
 use crate::{
     http1::{
@@ -75,10 +75,10 @@ impl UpConn {
         &mut self,
         method: &Method,
         target: &str,
-        headers: &HeaderMap,
+        fields: &Fields,
         framing: Framing,
     ) {
-        self.encoder = encode::request(&mut self.wire.output, method, target, headers, framing);
+        self.encoder = encode::request(&mut self.wire.output, method, target, fields, framing);
         self.request_ended = false;
         self.keep_alive = false;
     }
