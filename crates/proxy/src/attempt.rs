@@ -3,7 +3,7 @@
 use std::{
     future::{Future, poll_fn},
     io,
-    pin::{Pin, pin},
+    pin::pin,
     task::{Context, Poll},
     time::Duration,
 };
@@ -12,9 +12,10 @@ use balance::Cell;
 use base::SiteName;
 use http::{HeaderName, Method, StatusCode};
 use l7::{Fields, Limits};
-use tokio::time::{Instant, Sleep, timeout};
+use tokio::time::timeout;
 
 use crate::{
+    alarm::Alarm,
     downstream::{Client, ClientError},
     event::FailureKind,
     http1::{Framing, ResponseHead},
@@ -194,14 +195,14 @@ pub(crate) async fn attempt(
     order: &Order<'_>,
     client: &mut Client<'_>,
     upload: &mut Upload,
-    mut deadline: Pin<&mut Sleep>,
+    deadline: &mut Alarm,
 ) -> Result<(UpConn, ResponseHead), Stop> {
     let guard = worker.waiting.register(place.target());
     let mut pooled = worker.pool.take(&place.key);
     loop {
         let mut up = match pooled.take() {
             Some(up) => up,
-            None => connect(worker, place, order, &guard, deadline.as_mut()).await?,
+            None => connect(worker, place, order, &guard, deadline).await?,
         };
         up.start(order.method, order.target, order.fields, order.framing);
         let drive = Drive {
@@ -210,9 +211,7 @@ pub(crate) async fn attempt(
             order,
             guard: &guard,
         };
-        let result = drive
-            .response(&mut up, client, upload, deadline.as_mut())
-            .await;
+        let result = drive.response(&mut up, client, upload, deadline).await;
         match result {
             Ok(head) => return judged(up, head),
             Err(Stop::Failure(failure))
@@ -259,7 +258,7 @@ async fn connect(
     place: &Place<'_>,
     order: &Order<'_>,
     guard: &WaitGuard<'_>,
-    mut deadline: Pin<&mut Sleep>,
+    deadline: &mut Alarm,
 ) -> Result<UpConn, Stop> {
     let mut dialling = pin!(dial(worker, place, order.limits.connect_timeout));
     let result = poll_fn(|cx| {
@@ -271,7 +270,7 @@ async fn connect(
                 return Poll::Ready(Err(Stop::Failure(Failure::unsent(Kind::Cancelled))));
             }
         }
-        deadline.as_mut().poll(cx).map(|()| Err(Stop::Deadline))
+        deadline.poll(cx).map(|()| Err(Stop::Deadline))
     })
     .await;
     if let Err(Stop::Failure(failure)) = &result {
@@ -322,7 +321,7 @@ impl Drive<'_> {
         up: &mut UpConn,
         client: &mut Client<'_>,
         upload: &mut Upload,
-        mut deadline: Pin<&mut Sleep>,
+        deadline: &mut Alarm,
     ) -> Result<ResponseHead, Stop> {
         let mut uploading = true;
         poll_fn(|cx| {
@@ -346,7 +345,7 @@ impl Drive<'_> {
                     Poll::Pending => {}
                 }
                 if let Some(more) = self.order.patience.filter(|_| upload.taken() > before) {
-                    deadline.as_mut().reset(Instant::now() + more);
+                    deadline.set(more);
                 }
             }
             if let Poll::Ready(result) = self.poll_head(cx, up, client) {
@@ -354,7 +353,7 @@ impl Drive<'_> {
             }
             // Informational responses go out at once; a failure shows later.
             let _ = client.poll_flush(cx);
-            if deadline.as_mut().poll(cx).is_ready() {
+            if deadline.poll(cx).is_ready() {
                 if !upload.waits_for_client() {
                     tell(self.worker, self.place, Kind::Timeout);
                 }

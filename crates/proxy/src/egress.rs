@@ -1,6 +1,6 @@
 //! The other end of a tunnel stream: the second look, then the endpoint.
 
-use std::{pin::pin, rc::Rc};
+use std::rc::Rc;
 
 use balance::InFlight;
 use base::LbId;
@@ -8,9 +8,10 @@ use base::SiteName;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use l7::{Fault, Refusal, StreamClaim, admit, headers};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::{
+    alarm::Alarm,
     answer::{Answer, answer},
     attempt::{Again, ERROR, Failure, Kind, Order, Place, Stop, attempt},
     downstream::{Client, ClientError, Origin, Request, h1},
@@ -68,6 +69,7 @@ pub(crate) async fn serve(
     peer: &SiteName,
     request: &StreamRequest,
     client: &mut Client<'_>,
+    alarm: &mut Alarm,
     message: Request,
 ) {
     let snapshot = worker.snapshot();
@@ -114,15 +116,15 @@ pub(crate) async fn serve(
     };
     let in_flight = InFlight::start(&admitted.stats);
     let mut upload = Upload::new(message.framing, limits.body_bytes);
-    let deadline = pin!(sleep(limits.request_timeout));
-    match attempt(worker, &place, &order, client, &mut upload, deadline).await {
+    alarm.set(limits.request_timeout);
+    match attempt(worker, &place, &order, client, &mut upload, alarm).await {
         Ok((up, mut head)) => {
             let (story, upload) = (&mut story, &mut upload);
             if let Some(token) = clean(&mut head, order.upgrades) {
                 headers::upgrade(&mut head.fields, &token);
-                switch(client, up, head, limits, story).await;
+                switch(client, alarm, up, head, limits, story).await;
             } else {
-                deliver(worker, client, up, key, head, upload, limits, story).await;
+                deliver(worker, client, alarm, up, key, head, upload, limits, story).await;
             }
         }
         Err(Stop::Failure(failure)) => {

@@ -1,6 +1,6 @@
 //! One request's life at an ingress: decide, forward or answer, record.
 
-use std::{future::poll_fn, pin::pin, rc::Rc, task::Poll, time::Duration};
+use std::{future::poll_fn, rc::Rc, task::Poll, time::Duration};
 
 use balance::EndpointKey;
 use base::SiteName;
@@ -9,9 +9,9 @@ use l7::{
     AccessRecord, Decision, Fault, Known, RequestHead, Respond, decide, headers, headers::TraceId,
     host_of, normal_path,
 };
-use tokio::time::sleep;
 
 use crate::{
+    alarm::Alarm,
     answer::{Answer, answer},
     downstream::{Client, ClientError, ConnInfo, Request},
     forward::{Asked, forward},
@@ -36,6 +36,7 @@ pub(crate) async fn serve(
     worker: &Rc<Worker>,
     info: &ConnInfo,
     client: &mut Client<'_>,
+    alarm: &mut Alarm,
     mut request: Request,
 ) {
     worker.metrics.requests.inc();
@@ -61,13 +62,13 @@ pub(crate) async fn serve(
                 query,
                 upgrade,
             };
-            if wait(client, to.delay, &mut story).await {
-                forward(worker, client, asked, sent, *to, &mut story).await;
+            if wait(client, alarm, to.delay, &mut story).await {
+                forward(worker, client, alarm, asked, sent, *to, &mut story).await;
             }
         }
         Ok(Decision::Respond(respond)) => {
             let reply = Answer::from(respond);
-            if wait(client, respond.delay, &mut story).await {
+            if wait(client, alarm, respond.delay, &mut story).await {
                 answer(client, &request.method, reply, &mut story).await;
             }
         }
@@ -139,16 +140,21 @@ fn decided<'t>(
 }
 
 /// Wait on purpose; false if the client did not.
-async fn wait(client: &mut Client<'_>, delay: Option<Duration>, story: &mut Story) -> bool {
+async fn wait(
+    client: &mut Client<'_>,
+    alarm: &mut Alarm,
+    delay: Option<Duration>,
+    story: &mut Story,
+) -> bool {
     let Some(delay) = delay else {
         return true;
     };
-    let mut timer = pin!(sleep(delay));
+    alarm.set(delay);
     let gone = poll_fn(|cx| {
         if let Poll::Ready(error) = client.poll_gone(cx) {
             return Poll::Ready(Some(error));
         }
-        std::future::Future::poll(timer.as_mut(), cx).map(|()| None)
+        alarm.poll(cx).map(|()| None)
     });
     let gone: Option<ClientError> = gone.await;
     if gone.is_some() {

@@ -1,14 +1,15 @@
 //! A request on its way to an endpoint: pick, try, hand over the response.
 
-use std::{future::poll_fn, pin::pin, rc::Rc, time::Duration};
+use std::{future::poll_fn, rc::Rc, time::Duration};
 
 use balance::{EndpointKey, EndpointSet, InFlight, pick};
 use base::{LbId, SiteName};
 use http::{HeaderValue, StatusCode, header};
 use l7::{Cluster, Fault, Fields, Forward, Known, Limits, headers};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::{
+    alarm::Alarm,
     answer::{Answer, answer},
     attempt::{Again, Failure, Kind, Order, Place, Stop, attempt},
     downstream::{Client, ClientError, ConnInfo, Request},
@@ -49,6 +50,7 @@ pub(crate) struct To<'t> {
 pub(crate) async fn forward(
     worker: &Rc<Worker>,
     client: &mut Client<'_>,
+    alarm: &mut Alarm,
     asked: Asked<'_>,
     mut sent: Fields,
     to: Forward<'_>,
@@ -98,7 +100,7 @@ pub(crate) async fn forward(
     } else if !mirrors.is_empty() {
         upload.keep_all();
     }
-    let deadline = pin!(sleep(patience.unwrap_or(limits.request_timeout)));
+    alarm.set(patience.unwrap_or(limits.request_timeout));
     let place = To {
         cluster: to.cluster,
         lb: to.host.lb,
@@ -106,7 +108,7 @@ pub(crate) async fn forward(
         tries: to.route.retry.tries,
         patience: to.route.timeouts.backend_request,
     };
-    let tried = tries(worker, client, &order, place, &mut upload, deadline, story).await;
+    let tried = tries(worker, client, &order, place, &mut upload, alarm, story).await;
     match tried {
         Ok((key, up, mut head, _in_flight)) => {
             let token = clean(&mut head, upgrade.is_some());
@@ -116,9 +118,20 @@ pub(crate) async fn forward(
             }
             if let Some(token) = token {
                 headers::upgrade(&mut head.fields, &token);
-                switch(client, up, head, limits, story).await;
+                switch(client, alarm, up, head, limits, story).await;
             } else {
-                deliver(worker, client, up, key, head, &mut upload, limits, story).await;
+                deliver(
+                    worker,
+                    client,
+                    alarm,
+                    up,
+                    key,
+                    head,
+                    &mut upload,
+                    limits,
+                    story,
+                )
+                .await;
             }
         }
         Err(Some(reply)) => answer(client, &request.method, reply, story).await,
@@ -150,7 +163,7 @@ pub(crate) async fn tries(
     order: &Order<'_>,
     to: To<'_>,
     upload: &mut Upload,
-    mut deadline: std::pin::Pin<&mut tokio::time::Sleep>,
+    alarm: &mut Alarm,
     story: &mut Story,
 ) -> Result<Tried, Option<Answer>> {
     let most = to.tries.max(1);
@@ -167,7 +180,7 @@ pub(crate) async fn tries(
         }
         let key = place.key;
         story.endpoint = Some((key.endpoint, site));
-        let trying = attempt(worker, &place, order, client, upload, deadline.as_mut());
+        let trying = attempt(worker, &place, order, client, upload, alarm);
         let ended = match to.patience {
             None => trying.await,
             Some(patience) => {
@@ -308,6 +321,7 @@ fn slow_client() -> Answer {
 pub(crate) async fn deliver(
     worker: &Worker,
     client: &mut Client<'_>,
+    alarm: &mut Alarm,
     mut up: UpConn,
     key: PoolKey,
     head: ResponseHead,
@@ -317,7 +331,8 @@ pub(crate) async fn deliver(
 ) {
     story.status = head.status.as_u16();
     let bytes = &mut story.bytes_out;
-    match respond(client, &mut up, upload, head, limits.idle_timeout, bytes).await {
+    let idle = limits.idle_timeout;
+    match respond(client, alarm, &mut up, upload, head, idle, bytes).await {
         Ok(()) => {
             if up.is_reusable() && !worker.drain_begun() {
                 worker.pool.put(key, up, runtime::now());
@@ -330,6 +345,7 @@ pub(crate) async fn deliver(
 /// Hand a whole connection over: from now on its octets mean nothing to us.
 pub(crate) async fn switch(
     client: &mut Client<'_>,
+    alarm: &mut Alarm,
     mut up: UpConn,
     head: ResponseHead,
     limits: &Limits,
@@ -341,7 +357,8 @@ pub(crate) async fn switch(
         return;
     }
     up.switch();
-    let moved = tunnel(client, &mut up, limits.upgrade_idle_timeout, story).await;
+    let idle = limits.upgrade_idle_timeout;
+    let moved = tunnel(client, alarm, &mut up, idle, story).await;
     if let Err(error) = moved {
         broken(client, story, &error).await;
     }

@@ -40,6 +40,7 @@
 //! ```
 
 mod access;
+mod alarm;
 mod answer;
 mod attempt;
 mod downstream;

@@ -1,14 +1,14 @@
 //! Copies of requests to other services, whose answers are thrown away.
 
-use std::{cell::Cell, pin::pin, rc::Rc, sync::Arc};
+use std::{cell::Cell, rc::Rc, sync::Arc};
 
 use base::LbId;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use l7::{Cluster, Fields, Forward, Limits};
-use tokio::time::sleep;
 
 use crate::{
+    alarm::Alarm,
     attempt::Order,
     downstream::Client,
     exchange::Story,
@@ -129,14 +129,15 @@ impl Copy {
             patience: None,
         };
         let (client, mut story) = (&mut Client::Nobody, Story::default());
-        let deadline = pin!(sleep(self.limits.request_timeout));
+        let alarm = &mut Alarm::new(self.limits.request_timeout);
         let upload = &mut self.upload;
-        let tried = tries(&worker, client, &order, to, upload, deadline, &mut story).await;
+        let tried = tries(&worker, client, &order, to, upload, alarm, &mut story).await;
         if let Ok((key, up, mut head, _in_flight)) = tried {
             clean(&mut head, false);
             deliver(
                 &worker,
                 client,
+                alarm,
                 up,
                 key,
                 head,

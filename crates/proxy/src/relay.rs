@@ -1,18 +1,17 @@
 //! Bodies on their way: up to the endpoint, down to the client.
 
 use std::{
-    future::{Future, poll_fn},
+    future::poll_fn,
     io,
-    pin::pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::HeaderMap;
-use tokio::time::{Instant, sleep};
 
 use crate::{
+    alarm::Alarm,
     downstream::{Client, ClientError},
     exchange::Story,
     http1::{Framing, Piece, ResponseHead, wire::ReadError},
@@ -200,6 +199,7 @@ pub(crate) enum RelayError {
 /// bytes given are added to `bytes`.
 pub(crate) async fn respond(
     client: &mut Client<'_>,
+    alarm: &mut Alarm,
     up: &mut UpConn,
     upload: &mut Upload,
     head: ResponseHead,
@@ -211,7 +211,7 @@ pub(crate) async fn respond(
         .head(head.status, &head.fields, head.framing)
         .map_err(RelayError::Client)?;
     let mut ended = bodiless;
-    let mut timer = pin!(sleep(idle));
+    alarm.set(idle);
     let mut last = *bytes;
     poll_fn(|cx| {
         loop {
@@ -228,13 +228,13 @@ pub(crate) async fn respond(
                 Poll::Ready(done) => return Poll::Ready(done),
                 Poll::Pending => {}
             }
-            ready!(timer.as_mut().poll(cx));
+            ready!(alarm.poll(cx));
             let moved = *bytes + upload.taken();
             if moved == last {
                 return Poll::Ready(Err(RelayError::Idle));
             }
             last = moved;
-            timer.as_mut().reset(Instant::now() + idle);
+            alarm.set(idle);
         }
     })
     .await
@@ -273,11 +273,12 @@ fn pump(
 /// of one side is passed on at once.
 pub(crate) async fn tunnel(
     client: &mut Client<'_>,
+    alarm: &mut Alarm,
     up: &mut UpConn,
     idle: Duration,
     story: &mut Story,
 ) -> Result<(), RelayError> {
-    let mut timer = pin!(sleep(idle));
+    alarm.set(idle);
     let (mut there, mut back) = (Way::Open, Way::Open);
     let mut last = 0;
     poll_fn(|cx| {
@@ -288,13 +289,13 @@ pub(crate) async fn tunnel(
                 (Poll::Ready(()), Poll::Ready(())) => return Poll::Ready(Ok(())),
                 (Poll::Ready(()) | Poll::Pending, _) => {}
             }
-            ready!(timer.as_mut().poll(cx));
+            ready!(alarm.poll(cx));
             let moved = story.bytes_in + story.bytes_out;
             if moved == last {
                 return Poll::Ready(Err(RelayError::Idle));
             }
             last = moved;
-            timer.as_mut().reset(Instant::now() + idle);
+            alarm.set(idle);
         }
     })
     .await

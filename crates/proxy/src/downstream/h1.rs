@@ -11,10 +11,11 @@ use std::{
 
 use http::{HeaderMap, Method, StatusCode};
 use l7::{Fields, Limits};
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::timeout;
 
 use super::{Client, ClientError, Origin, Request};
 use crate::{
+    alarm::Alarm,
     egress, exchange,
     http1::{
         BodyDecoder, BodyEncoder, Framing, HeadError, Piece, RequestHead, Version, Wire, encode,
@@ -70,8 +71,9 @@ pub(crate) async fn serve(worker: Rc<Worker>, io: Io, origin: Origin) {
     let mut draining = pin!(drain.draining());
     let limits = worker.snapshot().limits;
     let mut patience = limits.header_timeout;
+    let alarm = &mut Alarm::new(patience);
     while !conn.close {
-        let head = match conn.next(&limits, patience, draining.as_mut()).await {
+        let head = match conn.next(&limits, alarm, patience, draining.as_mut()).await {
             Next::Request(head) => head,
             Next::Refused(error) => {
                 conn.refuse(error.status()).await;
@@ -90,11 +92,13 @@ pub(crate) async fn serve(worker: Rc<Worker>, io: Io, origin: Origin) {
         conn.close |= drain.is_draining();
         let mut client = Client::H1(&mut conn);
         match &origin {
-            Origin::Client(info) => exchange::serve(&worker, info, &mut client, request).await,
+            Origin::Client(info) => {
+                exchange::serve(&worker, info, &mut client, alarm, request).await;
+            }
             Origin::Site {
                 peer,
                 request: claim,
-            } => egress::serve(&worker, peer, claim, &mut client, request).await,
+            } => egress::serve(&worker, peer, claim, &mut client, alarm, request).await,
         }
         if conn.aborted {
             return;
@@ -107,10 +111,11 @@ impl H1 {
     async fn next<F: Future<Output = ()>>(
         &mut self,
         limits: &Limits,
+        alarm: &mut Alarm,
         patience: Duration,
         mut draining: Pin<&mut F>,
     ) -> Next {
-        let mut timer = pin!(sleep(patience));
+        alarm.set(patience);
         let mut begun = false;
         poll_fn(|cx| {
             loop {
@@ -122,7 +127,7 @@ impl H1 {
                 }
                 if !begun && !wire.input.is_empty() {
                     begun = true;
-                    restart(timer.as_mut(), limits.header_timeout);
+                    alarm.set(limits.header_timeout);
                 }
                 match wire.poll_fill(cx) {
                     Poll::Ready(Ok(true)) => continue,
@@ -132,7 +137,7 @@ impl H1 {
                 if !begun && draining.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Next::Leave);
                 }
-                ready!(timer.as_mut().poll(cx));
+                ready!(alarm.poll(cx));
                 return Poll::Ready(if begun { Next::Slow } else { Next::Over });
             }
         })
@@ -273,8 +278,4 @@ impl H1 {
         // Whether the client heard it or not, the connection is over.
         let _ = timeout(LINGER, farewell).await;
     }
-}
-
-fn restart(mut timer: Pin<&mut Sleep>, patience: Duration) {
-    timer.set(sleep(patience));
 }

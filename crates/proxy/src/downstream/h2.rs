@@ -22,6 +22,7 @@ use tokio::time::timeout;
 
 use super::{Client, ClientError, ConnInfo, Request, coalesce::Coalesced};
 use crate::{
+    alarm::Alarm,
     exchange,
     http1::{Framing, Piece},
     io::Io,
@@ -183,7 +184,9 @@ fn start(
     let alive = Alive::new(live);
     let tasks = worker.tasks.clone();
     tasks.spawn_local("h2-stream", async move {
-        exchange::serve(&worker, &info, &mut Client::H2(&mut stream), request).await;
+        let alarm = &mut Alarm::new(worker.snapshot().limits.request_timeout);
+        let client = &mut Client::H2(&mut stream);
+        exchange::serve(&worker, &info, client, alarm, request).await;
         drop(alive);
     });
 }

@@ -1,8 +1,7 @@
 //! Tries that wait for an endpoint, so that news about it reach them at once.
 
 use std::{
-    cell::{Cell, RefCell},
-    collections::BTreeMap,
+    cell::RefCell,
     task::{Context, Poll, Waker},
 };
 
@@ -10,54 +9,68 @@ use balance::EndpointKey;
 use base::{ServiceId, TenantId};
 
 /// One endpoint of one service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(crate) tenant: TenantId,
     pub(crate) service: ServiceId,
     pub(crate) endpoint: EndpointKey,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Entry {
+    target: Target,
     look: bool,
     waker: Option<Waker>,
 }
 
-/// The tries of one worker by target. News only say "look again": the try itself looks into its
-/// cell, so a lost or doubled message does no harm.
+/// The tries of one worker, each in a place of its own. News only say "look again": the try itself
+/// looks into its cell, so a lost or doubled message does no harm.
 #[derive(Debug, Default)]
-pub(crate) struct Waiting {
-    tries: RefCell<BTreeMap<(Target, u64), Entry>>,
-    next: Cell<u64>,
+pub(crate) struct Waiting(RefCell<Places>);
+
+#[derive(Debug, Default)]
+struct Places {
+    tries: Vec<Option<Entry>>,
+    free: Vec<usize>,
 }
 
 /// One registered try; dropping it leaves.
 #[derive(Debug)]
 pub(crate) struct WaitGuard<'a> {
     waiting: &'a Waiting,
-    key: (Target, u64),
+    at: usize,
 }
 
 impl Waiting {
     pub(crate) fn register(&self, target: Target) -> WaitGuard<'_> {
-        let number = self.next.get();
-        self.next.set(number.wrapping_add(1));
-        let key = (target, number);
-        self.tries.borrow_mut().insert(key, Entry::default());
-        WaitGuard { waiting: self, key }
+        let entry = Some(Entry {
+            target,
+            look: false,
+            waker: None,
+        });
+        let mut places = self.0.borrow_mut();
+        let at = places.free.pop().unwrap_or(places.tries.len());
+        match places.tries.get_mut(at) {
+            Some(place) => *place = entry,
+            None => places.tries.push(entry),
+        }
+        WaitGuard { waiting: self, at }
     }
 
     /// Have the tries on `target` look again.
     pub(crate) fn look(&self, target: Target) {
-        let mut tries = self.tries.borrow_mut();
-        for (_, entry) in tries.range_mut((target, 0)..=(target, u64::MAX)) {
-            entry.stir();
-        }
+        self.stir(|entry| entry.target == target);
     }
 
     /// Have every try look again.
     pub(crate) fn look_all(&self) {
-        for entry in self.tries.borrow_mut().values_mut() {
+        self.stir(|_| true);
+    }
+
+    fn stir(&self, concerned: impl Fn(&Entry) -> bool) {
+        let mut places = self.0.borrow_mut();
+        let tries = places.tries.iter_mut().flatten();
+        for entry in tries.filter(|entry| concerned(entry)) {
             entry.stir();
         }
     }
@@ -75,8 +88,8 @@ impl Entry {
 impl WaitGuard<'_> {
     /// Ready when there is reason to look again.
     pub(crate) fn poll_look(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut tries = self.waiting.tries.borrow_mut();
-        let Some(entry) = tries.get_mut(&self.key) else {
+        let mut places = self.waiting.0.borrow_mut();
+        let Some(entry) = places.tries.get_mut(self.at).and_then(Option::as_mut) else {
             return Poll::Pending;
         };
         if std::mem::take(&mut entry.look) {
@@ -95,6 +108,10 @@ impl WaitGuard<'_> {
 
 impl Drop for WaitGuard<'_> {
     fn drop(&mut self) {
-        self.waiting.tries.borrow_mut().remove(&self.key);
+        let mut places = self.waiting.0.borrow_mut();
+        if let Some(place) = places.tries.get_mut(self.at) {
+            *place = None;
+        }
+        places.free.push(self.at);
     }
 }
