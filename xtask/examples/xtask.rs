@@ -44,13 +44,22 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// HTTP proxies side by side: `cargo xtask bench proxy --help`.
+    #[command(disable_help_flag = true)]
+    Proxy {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 fn main() -> Result<()> {
     match Arguments::parse().chore {
         Chore::Bench {
             bench: Bench::Bgp { arguments },
-        } => xtask::bench_bgp(&arguments),
+        } => xtask::bench("bgp", &arguments),
+        Chore::Bench {
+            bench: Bench::Proxy { arguments },
+        } => xtask::bench("proxy", &arguments),
         Chore::Ci => xtask::ci(),
         Chore::Fuzz {
             target: None,

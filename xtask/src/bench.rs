@@ -4,18 +4,18 @@ use anyhow::Result;
 
 use crate::ci::cargo;
 
-/// Builds what `benches/bgp` needs and runs it with the arguments.
+/// Builds what `benches/NAME` needs and runs it with the arguments.
 ///
-/// Our daemon is built too if it takes part and no `--sealane FILE` names another.
+/// Our program is built too if it takes part and no `--sealane FILE` names another.
 ///
 /// # Errors
 /// A build or the bench failed.
-pub fn bench_bgp(arguments: &[String]) -> Result<()> {
+pub fn bench(name: &str, arguments: &[String]) -> Result<()> {
     if builds_sealane(arguments) {
         let build = "build --release --locked -p sealane --bin sealane";
         cargo(&build.split(' ').collect::<Vec<_>>(), &[])?;
     }
-    let run = "run --release --locked --quiet -p bench-bgp --example bench-bgp --";
+    let run = format!("run --release --locked --quiet -p bench-{name} --example bench-{name} --");
     let words = run.split(' ').chain(arguments.iter().map(String::as_str));
     cargo(&words.collect::<Vec<_>>(), &[])
 }

@@ -13,13 +13,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use bench_kit::{clock::Deadline, process::Family as Processes};
 use clap::ValueEnum;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::{
     Arguments,
-    clock::Deadline,
-    process::Family as Processes,
     wire::{ASN, Family},
 };
 

@@ -15,12 +15,8 @@
 //! A run has its own daemon, its own `/24` and, where the system allows it, the whole bench has
 //! its own network namespace, so that nothing else on the machine is touched.
 
-mod clock;
 mod counter;
 mod daemon;
-mod machine;
-mod namespace;
-mod process;
 mod report;
 mod scenario;
 mod session;
@@ -34,6 +30,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use bench_kit::{machine, namespace};
 use clap::{Parser, ValueEnum};
 
 pub use daemon::Peer;
@@ -103,7 +100,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let folder = tempfile::tempdir().context("a temporary folder")?;
     let root = arguments.keep.as_deref().unwrap_or(folder.path());
     let peers = daemon::find(arguments)?;
-    let mut report = Report::new(machine::describe(&peers, namespace.own));
+    let versions: Vec<(String, String)> = peers
+        .iter()
+        .map(|found| (found.peer.to_string(), found.version.clone()))
+        .collect();
+    let mut report = Report::new(machine::describe(&versions, namespace.own));
     let mut number = 0;
     for &scenario in scenarios(&arguments.only) {
         for round in 1..=arguments.rounds {

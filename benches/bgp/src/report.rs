@@ -8,6 +8,7 @@ mod tests;
 use std::{collections::BTreeSet, fmt::Write};
 
 use anyhow::Result;
+use bench_kit::{median, number};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -94,30 +95,6 @@ pub(crate) fn line(figures: &Figures) -> String {
     words.collect::<Vec<_>>().join(", ")
 }
 
-/// Three digits, or all before the point.
-fn number(value: f64) -> String {
-    let digits = match value.abs() {
-        size if size >= 99.95 => 0,
-        size if size >= 9.995 => 1,
-        _ => 2,
-    };
-    let text = format!("{value:.digits$}");
-    let (whole, rest) = text.split_once('.').unwrap_or((&text, ""));
-    let mut grouped = String::new();
-    for (index, digit) in whole.chars().enumerate() {
-        let left = whole.len() - index;
-        if index > 0 && left.is_multiple_of(3) && !grouped.ends_with('-') {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    if rest.is_empty() {
-        grouped
-    } else {
-        format!("{grouped}.{rest}")
-    }
-}
-
 impl Report {
     pub(crate) fn new(machine: Value) -> Report {
         Report {
@@ -139,10 +116,8 @@ impl Report {
         values
     }
 
-    /// Of an even number the upper of the two in the middle.
     fn median(&self, scenario: Scenario, peer: Peer, figure: &str) -> Option<f64> {
-        let values = self.values(scenario, peer, figure);
-        values.get(values.len() / 2).copied()
+        median(self.values(scenario, peer, figure))
     }
 
     fn peers(&self) -> BTreeSet<Peer> {

@@ -15,13 +15,11 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use bench_kit::{clock::Deadline, namespace::Subnet, process::Family as Processes};
 use clap::ValueEnum;
 
 use crate::{
-    clock::Deadline,
     daemon::{Daemon, Found, Neighbour, Peer, Topology},
-    namespace::Subnet,
-    process::Family as Processes,
     session::{Session, Spec},
     wire::{self, ASN, Family, Origin},
 };

@@ -11,10 +11,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use bench_kit::clock::{Deadline, now};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::{
-    clock::{Deadline, now},
     counter::{Counter, Sight},
     wire::{self, Family, HEADER, KEEPALIVE, Origin},
 };

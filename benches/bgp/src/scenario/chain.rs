@@ -8,10 +8,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use bench_kit::clock::Deadline;
 
 use super::{Figures, START, Setting, latency};
 use crate::{
-    clock::Deadline,
     daemon::{Daemon, Neighbour, Topology},
     session::{Session, Spec},
     wire::{self, ASN, Family, Origin},

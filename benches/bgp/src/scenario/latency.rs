@@ -7,10 +7,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use bench_kit::clock::{Deadline, now};
 
 use super::{Cast, Figures, Setting, Stage, wait};
 use crate::{
-    clock::{Deadline, now},
     counter::Sight,
     session::Session,
     wire::{self, Family, Origin},

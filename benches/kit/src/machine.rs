@@ -4,10 +4,9 @@ use std::fs;
 
 use serde_json::{Map, Value, json};
 
-use crate::daemon::Found;
-
-/// Cores, kernel, memory, load and versions; no names.
-pub(crate) fn describe(peers: &[Found], own_namespace: bool) -> Value {
+/// Cores, kernel, memory, load and the versions of those measured; no names.
+#[must_use]
+pub fn describe(versions: &[(String, String)], own_namespace: bool) -> Value {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let field = |text: &str, name: &str| {
         let line = text.lines().find(|line| line.starts_with(name));
@@ -19,9 +18,9 @@ pub(crate) fn describe(peers: &[Found], own_namespace: bool) -> Value {
     let load = read("/proc/loadavg");
     let load = load.split(' ').next().unwrap_or_default();
     let kernel = read("/proc/sys/kernel/osrelease");
-    let versions: Map<String, Value> = peers
+    let versions: Map<String, Value> = versions
         .iter()
-        .map(|found| (found.peer.to_string(), json!(found.version)))
+        .map(|(name, version)| (name.clone(), json!(version)))
         .collect();
     json!({
         "cores": std::thread::available_parallelism().map_or(0, usize::from),

@@ -11,18 +11,20 @@ use anyhow::{Context, Result, ensure};
 
 /// Where the daemons and their neighbours live.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Namespace {
+pub struct Namespace {
     /// A network namespace of our own?
-    pub(crate) own: bool,
+    pub own: bool,
     first: [u8; 2],
 }
 
 /// The `/24` of one run.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Subnet([u8; 3]);
+pub struct Subnet([u8; 3]);
 
 impl Subnet {
-    pub(crate) fn host(self, number: u8) -> Ipv4Addr {
+    /// One of its addresses.
+    #[must_use]
+    pub fn host(self, number: u8) -> Ipv4Addr {
         let [a, b, c] = self.0;
         Ipv4Addr::new(a, b, c, number)
     }
@@ -30,7 +32,7 @@ impl Subnet {
 
 impl Namespace {
     /// Each run its own; the 254th is the first again.
-    pub(crate) fn subnet(self, run: u32) -> Subnet {
+    pub fn subnet(self, run: u32) -> Subnet {
         let [a, b] = self.first;
         Subnet([a, b, u8::try_from(run % 254).unwrap_or(0) + 1])
     }
@@ -41,7 +43,7 @@ impl Namespace {
 ///
 /// Inside, the benchmarking range of RFC 2544 (198.18.0.0/15) is local, since some daemons refuse
 /// next hops in 127.0.0.0/8.
-pub(crate) fn enter(inside: bool) -> Result<Namespace> {
+pub fn enter(inside: bool) -> Result<Namespace> {
     if inside {
         ip(&["link", "set", "lo", "up"])?;
         ip(&["address", "add", "198.18.0.0/15", "dev", "lo"])?;
@@ -64,7 +66,7 @@ pub(crate) fn enter(inside: bool) -> Result<Namespace> {
             return Err(error).context("unshare could not be started");
         }
     }
-    eprintln!("no network namespace of our own: using 127.0.0.0/8 (bird and sealane only)");
+    eprintln!("no network namespace of our own: using 127.0.0.0/8");
     let block = 64 + u8::try_from(std::process::id() % 128).unwrap_or(0);
     Ok(Namespace {
         own: false,

@@ -7,25 +7,29 @@ use std::time::{Duration, Instant};
     clippy::disallowed_methods,
     reason = "a bench measures the real time and uses no room of ours"
 )]
-pub(crate) fn now() -> Instant {
+pub fn now() -> Instant {
     Instant::now()
 }
 
 /// Until when a step may last.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Deadline(Instant);
+pub struct Deadline(Instant);
 
 impl Deadline {
-    pub(crate) fn after(limit: Duration) -> Deadline {
+    /// So long from now.
+    #[must_use]
+    pub fn after(limit: Duration) -> Deadline {
         Deadline(now() + limit)
     }
 
     /// What is left; zero once it has passed.
-    pub(crate) fn left(self) -> Duration {
+    pub fn left(self) -> Duration {
         self.0.saturating_duration_since(now())
     }
 
-    pub(crate) fn passed(self) -> bool {
+    /// Has it passed?
+    #[must_use]
+    pub fn passed(self) -> bool {
         self.left().is_zero()
     }
 }

@@ -11,13 +11,14 @@ const TICKS_S: f64 = 100.0;
 
 /// A process and what it has started.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Family {
-    pub(crate) pid: u32,
+pub struct Family {
+    /// The process.
+    pub pid: u32,
 }
 
 impl Family {
     /// This program.
-    pub(crate) fn this() -> Family {
+    pub fn this() -> Family {
         Family {
             pid: std::process::id(),
         }
@@ -46,17 +47,17 @@ impl Family {
     }
 
     /// User and system time of the first process, in seconds.
-    pub(crate) fn alone_cpu_s(self) -> Result<f64> {
+    pub fn alone_cpu_s(self) -> Result<f64> {
         Ok(ticks_of(self.pid)? as f64 / TICKS_S)
     }
 
     /// User and system time of all threads of all members, in seconds.
-    pub(crate) fn cpu_s(self) -> Result<f64> {
+    pub fn cpu_s(self) -> Result<f64> {
         Ok(self.ticks()? as f64 / TICKS_S)
     }
 
     /// Proportional set size of all members, in bytes.
-    pub(crate) fn pss(self) -> Result<f64> {
+    pub fn pss(self) -> Result<f64> {
         let mut sum = 0;
         for pid in self.members() {
             let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))
@@ -67,7 +68,7 @@ impl Family {
     }
 
     /// Waits until the daemon has used no more than one tick in half a second, at most 15 s.
-    pub(crate) fn settle(self) -> Result<()> {
+    pub fn settle(self) -> Result<()> {
         let deadline = Deadline::after(Duration::from_secs(15));
         let mut before = self.ticks()?;
         while !deadline.passed() {

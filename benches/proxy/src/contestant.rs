@@ -1,0 +1,249 @@
+//! The proxies: how each is found, configured, started and ended.
+
+mod config;
+
+use std::{
+    env, fmt, fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use bench_kit::{clock::Deadline, clock::now, process::Family};
+use clap::ValueEnum;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{
+    Arguments,
+    scenario::{family, listens},
+};
+
+/// Where each listens, in plain text and with TLS, and where the origin is.
+pub(crate) const HTTP: u16 = 18_080;
+pub(crate) const HTTPS: u16 = 18_443;
+pub(crate) const ORIGIN: u16 = 18_000;
+/// How long a proxy may take to serve.
+const START: Duration = Duration::from_secs(60);
+
+/// A proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Contestant {
+    /// HAProxy.
+    Haproxy,
+    /// Envoy.
+    Envoy,
+    /// nginx.
+    Nginx,
+    /// Ours.
+    Sealane,
+}
+
+impl fmt::Display for Contestant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Contestant::Haproxy => "haproxy",
+            Contestant::Envoy => "envoy",
+            Contestant::Nginx => "nginx",
+            Contestant::Sealane => "sealane",
+        })
+    }
+}
+
+/// One that is there.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) contestant: Contestant,
+    pub(crate) version: String,
+    program: PathBuf,
+}
+
+/// Those asked for, or those that are installed.
+pub(crate) fn find(arguments: &Arguments) -> Result<Vec<Found>> {
+    let named = !arguments.peers.is_empty();
+    let wanted = if named {
+        &arguments.peers
+    } else {
+        Contestant::value_variants()
+    };
+    let mut found = Vec::new();
+    for &contestant in wanted {
+        let Some(program) = program(arguments, contestant) else {
+            ensure!(!named, "{contestant} is not installed");
+            eprintln!("{contestant} is not installed: left out");
+            continue;
+        };
+        found.push(Found {
+            contestant,
+            version: version(contestant, &program)?,
+            program,
+        });
+    }
+    ensure!(!found.is_empty(), "no proxy is installed");
+    for tool in ["wrk", "h2load", "taskset"] {
+        ensure!(on_path(tool).is_some(), "{tool} is not installed");
+    }
+    Ok(found)
+}
+
+fn on_path(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let more = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    let folders = env::split_paths(&path).chain(more);
+    folders
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+}
+
+fn program(arguments: &Arguments, contestant: Contestant) -> Option<PathBuf> {
+    match contestant {
+        Contestant::Haproxy => on_path("haproxy"),
+        Contestant::Nginx => on_path("nginx"),
+        Contestant::Envoy => arguments.envoy.clone().or_else(|| on_path("envoy")),
+        Contestant::Sealane => {
+            let beside = env::current_exe().ok()?;
+            let beside = beside.parent()?.parent()?.join("sealane");
+            let ours = arguments.sealane.clone().unwrap_or(beside);
+            ours.is_file().then_some(ours)
+        }
+    }
+}
+
+fn version(contestant: Contestant, program: &Path) -> Result<String> {
+    let argument = match contestant {
+        Contestant::Haproxy | Contestant::Nginx => "-v",
+        Contestant::Envoy | Contestant::Sealane => "--version",
+    };
+    let output = Command::new(program).arg(argument).output();
+    let output = output.with_context(|| format!("{} could not be started", program.display()))?;
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    // The first word, or part of one, that is a number with points.
+    let numbers = text.split(|c: char| !c.is_ascii_digit() && c != '.');
+    let number = numbers
+        .map(|word| word.trim_matches('.'))
+        .find(|word| word.contains('.'));
+    Ok(number.unwrap_or("?").to_owned())
+}
+
+/// A program that is killed when this is dropped.
+pub(crate) struct Running {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Running {
+    fn start(mut command: Command, log: PathBuf) -> Result<Self> {
+        let file = fs::File::create(&log).with_context(|| format!("creating {}", log.display()))?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .spawn()
+            .with_context(|| format!("{command:?} could not be started"))?;
+        Ok(Running { child, log })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // One that has ended needs no signal.
+        if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
+            let _ = kill_process(pid, Signal::TERM);
+            let deadline = Deadline::after(Duration::from_secs(2));
+            while !deadline.passed() {
+                if !matches!(self.child.try_wait(), Ok(None)) {
+                    return;
+                }
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Pinned to a core: the proxy has the first, all else the second.
+fn pinned(core: &str, program: &Path) -> Command {
+    let mut command = Command::new("taskset");
+    command.args(["-c", core]).arg(program);
+    command
+}
+
+/// The origin, on the second core.
+pub(crate) fn origin(folder: &Path) -> Result<Running> {
+    let mut command = pinned(
+        "1",
+        &env::current_exe().context("the path of this program")?,
+    );
+    command.arg(format!("--origin=127.0.0.1:{ORIGIN}"));
+    let running = Running::start(command, folder.join("origin.log"))?;
+    listens(ORIGIN, Duration::from_secs(5))?;
+    Ok(running)
+}
+
+/// A proxy at work.
+pub(crate) struct Proxy {
+    running: Running,
+    began: std::time::Instant,
+}
+
+impl Found {
+    /// Start it with this many hosts; of more than one they are `h0.example` and so on.
+    pub(crate) fn start(&self, folder: &Path, hosts: u32) -> Result<Proxy> {
+        let arguments = config::write(self.contestant, folder, hosts)?;
+        let mut command = pinned("0", &self.program);
+        command.args(arguments).current_dir(folder);
+        let began = now();
+        let running = Running::start(command, folder.join("proxy.log"))?;
+        Ok(Proxy { running, began })
+    }
+}
+
+impl Proxy {
+    pub(crate) fn url(&self, tls: bool) -> String {
+        if tls {
+            format!("https://localhost:{HTTPS}/")
+        } else {
+            format!("http://localhost:{HTTP}/")
+        }
+    }
+
+    pub(crate) fn family(&self) -> Family {
+        family(self.running.child.id())
+    }
+
+    /// Wait until it answers with 200; how many seconds that took since its start.
+    pub(crate) fn wait(&self) -> Result<f64> {
+        listens(HTTP, START).with_context(|| self.last_words())?;
+        let deadline = Deadline::after(START);
+        loop {
+            if probe().is_ok_and(|status| status == "200") {
+                return Ok(now().duration_since(self.began).as_secs_f64());
+            }
+            if deadline.passed() {
+                bail!("it does not answer with 200: {}", self.last_words());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The end of its log.
+    pub(crate) fn last_words(&self) -> String {
+        let text = fs::read_to_string(&self.running.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().rev().take(5).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// The status of one request.
+fn probe() -> Result<String> {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", HTTP))?;
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut head = [0; 12];
+    stream.read_exact(&mut head)?;
+    Ok(String::from_utf8_lossy(&head[9..]).into_owned())
+}

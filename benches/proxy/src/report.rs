@@ -1,0 +1,235 @@
+//! Medians, ratios, verdicts.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use bench_kit::{median, number};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    contestant::Contestant,
+    scenario::{Figures, Scenario},
+};
+
+/// One run and what came of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    scenario: Scenario,
+    contestant: Contestant,
+    figures: Figures,
+    failed: Option<String>,
+}
+
+impl Run {
+    pub(crate) fn new(scenario: Scenario, contestant: Contestant, outcome: Result<Figures>) -> Run {
+        let (figures, failed) = match outcome {
+            Ok(figures) => (figures, None),
+            Err(error) => (Figures::new(), Some(format!("{error:#}"))),
+        };
+        Run {
+            scenario,
+            contestant,
+            figures,
+            failed,
+        }
+    }
+}
+
+/// Everything that was measured.
+#[derive(Clone, Debug)]
+pub(crate) struct Report {
+    machine: Value,
+    pub(crate) runs: Vec<Run>,
+}
+
+/// Ours to theirs, of CPU a request.
+const TARGETS: [(Scenario, Contestant, f64); 10] = [
+    (Scenario::Http1, Contestant::Haproxy, 0.9),
+    (Scenario::Http1, Contestant::Envoy, 0.35),
+    (Scenario::Tls, Contestant::Haproxy, 0.75),
+    (Scenario::Tls, Contestant::Envoy, 0.4),
+    (Scenario::Handshakes, Contestant::Haproxy, 0.5),
+    (Scenario::Handshakes, Contestant::Envoy, 0.65),
+    (Scenario::Http2, Contestant::Haproxy, 0.9),
+    (Scenario::Http2, Contestant::Envoy, 0.25),
+    (Scenario::Bodies, Contestant::Haproxy, 0.65),
+    (Scenario::Bodies, Contestant::Envoy, 0.65),
+];
+
+/// Figures of one run, in one line.
+pub(crate) fn line(figures: &Figures) -> String {
+    let words = figures.iter();
+    let words = words.map(|(name, value)| format!("{name} {}", number(*value)));
+    words.collect::<Vec<_>>().join(", ")
+}
+
+impl Report {
+    pub(crate) const fn new(machine: Value) -> Report {
+        Report {
+            machine,
+            runs: Vec::new(),
+        }
+    }
+
+    fn values(&self, scenario: Scenario, contestant: Contestant, figure: &str) -> Vec<f64> {
+        let runs = self.runs.iter();
+        let runs = runs.filter(|run| run.scenario == scenario && run.contestant == contestant);
+        runs.filter_map(|run| run.figures.get(figure).copied())
+            .collect()
+    }
+
+    fn median(&self, scenario: Scenario, contestant: Contestant, figure: &str) -> Option<f64> {
+        median(self.values(scenario, contestant, figure))
+    }
+
+    fn contestants(&self) -> BTreeSet<Contestant> {
+        self.runs.iter().map(|run| run.contestant).collect()
+    }
+
+    fn scenarios(&self) -> BTreeSet<Scenario> {
+        self.runs.iter().map(|run| run.scenario).collect()
+    }
+
+    /// 70 % of what the slowest can do over HTTP/1.1, in requests a second.
+    pub(crate) fn fair_rate(&self) -> Option<f64> {
+        let all = self.contestants();
+        let rates = all
+            .iter()
+            .filter_map(|peer| self.median(Scenario::Http1, *peer, "requests_per_s"));
+        rates.min_by(f64::total_cmp).map(|rate| rate * 0.7)
+    }
+
+    fn ratio(&self, scenario: Scenario, to: Contestant, figure: &str) -> Option<f64> {
+        let ours = self.median(scenario, Contestant::Sealane, figure)?;
+        Some(ours / self.median(scenario, to, figure)?)
+    }
+
+    /// The tables that go to standard output.
+    pub(crate) fn markdown(&self) -> String {
+        let mut text = String::new();
+        let all = self.contestants();
+        let others: Vec<Contestant> = all
+            .iter()
+            .copied()
+            .filter(|peer| *peer != Contestant::Sealane)
+            .collect();
+        for (figure, heading) in [
+            ("cpu_us", "CPU a request, µs"),
+            ("requests_per_s", "Requests a second"),
+            ("p50_ms", "Half of the answers within, ms"),
+            ("p99_ms", "99 of 100 answers within, ms"),
+            ("ready_s", "First 200 after its start, s"),
+            ("pss_mb", "Memory afterwards (PSS), MB"),
+        ] {
+            let rows: Vec<Scenario> = self
+                .scenarios()
+                .into_iter()
+                .filter(|scenario| {
+                    all.iter()
+                        .any(|peer| self.median(*scenario, *peer, figure).is_some())
+                })
+                .collect();
+            if rows.is_empty() {
+                continue;
+            }
+            text += &format!("\n## {heading}\n| |");
+            for peer in &all {
+                let version = self.machine["versions"][peer.to_string()].as_str();
+                text += &format!(" {peer} {} |", version.unwrap_or_default());
+            }
+            for peer in &others {
+                text += &format!(" *sealane / {peer}* |");
+            }
+            text += "\n|---|";
+            text += &"---|".repeat(all.len() + others.len());
+            for scenario in rows {
+                text += &format!("\n| {scenario} |");
+                for peer in &all {
+                    let value = self.median(scenario, *peer, figure);
+                    text += &format!(" {} |", value.map_or("–".to_owned(), number));
+                }
+                for peer in &others {
+                    let ratio = self.ratio(scenario, *peer, figure);
+                    text += &format!(" {} |", ratio.map_or("–".to_owned(), number));
+                }
+            }
+            text += "\n";
+        }
+        text += "\n## Targets: CPU a request\n| scenario | beside | bound | measured | verdict |\n|---|---|---|---|---|\n";
+        for (scenario, to, bound) in TARGETS {
+            let ratio = self.ratio(scenario, to, "cpu_us");
+            let verdict = match ratio {
+                None => "not measured",
+                Some(ratio) if ratio <= bound => "met",
+                Some(_) => "missed",
+            };
+            let measured = ratio.map_or("–".to_owned(), number);
+            let bound = number(bound);
+            text += &format!("| {scenario} | {to} | ≤ {bound} | {measured} | {verdict} |\n");
+        }
+        for run in &self.runs {
+            if let Some(failed) = &run.failed {
+                text += &format!("\n{} {} failed: {failed}\n", run.scenario, run.contestant);
+            }
+        }
+        text
+    }
+
+    /// Every run and the medians.
+    pub(crate) fn json(&self) -> Value {
+        let runs = self.runs.iter().map(|run| {
+            json!({
+                "scenario": run.scenario.to_string(),
+                "contestant": run.contestant.to_string(),
+                "figures": run.figures,
+                "failed": run.failed,
+            })
+        });
+        let runs: Vec<Value> = runs.collect();
+        let targets = TARGETS.map(|(scenario, to, bound)| {
+            json!({
+                "scenario": scenario.to_string(),
+                "beside": to.to_string(),
+                "bound": bound,
+                "measured": self.ratio(scenario, to, "cpu_us"),
+            })
+        });
+        let mut report = Map::new();
+        report.insert("machine".to_owned(), self.machine.clone());
+        report.insert("runs".to_owned(), runs.into());
+        report.insert("targets".to_owned(), targets.to_vec().into());
+        report.into()
+    }
+
+    /// The page that is kept in the repository.
+    pub(crate) fn page(&self) -> String {
+        let machine = &self.machine;
+        let mut text = format!(
+            "# HTTP proxies side by side\n\nWritten by `cargo xtask bench proxy`; how to read it \
+             is in [the benches' own page](../README.md).\n\n\
+             Machine: {} cores ({}), {} GiB, Linux {}, load {} before the first run. The proxy has \
+             one core, load and origin the other. Medians, contestants taking turns.\n",
+            machine["cores"],
+            machine["cpu"].as_str().unwrap_or("unknown"),
+            machine["memoryGiB"],
+            machine["kernel"].as_str().unwrap_or("unknown"),
+            machine["loadAtStart"],
+        );
+        text += &self.markdown();
+        text += "\n## Spread of CPU a request, µs\n| scenario | contestant | least | median | most |\n|---|---|---|---|---|\n";
+        for scenario in self.scenarios() {
+            for peer in self.contestants() {
+                let mut values = self.values(scenario, peer, "cpu_us");
+                values.sort_by(f64::total_cmp);
+                let middle = median(values.clone());
+                if let (Some(least), Some(middle), Some(most)) =
+                    (values.first(), middle, values.last())
+                {
+                    let [least, middle, most] = [*least, middle, *most].map(number);
+                    text += &format!("| {scenario} | {peer} | {least} | {middle} | {most} |\n");
+                }
+            }
+        }
+        text
+    }
+}
