@@ -196,13 +196,14 @@ pub(crate) async fn attempt(
     client: &mut Client<'_>,
     upload: &mut Upload,
     deadline: &mut Alarm,
-) -> Result<(UpConn, ResponseHead), Stop> {
+) -> Result<(Box<UpConn>, ResponseHead), Stop> {
     let guard = worker.waiting.register(place.target());
     let mut pooled = worker.pool.take(&place.key);
     loop {
         let mut up = match pooled.take() {
             Some(up) => up,
-            None => connect(worker, place, order, &guard, deadline).await?,
+            // Boxed, as what is seldom needed is everywhere here: a request's future stays small.
+            None => Box::pin(connect(worker, place, order, &guard, deadline)).await?,
         };
         up.start(order.method, order.target, order.fields, order.framing);
         let drive = Drive {
@@ -230,7 +231,7 @@ pub(crate) async fn attempt(
 }
 
 /// A response that the egress wrote is a failure, not a response.
-fn judged(up: UpConn, head: ResponseHead) -> Result<(UpConn, ResponseHead), Stop> {
+fn judged(up: Box<UpConn>, head: ResponseHead) -> Result<(Box<UpConn>, ResponseHead), Stop> {
     if up.via() == Via::Tunnel
         && let Some(value) = head.fields.get(&ERROR)
     {
@@ -259,7 +260,7 @@ async fn connect(
     order: &Order<'_>,
     guard: &WaitGuard<'_>,
     deadline: &mut Alarm,
-) -> Result<UpConn, Stop> {
+) -> Result<Box<UpConn>, Stop> {
     let mut dialling = pin!(dial(worker, place, order.limits.connect_timeout));
     let result = poll_fn(|cx| {
         if let Poll::Ready(result) = dialling.as_mut().poll(cx) {
@@ -279,10 +280,14 @@ async fn connect(
     result
 }
 
-async fn dial(worker: &Worker, place: &Place<'_>, patience: Duration) -> Result<UpConn, Failure> {
+async fn dial(
+    worker: &Worker,
+    place: &Place<'_>,
+    patience: Duration,
+) -> Result<Box<UpConn>, Failure> {
     let Some((site, request)) = &place.remote else {
         return match runtime::net::tcp_connect(place.key.endpoint.address, patience).await {
-            Ok(stream) => Ok(UpConn::new(Io::Tcp(stream), Via::Tcp)),
+            Ok(stream) => Ok(Box::new(UpConn::new(Io::Tcp(stream), Via::Tcp))),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 Err(Failure::unsent(Kind::Timeout))
             }
@@ -290,7 +295,7 @@ async fn dial(worker: &Worker, place: &Place<'_>, patience: Duration) -> Result<
         };
     };
     match timeout(patience, worker.dial.open(site, request.clone())).await {
-        Ok(Ok(stream)) => Ok(UpConn::new(Io::Other(stream), Via::Tunnel)),
+        Ok(Ok(stream)) => Ok(Box::new(UpConn::new(Io::Other(stream), Via::Tunnel))),
         Ok(Err(DialError::Refused { status, reason })) => {
             tracing::debug!(%site, %status, reason, "stream refused");
             // A site that drains or is too busy says so for all its endpoints.

@@ -62,19 +62,19 @@ pub(crate) async fn serve(
                 query,
                 upgrade,
             };
-            if wait(client, alarm, to.delay, &mut story).await {
+            if to.delay.is_none() || Box::pin(wait(client, alarm, to.delay, &mut story)).await {
                 forward(worker, client, alarm, asked, sent, *to, &mut story).await;
             }
         }
         Ok(Decision::Respond(respond)) => {
             let reply = Answer::from(respond);
             if wait(client, alarm, respond.delay, &mut story).await {
-                answer(client, &request.method, reply, &mut story).await;
+                Box::pin(answer(client, &request.method, reply, &mut story)).await;
             }
         }
         Err(refused) => {
             let reply = refused.answer();
-            answer(client, &request.method, reply, &mut story).await;
+            Box::pin(answer(client, &request.method, reply, &mut story)).await;
         }
     }
     if let Some(records) = &worker.records {

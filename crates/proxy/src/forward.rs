@@ -118,7 +118,7 @@ pub(crate) async fn forward(
             }
             if let Some(token) = token {
                 headers::upgrade(&mut head.fields, &token);
-                switch(client, alarm, up, head, limits, story).await;
+                Box::pin(switch(client, alarm, up, head, limits, story)).await;
             } else {
                 deliver(
                     worker,
@@ -134,7 +134,7 @@ pub(crate) async fn forward(
                 .await;
             }
         }
-        Err(Some(reply)) => answer(client, &request.method, reply, story).await,
+        Err(Some(reply)) => Box::pin(answer(client, &request.method, reply, story)).await,
         Err(None) => {
             story.error = Some(("client-gone", Fault::Client));
             client.abort();
@@ -154,7 +154,7 @@ pub(crate) fn clean(head: &mut ResponseHead, upgrades: bool) -> Option<HeaderVal
     token.filter(|_| switches)
 }
 
-pub(crate) type Tried = (PoolKey, UpConn, ResponseHead, InFlight);
+pub(crate) type Tried = (PoolKey, Box<UpConn>, ResponseHead, InFlight);
 
 /// Try endpoints until one responds. `Err(None)`: the client is gone.
 pub(crate) async fn tries(
@@ -322,7 +322,7 @@ pub(crate) async fn deliver(
     worker: &Worker,
     client: &mut Client<'_>,
     alarm: &mut Alarm,
-    mut up: UpConn,
+    mut up: Box<UpConn>,
     key: PoolKey,
     head: ResponseHead,
     upload: &mut Upload,
@@ -338,7 +338,7 @@ pub(crate) async fn deliver(
                 worker.pool.put(key, up, runtime::now());
             }
         }
-        Err(error) => broken(client, story, &error).await,
+        Err(error) => Box::pin(broken(client, story, &error)).await,
     }
 }
 
@@ -346,7 +346,7 @@ pub(crate) async fn deliver(
 pub(crate) async fn switch(
     client: &mut Client<'_>,
     alarm: &mut Alarm,
-    mut up: UpConn,
+    mut up: Box<UpConn>,
     head: ResponseHead,
     limits: &Limits,
     story: &mut Story,

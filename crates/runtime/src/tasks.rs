@@ -98,7 +98,7 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        Task(tokio::spawn(self.watched(name, task)).abort_handle())
+        Task(tokio::spawn(self.watched(name, Box::pin(task))).abort_handle())
     }
 
     /// Runs `task` on the current thread's `LocalSet`.
@@ -110,7 +110,7 @@ impl Tasks {
     where
         F: Future<Output = ()> + 'static,
     {
-        Task(tokio::task::spawn_local(self.watched(name, task)).abort_handle())
+        Task(tokio::task::spawn_local(self.watched(name, Box::pin(task))).abort_handle())
     }
 
     /// Tells every task to stop accepting and finish, without waiting for it.
@@ -153,17 +153,18 @@ impl Tasks {
         }
     }
 
+    /// `task` is boxed before it is moved about: some are thousands of octets.
     fn watched<F: Future<Output = ()>>(
         &self,
         name: &'static str,
-        task: F,
+        task: Pin<Box<F>>,
     ) -> impl Future<Output = ()> + use<F> {
         self.inner.live.fetch_add(1, Ordering::AcqRel);
         let alive = Alive(Arc::clone(&self.inner));
         let mut phase = self.inner.phase.subscribe();
         async move {
             let alive = alive;
-            let guarded = Guarded(Box::pin(task));
+            let guarded = Guarded(task);
             let outcome = tokio::select! {
                 biased;
                 _ = phase.wait_for(|phase| *phase == Phase::Aborting) => Ok(()),

@@ -30,7 +30,7 @@ pub(crate) struct PoolKey {
 
 #[derive(Debug)]
 struct Idle {
-    conn: UpConn,
+    conn: Box<UpConn>,
     since: Instant,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// The most recently used connection that is still good.
-    pub(crate) fn take(&self, key: &PoolKey) -> Option<UpConn> {
+    pub(crate) fn take(&self, key: &PoolKey) -> Option<Box<UpConn>> {
         let mut idle = self.idle.borrow_mut();
         let queue = idle.get_mut(key)?;
         let mut cx = Context::from_waker(Waker::noop());
@@ -59,7 +59,7 @@ impl Pool {
     }
 
     /// Keep a connection that is at rest; the oldest of its key goes if there are too many.
-    pub(crate) fn put(&self, key: PoolKey, mut conn: UpConn, now: Instant) {
+    pub(crate) fn put(&self, key: PoolKey, mut conn: Box<UpConn>, now: Instant) {
         if self.count.get() >= MAX_IDLE {
             return;
         }
