@@ -152,7 +152,7 @@ impl Client<'_> {
 
     pub(crate) fn data(&mut self, piece: Bytes) {
         match self {
-            Client::H1(c) => c.data(&piece),
+            Client::H1(c) => c.data(piece),
             Client::H2(c) => c.data(piece),
             Client::Nobody => {}
         }

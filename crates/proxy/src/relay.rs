@@ -137,7 +137,7 @@ impl Upload {
             }
             ready!(up.poll_room(cx)).map_err(UploadError::Upstream)?;
             if let Some(piece) = self.kept.get(self.given) {
-                up.data(piece);
+                up.data(piece.clone());
                 self.given += 1;
                 continue;
             }
@@ -152,7 +152,7 @@ impl Upload {
                     if self.most.is_some_and(|most| self.taken > most) {
                         return Poll::Ready(Err(UploadError::Client(ClientError::TooLarge)));
                     }
-                    up.data(&piece);
+                    up.data(piece.clone());
                     self.keep(piece);
                 }
                 Poll::Ready(Piece::End(trailers)) => {
@@ -336,7 +336,7 @@ fn ascend(
         match client.poll_body(cx).map_err(RelayError::Client)? {
             Poll::Ready(Piece::Data(piece)) => {
                 *bytes += piece.len() as u64;
-                up.data(&piece);
+                up.data(piece);
             }
             Poll::Ready(Piece::End(_)) => *way = Way::Ending,
             Poll::Pending => {

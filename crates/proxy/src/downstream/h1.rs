@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use l7::{Fields, Limits};
 use tokio::time::timeout;
@@ -166,7 +167,7 @@ impl H1 {
                 .output
                 .extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
-        if !self.wire.output.is_empty() && !self.decoder.is_done() {
+        if !self.wire.is_sent() && !self.decoder.is_done() {
             // The 100 must be out before we wait for what it asks for.
             if let Poll::Ready(Err(error)) = self.wire.poll_flush(cx) {
                 return Poll::Ready(Err(ClientError::Gone(error)));
@@ -234,8 +235,8 @@ impl H1 {
         self.wire.poll_room(cx).map_err(ClientError::Gone)
     }
 
-    pub(super) fn data(&mut self, piece: &[u8]) {
-        self.encoder.data(&mut self.wire.output, piece);
+    pub(super) fn data(&mut self, piece: Bytes) {
+        self.encoder.data(&mut self.wire, piece);
     }
 
     pub(super) fn end(&mut self, trailers: Option<&HeaderMap>) {

@@ -1,10 +1,10 @@
 //! Heads and bodies onto the wire.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode};
 use l7::{Fields, Known};
 
-use super::Framing;
+use super::{Framing, Wire};
 
 /// Frames the body of the message being written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,14 +15,15 @@ pub(crate) enum BodyEncoder {
 }
 
 impl BodyEncoder {
-    pub(crate) fn data(self, out: &mut BytesMut, piece: &[u8]) {
+    pub(crate) fn data(self, wire: &mut Wire, piece: Bytes) {
         match self {
-            BodyEncoder::Plain => out.extend_from_slice(piece),
+            BodyEncoder::Plain => wire.piece(piece),
             // An empty chunk would end the body.
             BodyEncoder::Chunked if piece.is_empty() => {}
             BodyEncoder::Chunked => {
+                let out = &mut wire.output;
                 out.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
-                out.extend_from_slice(piece);
+                out.extend_from_slice(&piece);
                 out.extend_from_slice(b"\r\n");
             }
         }

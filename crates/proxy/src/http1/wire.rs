@@ -2,12 +2,12 @@
 
 use std::{
     future::Future,
-    io,
+    io::{self, IoSlice},
     pin::{Pin, pin},
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use super::{BodyDecoder, BodyError, Piece};
@@ -15,15 +15,19 @@ use crate::io::Io;
 
 /// Above this many unsent bytes no more are taken.
 const HIGH_WATER: usize = 64 << 10;
+/// Pieces this long are not copied.
+const LONG: usize = 8 << 10;
 const SMALLEST_READ: usize = 8 << 10;
-const LARGEST_READ: usize = 128 << 10;
+const LARGEST_READ: usize = 256 << 10;
 
-/// A buffered stream. Holds at most a read of 128 KiB and 64 KiB plus one piece to write.
+/// A buffered stream. Holds at most a read of 256 KiB and 64 KiB plus one piece to write.
 #[derive(Debug)]
 pub(crate) struct Wire {
     io: Io,
     pub(crate) input: BytesMut,
     pub(crate) output: BytesMut,
+    /// A long piece that goes out behind `output`, without being copied.
+    tail: Bytes,
     /// Searched part of a head in `input`.
     pub(crate) seen: usize,
     read_size: usize,
@@ -45,6 +49,7 @@ impl Wire {
             io,
             input: BytesMut::new(),
             output: BytesMut::new(),
+            tail: Bytes::new(),
             seen: 0,
             read_size: SMALLEST_READ,
             flushed: true,
@@ -68,13 +73,28 @@ impl Wire {
 
     /// Ready when everything is sent.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.output.is_empty() {
+        while !self.is_sent() {
             self.flushed = false;
-            let count = ready!(Pin::new(&mut self.io).poll_write(cx, &self.output))?;
+            let io = Pin::new(&mut self.io);
+            let written = match (self.output.is_empty(), self.tail.is_empty()) {
+                (true, _) => io.poll_write(cx, &self.tail),
+                (false, true) => io.poll_write(cx, &self.output),
+                (false, false) => {
+                    let both = [IoSlice::new(&self.output), IoSlice::new(&self.tail)];
+                    io.poll_write_vectored(cx, &both)
+                }
+            };
+            let count = ready!(written)?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.output.advance(count);
+            let first = count.min(self.output.len());
+            self.output.advance(first);
+            self.tail.advance(count - first);
+        }
+        if self.tail.is_empty() {
+            // Its memory is wanted for the next read.
+            self.tail = Bytes::new();
         }
         if !self.flushed {
             ready!(Pin::new(&mut self.io).poll_flush(cx))?;
@@ -83,9 +103,26 @@ impl Wire {
         Poll::Ready(Ok(()))
     }
 
-    /// Ready when there is room for another piece.
+    /// Is nothing left to send?
+    pub(crate) fn is_sent(&self) -> bool {
+        self.output.is_empty() && self.tail.is_empty()
+    }
+
+    /// A piece of a body as it is; there has to be room ([`Wire::poll_room`]).
+    pub(crate) fn piece(&mut self, piece: Bytes) {
+        // There was no room: the order counts more than a copy.
+        let before = std::mem::take(&mut self.tail);
+        self.output.extend_from_slice(&before);
+        if piece.len() < LONG {
+            self.output.extend_from_slice(&piece);
+        } else {
+            self.tail = piece;
+        }
+    }
+
+    /// Ready when there is room for another piece, or for what follows the last one.
     pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.output.len() < HIGH_WATER {
+        if self.output.len() < HIGH_WATER && self.tail.is_empty() {
             return Poll::Ready(Ok(()));
         }
         self.poll_flush(cx)

@@ -5,6 +5,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use bytes::Bytes;
 use http::{HeaderMap, Method};
 use l7::{Fields, Limits};
 
@@ -83,8 +84,8 @@ impl UpConn {
         self.keep_alive = false;
     }
 
-    pub(crate) fn data(&mut self, piece: &[u8]) {
-        self.encoder.data(&mut self.wire.output, piece);
+    pub(crate) fn data(&mut self, piece: Bytes) {
+        self.encoder.data(&mut self.wire, piece);
     }
 
     pub(crate) fn end(&mut self, trailers: Option<&HeaderMap>) {
@@ -148,7 +149,7 @@ impl UpConn {
             && self.request_ended
             && self.decoder.is_done()
             && self.wire.input.is_empty()
-            && self.wire.output.is_empty()
+            && self.wire.is_sent()
     }
 
     pub(crate) fn rest(&mut self) {
