@@ -224,6 +224,29 @@ async fn tls_by_server_name() {
 }
 
 #[tokio::test]
+async fn sessions_are_resumed() {
+    let world = World::new().await;
+    let spot = Spot::new("one", Manner::Echo).await;
+    world.endpoints(&[(spot.address, Healthy)]);
+    let root = std::slice::from_ref(&world.root);
+    let config = runtime::tls::client(root, &[b"http/1.1"]).expect("a client");
+    let mut config = Arc::unwrap_or_clone(config);
+    config.resumption = rustls::client::Resumption::in_memory_sessions(4);
+    let connector = TlsConnector::from(Arc::new(config));
+    for kind in [rustls::HandshakeKind::Full, rustls::HandshakeKind::Resumed] {
+        let tcp = TcpStream::connect(world.https).await.expect("connected");
+        let name = "cart.acme.example".try_into().expect("a name");
+        let mut stream = connector.connect(name, tcp).await.expect("TLS");
+        // Tickets come before the answer.
+        let request = "GET / HTTP/1.1\r\nHost: cart.acme.example\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.expect("written");
+        let response = message(&mut stream, &mut Vec::new()).await;
+        assert!(response.is_some_and(|response| response.starts_with("HTTP/1.1 200 ")));
+        assert_eq!(stream.get_ref().1.handshake_kind(), Some(kind));
+    }
+}
+
+#[tokio::test]
 async fn http2_streams_beside_each_other() {
     let world = World::new().await;
     let spot = Spot::new("one", Manner::Echo).await;
