@@ -1,8 +1,7 @@
 //! The HTTP/2 server side of one connection (RFC 9113), on the `h2` crate.
 
 use std::{
-    cell::Cell,
-    future::poll_fn,
+    future::{Future, poll_fn},
     io,
     pin::pin,
     rc::Rc,
@@ -11,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use h2::{
     Reason, RecvStream, SendStream,
     ext::Protocol,
@@ -71,36 +71,43 @@ pub(crate) async fn serve(worker: Rc<Worker>, io: Io, info: ConnInfo) {
     let drain = worker.drain();
     let mut draining = pin!(drain.draining());
     let info = Rc::new(info);
-    let live = Rc::new(Cell::new(0_usize));
+    let mut streams = FuturesUnordered::new();
+    let mut alarm = Alarm::new(limits.idle_timeout);
     let mut leaving = false;
-    loop {
-        let patience = if leaving {
-            LEAVING
-        } else {
-            limits.idle_timeout
-        };
-        let idle = tokio::time::sleep(patience);
-        tokio::select! {
-            accepted = poll_fn(|cx| next(&mut connection, &wire, cx)) => match accepted {
-                Some(Ok((request, respond))) => {
-                    start(&worker, &info, &live, request, respond);
-                }
-                Some(Err(_)) | None => break,
-            },
-            () = &mut draining, if !leaving => {
-                leaving = true;
-                connection.graceful_shutdown();
+    poll_fn(|cx| {
+        loop {
+            // First what is to be answered, so that it goes out with this poll.
+            while let Poll::Ready(Some(())) = streams.poll_next_unpin(cx) {
+                alarm.set(if leaving {
+                    LEAVING
+                } else {
+                    limits.idle_timeout
+                });
             }
-            () = idle, if live.get() == 0 => {
-                if leaving {
-                    break;
+            match next(&mut connection, &wire, cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    streams.extend(start(&worker, &info, request, respond));
+                    continue;
                 }
-                leaving = true;
-                connection.graceful_shutdown();
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
+                Poll::Pending => {}
             }
+            let resting = streams.is_empty() && alarm.poll(cx).is_ready();
+            if leaving && resting {
+                return Poll::Ready(());
+            }
+            if leaving || !resting && draining.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            leaving = true;
+            alarm.set(LEAVING);
+            connection.graceful_shutdown();
         }
-    }
+    })
+    .await;
     finish(connection, &wire).await;
+    // They have nobody left to answer, and end by that; each still has its record to write.
+    while streams.next().await.is_some() {}
 }
 
 fn builder(limits: &Limits) -> h2::server::Builder {
@@ -148,13 +155,13 @@ async fn finish(mut connection: Connection<Coalesced, Bytes>, wire: &Coalesced) 
     let _ = timeout(GOODBYE, closing).await;
 }
 
+/// The life of a stream, unless it ended with its head.
 fn start(
     worker: &Rc<Worker>,
     info: &Rc<ConnInfo>,
-    live: &Rc<Cell<usize>>,
     request: http::Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-) {
+) -> Option<impl Future<Output = ()> + use<>> {
     let (mut parts, recv) = request.into_parts();
     let protocol = parts.extensions.remove::<Protocol>();
     let recv_done = recv.is_end_stream();
@@ -167,7 +174,7 @@ fn start(
             // The peer may have reset the stream: then there is nobody to tell.
             let _ = respond.send_response(answer, true);
             worker.metrics.malformed.inc();
-            return;
+            return None;
         }
     };
     let extended = request.protocol == EXTENDED;
@@ -181,14 +188,11 @@ fn start(
         connects: extended,
     };
     let (worker, info) = (Rc::clone(worker), Rc::clone(info));
-    let alive = Alive::new(live);
-    let tasks = worker.tasks.clone();
-    tasks.spawn_local("h2-stream", async move {
+    Some(async move {
         let alarm = &mut Alarm::new(worker.snapshot().limits.request_timeout);
         let client = &mut Client::H2(&mut stream);
         exchange::serve(&worker, &info, client, alarm, request).await;
-        drop(alive);
-    });
+    })
 }
 
 /// An extended CONNECT (RFC 8441 §4) as the upgrade that an HTTP/1.1 endpoint knows; the key is
@@ -209,21 +213,6 @@ fn upgraded(mut request: Request, protocol: Option<Protocol>) -> Result<Request,
     request.method = Method::GET;
     request.protocol = EXTENDED;
     Ok(request)
-}
-
-struct Alive(Rc<Cell<usize>>);
-
-impl Alive {
-    fn new(live: &Rc<Cell<usize>>) -> Self {
-        live.set(live.get() + 1);
-        Alive(Rc::clone(live))
-    }
-}
-
-impl Drop for Alive {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
 }
 
 /// What `h2` leaves to check, and the shape an HTTP/1.1 upstream needs.
