@@ -1,6 +1,12 @@
 //! Examples that are one node from manifests: the exchanges of their `expect.json`, played.
 
-use std::{collections::BTreeMap, fs, net::Ipv4Addr, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    net::Ipv4Addr,
+    path::Path,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::Request;
@@ -30,7 +36,19 @@ struct Exchange {
     path: String,
     #[serde(default)]
     headers: BTreeMap<String, String>,
+    #[serde(default)]
     answer: Answer,
+    /// So many times; once by default.
+    repeat: Option<usize>,
+    /// How often each demo application answered.
+    #[serde(default)]
+    spread: BTreeMap<String, usize>,
+    /// The same demo application every time.
+    #[serde(default)]
+    same: bool,
+    /// First until every demo application has answered.
+    #[serde(default)]
+    settle: bool,
 }
 
 fn get() -> String {
@@ -38,12 +56,15 @@ fn get() -> String {
 }
 
 /// What is not said is not looked at; a header that is `null` must not be there.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Answer {
     status: Option<u16>,
     #[serde(default)]
     headers: BTreeMap<String, Option<String>>,
+    /// Headers that are there, with whatever value.
+    #[serde(default)]
+    given: Vec<String>,
     body: Option<String>,
     /// The demo application that answered.
     endpoint: Option<String>,
@@ -84,6 +105,13 @@ impl Exchange {
                 .get(name)
                 .and_then(|value| value.to_str().ok());
             differs(name, is, value.as_deref())?;
+        }
+        if let Some(name) = answer
+            .given
+            .iter()
+            .find(|name| !reply.headers.contains_key(*name))
+        {
+            return Err(format!("{name} is missing"));
         }
         if let Some(body) = &answer.body {
             let is = std::str::from_utf8(&reply.body).ok();
@@ -146,12 +174,40 @@ fn play(name: &str) {
         let what = format!("{name}: {} {}", exchange.method, exchange.path);
         // Only the first one waits, for endpoints to be healthy.
         let patience = if at == 0 { SOON } else { Duration::ZERO };
-        wait_until(&what, patience, || {
+        let mut ask = || -> Result<Reply, String> {
             let reply = client.send(http, exchange.request(&expect.host))?;
-            exchange.compare(&reply)
+            exchange.compare(&reply)?;
+            Ok(reply)
+        };
+        let mut answered = BTreeSet::new();
+        wait_until(&what, patience, || {
+            let reply = ask()?;
+            if exchange.settle {
+                answered.insert(reply.story()?.endpoint);
+            }
+            let missing = exchange.settle && answered.len() < expect.endpoints.len();
+            if missing {
+                return Err(format!("only {answered:?} answered"));
+            }
+            Ok(())
         });
+        let mut spread: BTreeMap<String, usize> = BTreeMap::new();
+        for _ in 0..exchange.repeat.unwrap_or(0) {
+            let reply = ask().expect(&what);
+            *spread
+                .entry(reply.story().expect(&what).endpoint)
+                .or_default() += 1;
+        }
+        assert!(!exchange.same || spread.len() == 1, "{what}: {spread:?}");
+        let spreads = exchange.spread.is_empty() || exchange.spread == spread;
+        assert!(spreads, "{what}: {spread:?}");
     }
     assert_eq!(node.stop(), 0, "{}", node.log());
+}
+
+#[test]
+fn balance() {
+    play("05-balance");
 }
 
 #[test]

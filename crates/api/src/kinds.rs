@@ -24,7 +24,8 @@ pub use route::{
     ValueMatchType,
 };
 pub use service::{
-    Balance, BalanceAlgorithm, HealthCheck, HttpCheck, Origin, ServiceProtocol, ServiceSpec,
+    Balance, BalanceAlgorithm, BalanceScope, Everything, HashCookie, HashOn, HealthCheck,
+    HttpCheck, Origin, ServiceProtocol, ServiceSpec,
 };
 pub use site::{AdvertisedAddress, Attach, NodeSpec, NodeTunnel, PublicAddresses, Role, SiteSpec};
 pub use tenant::{HostPattern, NamespaceSpec, TenantSpec};

@@ -28,14 +28,14 @@ pub mod sync;
 
 pub use duration::Span;
 pub use kinds::{
-    Advertise, AdvertisedAddress, Attach, BackendRef, Balance, BalanceAlgorithm, BgpPeerAuth,
-    BgpPeerBfd, BgpPeerSpec, CertificateSource, CertificateSpec, Cors, DirectResponse, Everywhere,
-    Fault, FaultAbort, FaultDelay, Filter, HeaderModifier, HealthCheck, HostPattern, HttpCheck,
-    HttpHeader, HttpMethod, LbType, LoadBalancerSpec, LoadBalancerTls, MirrorRef, NamespaceSpec,
-    NodeSpec, NodeTunnel, Origin, PathMatch, PathMatchType, PathModifier, PolicyStatement,
-    PublicAddresses, RequestMirror, RequestRedirect, Role, Route, RouteMatch, RouteTimeouts,
-    Scheme, ServiceProtocol, ServiceSpec, SiteSpec, SiteVip, TenantSpec, TokenSpec, UrlRewrite,
-    ValueMatch, ValueMatchType,
+    Advertise, AdvertisedAddress, Attach, BackendRef, Balance, BalanceAlgorithm, BalanceScope,
+    BgpPeerAuth, BgpPeerBfd, BgpPeerSpec, CertificateSource, CertificateSpec, Cors, DirectResponse,
+    Everything, Everywhere, Fault, FaultAbort, FaultDelay, Filter, HashCookie, HashOn,
+    HeaderModifier, HealthCheck, HostPattern, HttpCheck, HttpHeader, HttpMethod, LbType,
+    LoadBalancerSpec, LoadBalancerTls, MirrorRef, NamespaceSpec, NodeSpec, NodeTunnel, Origin,
+    PathMatch, PathMatchType, PathModifier, PolicyStatement, PublicAddresses, RequestMirror,
+    RequestRedirect, Role, Route, RouteMatch, RouteTimeouts, Scheme, ServiceProtocol, ServiceSpec,
+    SiteSpec, SiteVip, TenantSpec, TokenSpec, UrlRewrite, ValueMatch, ValueMatchType,
 };
 pub use object::{
     Condition, Kind, Metadata, Object, ObjectKey, Scope, SiteReport, Spec, Status, path_pointer,

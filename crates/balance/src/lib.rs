@@ -32,16 +32,18 @@
 //!     stats: Arc::default(),
 //! };
 //! let set = EndpointSet::build(&BalancePolicy::default(), vec![endpoint]);
-//! let chosen = pick(&set, &mut Rng::new(1), &[]).expect("one endpoint is healthy");
+//! let chosen = pick(&set, &mut Rng::new(1), &[], None).expect("one endpoint is healthy");
 //! let _running = InFlight::start(&chosen.stats);
 //! ```
 
 mod endpoint;
 mod hysteresis;
+mod order;
 mod pick;
 mod set;
 
 pub use endpoint::{Endpoint, EndpointKey, EndpointStats, Health, InFlight};
 pub use hysteresis::{Hysteresis, ProbeOutcome};
+pub use order::stable_hash;
 pub use pick::pick;
-pub use set::{BalancePolicy, Cell, EndpointSet, Scope, empty_cell};
+pub use set::{Algorithm, BalancePolicy, Cell, EndpointSet, Scope, empty_cell};

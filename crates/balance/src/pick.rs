@@ -1,34 +1,65 @@
-//! The pick: least of two by requests in flight, inside the nearest tier.
+//! The pick, inside the nearest tier.
 
 use std::cmp::Ordering;
 
 use base::Rng;
 
 use crate::{
-    Endpoint, EndpointKey, EndpointSet,
+    Algorithm, Endpoint, EndpointKey, EndpointSet,
     set::{Member, Tier},
 };
 
 /// Choose an endpoint that is not in `tried`, from the nearest tier that still has one.
 ///
-/// Power of two choices (Mitzenmacher 2001): two different endpoints are drawn in proportion to
-/// their weights and the one with fewer requests in flight for its weight is taken; on a tie the
-/// first drawn, so that sequential requests spread by weight. `None`: every eligible endpoint was
-/// tried, or there is none. `tried` is short (bounded by the number of tries).
+/// By default with the power of two choices (Mitzenmacher 2001): two different endpoints are drawn
+/// in proportion to their weights and the one with fewer requests in flight for its weight is
+/// taken; on a tie the first drawn, so that sequential requests spread by weight. `hash` is that
+/// of the request, for the algorithms that go by it; without one they draw. `None`: every eligible
+/// endpoint was tried, or there is none. `tried` is short (bounded by the number of tries).
 #[must_use]
 pub fn pick<'a>(
     set: &'a EndpointSet,
     rng: &mut Rng,
     tried: &[EndpointKey],
+    hash: Option<u64>,
 ) -> Option<&'a Endpoint> {
     let index = set.tiers().iter().find_map(|tier| {
+        if let Some(index) = ordered(set, tier, tried, hash) {
+            return Some(index);
+        }
+        let draw = match set.algorithm() {
+            Algorithm::LeastRequest => least_of_two,
+            Algorithm::RoundRobin | Algorithm::Random | Algorithm::RingHash | Algorithm::Maglev => {
+                any
+            }
+        };
         if tried.is_empty() {
-            least_of_two(set, &tier.members, rng)
+            draw(set, &tier.members, rng)
         } else {
-            least_of_two(set, &untried(set, tier, tried), rng)
+            draw(set, &untried(set, tier, tried), rng)
         }
     })?;
     set.endpoints().get(index)
+}
+
+/// By the order that the algorithm has made, if any.
+fn ordered(
+    set: &EndpointSet,
+    tier: &Tier,
+    tried: &[EndpointKey],
+    hash: Option<u64>,
+) -> Option<usize> {
+    let index = |at: u32| Some(tier.members.get(at as usize)?.index);
+    let fresh = |at: u32| {
+        let endpoint = index(at).and_then(|index| set.endpoints().get(index));
+        endpoint.is_some_and(|endpoint| tried.is_empty() || !tried.contains(&endpoint.key))
+    };
+    tier.order.choose(hash, fresh).and_then(index)
+}
+
+fn any(_: &EndpointSet, members: &[Member], rng: &mut Rng) -> Option<usize> {
+    let total = members.last()?.upto;
+    Some(members.get(drawn(members, rng.below(total)))?.index)
 }
 
 fn untried(set: &EndpointSet, tier: &Tier, tried: &[EndpointKey]) -> Vec<Member> {

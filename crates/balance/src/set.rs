@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 
-use crate::{Endpoint, EndpointKey, Health};
+use crate::{Endpoint, EndpointKey, Health, order::Order};
 
 /// Where the endpoints of one service live: whoever learns about health stores a new set, and
 /// every table holds the same cell.
@@ -28,11 +28,30 @@ pub enum Scope {
     Distributed,
 }
 
+/// Who of the nearest endpoints is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Algorithm {
+    /// The better of two at random, by requests in flight.
+    #[default]
+    LeastRequest,
+    /// Everyone in turn, by weight.
+    RoundRobin,
+    /// Any, by weight.
+    Random,
+    /// The next one on a ring behind the request's hash: when one goes, only what was its own
+    /// goes elsewhere.
+    RingHash,
+    /// By a table of hashes: nearly the same, more evenly, and found in one look.
+    Maglev,
+}
+
 /// How a service is balanced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BalancePolicy {
     /// How far a request may travel.
     pub scope: Scope,
+    /// Who of the nearest is taken.
+    pub algorithm: Algorithm,
     /// May unhealthy endpoints be used when nothing better is left? Off by default.
     pub panic: bool,
 }
@@ -47,12 +66,14 @@ const TIER_SLACK: Duration = Duration::from_millis(2);
 pub struct EndpointSet {
     endpoints: Vec<Endpoint>,
     tiers: Vec<Tier>,
+    algorithm: Algorithm,
 }
 
 /// Eligible endpoints at about the same distance, with cumulative weights for sampling.
 #[derive(Debug, Default)]
 pub(crate) struct Tier {
     pub(crate) members: Vec<Member>,
+    pub(crate) order: Order,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -73,8 +94,15 @@ impl EndpointSet {
         endpoints.reverse();
         endpoints.sort_by_key(|e| e.key);
         endpoints.dedup_by_key(|e| e.key);
-        let tiers = tiers(policy, &endpoints);
-        EndpointSet { endpoints, tiers }
+        let mut tiers = tiers(policy, &endpoints);
+        for tier in &mut tiers {
+            tier.order = Order::new(policy.algorithm, &endpoints, &tier.members);
+        }
+        EndpointSet {
+            endpoints,
+            tiers,
+            algorithm: policy.algorithm,
+        }
     }
 
     /// All endpoints, eligible or not, sorted by key.
@@ -101,6 +129,10 @@ impl EndpointSet {
     pub fn is_alive(&self, key: &EndpointKey) -> bool {
         self.find(key)
             .is_some_and(|e| e.reachable && e.health.is_alive())
+    }
+
+    pub(crate) const fn algorithm(&self) -> Algorithm {
+        self.algorithm
     }
 
     pub(crate) fn tiers(&self) -> &[Tier] {

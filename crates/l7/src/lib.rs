@@ -34,6 +34,7 @@
 //! assert_eq!(answer.status, 404);
 //! ```
 
+mod affinity;
 mod decide;
 mod egress;
 mod fields;
@@ -46,6 +47,7 @@ mod pattern;
 mod record;
 mod table;
 
+pub use affinity::{Affinity, HashOn, Session, affinity};
 pub use decide::{Decision, Forward, RequestHead, Respond, decide};
 pub use egress::{Admitted, Egress, EgressService, Offer, Refusal, StreamClaim, admit};
 pub use fields::{Fields, Known};

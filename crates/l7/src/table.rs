@@ -6,7 +6,7 @@ use balance::Cell;
 use base::{LbId, QualifiedService, ServiceId, TenantId};
 use http::{HeaderName, Method};
 
-use crate::{DirectResponse, Fields, Filters, Limits, Pattern, Redirect, RequestHead};
+use crate::{DirectResponse, Fields, Filters, HashOn, Limits, Pattern, Redirect, RequestHead};
 
 /// A service as an ingress or egress forwards to it; its endpoints change without the table.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub struct Cluster {
     pub id: ServiceId,
     /// The port of the application address (not of an endpoint).
     pub port: u16,
+    /// What of a request says where it belongs.
+    pub hash_on: Vec<HashOn>,
     /// Its endpoints now.
     pub cell: Cell,
 }

@@ -34,6 +34,7 @@ mod check;
 mod compile;
 mod ids;
 mod open;
+mod placement;
 pub mod policy;
 mod project;
 mod route;

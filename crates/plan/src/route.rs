@@ -24,7 +24,7 @@ pub(crate) struct Wrong {
     pub(crate) title: String,
 }
 
-fn wrong(pointer: impl Into<String>, title: impl Into<String>) -> Wrong {
+pub(crate) fn wrong(pointer: impl Into<String>, title: impl Into<String>) -> Wrong {
     Wrong {
         pointer: pointer.into(),
         title: title.into(),

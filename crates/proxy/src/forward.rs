@@ -5,7 +5,7 @@ use std::{future::poll_fn, rc::Rc, time::Duration};
 use balance::{EndpointKey, EndpointSet, InFlight, pick};
 use base::{LbId, SiteName};
 use http::{HeaderValue, StatusCode, header};
-use l7::{Cluster, Fault, Fields, Forward, Known, Limits, headers};
+use l7::{Affinity, Cluster, Fault, Fields, Forward, Known, Limits, affinity, headers};
 use tokio::time::timeout;
 
 use crate::{
@@ -44,6 +44,8 @@ pub(crate) struct To<'t> {
     pub(crate) tries: u8,
     /// How long one of them may take.
     pub(crate) patience: Option<Duration>,
+    /// Where the request belongs.
+    pub(crate) hash: Option<u64>,
 }
 
 /// Send a request on and give its answer to the client.
@@ -56,18 +58,19 @@ pub(crate) async fn forward(
     to: Forward<'_>,
     story: &mut Story,
 ) {
-    let Asked {
-        info,
-        request,
-        upgrade,
-        ..
-    } = asked;
     let (limits, filters) = (&to.host.limits, &to.route.filters);
     let origin = filters
         .cors
         .as_ref()
         .and_then(|_| sent.first(Known::Origin));
     let origin = origin.map(<[u8]>::to_vec);
+    let belongs = belongs(worker, &asked, &sent, to.cluster);
+    let Asked {
+        info,
+        request,
+        upgrade,
+        ..
+    } = asked;
     headers::strip(&mut sent);
     sent.remove(&header::EXPECT);
     headers::forwarded(&mut sent, info.peer.ip(), info.tls);
@@ -107,11 +110,15 @@ pub(crate) async fn forward(
         lb_name: &to.host.lb_name,
         tries: to.route.retry.tries,
         patience: to.route.timeouts.backend_request,
+        hash: belongs.hash,
     };
     let tried = tries(worker, client, &order, place, &mut upload, alarm, story).await;
     match tried {
         Ok((key, up, mut head, _in_flight)) => {
             let token = clean(&mut head, upgrade.is_some());
+            if let Some(cookie) = &belongs.set_cookie {
+                head.fields.append(&header::SET_COOKIE, cookie);
+            }
             filters.response.apply(&mut head.fields);
             if let Some(cors) = &filters.cors {
                 cors.apply(origin.as_deref(), &mut head.fields);
@@ -142,6 +149,16 @@ pub(crate) async fn forward(
     }
     mirror::send(worker, mirrors, &order, upload.copied());
     story.bytes_in += upload.taken();
+}
+
+/// Where a request belongs, if its service goes by that.
+fn belongs(worker: &Worker, asked: &Asked<'_>, sent: &Fields, to: &Cluster) -> Affinity {
+    if to.hash_on.is_empty() {
+        return Affinity::default();
+    }
+    let (client, tls) = (asked.info.peer.ip(), asked.info.tls);
+    let rng = &mut worker.rng.borrow_mut();
+    affinity(&to.hash_on, sent, asked.query, client, tls, rng)
 }
 
 /// Without what concerns the endpoint's connection alone; the upgrade it agreed to, if one was
@@ -238,9 +255,9 @@ fn choose<'t>(
     last: Option<Failure>,
 ) -> Option<(Place<'t>, InFlight, SiteName)> {
     let mut rng = worker.rng.borrow_mut();
-    let endpoint = pick(set, &mut rng, tried).or_else(|| {
+    let endpoint = pick(set, &mut rng, tried, to.hash).or_else(|| {
         // Nothing else is left: once more on the same, if there was a first time.
-        last.and_then(|_| pick(set, &mut rng, &[]))
+        last.and_then(|_| pick(set, &mut rng, &[], to.hash))
     })?;
     let remote = (endpoint.key.site != worker.snapshot().site).then(|| {
         let request = StreamRequest {

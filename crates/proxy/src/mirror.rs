@@ -127,6 +127,7 @@ impl Copy {
             lb_name: &self.mirror.lb_name,
             tries: 1,
             patience: None,
+            hash: None,
         };
         let (client, mut story) = (&mut Client::Nobody, Story::default());
         let alarm = &mut Alarm::new(self.limits.request_timeout);

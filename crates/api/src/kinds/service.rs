@@ -116,6 +116,14 @@ pub struct Balance {
     /// The rule inside the nearest sites.
     #[serde(default)]
     pub algorithm: BalanceAlgorithm,
+    /// How far a request may travel.
+    #[serde(default)]
+    pub scope: BalanceScope,
+    /// What of a request says where it belongs, for `ringHash` and `maglev`: the first that it
+    /// has. One that has none goes anywhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<HashOnFields>")]
+    pub hash_on: Vec<HashOn>,
 }
 
 /// The rule inside the nearest sites.
@@ -125,4 +133,97 @@ pub enum BalanceAlgorithm {
     /// The better of two at random, by requests in flight.
     #[default]
     LeastRequest,
+    /// Everyone in turn, by weight.
+    RoundRobin,
+    /// Any, by weight.
+    Random,
+    /// By a hash of the request on a ring: when an endpoint goes, only its own requests go
+    /// elsewhere.
+    RingHash,
+    /// By a hash of the request in a table: nearly the same, and more even.
+    Maglev,
+}
+
+/// How far a request may travel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum BalanceScope {
+    /// Only to endpoints of the site where it comes in.
+    Local,
+    /// To the nearest sites that have a healthy endpoint.
+    #[default]
+    PreferLocal,
+    /// To all sites alike.
+    Distributed,
+}
+
+/// What of a request is hashed; one of the fields.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", try_from = "HashOnFields")]
+pub enum HashOn {
+    /// A header.
+    Header(String),
+    /// A cookie.
+    Cookie(HashCookie),
+    /// A parameter of the query.
+    QueryParam(String),
+    /// The client's address.
+    SourceAddress(Everything),
+}
+
+/// What of a request is hashed; one of the fields.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "HashOn")]
+struct HashOnFields {
+    /// A header.
+    header: Option<String>,
+    /// A cookie.
+    cookie: Option<HashCookie>,
+    /// A parameter of the query.
+    query_param: Option<String>,
+    /// The client's address: written `{}`.
+    source_address: Option<Everything>,
+}
+
+impl TryFrom<HashOnFields> for HashOn {
+    type Error = &'static str;
+
+    fn try_from(fields: HashOnFields) -> Result<Self, Self::Error> {
+        match (
+            fields.header,
+            fields.cookie,
+            fields.query_param,
+            fields.source_address,
+        ) {
+            (Some(name), None, None, None) => Ok(HashOn::Header(name)),
+            (None, Some(cookie), None, None) => Ok(HashOn::Cookie(cookie)),
+            (None, None, Some(name), None) => Ok(HashOn::QueryParam(name)),
+            (None, None, None, Some(all)) => Ok(HashOn::SourceAddress(all)),
+            _ => Err(
+                "one of `header: NAME`, `cookie: {name: NAME}`, `queryParam: NAME` or \
+                 `sourceAddress: {}`",
+            ),
+        }
+    }
+}
+
+/// No choice to make: written `{}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Everything {}
+
+/// A cookie that says where a request belongs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HashCookie {
+    /// Its name.
+    pub name: String,
+    /// Clients that have none are given one that holds so long; `0s`: until the browser ends.
+    /// Without it, no cookie is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<Span>,
+    /// Below which path the cookie is sent; `/` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
 }

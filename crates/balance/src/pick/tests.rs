@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use base::{NetworkId, Rng, SiteId};
 
-use crate::{BalancePolicy, Endpoint, EndpointKey, EndpointSet, Health, InFlight, Scope, pick};
+use crate::{
+    Algorithm, BalancePolicy, Endpoint, EndpointKey, EndpointSet, Health, InFlight, Scope, pick,
+};
 
 fn key(n: u16) -> EndpointKey {
     EndpointKey {
@@ -55,7 +57,7 @@ fn check(policy: BalancePolicy, endpoints: &[&str], tried: &[u16], expect: &[u64
     let mut rng = Rng::new(42);
     let mut seen: BTreeMap<u16, u64> = BTreeMap::new();
     for _ in 0..20_000 {
-        if let Some(e) = pick(&set, &mut rng, &tried) {
+        if let Some(e) = pick(&set, &mut rng, &tried, None) {
             *seen.entry(e.key.address.port()).or_default() += 1;
         }
     }
@@ -72,18 +74,22 @@ fn check(policy: BalancePolicy, endpoints: &[&str], tried: &[u16], expect: &[u64
 
 const PREFER: BalancePolicy = BalancePolicy {
     scope: Scope::PreferLocal,
+    algorithm: Algorithm::LeastRequest,
     panic: false,
 };
 const PANIC: BalancePolicy = BalancePolicy {
     scope: Scope::PreferLocal,
+    algorithm: Algorithm::LeastRequest,
     panic: true,
 };
 const ALL: BalancePolicy = BalancePolicy {
     scope: Scope::Distributed,
+    algorithm: Algorithm::LeastRequest,
     panic: false,
 };
 const LOCAL: BalancePolicy = BalancePolicy {
     scope: Scope::Local,
+    algorithm: Algorithm::LeastRequest,
     panic: false,
 };
 
@@ -136,7 +142,7 @@ fn fewer_in_flight_wins() {
     let mut rng = Rng::new(7);
     let mut running = Vec::new();
     for _ in 0..4_000 {
-        let chosen = pick(&set, &mut rng, &[]).expect("eligible");
+        let chosen = pick(&set, &mut rng, &[], None).expect("eligible");
         running.push(InFlight::start(&chosen.stats));
     }
     let held: Vec<u32> = set
@@ -159,4 +165,103 @@ fn of_two_with_one_key_the_last_stays() {
     assert_eq!(set.eligible(), 1);
     assert!(set.is_alive(&key(1)));
     assert!(!set.is_alive(&key(2)));
+}
+
+fn by(algorithm: Algorithm) -> BalancePolicy {
+    BalancePolicy {
+        algorithm,
+        ..BalancePolicy::default()
+    }
+}
+
+/// Who gets each of these hashes.
+fn places(set: &EndpointSet, tried: &[EndpointKey], hashes: u64) -> Vec<u16> {
+    let mut rng = Rng::new(1);
+    let hashes = (0..hashes).map(|hash| crate::stable_hash(&hash.to_be_bytes()));
+    let chosen = hashes.map(|hash| pick(set, &mut rng, tried, Some(hash)).expect("somebody"));
+    chosen.map(|endpoint| endpoint.key.address.port()).collect()
+}
+
+#[test]
+fn everyone_in_turn() {
+    let equal = set(
+        &by(Algorithm::RoundRobin),
+        &["H 1 -", "H 1 -", "H 1 -", "U 1 -"],
+    );
+    let mut rng = Rng::new(1);
+    let mut turns = |set: &EndpointSet, tried: &[EndpointKey], count: usize| -> Vec<u16> {
+        let mut next = || pick(set, &mut rng, tried, None).expect("somebody");
+        (0..count).map(|_| next().key.address.port()).collect()
+    };
+    assert_eq!(turns(&equal, &[], 7), [0, 1, 2, 0, 1, 2, 0]);
+    // Whoever was tried is passed over.
+    assert_eq!(turns(&equal, &[key(1)], 3), [2, 2, 0]);
+    assert!(pick(&equal, &mut Rng::new(1), &[key(0), key(1), key(2)], None).is_none());
+    // By weight, and interleaved: a degraded one at half of its own.
+    let weighted = set(&by(Algorithm::RoundRobin), &["H 50 -", "D 50 -", "H 75 -"]);
+    assert_eq!(
+        turns(&weighted, &[], 12),
+        [2, 0, 1, 2, 0, 2, 2, 0, 1, 2, 0, 2]
+    );
+    // A set that follows goes on where the other was.
+    let endpoints = equal.endpoints().to_vec();
+    drop(InFlight::start(&endpoints[0].stats));
+    let next = EndpointSet::build(&by(Algorithm::RoundRobin), endpoints);
+    assert_eq!(turns(&next, &[], 2), [1, 2]);
+    // Weights that have nothing in common do not grow a set without bound.
+    let odd: Vec<String> = (0..500).map(|n| format!("H {} -", 2 * n + 1)).collect();
+    let odd: Vec<&str> = odd.iter().map(String::as_str).collect();
+    assert_eq!(
+        turns(&set(&by(Algorithm::RoundRobin), &odd), &[], 1).len(),
+        1
+    );
+}
+
+#[test]
+fn hashes_stay_where_they_are() {
+    for algorithm in [Algorithm::RingHash, Algorithm::Maglev] {
+        let all = ["H 100 -"; 8];
+        let whole = set(&by(algorithm), &all);
+        let before = places(&whole, &[], 20_000);
+        assert_eq!(before, places(&whole, &[], 20_000));
+        for n in 0..8 {
+            let share = before.iter().filter(|port| **port == n).count();
+            assert!(
+                (1_500..3_600).contains(&share),
+                "{algorithm:?} {n}: {share}"
+            );
+        }
+        // One goes: its own go elsewhere, to several, and hardly any others.
+        let mut without = all;
+        without[3] = "U 100 -";
+        let after = places(&set(&by(algorithm), &without), &[], 20_000);
+        let moved = before
+            .iter()
+            .zip(&after)
+            .filter(|(a, b)| a != b && **a != 3)
+            .count();
+        assert!(moved < 600, "{algorithm:?}: {moved} moved in vain");
+        assert!(!after.contains(&3));
+        let retried = places(&whole, &[key(3)], 20_000);
+        let heirs = before.iter().zip(&retried).filter(|(a, _)| **a == 3);
+        let heirs: std::collections::BTreeSet<u16> = heirs.map(|(_, b)| *b).collect();
+        assert!(
+            heirs.len() >= 4 && !heirs.contains(&3),
+            "{algorithm:?} {heirs:?}"
+        );
+        // By weight.
+        let weighted = places(&set(&by(algorithm), &["H 100 -", "H 25 -"]), &[], 20_000);
+        let light = weighted.iter().filter(|port| **port == 1).count();
+        assert!((2_500..5_500).contains(&light), "{algorithm:?}: {light}");
+        // Without anything to go by they are drawn.
+        check(by(algorithm), &["H 1 -", "H 3 -"], &[], &[25, 75]);
+    }
+    check(
+        by(Algorithm::Random),
+        &["H 1 -", "H 3 -", "H 9 9"],
+        &[],
+        &[25, 75, 0],
+    );
+    // The same for ever: nodes of several versions stand beside each other.
+    assert_eq!(crate::stable_hash(b"sealane"), 6_258_309_224_701_875_973);
 }

@@ -57,6 +57,7 @@ fn egress() -> Egress {
         tenant: TenantId(1),
         id: ServiceId(2),
         port: 80,
+        hash_on: Vec::new(),
         cell,
     });
     Egress::build(SiteId(5), vec![EgressService { cluster, offers }])

@@ -65,6 +65,8 @@ pub(super) fn service(world: &World, object: &Object, spec: &ServiceSpec) -> Res
             ..Problem::field("id-collision", "/metadata/name", title)
         });
     }
+    crate::placement::hash_on(&spec.balance)
+        .map_err(|wrong| bad(format!("/spec/balance{}", wrong.pointer), wrong.title))?;
     health_check(&spec.health_check)
 }
 

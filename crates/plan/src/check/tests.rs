@@ -554,6 +554,54 @@ fn routes() {
 }
 
 #[test]
+fn balances() {
+    for (balance, expect) in [
+        ("algorithm: roundRobin, scope: distributed", "good"),
+        (
+            "algorithm: maglev, hashOn: [{header: x-a}, {sourceAddress: {}}, {queryParam: q}]",
+            "good",
+        ),
+        (
+            "algorithm: ringHash, hashOn: [{cookie: {name: id, ttl: 1h, path: /a}}]",
+            "good",
+        ),
+        ("algorithm: maglev", "/hashOn"),
+        ("hashOn: [{header: x-a}]", "/hashOn"),
+        (
+            "algorithm: maglev, hashOn: [{header: 'x a'}]",
+            "/hashOn/0/header",
+        ),
+        (
+            "algorithm: maglev, hashOn: [{queryParam: ''}]",
+            "/hashOn/0/queryParam",
+        ),
+        (
+            "algorithm: maglev, hashOn: [{cookie: {name: 'a;b'}}]",
+            "/hashOn/0/cookie/name",
+        ),
+        (
+            "algorithm: maglev, hashOn: [{cookie: {name: a, ttl: 9999h}}]",
+            "/hashOn/0/cookie/ttl",
+        ),
+        (
+            "algorithm: maglev, hashOn: [{cookie: {name: a, path: '/;x'}}]",
+            "/hashOn/0/cookie/path",
+        ),
+    ] {
+        let expect = match expect {
+            "good" => "good".to_owned(),
+            pointer => format!("bad-value /spec/balance{pointer}"),
+        };
+        let spec = "port: 80, origins: [{sites: [aws], addresses: ['10.0.0.1']}]";
+        check(
+            "",
+            &service(&format!("{spec}, balance: {{{balance}}}")),
+            &expect,
+        );
+    }
+}
+
+#[test]
 fn matches() {
     for (route, expect) in [
         (

@@ -6,11 +6,8 @@ use std::{
     sync::Arc,
 };
 
-use api::{
-    BalanceAlgorithm, Filter, LoadBalancerSpec, NodeSpec, Object, ObjectKey, ServiceSpec,
-    sync::Bundle,
-};
-use balance::{BalancePolicy, EndpointKey, Scope};
+use api::{Filter, LoadBalancerSpec, NodeSpec, Object, ObjectKey, ServiceSpec, sync::Bundle};
+use balance::EndpointKey;
 use base::{LbId, Name, NetworkId, QualifiedService, ServiceId, SlotId, TenantId};
 
 use super::{
@@ -142,12 +139,8 @@ impl Compiler<'_> {
                 );
             }
         }
-        let policy = match spec.balance.algorithm {
-            BalanceAlgorithm::LeastRequest => BalancePolicy {
-                scope: Scope::PreferLocal,
-                panic: false,
-            },
-        };
+        let hash_on = crate::placement::hash_on(&spec.balance);
+        let hash_on = hash_on.map_err(|w| wrong(object, format!("{}: {}", w.pointer, w.title)))?;
         let service = QualifiedService {
             tenant: tenant_name.clone(),
             namespace: namespace.clone(),
@@ -156,7 +149,7 @@ impl Compiler<'_> {
         let plan = ServicePlan {
             name: service.clone(),
             cell: Arc::clone(&cell),
-            policy,
+            policy: crate::placement::policy(&spec.balance),
             own,
         };
         if self.out.services.insert((tenant, id), plan).is_some() {
@@ -170,6 +163,7 @@ impl Compiler<'_> {
             tenant,
             id,
             port: spec.port,
+            hash_on,
             cell,
         };
         self.clusters.insert(object.key(), Arc::new(cluster));

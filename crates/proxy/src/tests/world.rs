@@ -407,6 +407,7 @@ fn cluster(cell: &Cell) -> Arc<Cluster> {
         tenant: TENANT,
         id: SERVICE,
         port: 80,
+        hash_on: Vec::new(),
         cell: Arc::clone(cell),
     })
 }
