@@ -9,7 +9,7 @@ use balance::{EndpointKey, EndpointStats};
 use base::{QualifiedService, ServiceId, SiteName, TenantId};
 use http::StatusCode;
 
-use crate::Cluster;
+use crate::{Cluster, Protocol};
 
 /// To whom a load balancer offers a service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,6 +70,8 @@ pub struct Admitted {
     pub id: ServiceId,
     /// The endpoint.
     pub endpoint: EndpointKey,
+    /// What it speaks.
+    pub protocol: Protocol,
     /// Its counters in this site.
     pub stats: Arc<EndpointStats>,
 }
@@ -154,6 +156,7 @@ pub fn admit(
         tenant: known.cluster.tenant,
         id: known.cluster.id,
         endpoint: endpoint.key,
+        protocol: known.cluster.protocol,
         stats: Arc::clone(&endpoint.stats),
         service,
     })

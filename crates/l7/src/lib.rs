@@ -61,6 +61,6 @@ pub use path::normal_path;
 pub use pattern::{Pattern, PatternError};
 pub use record::{AccessRecord, Fault};
 pub use table::{
-    Action, Backend, Cluster, HeaderMatch, Match, Offered, PathMatch, QueryMatch, Retry, Route,
-    Table, TableError, Timeouts, ValueMatch, VirtualHost,
+    Action, Backend, Cluster, HeaderMatch, Match, Offered, PathMatch, Protocol, QueryMatch, Retry,
+    Route, Table, TableError, Timeouts, ValueMatch, VirtualHost,
 };

@@ -8,8 +8,18 @@ use http::{HeaderName, Method};
 
 use crate::{DirectResponse, Fields, Filters, HashOn, Limits, Pattern, Redirect, RequestHead};
 
+/// What endpoints speak, in plain text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 from the first octet.
+    Http2,
+}
+
 /// A service as an ingress or egress forwards to it; its endpoints change without the table.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Cluster {
     /// The application address.
     pub service: QualifiedService,
@@ -19,6 +29,8 @@ pub struct Cluster {
     pub id: ServiceId,
     /// The port of the application address (not of an endpoint).
     pub port: u16,
+    /// What its endpoints speak.
+    pub protocol: Protocol,
     /// What of a request says where it belongs.
     pub hash_on: Vec<HashOn>,
     /// Its endpoints now.

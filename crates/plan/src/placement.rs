@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use api::{Balance, BalanceAlgorithm, BalanceScope};
+use api::{Balance, BalanceAlgorithm, BalanceScope, ServiceProtocol};
 use balance::{Algorithm, BalancePolicy, Scope};
 use http::{HeaderName, HeaderValue, Method};
-use l7::HashOn;
+use l7::{HashOn, Protocol};
 
 use crate::route::{Wrong, wrong};
 
@@ -28,6 +28,14 @@ pub(crate) fn policy(spec: &Balance) -> BalancePolicy {
             BalanceAlgorithm::Maglev => Algorithm::Maglev,
         },
         panic: false,
+    }
+}
+
+/// Read what endpoints speak.
+pub(crate) const fn protocol(protocol: ServiceProtocol) -> Protocol {
+    match protocol {
+        ServiceProtocol::Http => Protocol::Http1,
+        ServiceProtocol::Http2 | ServiceProtocol::Grpc => Protocol::Http2,
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     future::{Future, poll_fn},
     io,
     pin::pin,
+    rc::Rc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -11,7 +12,7 @@ use std::{
 use balance::Cell;
 use base::SiteName;
 use http::{HeaderName, Method, StatusCode};
-use l7::{Fields, Limits};
+use l7::{Fields, Limits, Protocol};
 use tokio::time::timeout;
 
 use crate::{
@@ -24,6 +25,7 @@ use crate::{
     upstream::{
         PoolKey, RecvError, Target, UpConn, Via,
         connect::{DialError, StreamRequest},
+        h2::{self, NoStream},
         waiting::WaitGuard,
     },
     worker::Worker,
@@ -168,6 +170,8 @@ pub(crate) struct Place<'a> {
     pub(crate) key: PoolKey,
     /// Watched for news of the endpoint.
     pub(crate) cell: Option<&'a Cell>,
+    /// What the endpoint speaks.
+    pub(crate) protocol: Protocol,
     /// The other site and what to ask it for; `None`: this site.
     pub(crate) remote: Option<(SiteName, StreamRequest)>,
 }
@@ -190,7 +194,7 @@ impl Place<'_> {
 /// Send the order and wait for the response head. A pooled connection that turns out to be dead
 /// is replaced by a fresh one once, if the request may be repeated.
 pub(crate) async fn attempt(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     place: &Place<'_>,
     order: &Order<'_>,
     client: &mut Client<'_>,
@@ -255,7 +259,7 @@ fn tell(worker: &Worker, place: &Place<'_>, kind: Kind) {
 }
 
 async fn connect(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     place: &Place<'_>,
     order: &Order<'_>,
     guard: &WaitGuard<'_>,
@@ -281,21 +285,25 @@ async fn connect(
 }
 
 async fn dial(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     place: &Place<'_>,
     patience: Duration,
 ) -> Result<Box<UpConn>, Failure> {
     let Some((site, request)) = &place.remote else {
+        if place.protocol == Protocol::Http2 {
+            return match h2::stream(worker, place.key, patience).await {
+                Ok(stream) => Ok(Box::new(UpConn::http2(stream))),
+                Err(NoStream::Protocol) => Err(Failure::unsent(Kind::Protocol)),
+                Err(NoStream::Connect(error)) => Err(unreached(&error)),
+            };
+        }
         return match runtime::net::tcp_connect(place.key.endpoint.address, patience).await {
-            Ok(stream) => Ok(Box::new(UpConn::new(Io::Tcp(stream), Via::Tcp))),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                Err(Failure::unsent(Kind::Timeout))
-            }
-            Err(_) => Err(Failure::unsent(Kind::Refused)),
+            Ok(stream) => Ok(Box::new(UpConn::http1(Io::Tcp(stream), Via::Tcp))),
+            Err(error) => Err(unreached(&error)),
         };
     };
     match timeout(patience, worker.dial.open(site, request.clone())).await {
-        Ok(Ok(stream)) => Ok(Box::new(UpConn::new(Io::Other(stream), Via::Tunnel))),
+        Ok(Ok(stream)) => Ok(Box::new(UpConn::http1(Io::Other(stream), Via::Tunnel))),
         Ok(Err(DialError::Refused { status, reason })) => {
             tracing::debug!(%site, %status, reason, "stream refused");
             // A site that drains or is too busy says so for all its endpoints.
@@ -310,6 +318,15 @@ async fn dial(
             Err(Failure::unsent(Kind::Link))
         }
     }
+}
+
+fn unreached(error: &io::Error) -> Failure {
+    let in_time = error.kind() != io::ErrorKind::TimedOut;
+    Failure::unsent(if in_time {
+        Kind::Refused
+    } else {
+        Kind::Timeout
+    })
 }
 
 /// A request on a connection, until its response head.
@@ -386,6 +403,9 @@ impl Drive<'_> {
                         kind: Kind::Protocol,
                         again: Again::Never,
                     })));
+                }
+                Poll::Ready(Err(RecvError::Refused)) => {
+                    return Poll::Ready(Err(Stop::Failure(Failure::unsent(Kind::Reset))));
                 }
                 Poll::Ready(Err(RecvError::Io(_) | RecvError::Closed)) => {
                     let kind = match up.via() {

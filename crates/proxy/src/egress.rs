@@ -65,7 +65,7 @@ fn count(worker: &Worker, peer: &SiteName, request: &StreamRequest, refusal: Ref
 /// Serve one request on an admitted stream. It is admitted anew each time: a pooled stream must
 /// not outlive what allowed it.
 pub(crate) async fn serve(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     peer: &SiteName,
     request: &StreamRequest,
     client: &mut Client<'_>,
@@ -112,6 +112,7 @@ pub(crate) async fn serve(
     let place = Place {
         key,
         cell: None,
+        protocol: admitted.protocol,
         remote: None,
     };
     let in_flight = InFlight::start(&admitted.stats);

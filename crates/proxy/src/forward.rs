@@ -175,7 +175,7 @@ pub(crate) type Tried = (PoolKey, Box<UpConn>, ResponseHead, InFlight);
 
 /// Try endpoints until one responds. `Err(None)`: the client is gone.
 pub(crate) async fn tries(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     client: &mut Client<'_>,
     order: &Order<'_>,
     to: To<'_>,
@@ -275,6 +275,7 @@ fn choose<'t>(
             lb: to.lb,
         },
         cell: Some(&to.cluster.cell),
+        protocol: to.cluster.protocol,
         remote,
     };
     let in_flight = InFlight::start(&endpoint.stats);

@@ -9,7 +9,7 @@
 //!
 //! What it is not: it decides nothing about configuration or health. It serves by the [`Snapshot`]
 //! it was given last, reads each service's cell for every pick, and tells what it notices about
-//! endpoints as [`ProxyEvent`]s. It does not yet speak HTTP/2 toward endpoints.
+//! endpoints as [`ProxyEvent`]s.
 //!
 //! The way of data: listener → (TLS) → `downstream` (h1 or h2) → `exchange` → `forward` →
 //! `attempt` → `upstream` (pool, or connect) → `relay` both bodies → access record. Through a tunnel:
@@ -48,6 +48,7 @@ mod egress;
 mod event;
 mod exchange;
 mod forward;
+mod h2stream;
 mod http1;
 mod io;
 mod listener;

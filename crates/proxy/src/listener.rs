@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::BytesMut;
 use runtime::{
     Task,
     net::{Share, tcp_listener},
@@ -163,7 +164,7 @@ async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, spec: Li
         .map(|name| name.into_owned());
     let io = Io::Tls(Box::new(stream));
     if is_h2 {
-        h2::serve(worker, io, info).await;
+        h2::serve(worker, io, BytesMut::new(), info).await;
     } else {
         h1::serve(worker, io, Origin::Client(info)).await;
     }

@@ -3,6 +3,7 @@
 mod faults;
 mod filters;
 mod front;
+mod http2;
 mod tunnel_policy;
 mod upgrade;
 mod world;

@@ -2,6 +2,8 @@
 
 pub(crate) mod conn;
 pub(crate) mod connect;
+mod h1;
+pub(crate) mod h2;
 pub(crate) mod pool;
 pub(crate) mod tunnels;
 pub(crate) mod waiting;

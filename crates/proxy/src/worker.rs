@@ -33,6 +33,7 @@ use crate::{
     upstream::{
         Pool, Target, Waiting,
         connect::{Dial, Incoming},
+        h2::Shared,
     },
 };
 
@@ -286,6 +287,8 @@ pub(crate) struct Worker {
     events: mpsc::Sender<ProxyEvent>,
     pub(crate) rng: RefCell<Rng>,
     pub(crate) pool: Pool,
+    /// Connections that requests share.
+    pub(crate) shared: Shared,
     pub(crate) waiting: Waiting,
     pub(crate) tasks: Tasks,
     drain: Drain,
@@ -377,6 +380,7 @@ async fn run(tasks: Tasks, start: Start) {
         events: start.events,
         rng: RefCell::new(Rng::new(start.seed)),
         pool: Pool::default(),
+        shared: Shared::default(),
         waiting: Waiting::default(),
         drain: tasks.token(),
         tasks: tasks.clone(),
@@ -411,6 +415,7 @@ async fn run(tasks: Tasks, start: Start) {
         }
     }
     worker.pool.clear();
+    worker.shared.clear();
     if let Some(records) = &worker.records {
         records.flush();
     }

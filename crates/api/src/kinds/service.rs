@@ -32,6 +32,10 @@ pub enum ServiceProtocol {
     /// HTTP/1.1 in plain text.
     #[default]
     Http,
+    /// HTTP/2 in plain text, from the first octet.
+    Http2,
+    /// gRPC, which is HTTP/2.
+    Grpc,
 }
 
 /// Some endpoints: the same addresses in each of the named sites.

@@ -19,6 +19,7 @@ fn cluster(service: &str) -> Arc<Cluster> {
         tenant: TenantId(1),
         id: ServiceId(1),
         port: 80,
+        protocol: crate::Protocol::Http1,
         hash_on: Vec::new(),
         cell: empty_cell(),
     })

@@ -57,6 +57,7 @@ fn egress() -> Egress {
         tenant: TenantId(1),
         id: ServiceId(2),
         port: 80,
+        protocol: crate::Protocol::Http1,
         hash_on: Vec::new(),
         cell,
     });

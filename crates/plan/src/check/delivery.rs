@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use api::{
     Advertise, CertificateSource, CertificateSpec, Filter, HealthCheck, HostPattern, Kind,
-    LoadBalancerSpec, Object, Problem, Route, ServiceSpec, SiteVip, Span,
+    LoadBalancerSpec, Object, Problem, Route, ServiceProtocol, ServiceSpec, SiteVip, Span,
 };
 use base::{Name, WallTime};
 use http::HeaderValue;
@@ -67,6 +67,11 @@ pub(super) fn service(world: &World, object: &Object, spec: &ServiceSpec) -> Res
     }
     crate::placement::hash_on(&spec.balance)
         .map_err(|wrong| bad(format!("/spec/balance{}", wrong.pointer), wrong.title))?;
+    if spec.protocol != ServiceProtocol::Http && spec.health_check.http.is_some() {
+        let title =
+            "speaks HTTP/1.1, which these endpoints do not: remove it, then a connect counts";
+        return Err(bad("/spec/healthCheck/http", title));
+    }
     health_check(&spec.health_check)
 }
 

@@ -163,6 +163,7 @@ impl Compiler<'_> {
             tenant,
             id,
             port: spec.port,
+            protocol: crate::placement::protocol(spec.protocol),
             hash_on,
             cell,
         };

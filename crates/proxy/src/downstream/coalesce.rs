@@ -22,6 +22,8 @@ const HOLD: usize = 64 << 10;
 #[derive(Debug)]
 struct Inner {
     io: Io,
+    /// What was read before anybody knew what it is.
+    early: BytesMut,
     held: BytesMut,
     dirty: bool,
 }
@@ -31,9 +33,10 @@ struct Inner {
 pub(super) struct Coalesced(Rc<RefCell<Inner>>);
 
 impl Coalesced {
-    pub(super) fn new(io: Io) -> Self {
+    pub(super) fn new(io: Io, early: BytesMut) -> Self {
         Coalesced(Rc::new(RefCell::new(Inner {
             io,
+            early,
             held: BytesMut::new(),
             dirty: false,
         })))
@@ -68,7 +71,13 @@ impl AsyncRead for Coalesced {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0.borrow_mut().io).poll_read(cx, buf)
+        let mut inner = self.0.borrow_mut();
+        if !inner.early.is_empty() {
+            let count = inner.early.len().min(buf.remaining());
+            buf.put_slice(&inner.early.split_to(count));
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut inner.io).poll_read(cx, buf)
     }
 }
 

@@ -14,7 +14,7 @@ use http::{HeaderMap, Method, StatusCode};
 use l7::{Fields, Limits};
 use tokio::time::timeout;
 
-use super::{Client, ClientError, Origin, Request};
+use super::{Client, ClientError, Origin, Request, h2};
 use crate::{
     alarm::Alarm,
     egress, exchange,
@@ -30,6 +30,8 @@ use crate::{
 /// read the answer before a reset.
 const LINGER: Duration = Duration::from_millis(500);
 const LINGER_BYTES: usize = 256 << 10;
+/// How a client says that it speaks HTTP/2 (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The connection and where its current message stands.
 #[derive(Debug)]
@@ -48,6 +50,8 @@ pub(crate) struct H1 {
 enum Next {
     Request(Box<RequestHead>),
     Refused(HeadError),
+    /// It speaks HTTP/2 (RFC 9113 §3.3).
+    Http2,
     /// Too slow after it had begun.
     Slow,
     /// Nothing has begun, and the worker drains.
@@ -73,9 +77,21 @@ pub(crate) async fn serve(worker: Rc<Worker>, io: Io, origin: Origin) {
     let limits = worker.snapshot().limits;
     let mut patience = limits.header_timeout;
     let alarm = &mut Alarm::new(patience);
+    // Only a client in plain text may begin with HTTP/2: over TLS it says so in the handshake.
+    let mut fresh = matches!(&origin, Origin::Client(info) if !info.tls);
     while !conn.close {
-        let head = match conn.next(&limits, alarm, patience, draining.as_mut()).await {
+        let head = match conn
+            .next(&limits, alarm, patience, fresh, draining.as_mut())
+            .await
+        {
             Next::Request(head) => head,
+            Next::Http2 => {
+                if let Origin::Client(info) = origin {
+                    let (io, early) = conn.wire.into_parts();
+                    Box::pin(h2::serve(worker, io, early, info)).await;
+                }
+                return;
+            }
             Next::Refused(error) => {
                 conn.refuse(error.status()).await;
                 worker.metrics.malformed.inc();
@@ -89,6 +105,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, io: Io, origin: Origin) {
             Next::Over => return,
         };
         patience = limits.idle_timeout;
+        fresh = false;
         let request = conn.begin(*head);
         conn.close |= drain.is_draining();
         let mut client = Client::H1(&mut conn);
@@ -108,12 +125,19 @@ pub(crate) async fn serve(worker: Rc<Worker>, io: Io, origin: Origin) {
     conn.goodbye().await;
 }
 
+/// Does `input`, as far as it goes, begin with `whole`? Nothing does not.
+fn begins(whole: &[u8], input: &[u8]) -> bool {
+    let both = whole.len().min(input.len());
+    both > 0 && whole.get(..both) == input.get(..both)
+}
+
 impl H1 {
     async fn next<F: Future<Output = ()>>(
         &mut self,
         limits: &Limits,
         alarm: &mut Alarm,
         patience: Duration,
+        fresh: bool,
         mut draining: Pin<&mut F>,
     ) -> Next {
         alarm.set(patience);
@@ -121,10 +145,16 @@ impl H1 {
         poll_fn(|cx| {
             loop {
                 let wire = &mut self.wire;
-                match head::request(&mut wire.input, &mut wire.seen, limits) {
-                    Ok(Some(head)) => return Poll::Ready(Next::Request(Box::new(head))),
-                    Ok(None) => {}
-                    Err(error) => return Poll::Ready(Next::Refused(error)),
+                if fresh && begins(PREFACE, &wire.input) {
+                    if wire.input.len() >= PREFACE.len() {
+                        return Poll::Ready(Next::Http2);
+                    }
+                } else {
+                    match head::request(&mut wire.input, &mut wire.seen, limits) {
+                        Ok(Some(head)) => return Poll::Ready(Next::Request(Box::new(head))),
+                        Ok(None) => {}
+                        Err(error) => return Poll::Ready(Next::Refused(error)),
+                    }
                 }
                 if !begun && !wire.input.is_empty() {
                     begun = true;

@@ -9,10 +9,10 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use h2::{
-    Reason, RecvStream, SendStream,
+    Reason, RecvStream,
     ext::Protocol,
     server::{Connection, SendResponse},
 };
@@ -24,6 +24,7 @@ use super::{Client, ClientError, ConnInfo, Request, coalesce::Coalesced};
 use crate::{
     alarm::Alarm,
     exchange,
+    h2stream::{Incoming, Outgoing},
     http1::{Framing, Piece},
     io::Io,
     worker::Worker,
@@ -49,20 +50,17 @@ const GOODBYE: Duration = Duration::from_millis(300);
 /// One stream: a request and its response.
 #[derive(Debug)]
 pub(crate) struct H2 {
-    recv: RecvStream,
-    recv_done: bool,
+    incoming: Incoming,
     respond: SendResponse<Bytes>,
-    send: Option<SendStream<Bytes>>,
-    pending: Bytes,
-    end: Option<Option<HeaderMap>>,
+    outgoing: Option<Outgoing>,
     /// It asked to speak something else (RFC 8441).
     connects: bool,
 }
 
 /// Serve a connection until it ends; on drain it says GOAWAY and finishes its streams.
-pub(crate) async fn serve(worker: Rc<Worker>, io: Io, info: ConnInfo) {
+pub(crate) async fn serve(worker: Rc<Worker>, io: Io, early: BytesMut, info: ConnInfo) {
     let limits = worker.snapshot().limits;
-    let wire = Coalesced::new(io);
+    let wire = Coalesced::new(io, early);
     let shaking = builder(&limits).handshake::<_, Bytes>(wire.clone());
     let Ok(Ok(mut connection)) = timeout(limits.header_timeout, shaking).await else {
         worker.metrics.malformed.inc();
@@ -164,8 +162,8 @@ fn start(
 ) -> Option<impl Future<Output = ()> + use<>> {
     let (mut parts, recv) = request.into_parts();
     let protocol = parts.extensions.remove::<Protocol>();
-    let recv_done = recv.is_end_stream();
-    let checked = checked(parts, recv_done, &worker.snapshot().limits);
+    let incoming = Incoming::new(recv);
+    let checked = checked(parts, incoming.is_done(), &worker.snapshot().limits);
     let request = match checked.and_then(|request| upgraded(request, protocol)) {
         Ok(request) => request,
         Err(status) => {
@@ -179,12 +177,9 @@ fn start(
     };
     let extended = request.protocol == EXTENDED;
     let mut stream = H2 {
-        recv,
-        recv_done,
+        incoming,
         respond,
-        send: None,
-        pending: Bytes::new(),
-        end: None,
+        outgoing: None,
         connects: extended,
     };
     let (worker, info) = (Rc::clone(worker), Rc::clone(info));
@@ -297,33 +292,12 @@ fn gone(error: h2::Error) -> ClientError {
 
 impl H2 {
     pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, ClientError>> {
-        if self.recv_done {
-            return Poll::Ready(Ok(Piece::End(None)));
-        }
-        if let Some(piece) = ready!(self.recv.poll_data(cx)) {
-            let piece = piece.map_err(gone)?;
-            // Fails only when the stream is gone, and then there is no window to open.
-            let _ = self.recv.flow_control().release_capacity(piece.len());
-            return Poll::Ready(Ok(Piece::Data(piece)));
-        }
-        let mut trailers = ready!(self.recv.poll_trailers(cx)).map_err(gone)?;
-        self.recv_done = true;
-        if let Some(trailers) = &mut trailers {
-            let never: Vec<_> = trailers
-                .keys()
-                .filter(|name| !crate::http1::body::may_trail(name))
-                .cloned()
-                .collect();
-            for name in never {
-                trailers.remove(name);
-            }
-        }
-        Poll::Ready(Ok(Piece::End(trailers.filter(|t| !t.is_empty()))))
+        self.incoming.poll_piece(cx).map_err(gone)
     }
 
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<ClientError> {
-        let reset = match &mut self.send {
-            Some(send) => ready!(send.poll_reset(cx)),
+        let reset = match &mut self.outgoing {
+            Some(outgoing) => ready!(outgoing.poll_reset(cx)),
             None => ready!(self.respond.poll_reset(cx)),
         };
         Poll::Ready(match reset {
@@ -359,7 +333,7 @@ impl H2 {
             .respond
             .send_response(response, framing == Framing::None)
             .map_err(gone)?;
-        self.send = Some(send);
+        self.outgoing = Some(Outgoing::new(send));
         Ok(())
     }
 
@@ -372,51 +346,31 @@ impl H2 {
     }
 
     pub(super) fn data(&mut self, piece: Bytes) {
-        debug_assert!(self.pending.is_empty(), "poll_room was ready");
-        self.pending = piece;
+        if let Some(outgoing) = &mut self.outgoing {
+            outgoing.data(piece);
+        }
     }
 
     pub(super) fn end(&mut self, trailers: Option<HeaderMap>) {
-        self.end = Some(trailers);
+        if let Some(outgoing) = &mut self.outgoing {
+            outgoing.end(trailers);
+        }
     }
 
-    /// Hand to `h2` what the peer's window takes.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
-        let Some(send) = &mut self.send else {
+        let Some(outgoing) = &mut self.outgoing else {
             return Poll::Ready(Ok(()));
         };
-        let broken = || ClientError::Gone(io::ErrorKind::BrokenPipe.into());
-        while !self.pending.is_empty() {
-            send.reserve_capacity(self.pending.len());
-            if send.capacity() == 0 {
-                match ready!(send.poll_capacity(cx)) {
-                    Some(Ok(_)) => continue,
-                    Some(Err(error)) => return Poll::Ready(Err(gone(error))),
-                    None => return Poll::Ready(Err(broken())),
-                }
-            }
-            let now = self
-                .pending
-                .split_to(send.capacity().min(self.pending.len()));
-            let last = self.pending.is_empty() && matches!(self.end, Some(None));
-            send.send_data(now, last).map_err(gone)?;
-            if last {
-                self.end = None;
-            }
+        match ready!(outgoing.poll_flush(cx)) {
+            Ok(true) => Poll::Ready(Ok(())),
+            Ok(false) => Poll::Ready(Err(ClientError::Gone(io::ErrorKind::BrokenPipe.into()))),
+            Err(error) => Poll::Ready(Err(gone(error))),
         }
-        match self.end.take() {
-            None => {}
-            Some(None) => send.send_data(Bytes::new(), true).map_err(gone)?,
-            Some(Some(trailers)) => send.send_trailers(trailers).map_err(gone)?,
-        }
-        Poll::Ready(Ok(()))
     }
 
     pub(super) fn abort(&mut self) {
-        self.end = None;
-        self.pending = Bytes::new();
-        match &mut self.send {
-            Some(send) => send.send_reset(Reason::INTERNAL_ERROR),
+        match &mut self.outgoing {
+            Some(outgoing) => outgoing.reset(Reason::INTERNAL_ERROR),
             None => self.respond.send_reset(Reason::INTERNAL_ERROR),
         }
     }

@@ -56,6 +56,11 @@ impl Wire {
         }
     }
 
+    /// The stream, and what was read of it.
+    pub(crate) fn into_parts(self) -> (Io, BytesMut) {
+        (self.io, self.input)
+    }
+
     /// Read more; false at the end of the stream. Reads grow while they come back full.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         self.input.reserve(self.read_size);

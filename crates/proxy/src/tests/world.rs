@@ -351,6 +351,22 @@ impl World {
         }));
     }
 
+    /// The service's endpoints speak HTTP/2.
+    pub(super) fn speak_http2(&self) {
+        let now = self.gateway.snapshot();
+        let service = EgressService {
+            cluster: Arc::new(Cluster {
+                protocol: l7::Protocol::Http2,
+                ..Arc::unwrap_or_clone(cluster(&self.egress_cell))
+            }),
+            offers: BTreeMap::from([("shop/web".to_owned(), offer())]),
+        };
+        self.gateway.store(Arc::new(Snapshot {
+            egress: Arc::new(Egress::build(GATEWAY, vec![service])),
+            ..Snapshot::clone(&now)
+        }));
+    }
+
     /// The service of that route.
     pub(super) fn cluster(&self) -> Arc<Cluster> {
         cluster(&self.ingress_cell)
@@ -407,6 +423,7 @@ fn cluster(cell: &Cell) -> Arc<Cluster> {
         tenant: TENANT,
         id: SERVICE,
         port: 80,
+        protocol: l7::Protocol::Http1,
         hash_on: Vec::new(),
         cell: Arc::clone(cell),
     })
@@ -439,14 +456,17 @@ fn table(cell: &Cell, limits: Limits, change: impl FnOnce(&mut Route)) -> Table 
     Table::build(vec![offer(80, false), offer(443, true)]).expect("no conflict")
 }
 
-fn egress(cell: &Cell) -> Egress {
-    let offer = Offer {
+fn offer() -> Offer {
+    Offer {
         all_pops: true,
         ..Offer::default()
-    };
+    }
+}
+
+fn egress(cell: &Cell) -> Egress {
     let service = EgressService {
         cluster: cluster(cell),
-        offers: BTreeMap::from([("shop/web".to_owned(), offer)]),
+        offers: BTreeMap::from([("shop/web".to_owned(), offer())]),
     };
     Egress::build(GATEWAY, vec![service])
 }

@@ -1,19 +1,17 @@
-//! One HTTP/1.1 connection as its client.
+//! A connection toward an endpoint, or a stream of one: what one request runs on.
 
 use std::{
     io,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use l7::{Fields, Limits};
 
+use super::{h1::H1, h2::H2};
 use crate::{
-    http1::{
-        BodyDecoder, BodyEncoder, Framing, HeadError, Piece, ResponseHead, Wire, encode, head,
-        wire::ReadError,
-    },
+    http1::{Framing, HeadError, Piece, ResponseHead, wire::ReadError},
     io::Io,
 };
 
@@ -35,30 +33,38 @@ pub(crate) enum RecvError {
     Closed,
     #[error("the response is malformed")]
     Head(#[source] HeadError),
+    /// HTTP/2: the endpoint says that it has not looked at it (RFC 9113 §8.7).
+    #[error("the endpoint took no more requests")]
+    Refused,
 }
 
-/// A connection on which requests run one after the other.
+/// What one request runs on.
 #[derive(Debug)]
 pub(crate) struct UpConn {
-    wire: Wire,
-    decoder: BodyDecoder,
-    encoder: BodyEncoder,
     via: Via,
-    used: bool,
-    keep_alive: bool,
-    request_ended: bool,
+    speaks: Speaks,
+}
+
+#[derive(Debug)]
+enum Speaks {
+    /// A connection on which requests run one after the other.
+    One(H1),
+    /// A stream of its own.
+    Two(H2),
 }
 
 impl UpConn {
-    pub(crate) fn new(io: Io, via: Via) -> Self {
+    pub(crate) fn http1(io: Io, via: Via) -> Self {
         UpConn {
-            wire: Wire::new(io),
-            decoder: BodyDecoder::Done,
-            encoder: BodyEncoder::Plain,
             via,
-            used: false,
-            keep_alive: true,
-            request_ended: true,
+            speaks: Speaks::One(H1::new(io)),
+        }
+    }
+
+    pub(crate) const fn http2(stream: H2) -> Self {
+        UpConn {
+            via: Via::Tcp,
+            speaks: Speaks::Two(stream),
         }
     }
 
@@ -68,7 +74,10 @@ impl UpConn {
 
     /// Did it carry a request before?
     pub(crate) const fn is_used(&self) -> bool {
-        self.used
+        match &self.speaks {
+            Speaks::One(conn) => conn.is_used(),
+            Speaks::Two(stream) => stream.is_used(),
+        }
     }
 
     /// Begin a request.
@@ -79,38 +88,56 @@ impl UpConn {
         fields: &Fields,
         framing: Framing,
     ) {
-        self.encoder = encode::request(&mut self.wire.output, method, target, fields, framing);
-        self.request_ended = false;
-        self.keep_alive = false;
+        match &mut self.speaks {
+            Speaks::One(conn) => conn.start(method, target, fields, framing),
+            Speaks::Two(stream) => stream.start(method, target, fields, framing),
+        }
     }
 
+    /// A piece of the request's body; there has to be room.
     pub(crate) fn data(&mut self, piece: Bytes) {
-        self.encoder.data(&mut self.wire, piece);
+        match &mut self.speaks {
+            Speaks::One(conn) => conn.data(piece),
+            Speaks::Two(stream) => stream.data(piece),
+        }
     }
 
+    /// The request ends.
     pub(crate) fn end(&mut self, trailers: Option<&HeaderMap>) {
-        self.encoder.end(&mut self.wire.output, trailers);
-        self.request_ended = true;
+        match &mut self.speaks {
+            Speaks::One(conn) => conn.end(trailers),
+            Speaks::Two(stream) => stream.end(trailers.cloned()),
+        }
     }
 
-    /// The connection speaks something else from now on: both ways octets go as they come.
+    /// The connection speaks something else from now on: both ways octets go as they come. (A
+    /// stream of HTTP/2 is never asked to.)
     pub(crate) fn switch(&mut self) {
-        self.decoder = BodyDecoder::Close;
-        self.encoder = BodyEncoder::Plain;
-        self.keep_alive = false;
+        if let Speaks::One(conn) = &mut self.speaks {
+            conn.switch();
+        }
     }
 
     /// Say that nothing more comes; ready when everything is sent.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.wire.poll_shutdown(cx)
+        match &mut self.speaks {
+            Speaks::One(conn) => conn.poll_shutdown(cx),
+            Speaks::Two(stream) => stream.poll_flush(cx),
+        }
     }
 
     pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.wire.poll_room(cx)
+        match &mut self.speaks {
+            Speaks::One(conn) => conn.poll_room(cx),
+            Speaks::Two(stream) => stream.poll_flush(cx),
+        }
     }
 
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.wire.poll_flush(cx)
+        match &mut self.speaks {
+            Speaks::One(conn) => conn.poll_flush(cx),
+            Speaks::Two(stream) => stream.poll_flush(cx),
+        }
     }
 
     /// The next response head, informational ones too.
@@ -120,43 +147,38 @@ impl UpConn {
         limits: &Limits,
         to: &Method,
     ) -> Poll<Result<ResponseHead, RecvError>> {
-        loop {
-            let wire = &mut self.wire;
-            match head::response(&mut wire.input, &mut wire.seen, limits, to) {
-                Ok(Some(head)) => {
-                    self.decoder = BodyDecoder::new(head.framing);
-                    self.keep_alive = head.keep_alive;
-                    return Poll::Ready(Ok(head));
-                }
-                Ok(None) => {}
-                Err(error) => return Poll::Ready(Err(RecvError::Head(error))),
-            }
-            match ready!(self.wire.poll_fill(cx)) {
-                Ok(true) => {}
-                Ok(false) => return Poll::Ready(Err(RecvError::Closed)),
-                Err(error) => return Poll::Ready(Err(RecvError::Io(error))),
-            }
+        match &mut self.speaks {
+            Speaks::One(conn) => conn.poll_response(cx, limits, to),
+            Speaks::Two(stream) => stream.poll_response(cx, to),
         }
     }
 
     pub(crate) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, ReadError>> {
-        self.wire.poll_body(cx, &mut self.decoder)
+        match &mut self.speaks {
+            Speaks::One(conn) => conn.poll_body(cx),
+            Speaks::Two(stream) => stream.poll_body(cx),
+        }
     }
 
-    /// Is it at rest, with nothing left over on either side?
+    /// Is it to be put back, and at rest, with nothing left over on either side? The connection
+    /// of a stream is in the pool all the time.
     pub(crate) fn is_reusable(&self) -> bool {
-        self.keep_alive
-            && self.request_ended
-            && self.decoder.is_done()
-            && self.wire.input.is_empty()
-            && self.wire.is_sent()
+        match &self.speaks {
+            Speaks::One(conn) => conn.is_reusable(),
+            Speaks::Two(_) => false,
+        }
     }
 
     pub(crate) fn rest(&mut self) {
-        self.used = true;
+        if let Speaks::One(conn) = &mut self.speaks {
+            conn.rest();
+        }
     }
 
     pub(crate) fn poll_unusable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.wire.poll_unusable(cx)
+        match &mut self.speaks {
+            Speaks::One(conn) => conn.poll_unusable(cx),
+            Speaks::Two(_) => Poll::Ready(()),
+        }
     }
 }
