@@ -4,7 +4,8 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     net::Ipv4Addr,
-    path::Path,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -132,42 +133,81 @@ impl Exchange {
     }
 }
 
+/// An example at addresses that no other run uses.
+struct Example {
+    source: PathBuf,
+    folder: tempfile::TempDir,
+    host: String,
+    _subnet: Subnet,
+}
+
+impl Example {
+    fn new(name: &str) -> Self {
+        let subnet = Subnet::hold().expect("a loopback network");
+        let [a, b, c, _] = subnet.network().octets();
+        let example = Example {
+            source: Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("../../examples")
+                .join(name),
+            folder: tempfile::tempdir().expect("a folder"),
+            host: Ipv4Addr::new(a, b, c, 9).to_string(),
+            _subnet: subnet,
+        };
+        fs::create_dir(example.folder.path().join("bundle")).expect("a folder");
+        for entry in fs::read_dir(&example.source).expect("the example") {
+            let path = entry.expect("an entry").path();
+            if path.extension().is_some_and(|ending| ending == "yaml") {
+                let name = path.file_name().expect("a name");
+                let file = example.folder.path().join("bundle").join(name);
+                fs::write(file, example.text(&path)).expect("written");
+            }
+        }
+        example
+    }
+
+    /// A file of the example, with its own addresses in it.
+    fn text(&self, path: &Path) -> String {
+        let text = fs::read_to_string(path).expect("a file");
+        text.replace("127.0.0.9", &self.host)
+    }
+
+    fn start(&self, name: &str, args: &[&str]) -> Role {
+        let program = Path::new(env!("CARGO_BIN_EXE_sealane"));
+        Role::start(
+            program,
+            args,
+            &self.folder.path().join(format!("{name}.log")),
+        )
+    }
+
+    /// The node `edge`.
+    fn node(&self) -> Role {
+        let path = |name: &str| {
+            let path = self.folder.path().join(name);
+            path.to_str().expect("a plain path").to_owned()
+        };
+        let (state, bundle) = (path("state"), path("bundle"));
+        let args = [
+            "node", "--state", &state, "--bundle", &bundle, "--site", "edge",
+        ];
+        self.start("node", &args)
+    }
+}
+
 /// Run the example's manifests at a node `edge` and play its exchanges.
 fn play(name: &str) {
     let _turn = Turn::beside();
-    let program = Path::new(env!("CARGO_BIN_EXE_sealane"));
-    let subnet = Subnet::hold().expect("a loopback network");
-    let [a, b, c, _] = subnet.network().octets();
-    let host = Ipv4Addr::new(a, b, c, 9).to_string();
-    let folder = tempfile::tempdir().expect("a folder");
-    let example = format!("{}/../../examples/{name}", env!("CARGO_MANIFEST_DIR"));
-    let bundle = folder.path().join("bundle");
-    fs::create_dir(&bundle).expect("a folder");
-    for entry in fs::read_dir(&example).expect("the example") {
-        let path = entry.expect("an entry").path();
-        if path.extension().is_some_and(|ending| ending == "yaml") {
-            let text = fs::read_to_string(&path).expect("a manifest");
-            let file = bundle.join(path.file_name().expect("a name"));
-            fs::write(file, text.replace("127.0.0.9", &host)).expect("written");
-        }
-    }
-    let text = fs::read_to_string(format!("{example}/expect.json")).expect("what to expect");
-    let expect: Expect = serde_json::from_str(&text.replace("127.0.0.9", &host)).expect("JSON");
-    let log = |name: &str| folder.path().join(format!("{name}.log"));
+    let example = Example::new(name);
+    let text = example.text(&example.source.join("expect.json"));
+    let expect: Expect = serde_json::from_str(&text).expect("JSON");
     let demos = expect.endpoints.iter().map(|(name, listen)| {
         let args = [
             "lab", "demo", "--listen", listen, "--tenant", "acme", "--site", "edge", "--name", name,
         ];
-        Role::start(program, &args, &log(name))
+        example.start(name, &args)
     });
     let _demos: Vec<Role> = demos.collect();
-    let state = folder.path().join("state");
-    let (state, bundle) = (state.to_str(), bundle.to_str());
-    let (state, bundle) = state.zip(bundle).expect("plain paths");
-    let args = [
-        "node", "--state", state, "--bundle", bundle, "--site", "edge",
-    ];
-    let mut node = Role::start(program, &args, &log("node"));
+    let mut node = example.node();
     let http = expect.http.parse().expect("an address");
     let mut client = Client::new();
     for (at, exchange) in expect.exchanges.iter().enumerate() {
@@ -213,4 +253,46 @@ fn balance() {
 #[test]
 fn routes() {
     play("04-routes");
+}
+
+/// A Python that has grpcio: the one that `.ci/run` prepares, or the system's.
+fn python() -> Option<String> {
+    let prepared = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../target/python/bin/python"
+    );
+    let has = |python: &&str| {
+        let mut import = Command::new(python);
+        import.args(["-c", "import grpc"]).stderr(Stdio::null());
+        import.status().is_ok_and(|status| status.success())
+    };
+    [prepared, "python3"]
+        .iter()
+        .find(|python| has(python))
+        .map(|python| (*python).to_owned())
+}
+
+#[test]
+fn grpc() {
+    let Some(python) = python() else {
+        let all = std::env::var_os("SEALANE_REQUIRE").is_some_and(|value| value == "all");
+        assert!(
+            !all,
+            "SEALANE_REQUIRE=all, and yet grpcio is missing (pip install grpcio)"
+        );
+        kit::figure("skipped: gRPC, since grpcio is missing (pip install grpcio)");
+        return;
+    };
+    let example = Example::new("06-grpc");
+    let _turn = Turn::beside();
+    let mut node = example.node();
+    let script = example.source.join("try.py");
+    let tried = Command::new(python)
+        .arg(script)
+        .arg(&example.host)
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&[tried.stdout, tried.stderr].concat()).into_owned();
+    assert!(tried.status.success(), "{said}{}", node.log());
+    assert_eq!(node.stop(), 0, "{}", node.log());
 }
