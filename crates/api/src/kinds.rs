@@ -20,8 +20,8 @@ pub use load_balancer::{
     Advertise, Everywhere, LbType, LoadBalancerSpec, LoadBalancerTls, SiteVip,
 };
 pub use route::{
-    BackendRef, HttpMethod, PathMatch, PathMatchType, Route, RouteMatch, RouteTimeouts, ValueMatch,
-    ValueMatchType,
+    BackendRef, HttpMethod, PathMatch, PathMatchType, Route, RouteMatch, RouteRetry, RouteTimeouts,
+    ValueMatch, ValueMatchType,
 };
 pub use service::{
     Balance, BalanceAlgorithm, BalanceScope, Everything, HashCookie, HashOn, HealthCheck,

@@ -34,8 +34,8 @@ pub use kinds::{
     HeaderModifier, HealthCheck, HostPattern, HttpCheck, HttpHeader, HttpMethod, LbType,
     LoadBalancerSpec, LoadBalancerTls, MirrorRef, NamespaceSpec, NodeSpec, NodeTunnel, Origin,
     PathMatch, PathMatchType, PathModifier, PolicyStatement, PublicAddresses, RequestMirror,
-    RequestRedirect, Role, Route, RouteMatch, RouteTimeouts, Scheme, ServiceProtocol, ServiceSpec,
-    SiteSpec, SiteVip, TenantSpec, TokenSpec, UrlRewrite, ValueMatch, ValueMatchType,
+    RequestRedirect, Role, Route, RouteMatch, RouteRetry, RouteTimeouts, Scheme, ServiceProtocol,
+    ServiceSpec, SiteSpec, SiteVip, TenantSpec, TokenSpec, UrlRewrite, ValueMatch, ValueMatchType,
 };
 pub use object::{
     Condition, Kind, Metadata, Object, ObjectKey, Scope, SiteReport, Spec, Status, path_pointer,

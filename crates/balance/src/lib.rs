@@ -36,12 +36,14 @@
 //! let _running = InFlight::start(&chosen.stats);
 //! ```
 
+mod budget;
 mod endpoint;
 mod hysteresis;
 mod order;
 mod pick;
 mod set;
 
+pub use budget::{RetryBudget, Retrying};
 pub use endpoint::{Endpoint, EndpointKey, EndpointStats, Health, InFlight};
 pub use hysteresis::{Hysteresis, ProbeOutcome};
 pub use order::stable_hash;

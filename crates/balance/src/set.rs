@@ -118,6 +118,12 @@ impl EndpointSet {
         self.endpoints.get(at)
     }
 
+    /// Requests running now, on all of them.
+    #[must_use]
+    pub fn running(&self) -> u32 {
+        self.endpoints.iter().map(|e| e.stats.in_flight()).sum()
+    }
+
     /// How many endpoints a pick may choose from now.
     #[must_use]
     pub fn eligible(&self) -> usize {

@@ -2,9 +2,9 @@
 
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc, time::Duration};
 
-use balance::Cell;
-use base::{LbId, QualifiedService, ServiceId, TenantId};
-use http::{HeaderName, Method};
+use balance::{Cell, RetryBudget};
+use base::{LbId, QualifiedService, Rng, ServiceId, TenantId};
+use http::{HeaderName, Method, StatusCode};
 
 use crate::{DirectResponse, Fields, Filters, HashOn, Limits, Pattern, Redirect, RequestHead};
 
@@ -19,7 +19,7 @@ pub enum Protocol {
 }
 
 /// A service as an ingress or egress forwards to it; its endpoints change without the table.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Cluster {
     /// The application address.
     pub service: QualifiedService,
@@ -33,6 +33,8 @@ pub struct Cluster {
     pub protocol: Protocol,
     /// What of a request says where it belongs.
     pub hash_on: Vec<HashOn>,
+    /// How many of its tries may repeat others.
+    pub retries: RetryBudget,
     /// Its endpoints now.
     pub cell: Cell,
 }
@@ -118,16 +120,37 @@ pub struct Timeouts {
     pub backend_request: Option<Duration>,
 }
 
-/// Whether a failed try is repeated on another endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whether a try is repeated on another endpoint (Gateway API `HTTPRouteRetry`).
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retry {
     /// Tries in all, the first included: 3 by default; 0 counts as 1.
     pub tries: u8,
+    /// Answers that count as failures, if the method is idempotent.
+    pub codes: Vec<StatusCode>,
+    /// How long to wait after such an answer, or after a try that took too long; twice as long the
+    /// next time, and in truth anything up to that.
+    pub backoff: Duration,
 }
 
 impl Default for Retry {
     fn default() -> Self {
-        Retry { tries: 3 }
+        Retry {
+            tries: 3,
+            codes: Vec::new(),
+            backoff: Duration::from_millis(25),
+        }
+    }
+}
+
+impl Retry {
+    /// How long to wait before try number `next` (2 and more).
+    #[must_use]
+    pub fn pause(&self, next: u8, rng: &mut Rng) -> Duration {
+        let most = self
+            .backoff
+            .saturating_mul(1 << next.saturating_sub(2).min(10));
+        let micros = u64::try_from(most.as_micros()).unwrap_or(u64::MAX);
+        Duration::from_micros(rng.below(micros.saturating_add(1)))
     }
 }
 

@@ -15,6 +15,7 @@ const MAX_BODY: usize = 16 << 10;
 /// The longest delay on purpose, and request.
 const MAX_DELAY: Duration = Duration::from_secs(60);
 const MAX_REQUEST: Duration = Duration::from_secs(3600);
+const MAX_BACKOFF: Duration = Duration::from_secs(10);
 const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 
 /// What is wrong with a route: where in it, and what would be right.
@@ -46,6 +47,7 @@ pub(crate) struct Parts {
     /// What answers instead of a Service.
     pub(crate) answer: Option<l7::Action>,
     pub(crate) timeouts: l7::Timeouts,
+    pub(crate) retry: l7::Retry,
 }
 
 /// Read a route.
@@ -62,6 +64,7 @@ pub(crate) fn parts(route: &Route) -> Result<Parts, Wrong> {
         filters: l7::Filters::default(),
         answer: None,
         timeouts: timeouts(route)?,
+        retry: retry(route).map_err(|wrong| wrong.in_("/retry"))?,
     };
     for (at, filter) in route.filters.iter().enumerate() {
         let here = format!("/filters/{at}");
@@ -117,6 +120,36 @@ fn timeouts(route: &Route) -> Result<l7::Timeouts, Wrong> {
         request: route.timeouts.request.map(|span| span.0),
         backend_request: route.timeouts.backend_request.map(|span| span.0),
     })
+}
+
+fn retry(route: &Route) -> Result<l7::Retry, Wrong> {
+    let mut retry = l7::Retry::default();
+    let Some(spec) = &route.retry else {
+        return Ok(retry);
+    };
+    if let Some(attempts) = spec.attempts {
+        if attempts > 10 {
+            return Err(wrong("/attempts", "0 to 10"));
+        }
+        retry.tries = attempts + 1;
+    }
+    few("/codes", spec.codes.len(), 32)?;
+    for (at, code) in spec.codes.iter().enumerate() {
+        let failure = StatusCode::from_u16(*code)
+            .ok()
+            .filter(|_| (400..=599).contains(code));
+        let here = || format!("/codes/{at}");
+        retry
+            .codes
+            .push(failure.ok_or_else(|| wrong(here(), "400 to 599"))?);
+    }
+    if let Some(backoff) = spec.backoff {
+        if backoff.0 > MAX_BACKOFF {
+            return Err(wrong("/backoff", "10s at most"));
+        }
+        retry.backoff = backoff.0;
+    }
+    Ok(retry)
 }
 
 fn matches(one: &RouteMatch) -> Result<l7::Match, Wrong> {

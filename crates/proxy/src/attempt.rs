@@ -48,10 +48,12 @@ pub(crate) enum Kind {
     Protocol,
     /// Given up on news that the endpoint is down.
     Cancelled,
+    /// It answered with what the route takes for a failure.
+    Status,
 }
 
 impl Kind {
-    const ALL: [(Kind, &'static str); 7] = [
+    const ALL: [(Kind, &'static str); 8] = [
         (Kind::Refused, "refused"),
         (Kind::Reset, "reset"),
         (Kind::Timeout, "timeout"),
@@ -59,6 +61,7 @@ impl Kind {
         (Kind::Denied, "denied"),
         (Kind::Protocol, "protocol"),
         (Kind::Cancelled, "cancelled"),
+        (Kind::Status, "status"),
     ];
 
     pub(crate) const fn code(self) -> &'static str {
@@ -70,6 +73,7 @@ impl Kind {
             Kind::Denied => "denied",
             Kind::Protocol => "protocol",
             Kind::Cancelled => "cancelled",
+            Kind::Status => "status",
         }
     }
 }
@@ -81,6 +85,8 @@ pub(crate) enum Again {
     Any,
     /// Safe methods only.
     Safe,
+    /// Idempotent methods (RFC 9110 §9.2.2).
+    Idempotent,
     Never,
 }
 
@@ -107,7 +113,8 @@ impl Failure {
             | Kind::Link
             | Kind::Denied
             | Kind::Protocol
-            | Kind::Cancelled => StatusCode::BAD_GATEWAY,
+            | Kind::Cancelled
+            | Kind::Status => StatusCode::BAD_GATEWAY,
         }
     }
 
@@ -116,6 +123,7 @@ impl Failure {
         let again = match self.again {
             Again::Any => "any",
             Again::Safe => "safe",
+            Again::Idempotent => "idempotent",
             Again::Never => "never",
         };
         format!("{}; retry={again}", self.kind.code())
@@ -131,6 +139,7 @@ impl Failure {
         let again = match retry.trim() {
             "retry=any" => Again::Any,
             "retry=safe" => Again::Safe,
+            "retry=idempotent" => Again::Idempotent,
             _ => Again::Never,
         };
         Failure { kind, again }
@@ -162,6 +171,11 @@ impl Order<'_> {
     /// RFC 9110 §9.2.1.
     pub(crate) fn is_safe(&self) -> bool {
         [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE].contains(self.method)
+    }
+
+    /// RFC 9110 §9.2.2.
+    pub(crate) fn is_idempotent(&self) -> bool {
+        self.is_safe() || [Method::PUT, Method::DELETE].contains(self.method)
     }
 }
 
@@ -251,7 +265,7 @@ fn tell(worker: &Worker, place: &Place<'_>, kind: Kind) {
         Kind::Refused => FailureKind::Refused,
         Kind::Reset => FailureKind::Reset,
         Kind::Timeout => FailureKind::Timeout,
-        Kind::Link | Kind::Denied | Kind::Protocol | Kind::Cancelled => return,
+        Kind::Link | Kind::Denied | Kind::Protocol | Kind::Cancelled | Kind::Status => return,
     };
     if place.remote.is_none() {
         worker.endpoint_failed(place.target(), kind);

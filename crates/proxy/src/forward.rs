@@ -1,12 +1,18 @@
 //! A request on its way to an endpoint: pick, try, hand over the response.
 
-use std::{future::poll_fn, rc::Rc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+    time::Duration,
+};
 
 use balance::{EndpointKey, EndpointSet, InFlight, pick};
 use base::{LbId, SiteName};
 use http::{HeaderValue, StatusCode, header};
-use l7::{Affinity, Cluster, Fault, Fields, Forward, Known, Limits, affinity, headers};
-use tokio::time::timeout;
+use l7::{Affinity, Cluster, Fault, Fields, Forward, Known, Limits, Retry, affinity, headers};
+use tokio::time::{sleep, timeout};
 
 use crate::{
     alarm::Alarm,
@@ -41,7 +47,7 @@ pub(crate) struct To<'t> {
     pub(crate) cluster: &'t Cluster,
     pub(crate) lb: LbId,
     pub(crate) lb_name: &'t str,
-    pub(crate) tries: u8,
+    pub(crate) retry: &'t Retry,
     /// How long one of them may take.
     pub(crate) patience: Option<Duration>,
     /// Where the request belongs.
@@ -108,7 +114,7 @@ pub(crate) async fn forward(
         cluster: to.cluster,
         lb: to.host.lb,
         lb_name: &to.host.lb_name,
-        tries: to.route.retry.tries,
+        retry: &to.route.retry,
         patience: to.route.timeouts.backend_request,
         hash: belongs.hash,
     };
@@ -183,9 +189,11 @@ pub(crate) async fn tries(
     alarm: &mut Alarm,
     story: &mut Story,
 ) -> Result<Tried, Option<Answer>> {
-    let most = to.tries.max(1);
+    let most = to.retry.tries.max(1);
     let mut tried: Vec<EndpointKey> = Vec::new();
     let mut last: Option<Failure> = None;
+    // Held as long as the try that it was taken for.
+    let mut permit = None;
     loop {
         let set = to.cluster.cell.load_full();
         let Some((place, in_flight, site)) = choose(worker, &set, to, &tried, last) else {
@@ -210,7 +218,21 @@ pub(crate) async fn tries(
             }
         };
         let failure = match ended {
-            Ok((up, head)) => return Ok((key, up, head, in_flight)),
+            Ok((up, head)) => {
+                let bad = to.retry.codes.contains(&head.status);
+                if !bad || story.tries >= most || !order.is_idempotent() || !upload.is_whole() {
+                    return Ok((key, up, head, in_flight));
+                }
+                // Rather this answer than more work for a service in trouble.
+                let Some(place) = to.cluster.retries.take(set.running()) else {
+                    return Ok((key, up, head, in_flight));
+                };
+                permit = Some(place);
+                Failure {
+                    kind: Kind::Status,
+                    again: Again::Idempotent,
+                }
+            }
             Err(Stop::Failure(failure)) => failure,
             Err(Stop::Client(error)) => return Err(client_fault(&error)),
             Err(Stop::Deadline) if upload.waits_for_client() => return Err(Some(slow_client())),
@@ -230,12 +252,49 @@ pub(crate) async fn tries(
         let may = match failure.again {
             Again::Any => true,
             Again::Safe => order.is_safe(),
+            Again::Idempotent => order.is_idempotent(),
             Again::Never => false,
         };
         if story.tries >= most || !may || !upload.rewind() {
             return Err(Some(exhausted(last)));
         }
+        // Whoever is slow or says that it cannot is not to be asked more often than it bears.
+        if matches!(failure.kind, Kind::Status | Kind::Timeout) {
+            if permit.is_none() {
+                permit = to.cluster.retries.take(set.running());
+            }
+            if permit.is_none() {
+                worker.metrics.retries_denied.inc();
+                return Err(Some(exhausted(last)));
+            }
+            let pause = to
+                .retry
+                .pause(story.tries + 1, &mut worker.rng.borrow_mut());
+            Box::pin(rest(client, alarm, pause, last)).await?;
+        } else {
+            permit = None;
+        }
     }
+}
+
+/// Wait before the next try, while there is time and somebody who waits.
+async fn rest(
+    client: &mut Client<'_>,
+    alarm: &mut Alarm,
+    pause: Duration,
+    last: Option<Failure>,
+) -> Result<(), Option<Answer>> {
+    let mut timer = pin!(sleep(pause));
+    poll_fn(|cx| {
+        if let Poll::Ready(error) = client.poll_gone(cx) {
+            return Poll::Ready(Err(client_fault(&error)));
+        }
+        if alarm.poll(cx).is_ready() {
+            return Poll::Ready(Err(Some(exhausted(last))));
+        }
+        timer.as_mut().poll(cx).map(Ok)
+    })
+    .await
 }
 
 /// A site without a link takes all its endpoints with it.
@@ -293,6 +352,7 @@ fn exhausted(last: Option<Failure>) -> Answer {
     };
     let reason = match failure.kind {
         Kind::Timeout => "the service did not answer in time",
+        Kind::Status => "the service answered with an error",
         Kind::Refused
         | Kind::Reset
         | Kind::Link

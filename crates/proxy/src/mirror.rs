@@ -5,7 +5,7 @@ use std::{cell::Cell, rc::Rc, sync::Arc};
 use base::LbId;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
-use l7::{Cluster, Fields, Forward, Limits};
+use l7::{Cluster, Fields, Forward, Limits, Retry};
 
 use crate::{
     alarm::Alarm,
@@ -121,11 +121,15 @@ impl Copy {
             limits: &self.limits,
             patience: None,
         };
+        let once = Retry {
+            tries: 1,
+            ..Retry::default()
+        };
         let to = To {
             cluster: &self.mirror.cluster,
             lb: self.mirror.lb,
             lb_name: &self.mirror.lb_name,
-            tries: 1,
+            retry: &once,
             patience: None,
             hash: None,
         };

@@ -28,6 +28,9 @@ pub struct Route {
     /// How long things may take.
     #[serde(default)]
     pub timeouts: RouteTimeouts,
+    /// When a request is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RouteRetry>,
 }
 
 impl Route {
@@ -177,4 +180,22 @@ pub struct RouteTimeouts {
     /// most `request`; no limit of its own by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend_request: Option<Span>,
+}
+
+/// When a request is tried again, on another endpoint. A connection that cannot be made, or that
+/// breaks under a request that may be repeated, always counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RouteRetry {
+    /// How often at most, 0 to 10; 2 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u8>,
+    /// Answers that count as failures, 400 to 599, if the method is idempotent (RFC 9110 §9.2.2)
+    /// and no more than a fifth of the Service's requests are retries.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub codes: Vec<u16>,
+    /// How long to wait after such an answer, at most 10 s: anything up to that, and twice as much
+    /// the next time; 25 ms by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<Span>,
 }

@@ -21,6 +21,7 @@ fn cluster(service: &str) -> Arc<Cluster> {
         port: 80,
         protocol: crate::Protocol::Http1,
         hash_on: Vec::new(),
+        retries: <_>::default(),
         cell: empty_cell(),
     })
 }

@@ -59,6 +59,7 @@ fn egress() -> Egress {
         port: 80,
         protocol: crate::Protocol::Http1,
         hash_on: Vec::new(),
+        retries: <_>::default(),
         cell,
     });
     Egress::build(SiteId(5), vec![EgressService { cluster, offers }])

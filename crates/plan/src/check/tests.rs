@@ -639,6 +639,13 @@ fn matches() {
             "timeouts: {request: 1s, backendRequest: 5s}",
             "/timeouts/backendRequest",
         ),
+        (
+            "retry: {attempts: 3, codes: [502, 503], backoff: 50ms}",
+            "good",
+        ),
+        ("retry: {attempts: 11}", "/retry/attempts"),
+        ("retry: {codes: [500, 200]}", "/retry/codes/1"),
+        ("retry: {backoff: 1m}", "/retry/backoff"),
     ] {
         with(route, expect);
     }

@@ -165,6 +165,7 @@ impl Compiler<'_> {
             port: spec.port,
             protocol: crate::placement::protocol(spec.protocol),
             hash_on,
+            retries: balance::RetryBudget::default(),
             cell,
         };
         self.clusters.insert(object.key(), Arc::new(cluster));
@@ -282,7 +283,7 @@ impl Compiler<'_> {
                 action: parts.answer.unwrap_or(l7::Action::Forward(backends)),
                 filters: parts.filters,
                 timeouts: parts.timeouts,
-                retry: l7::Retry::default(),
+                retry: parts.retry,
             });
         }
         Ok(l7::VirtualHost::build(

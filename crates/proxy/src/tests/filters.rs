@@ -6,7 +6,7 @@ use balance::Health::Healthy;
 use http::{HeaderName, HeaderValue, StatusCode};
 use l7::{
     Action, Cors, Delay, DirectResponse, HeaderEdits, Mirror, NewPath, Origin, Percent, Redirect,
-    Rewrite, Timeouts,
+    Retry, Rewrite, Timeouts,
 };
 
 use super::world::{Manner, Spot, World};
@@ -154,6 +154,40 @@ async fn a_try_that_takes_too_long_is_repeated_elsewhere() {
         .await;
     assert!(response.starts_with("HTTP/1.1 504 "), "{response}");
     assert_eq!((slow.served(), good.served()), (2, 1));
+}
+
+#[tokio::test]
+async fn an_answer_that_counts_as_a_failure_is_asked_for_elsewhere() {
+    let world = World::new().await;
+    let bad = "HTTP/1.1 503 No\r\ncontent-length: 2\r\n\r\nno";
+    let bad = Spot::new("bad", Manner::Raw(bad, false)).await;
+    let good = Spot::new("good", Manner::Echo).await;
+    world.endpoints(&[(bad.address, Healthy), (good.address, Healthy)]);
+    let retry = |tries| Retry {
+        tries,
+        codes: vec![StatusCode::SERVICE_UNAVAILABLE],
+        backoff: Duration::from_millis(1),
+    };
+    world.route(|route| route.retry = retry(3));
+    for (method, answer, served) in [
+        ("GET", "HTTP/1.1 200 ", (1, 1)),
+        ("DELETE", "HTTP/1.1 200 ", (2, 2)),
+        ("POST", "HTTP/1.1 503 ", (3, 2)),
+    ] {
+        let request =
+            format!("{method} / HTTP/1.1\r\nHost: cart.acme.example\r\nContent-Length: 0\r\n\r\n");
+        let response = world.raw(&request).await;
+        assert!(response.starts_with(answer), "{method} {response}");
+        assert_eq!((bad.served(), good.served()), served, "{method}");
+    }
+    // The last try's answer is the client's, whatever it says.
+    world.endpoints(&[(bad.address, Healthy)]);
+    let response = world.ask("GET").await;
+    assert!(response.starts_with("HTTP/1.1 503 ") && response.ends_with("\r\n\r\nno"));
+    assert_eq!(bad.served(), 6);
+    world.route(|route| route.retry = retry(1));
+    assert!(world.ask("GET").await.starts_with("HTTP/1.1 503 "));
+    assert_eq!(bad.served(), 7);
 }
 
 #[tokio::test]

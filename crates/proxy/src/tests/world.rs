@@ -355,10 +355,7 @@ impl World {
     pub(super) fn speak_http2(&self) {
         let now = self.gateway.snapshot();
         let service = EgressService {
-            cluster: Arc::new(Cluster {
-                protocol: l7::Protocol::Http2,
-                ..Arc::unwrap_or_clone(cluster(&self.egress_cell))
-            }),
+            cluster: cluster(&self.egress_cell, l7::Protocol::Http2),
             offers: BTreeMap::from([("shop/web".to_owned(), offer())]),
         };
         self.gateway.store(Arc::new(Snapshot {
@@ -369,7 +366,7 @@ impl World {
 
     /// The service of that route.
     pub(super) fn cluster(&self) -> Arc<Cluster> {
-        cluster(&self.ingress_cell)
+        cluster(&self.ingress_cell, l7::Protocol::Http1)
     }
 
     /// Send raw bytes to the HTTP port, read one response.
@@ -417,14 +414,15 @@ fn start(
     (Arc::new(workers), events)
 }
 
-fn cluster(cell: &Cell) -> Arc<Cluster> {
+fn cluster(cell: &Cell, protocol: l7::Protocol) -> Arc<Cluster> {
     Arc::new(Cluster {
         service: "cart.shop.acme".parse().expect("a service"),
         tenant: TENANT,
         id: SERVICE,
         port: 80,
-        protocol: l7::Protocol::Http1,
+        protocol,
         hash_on: Vec::new(),
+        retries: <_>::default(),
         cell: Arc::clone(cell),
     })
 }
@@ -433,7 +431,7 @@ fn table(cell: &Cell, limits: Limits, change: impl FnOnce(&mut Route)) -> Table 
     let mut route = Route {
         name: "all".into(),
         action: Action::Forward(vec![Backend {
-            cluster: cluster(cell),
+            cluster: cluster(cell, l7::Protocol::Http1),
             weight: 1,
         }]),
         ..Route::default()
@@ -465,7 +463,7 @@ fn offer() -> Offer {
 
 fn egress(cell: &Cell) -> Egress {
     let service = EgressService {
-        cluster: cluster(cell),
+        cluster: cluster(cell, l7::Protocol::Http1),
         offers: BTreeMap::from([("shop/web".to_owned(), offer())]),
     };
     Egress::build(GATEWAY, vec![service])

@@ -1,0 +1,55 @@
+//! How many requests may be tried again at a time, so that a service in trouble is not asked more
+//! than one that is well.
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// So many in a hundred of the requests that run …
+const PERCENT: u32 = 20;
+/// … and at least these.
+const LEAST: u32 = 3;
+
+/// The tries of one service that repeat another.
+#[derive(Debug, Default)]
+pub struct RetryBudget(AtomicU32);
+
+/// A place in the budget; dropping it gives it back.
+#[derive(Debug)]
+pub struct Retrying<'b>(&'b RetryBudget);
+
+impl RetryBudget {
+    /// One more, if `running` requests of the service allow it. Relaxed: a few too many at the
+    /// same moment do no harm.
+    #[must_use]
+    pub fn take(&self, running: u32) -> Option<Retrying<'_>> {
+        let most = LEAST.max(running.saturating_mul(PERCENT) / 100);
+        if self.0.load(Relaxed) >= most {
+            return None;
+        }
+        self.0.fetch_add(1, Relaxed);
+        Some(Retrying(self))
+    }
+}
+
+impl Drop for Retrying<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fifth_of_what_runs_and_at_least_three() {
+        let budget = RetryBudget::default();
+        let held: Vec<_> = (0..5).map_while(|_| budget.take(0)).collect();
+        assert_eq!(held.len(), 3);
+        assert!(budget.take(19).is_none());
+        let more: Vec<_> = (0..100).map_while(|_| budget.take(100)).collect();
+        assert_eq!(more.len(), 17);
+        drop(held);
+        assert!(budget.take(90).is_some());
+        assert!(budget.take(85).is_none());
+    }
+}
