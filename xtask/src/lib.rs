@@ -4,7 +4,7 @@
 //! checks what no compiler knows: the allowed edges between rooms, the purity of engines, the
 //! sizes of functions and files, forbidden attributes, and that every dependency has its
 //! sentence. The rules are read from `docs/architecture.md`, so the paper and the check cannot
-//! disagree. [`bench`] and [`fuzz`] build and start programs of their own.
+//! disagree. [`bench()`] and [`fuzz`] build and start programs of their own.
 //!
 //! What it is not: a build system. `cargo run --release -- up` and `cargo test --release` need
 //! nothing of it.
