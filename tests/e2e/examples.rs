@@ -1,4 +1,4 @@
-//! Examples that are one node from manifests: the exchanges of their `expect.json`, played.
+//! Examples that are one node from manifests: the exchanges of their `expect/exchanges.json`, played.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +18,7 @@ use serde_json::Value;
 /// How long a node may take to serve.
 const SOON: Duration = Duration::from_secs(10);
 
-/// An example's `expect.json`.
+/// An example's `expect/exchanges.json`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Expect {
@@ -156,7 +156,8 @@ impl Example {
         fs::create_dir(example.folder.path().join("bundle")).expect("a folder");
         for entry in fs::read_dir(&example.source).expect("the example") {
             let path = entry.expect("an entry").path();
-            if path.extension().is_some_and(|ending| ending == "yaml") {
+            // All that a node would read there, and more.
+            if path.is_file() {
                 let name = path.file_name().expect("a name");
                 let file = example.folder.path().join("bundle").join(name);
                 fs::write(file, example.text(&path)).expect("written");
@@ -198,7 +199,7 @@ impl Example {
 fn play(name: &str) {
     let _turn = Turn::beside();
     let example = Example::new(name);
-    let text = example.text(&example.source.join("expect.json"));
+    let text = example.text(&example.source.join("expect/exchanges.json"));
     let expect: Expect = serde_json::from_str(&text).expect("JSON");
     let demos = expect.endpoints.iter().map(|(name, listen)| {
         let args = [
