@@ -52,7 +52,7 @@ fn ordered(
     let index = |at: u32| Some(tier.members.get(at as usize)?.index);
     let fresh = |at: u32| {
         let endpoint = index(at).and_then(|index| set.endpoints().get(index));
-        endpoint.is_some_and(|endpoint| tried.is_empty() || !tried.contains(&endpoint.key))
+        endpoint.is_some_and(|endpoint| !tried.contains(&endpoint.key))
     };
     tier.order.choose(hash, fresh).and_then(index)
 }

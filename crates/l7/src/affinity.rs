@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use base::Rng;
 use http::{HeaderName, HeaderValue};
 
-use crate::{Fields, Known};
+use crate::{Fields, Known, query::parameter};
 
 /// What of a request is hashed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,11 +66,7 @@ pub fn affinity(
             }
             (None, None) => None,
         },
-        HashOn::Query(name) => {
-            let mut pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
-            let first = pairs.find(|(this, _)| this == name);
-            first.map(|(_, value)| by(value.as_bytes()))
-        }
+        HashOn::Query(name) => parameter(query, name).map(|value| by(value.as_bytes())),
         HashOn::Source => Some(match client.to_canonical() {
             IpAddr::V4(v4) => by(&v4.octets()),
             IpAddr::V6(v6) => by(&v6.octets()),

@@ -1,6 +1,6 @@
 //! The header fields of a message, as flat octets in the order in which they came.
 
-use std::fmt;
+use std::{borrow::Borrow, fmt};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -263,7 +263,9 @@ impl Fields {
         let name = name.as_str().as_bytes();
         let known = Known::of(name);
         if self.kinds.contains(known) {
-            self.drop_if(|octets, field| field.known == known && text(octets, field) == name);
+            let octets = &self.octets;
+            let same = |field: &Field| field.known == known && text(octets, field) == name;
+            self.list.retain(|field| !same(field));
         }
     }
 
@@ -273,11 +275,6 @@ impl Fields {
             self.list.retain(|field| !kinds.contains(field.known));
             self.kinds.0 &= !kinds.0;
         }
-    }
-
-    fn drop_if(&mut self, mut gone: impl FnMut(&[u8], &Field) -> bool) {
-        let octets = &self.octets;
-        self.list.retain(|field| !gone(octets, field));
     }
 
     fn name(&self, field: &Field) -> &[u8] {
@@ -322,21 +319,11 @@ impl From<&HeaderMap> for Fields {
     }
 }
 
-impl<'a> FromIterator<(&'a HeaderName, &'a HeaderValue)> for Fields {
-    fn from_iter<I: IntoIterator<Item = (&'a HeaderName, &'a HeaderValue)>>(iter: I) -> Self {
+impl<N: Borrow<HeaderName>, V: Borrow<HeaderValue>> FromIterator<(N, V)> for Fields {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(iter: I) -> Self {
         let mut fields = Fields::with_head(&[]);
         for (name, value) in iter {
-            fields.append(name, value);
-        }
-        fields
-    }
-}
-
-impl FromIterator<(HeaderName, HeaderValue)> for Fields {
-    fn from_iter<I: IntoIterator<Item = (HeaderName, HeaderValue)>>(iter: I) -> Self {
-        let mut fields = Fields::with_head(&[]);
-        for (name, value) in iter {
-            fields.append(&name, &value);
+            fields.append(name.borrow(), value.borrow());
         }
         fields
     }

@@ -49,6 +49,16 @@ pub fn strip(fields: &mut Fields) {
     fields.strip(const { Kinds::of(&STRIPPED) });
 }
 
+/// What goes on to the next hop: stripped, without an expectation that was met here, and with the
+/// upgrade that is asked for, if any.
+pub fn onward(fields: &mut Fields, upgrade: Option<&HeaderValue>) {
+    strip(fields);
+    fields.remove(&header::EXPECT);
+    if let Some(token) = upgrade {
+        self::upgrade(fields, token);
+    }
+}
+
 /// The options that `Connection` names (RFC 9110 §7.6.1).
 pub fn options(fields: &Fields) -> impl Iterator<Item = &[u8]> {
     let lines = fields.all(Known::Connection);

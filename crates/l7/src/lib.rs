@@ -44,6 +44,7 @@ mod host;
 mod limits;
 mod path;
 mod pattern;
+mod query;
 mod record;
 mod table;
 

@@ -6,7 +6,10 @@ use balance::{Cell, RetryBudget};
 use base::{LbId, QualifiedService, Rng, ServiceId, TenantId};
 use http::{HeaderName, Method, StatusCode};
 
-use crate::{DirectResponse, Fields, Filters, HashOn, Limits, Pattern, Redirect, RequestHead};
+use crate::{
+    DirectResponse, Fields, Filters, HashOn, Limits, Pattern, Redirect, RequestHead,
+    query::parameter,
+};
 
 /// What endpoints speak, in plain text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -311,9 +314,8 @@ impl HeaderMatch {
 
 impl QueryMatch {
     fn holds(&self, query: Option<&str>) -> bool {
-        let mut pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
-        let first = pairs.find(|(name, _)| *name == self.name);
-        first.is_some_and(|(_, value)| self.value.holds(value.as_bytes()))
+        let first = parameter(query, &self.name);
+        first.is_some_and(|value| self.value.holds(value.as_bytes()))
     }
 }
 

@@ -6,7 +6,7 @@ use balance::InFlight;
 use base::LbId;
 use base::SiteName;
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode};
 use l7::{Fault, Refusal, StreamClaim, admit, headers};
 use tokio::time::timeout;
 
@@ -70,7 +70,7 @@ pub(crate) async fn serve(
     request: &StreamRequest,
     client: &mut Client<'_>,
     alarm: &mut Alarm,
-    message: Request,
+    mut message: Request,
 ) {
     let snapshot = worker.snapshot();
     let mut story = Story::default();
@@ -87,13 +87,9 @@ pub(crate) async fn serve(
         }
     };
     let limits = &snapshot.limits;
-    let mut sent = message.fields.clone();
     let upgrade = upgrade_of(&message);
-    headers::strip(&mut sent);
-    sent.remove(&header::EXPECT);
-    if let Some(token) = &upgrade {
-        headers::upgrade(&mut sent, token);
-    }
+    let mut sent = std::mem::take(&mut message.fields);
+    headers::onward(&mut sent, upgrade.as_ref());
     let order = Order {
         method: &message.method,
         target: &message.target,

@@ -13,7 +13,7 @@ use l7::{
 use crate::{
     alarm::Alarm,
     answer::{Answer, answer},
-    downstream::{Client, ClientError, ConnInfo, Request},
+    downstream::{Client, ConnInfo, Request},
     forward::{Asked, forward},
     http1::Framing,
     worker::{Current, Worker},
@@ -62,7 +62,7 @@ pub(crate) async fn serve(
                 query,
                 upgrade,
             };
-            if to.delay.is_none() || Box::pin(wait(client, alarm, to.delay, &mut story)).await {
+            if wait(client, alarm, to.delay, &mut story).await {
                 forward(worker, client, alarm, asked, sent, *to, &mut story).await;
             }
         }
@@ -139,7 +139,7 @@ fn decided<'t>(
     Ok(decide(&snapshot.table, &head, &mut worker.rng.borrow_mut()))
 }
 
-/// Wait on purpose; false if the client did not.
+/// Wait on purpose, if at all; false if the client did not.
 async fn wait(
     client: &mut Client<'_>,
     alarm: &mut Alarm,
@@ -150,18 +150,18 @@ async fn wait(
         return true;
     };
     alarm.set(delay);
-    let gone = poll_fn(|cx| {
-        if let Poll::Ready(error) = client.poll_gone(cx) {
-            return Poll::Ready(Some(error));
+    let stayed = poll_fn(|cx| {
+        if client.poll_gone(cx).is_ready() {
+            return Poll::Ready(false);
         }
-        alarm.poll(cx).map(|()| None)
+        alarm.poll(cx).map(|()| true)
     });
-    let gone: Option<ClientError> = gone.await;
-    if gone.is_some() {
+    let stayed = stayed.await;
+    if !stayed {
         story.error = Some(("client-gone", Fault::Client));
         client.abort();
     }
-    gone.is_none()
+    stayed
 }
 
 /// All that a record is made of.

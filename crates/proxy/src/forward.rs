@@ -21,7 +21,7 @@ use crate::{
     downstream::{Client, ClientError, ConnInfo, Request},
     exchange::Story,
     http1::{Framing, ResponseHead},
-    mirror::{self, Copied},
+    mirror,
     relay::{RelayError, Upload, respond, tunnel},
     upstream::{PoolKey, UpConn, connect::StreamRequest},
     worker::Worker,
@@ -77,12 +77,8 @@ pub(crate) async fn forward(
         upgrade,
         ..
     } = asked;
-    headers::strip(&mut sent);
-    sent.remove(&header::EXPECT);
+    headers::onward(&mut sent, upgrade.as_ref());
     headers::forwarded(&mut sent, info.peer.ip(), info.tls);
-    if let Some(token) = &upgrade {
-        headers::upgrade(&mut sent, token);
-    }
     let host = filters.rewrite.host.as_ref().unwrap_or(&request.authority);
     if sent.first(Known::Host) != Some(host.as_bytes())
         && let Ok(host) = HeaderValue::from_str(host)
@@ -105,7 +101,7 @@ pub(crate) async fn forward(
     let mut upload = Upload::new(request.framing, limits.body_bytes);
     if request.framing == Framing::None {
         let mirrors = std::mem::take(&mut mirrors);
-        mirror::send(worker, mirrors, &order, Copied::default());
+        mirror::send(worker, mirrors, &order, Some(<_>::default()));
     } else if !mirrors.is_empty() {
         upload.keep_all();
     }

@@ -24,15 +24,6 @@ const MOST: usize = 256;
 /// A request's body, whole; `None`: it was too long to be kept, or did not end.
 pub(crate) type Whole = Option<(Vec<Bytes>, Option<HeaderMap>)>;
 
-/// What is known of the body of a request that is copied.
-#[derive(Debug, Default)]
-pub(crate) enum Copied {
-    /// There is none.
-    #[default]
-    Empty,
-    Body(Whole),
-}
-
 /// Who gets a copy.
 pub(crate) struct Mirror {
     cluster: Arc<Cluster>,
@@ -55,14 +46,10 @@ pub(crate) fn drawn(worker: &Worker, to: Forward<'_>, upgrades: bool) -> Vec<Mir
 }
 
 /// Send the copies; nobody waits for them.
-pub(crate) fn send(worker: &Rc<Worker>, mirrors: Vec<Mirror>, order: &Order<'_>, body: Copied) {
+pub(crate) fn send(worker: &Rc<Worker>, mirrors: Vec<Mirror>, order: &Order<'_>, body: Whole) {
     if mirrors.is_empty() {
         return;
     }
-    let body = match body {
-        Copied::Empty => Some(<_>::default()),
-        Copied::Body(whole) => whole,
-    };
     for mirror in mirrors {
         let (Some(body), true) = (&body, worker.mirrors.get() < MOST) else {
             worker.metrics.mirrors_dropped.inc();

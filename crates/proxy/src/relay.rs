@@ -15,7 +15,7 @@ use crate::{
     downstream::{Client, ClientError},
     exchange::Story,
     http1::{Framing, Piece, ResponseHead, wire::ReadError},
-    mirror::Copied,
+    mirror::Whole,
     upstream::UpConn,
 };
 
@@ -84,9 +84,9 @@ impl Upload {
     }
 
     /// What was kept, if it is all.
-    pub(crate) fn copied(&self) -> Copied {
+    pub(crate) fn copied(&self) -> Whole {
         let whole = self.whole && self.ended;
-        Copied::Body(whole.then(|| (self.kept.clone(), self.trailers.clone())))
+        whole.then(|| (self.kept.clone(), self.trailers.clone()))
     }
 
     /// Bytes the client sent.
@@ -214,32 +214,43 @@ pub(crate) async fn respond(
     alarm.set(idle);
     let mut last = *bytes;
     poll_fn(|cx| {
-        loop {
-            if !ended && !upload.is_finished() {
-                upload.commit();
-                // A client that stops sending, or an endpoint that stops reading, may still have
-                // a response to hand over.
-                let _ = upload.poll(cx, client, up);
-            }
-            if !ended && let Poll::Ready(error) = client.poll_gone(cx) {
-                return Poll::Ready(Err(RelayError::Client(error)));
-            }
-            match pump(cx, client, up, &mut ended, bytes) {
-                Poll::Ready(done) => return Poll::Ready(done),
-                Poll::Pending => {}
-            }
-            ready!(alarm.poll(cx));
-            let moved = *bytes + upload.taken();
-            if moved == last {
-                return Poll::Ready(Err(RelayError::Idle));
-            }
-            last = moved;
-            alarm.set(idle);
+        if !ended && !upload.is_finished() {
+            upload.commit();
+            // A client that stops sending, or an endpoint that stops reading, may still have
+            // a response to hand over.
+            let _ = upload.poll(cx, client, up);
         }
+        if !ended && let Poll::Ready(error) = client.poll_gone(cx) {
+            return Poll::Ready(Err(RelayError::Client(error)));
+        }
+        match pump(cx, client, up, &mut ended, bytes) {
+            Poll::Ready(done) => return Poll::Ready(done),
+            Poll::Pending => {}
+        }
+        poll_idle(cx, alarm, idle, &mut last, *bytes + upload.taken())
     })
     .await
 }
 
+/// Ready when nothing has moved for `idle`: all that has is what it was the last time.
+fn poll_idle<T>(
+    cx: &mut Context<'_>,
+    alarm: &mut Alarm,
+    idle: Duration,
+    last: &mut u64,
+    moved: u64,
+) -> Poll<Result<T, RelayError>> {
+    while alarm.poll(cx).is_ready() {
+        if moved == *last {
+            return Poll::Ready(Err(RelayError::Idle));
+        }
+        *last = moved;
+        alarm.set(idle);
+    }
+    Poll::Pending
+}
+
+/// What the endpoint says, to the client, until it has ended and is on its way.
 fn pump(
     cx: &mut Context<'_>,
     client: &mut Client<'_>,
@@ -282,21 +293,14 @@ pub(crate) async fn tunnel(
     let (mut there, mut back) = (Way::Open, Way::Open);
     let mut last = 0;
     poll_fn(|cx| {
-        loop {
-            let sent = ascend(cx, client, up, &mut there, &mut story.bytes_in);
-            let got = descend(cx, client, up, &mut back, &mut story.bytes_out);
-            match (sent?, got?) {
-                (Poll::Ready(()), Poll::Ready(())) => return Poll::Ready(Ok(())),
-                (Poll::Ready(()) | Poll::Pending, _) => {}
-            }
-            ready!(alarm.poll(cx));
-            let moved = story.bytes_in + story.bytes_out;
-            if moved == last {
-                return Poll::Ready(Err(RelayError::Idle));
-            }
-            last = moved;
-            alarm.set(idle);
+        let sent = ascend(cx, client, up, &mut there, &mut story.bytes_in);
+        let got = descend(cx, client, up, &mut back, &mut story.bytes_out);
+        let (sent, got) = (sent?, got?);
+        if sent.is_ready() && got.is_ready() {
+            return Poll::Ready(Ok(()));
         }
+        let moved = story.bytes_in + story.bytes_out;
+        poll_idle(cx, alarm, idle, &mut last, moved)
     })
     .await
 }
@@ -361,28 +365,13 @@ fn descend(
     way: &mut Way,
     bytes: &mut u64,
 ) -> Result<Poll<()>, RelayError> {
-    while *way == Way::Open {
-        if client
-            .poll_room(cx)
-            .map_err(RelayError::Client)?
-            .is_pending()
-        {
-            return Ok(Poll::Pending);
+    if *way == Way::Open {
+        let mut ended = false;
+        let flushed = pump(cx, client, up, &mut ended, bytes);
+        if ended {
+            *way = Way::Ending;
         }
-        match up.poll_body(cx).map_err(RelayError::Upstream)? {
-            Poll::Ready(Piece::Data(piece)) => {
-                *bytes += piece.len() as u64;
-                client.data(piece);
-            }
-            Poll::Ready(Piece::End(_)) => {
-                client.end(None);
-                *way = Way::Ending;
-            }
-            Poll::Pending => {
-                let _ = client.poll_flush(cx).map_err(RelayError::Client)?;
-                return Ok(Poll::Pending);
-            }
-        }
+        let _ = flushed?;
     }
     if *way == Way::Ending
         && client
