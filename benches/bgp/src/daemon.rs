@@ -5,17 +5,13 @@ mod config;
 use std::{
     fmt, fs,
     net::{Ipv4Addr, SocketAddr},
-    os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    thread,
-    time::Duration,
+    process::Command,
 };
 
-use anyhow::{Context, Result, bail};
-use bench_kit::{clock::Deadline, process::Family as Processes};
+use anyhow::{Context, Result};
+use bench_kit::program::{Program, first, leashed};
 use clap::ValueEnum;
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::{
     Arguments,
@@ -104,11 +100,6 @@ pub(crate) fn find(arguments: &Arguments) -> Result<Vec<Found>> {
     arguments.peers.iter().map(find).collect()
 }
 
-fn first(paths: &[&str]) -> Option<PathBuf> {
-    let mut paths = paths.iter().map(PathBuf::from);
-    paths.find(|path| path.exists())
-}
-
 /// `target/release/sealane` for `target/release/examples/bench-bgp`.
 fn beside() -> Option<PathBuf> {
     let ours = std::env::current_exe().ok()?;
@@ -134,80 +125,11 @@ fn version(peer: Peer, program: &Path) -> Result<String> {
     Ok(version.unwrap_or("unknown").to_owned())
 }
 
-/// A running daemon; dropped, it is ended.
-#[derive(Debug)]
-pub(crate) struct Daemon {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Daemon {
-    /// Starts the daemon with its configuration and its files in `folder`.
-    pub(crate) fn start(found: &Found, topology: &Topology, folder: &Path) -> Result<Daemon> {
-        let folder = fs::canonicalize(folder)?;
-        let arguments = config::write(found, topology, &folder)?;
-        let log = folder.join("log");
-        let file = fs::File::create(&log)?;
-        let mut command = leashed(&found.program);
-        let child = command
-            .args(arguments)
-            .current_dir(&folder)
-            .stdin(Stdio::null())
-            .stdout(file.try_clone()?)
-            .stderr(file)
-            .process_group(0)
-            .spawn()
-            .with_context(|| format!("{} could not be started", found.program.display()))?;
-        Ok(Daemon { child, log })
-    }
-
-    pub(crate) fn processes(&self) -> Processes {
-        Processes {
-            pid: self.child.id(),
-        }
-    }
-
-    /// An error if it has ended.
-    pub(crate) fn check(&mut self) -> Result<()> {
-        if let Some(status) = self.child.try_wait()? {
-            bail!("the daemon ended with {status}: {}", self.last_words());
-        }
-        Ok(())
-    }
-
-    /// The end of what it logged.
-    pub(crate) fn last_words(&self) -> String {
-        let log = fs::read(&self.log).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        let lines: Vec<&str> = log.lines().rev().take(5).collect();
-        lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
-    }
-
-    fn end(&mut self) {
-        let pid = Pid::from_child(&self.child);
-        // It may have ended by itself, and then there is nobody to signal.
-        let _ = kill_process(pid, Signal::TERM);
-        let deadline = Deadline::after(Duration::from_secs(5));
-        while !deadline.passed() && matches!(self.child.try_wait(), Ok(None)) {
-            thread::sleep(Duration::from_millis(20));
-        }
-        let _ = kill_process_group(pid, Signal::KILL);
-        let _ = self.child.wait();
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-/// A command that does not outlive us, where `setpriv` is there to say so.
-fn leashed(program: &Path) -> Command {
-    let Some(setpriv) = first(&["/usr/bin/setpriv", "/bin/setpriv"]) else {
-        return Command::new(program);
-    };
-    let mut command = Command::new(setpriv);
-    command.args(["--pdeathsig", "KILL"]).arg(program);
-    command
+/// Starts a daemon with its configuration and its files in `folder`.
+pub(crate) fn start(found: &Found, topology: &Topology, folder: &Path) -> Result<Program> {
+    let folder = fs::canonicalize(folder)?;
+    let arguments = config::write(found, topology, &folder)?;
+    let mut command = leashed(&found.program);
+    command.args(arguments).current_dir(&folder);
+    Program::start(command, folder.join("log"))
 }

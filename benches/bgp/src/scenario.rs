@@ -15,11 +15,13 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use bench_kit::{clock::Deadline, namespace::Subnet, process::Family as Processes};
+use bench_kit::{
+    clock::Deadline, namespace::Subnet, process::Family as Processes, program::Program,
+};
 use clap::ValueEnum;
 
 use crate::{
-    daemon::{Daemon, Found, Neighbour, Peer, Topology},
+    daemon::{self, Found, Neighbour, Peer, Topology},
     session::{Session, Spec},
     wire::{self, ASN, Family, Origin},
 };
@@ -162,7 +164,7 @@ impl Cost {
 struct Stage {
     sessions: Vec<Session>,
     origins: Vec<Origin>,
-    daemon: Daemon,
+    daemon: Program,
 }
 
 impl Stage {
@@ -198,7 +200,7 @@ impl Stage {
             address,
             neighbours: origins.iter().map(neighbour).collect(),
         };
-        let mut daemon = Daemon::start(setting.peer, &topology, &setting.folder)?;
+        let mut daemon = daemon::start(setting.peer, &topology, &setting.folder)?;
         let deadline = Deadline::after(START);
         let mut establish = |(number, &origin): (u32, &Origin)| {
             let spec = Spec {
@@ -224,7 +226,7 @@ impl Stage {
             daemon,
         };
         stage.subscribe(&families)?;
-        stage.daemon.processes().settle()?;
+        stage.daemon.family().settle()?;
         Ok(stage)
     }
 
@@ -243,7 +245,7 @@ impl Stage {
 
     /// Runs `work`; its two times are the start and the end.
     fn measure(&mut self, work: impl FnOnce(&Stage) -> Result<(Instant, Instant)>) -> Result<Cost> {
-        let (daemon, bench) = (self.daemon.processes(), Processes::this());
+        let (daemon, bench) = (self.daemon.family(), Processes::this());
         let before = (daemon.cpu_s()?, bench.alone_cpu_s()?);
         let outcome = work(self);
         let bench_cpu_s = bench.alone_cpu_s()? - before.1;
@@ -275,7 +277,7 @@ impl Stage {
     }
 
     fn pss(&self) -> Result<f64> {
-        self.daemon.processes().pss()
+        self.daemon.family().pss()
     }
 }
 

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod machine;
 pub mod namespace;
 pub mod process;
+pub mod program;
 
 /// Three digits, or all before the point, in groups of three.
 #[must_use]

@@ -3,22 +3,22 @@
 mod config;
 
 use std::{
-    env, fmt, fs,
+    env, fmt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
     thread,
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use bench_kit::{clock::Deadline, clock::now, process::Family};
-use clap::ValueEnum;
-use rustix::process::{Pid, Signal, kill_process};
-
-use crate::{
-    Arguments,
-    scenario::{family, listens},
+use bench_kit::{
+    clock::{Deadline, now},
+    process::Family,
+    program::{Program, leashed},
 };
+use clap::ValueEnum;
+
+use crate::{Arguments, scenario::listens};
 
 /// Where each listens, in plain text and with TLS, and where the origin is.
 pub(crate) const HTTP: u16 = 18_080;
@@ -127,65 +127,28 @@ fn version(contestant: Contestant, program: &Path) -> Result<String> {
     Ok(number.unwrap_or("?").to_owned())
 }
 
-/// A program that is killed when this is dropped.
-pub(crate) struct Running {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Running {
-    fn start(mut command: Command, log: PathBuf) -> Result<Self> {
-        let file = fs::File::create(&log).with_context(|| format!("creating {}", log.display()))?;
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(file.try_clone()?)
-            .stderr(file)
-            .spawn()
-            .with_context(|| format!("{command:?} could not be started"))?;
-        Ok(Running { child, log })
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // One that has ended needs no signal.
-        if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
-            let _ = kill_process(pid, Signal::TERM);
-            let deadline = Deadline::after(Duration::from_secs(2));
-            while !deadline.passed() {
-                if !matches!(self.child.try_wait(), Ok(None)) {
-                    return;
-                }
-                thread::sleep(Duration::from_millis(5));
-            }
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// Pinned to a core: the proxy has the first, all else the second.
 fn pinned(core: &str, program: &Path) -> Command {
-    let mut command = Command::new("taskset");
+    let mut command = leashed(Path::new("taskset"));
     command.args(["-c", core]).arg(program);
     command
 }
 
 /// The origin, on the second core.
-pub(crate) fn origin(folder: &Path) -> Result<Running> {
+pub(crate) fn origin(folder: &Path) -> Result<Program> {
     let mut command = pinned(
         "1",
         &env::current_exe().context("the path of this program")?,
     );
     command.arg(format!("--origin=127.0.0.1:{ORIGIN}"));
-    let running = Running::start(command, folder.join("origin.log"))?;
+    let running = Program::start(command, folder.join("origin.log"))?;
     listens(ORIGIN, Duration::from_secs(5))?;
     Ok(running)
 }
 
 /// A proxy at work.
 pub(crate) struct Proxy {
-    running: Running,
+    program: Program,
     began: std::time::Instant,
 }
 
@@ -196,8 +159,8 @@ impl Found {
         let mut command = pinned("0", &self.program);
         command.args(arguments).current_dir(folder);
         let began = now();
-        let running = Running::start(command, folder.join("proxy.log"))?;
-        Ok(Proxy { running, began })
+        let program = Program::start(command, folder.join("proxy.log"))?;
+        Ok(Proxy { program, began })
     }
 }
 
@@ -211,7 +174,7 @@ impl Proxy {
     }
 
     pub(crate) fn family(&self) -> Family {
-        family(self.running.child.id())
+        self.program.family()
     }
 
     /// Wait until it answers with 200; how many seconds that took since its start.
@@ -231,9 +194,7 @@ impl Proxy {
 
     /// The end of its log.
     pub(crate) fn last_words(&self) -> String {
-        let text = fs::read_to_string(&self.running.log).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().rev().take(5).collect();
-        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+        self.program.last_words()
     }
 }
 

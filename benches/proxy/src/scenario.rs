@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use bench_kit::{clock::Deadline, process::Family};
+use bench_kit::clock::Deadline;
 use clap::ValueEnum;
 
 use crate::{
@@ -188,9 +188,4 @@ pub(crate) fn listens(port: u16, limit: Duration) -> Result<()> {
         thread::sleep(Duration::from_millis(5));
     }
     Ok(())
-}
-
-/// A process and all its threads and children.
-pub(crate) const fn family(pid: u32) -> Family {
-    Family { pid }
 }

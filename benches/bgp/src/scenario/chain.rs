@@ -12,7 +12,7 @@ use bench_kit::clock::Deadline;
 
 use super::{Figures, START, Setting, latency};
 use crate::{
-    daemon::{Daemon, Neighbour, Topology},
+    daemon::{self, Neighbour, Topology},
     session::{Session, Spec},
     wire::{self, ASN, Family, Origin},
 };
@@ -60,7 +60,7 @@ pub(super) fn chain(setting: &Setting<'_>) -> Result<Figures> {
         };
         let folder = setting.folder.join(number.to_string());
         std::fs::create_dir_all(&folder)?;
-        daemons.push(Daemon::start(setting.peer, &topology, &folder)?);
+        daemons.push(daemon::start(setting.peer, &topology, &folder)?);
     }
     let deadline = Deadline::after(START);
     let open = |origin: Origin, daemon: SocketAddr, watched| {
