@@ -13,7 +13,7 @@ pub struct EndpointView {
     pub site: String,
     /// Its address there.
     pub address: String,
-    /// `healthy`, `unhealthy`, `unknown` …
+    /// `healthy`, `unhealthy`, `unknown` …, or `ejected`: taken out here for its answers.
     pub health: String,
     /// Can the reporting site reach the endpoint's site?
     pub reachable: bool,

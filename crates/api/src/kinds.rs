@@ -24,8 +24,8 @@ pub use route::{
     ValueMatch, ValueMatchType,
 };
 pub use service::{
-    Balance, BalanceAlgorithm, BalanceScope, Everything, HashCookie, HashOn, HealthCheck,
-    HttpCheck, Origin, ServiceProtocol, ServiceSpec,
+    Balance, BalanceAlgorithm, BalanceScope, Circuit, Everything, HashCookie, HashOn, HealthCheck,
+    HttpCheck, Origin, Outlier, ServiceProtocol, ServiceSpec,
 };
 pub use site::{AdvertisedAddress, Attach, NodeSpec, NodeTunnel, PublicAddresses, Role, SiteSpec};
 pub use tenant::{HostPattern, NamespaceSpec, TenantSpec};

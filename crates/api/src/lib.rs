@@ -29,13 +29,14 @@ pub mod sync;
 pub use duration::Span;
 pub use kinds::{
     Advertise, AdvertisedAddress, Attach, BackendRef, Balance, BalanceAlgorithm, BalanceScope,
-    BgpPeerAuth, BgpPeerBfd, BgpPeerSpec, CertificateSource, CertificateSpec, Cors, DirectResponse,
-    Everything, Everywhere, Fault, FaultAbort, FaultDelay, Filter, HashCookie, HashOn,
-    HeaderModifier, HealthCheck, HostPattern, HttpCheck, HttpHeader, HttpMethod, LbType,
+    BgpPeerAuth, BgpPeerBfd, BgpPeerSpec, CertificateSource, CertificateSpec, Circuit, Cors,
+    DirectResponse, Everything, Everywhere, Fault, FaultAbort, FaultDelay, Filter, HashCookie,
+    HashOn, HeaderModifier, HealthCheck, HostPattern, HttpCheck, HttpHeader, HttpMethod, LbType,
     LoadBalancerSpec, LoadBalancerTls, MirrorRef, NamespaceSpec, NodeSpec, NodeTunnel, Origin,
-    PathMatch, PathMatchType, PathModifier, PolicyStatement, PublicAddresses, RequestMirror,
-    RequestRedirect, Role, Route, RouteMatch, RouteRetry, RouteTimeouts, Scheme, ServiceProtocol,
-    ServiceSpec, SiteSpec, SiteVip, TenantSpec, TokenSpec, UrlRewrite, ValueMatch, ValueMatchType,
+    Outlier, PathMatch, PathMatchType, PathModifier, PolicyStatement, PublicAddresses,
+    RequestMirror, RequestRedirect, Role, Route, RouteMatch, RouteRetry, RouteTimeouts, Scheme,
+    ServiceProtocol, ServiceSpec, SiteSpec, SiteVip, TenantSpec, TokenSpec, UrlRewrite, ValueMatch,
+    ValueMatchType,
 };
 pub use object::{
     Condition, Kind, Metadata, Object, ObjectKey, Scope, SiteReport, Spec, Status, path_pointer,

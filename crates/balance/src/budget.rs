@@ -17,11 +17,11 @@ pub struct RetryBudget(AtomicU32);
 pub struct Retrying<'b>(&'b RetryBudget);
 
 impl RetryBudget {
-    /// One more, if `running` requests of the service allow it. Relaxed: a few too many at the
-    /// same moment do no harm.
+    /// One more, if `running` requests of the service allow it, or `most` does instead. Relaxed:
+    /// a few too many at the same moment do no harm.
     #[must_use]
-    pub fn take(&self, running: u32) -> Option<Retrying<'_>> {
-        let most = LEAST.max(running.saturating_mul(PERCENT) / 100);
+    pub fn take(&self, running: u32, most: Option<u32>) -> Option<Retrying<'_>> {
+        let most = most.unwrap_or_else(|| LEAST.max(running.saturating_mul(PERCENT) / 100));
         if self.0.load(Relaxed) >= most {
             return None;
         }
@@ -43,13 +43,15 @@ mod tests {
     #[test]
     fn a_fifth_of_what_runs_and_at_least_three() {
         let budget = RetryBudget::default();
-        let held: Vec<_> = (0..5).map_while(|_| budget.take(0)).collect();
+        let held: Vec<_> = (0..5).map_while(|_| budget.take(0, None)).collect();
         assert_eq!(held.len(), 3);
-        assert!(budget.take(19).is_none());
-        let more: Vec<_> = (0..100).map_while(|_| budget.take(100)).collect();
+        assert!(budget.take(19, None).is_none());
+        let more: Vec<_> = (0..100).map_while(|_| budget.take(100, None)).collect();
         assert_eq!(more.len(), 17);
         drop(held);
-        assert!(budget.take(90).is_some());
-        assert!(budget.take(85).is_none());
+        assert!(budget.take(90, None).is_some());
+        assert!(budget.take(85, None).is_none());
+        assert!(budget.take(85, Some(18)).is_some());
+        assert!(budget.take(1000, Some(17)).is_none());
     }
 }

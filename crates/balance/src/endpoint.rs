@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use base::{NetworkId, SiteId, SiteName};
+use base::{Instant, NetworkId, SiteId, SiteName};
 
 /// What makes two endpoints the same one: the site it stands in, the network inside that site, and
 /// the address inside that network. Islands may overlap, so an address alone says nothing.
@@ -71,9 +71,18 @@ impl Health {
 #[derive(Debug, Default)]
 pub struct EndpointStats {
     in_flight: AtomicU32,
+    connections: AtomicU32,
+    connecting: AtomicU32,
     requests: AtomicU64,
     failures: AtomicU64,
+    failures_in_row: AtomicU32,
+    /// How long answers take, in nanoseconds, and when that was said.
+    latency: AtomicU64,
+    measured: AtomicU64,
 }
+
+/// A part in e of a latency is left after so long.
+const MEMORY: Duration = Duration::from_secs(10);
 
 impl EndpointStats {
     /// Requests running now.
@@ -98,6 +107,107 @@ impl EndpointStats {
     pub fn failed(&self) {
         self.failures.fetch_add(1, Relaxed);
     }
+
+    /// Connections open to it, those of a pool included.
+    #[must_use]
+    pub fn connections(&self) -> u32 {
+        self.connections.load(Relaxed)
+    }
+
+    /// Connections that are being opened.
+    #[must_use]
+    pub fn connecting(&self) -> u32 {
+        self.connecting.load(Relaxed)
+    }
+
+    /// An answer, good or bad: how many in a row were bad now.
+    pub fn judged(&self, good: bool) -> u32 {
+        if !good {
+            return self.failures_in_row.fetch_add(1, Relaxed).saturating_add(1);
+        }
+        // Seldom anything else than 0, and reading is cheaper than writing.
+        if self.failures_in_row.load(Relaxed) != 0 {
+            self.failures_in_row.store(0, Relaxed);
+        }
+        0
+    }
+
+    /// An answer came after `took`. What is longer than the average becomes the average at once;
+    /// what is shorter moves it the more the longer nothing was said (peak EWMA, as in Finagle).
+    /// Of two at the same moment one may be lost.
+    pub fn answered(&self, now: Instant, took: Duration) {
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let before = self.latency.load(Relaxed);
+        let after = if took >= before {
+            took
+        } else {
+            took + faded(before - took, self.age(now))
+        };
+        self.latency.store(after, Relaxed);
+        self.measured.store(now.as_nanos(), Relaxed);
+    }
+
+    /// How long answers take, by what was seen up to `now`; what is long ago fades to zero, so
+    /// that a slow one is asked again some day.
+    #[must_use]
+    pub fn latency(&self, now: Instant) -> Duration {
+        Duration::from_nanos(faded(self.latency.load(Relaxed), self.age(now)))
+    }
+
+    fn age(&self, now: Instant) -> Duration {
+        now.since(Instant::from_nanos(self.measured.load(Relaxed)))
+    }
+}
+
+/// What is left of `latency` after `age`.
+fn faded(latency: u64, age: Duration) -> u64 {
+    let part = (-age.as_secs_f64() / MEMORY.as_secs_f64()).exp();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "between zero and what it was, and nobody counts the nanoseconds"
+    )]
+    let left = (latency as f64 * part) as u64;
+    left
+}
+
+/// A connection to an endpoint: counted until it is dropped.
+#[derive(Debug)]
+pub struct Connection(Arc<EndpointStats>);
+
+impl Connection {
+    /// One more connection is open.
+    #[must_use]
+    pub fn open(stats: &Arc<EndpointStats>) -> Self {
+        stats.connections.fetch_add(1, Relaxed);
+        Connection(Arc::clone(stats))
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A connection that is being opened: counted until it is dropped.
+#[derive(Debug)]
+pub struct Connecting<'s>(&'s EndpointStats);
+
+impl<'s> Connecting<'s> {
+    /// One more is being opened.
+    #[must_use]
+    pub fn start(stats: &'s EndpointStats) -> Self {
+        stats.connecting.fetch_add(1, Relaxed);
+        Connecting(stats)
+    }
+}
+
+impl Drop for Connecting<'_> {
+    fn drop(&mut self) {
+        self.0.connecting.fetch_sub(1, Relaxed);
+    }
 }
 
 /// A running try on an endpoint: counted from [`InFlight::start`] until it is dropped.
@@ -115,7 +225,7 @@ impl InFlight {
 
     /// The counters this guard counts on.
     #[must_use]
-    pub fn stats(&self) -> &EndpointStats {
+    pub fn stats(&self) -> &Arc<EndpointStats> {
         &self.0
     }
 }
@@ -142,6 +252,10 @@ pub struct Endpoint {
     pub distance: Option<Duration>,
     /// Is there a living way to its site? Always true for the own site.
     pub reachable: bool,
+    /// Taken out for a while because of what it answered (outlier ejection).
+    pub ejected: bool,
+    /// When it became selectable; `None`: long ago.
+    pub since: Option<Instant>,
     /// Its counters; the maker of sets hands the same ones to each successive set.
     pub stats: Arc<EndpointStats>,
 }

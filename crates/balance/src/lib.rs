@@ -17,7 +17,7 @@
 //! ```
 //! use std::sync::Arc;
 //! use balance::{BalancePolicy, Endpoint, EndpointKey, EndpointSet, Health, InFlight, pick};
-//! use base::{NetworkId, Rng, SiteId};
+//! use base::{Instant, NetworkId, Rng, SiteId};
 //! let endpoint = Endpoint {
 //!     key: EndpointKey {
 //!         site: SiteId(7),
@@ -29,23 +29,32 @@
 //!     weight: 1,
 //!     distance: None,
 //!     reachable: true,
+//!     ejected: false,
+//!     since: None,
 //!     stats: Arc::default(),
 //! };
-//! let set = EndpointSet::build(&BalancePolicy::default(), vec![endpoint]);
-//! let chosen = pick(&set, &mut Rng::new(1), &[], None).expect("one endpoint is healthy");
+//! let now = Instant::from_nanos(0);
+//! let set = EndpointSet::build(&BalancePolicy::default(), now, vec![endpoint]);
+//! let chosen = pick(&set, now, &mut Rng::new(1), &[], None).expect("one endpoint is healthy");
 //! let _running = InFlight::start(&chosen.stats);
 //! ```
 
 mod budget;
 mod endpoint;
 mod hysteresis;
+mod limits;
 mod order;
+mod outlier;
 mod pick;
 mod set;
 
 pub use budget::{RetryBudget, Retrying};
-pub use endpoint::{Endpoint, EndpointKey, EndpointStats, Health, InFlight};
+pub use endpoint::{
+    Connecting, Connection, Endpoint, EndpointKey, EndpointStats, Health, InFlight,
+};
 pub use hysteresis::{Hysteresis, ProbeOutcome};
+pub use limits::Circuit;
 pub use order::stable_hash;
+pub use outlier::{Ejections, Outlier};
 pub use pick::pick;
 pub use set::{Algorithm, BalancePolicy, Cell, EndpointSet, Scope, empty_cell};

@@ -51,7 +51,7 @@ fn identity(key: &EndpointKey) -> u64 {
 impl Order {
     pub(crate) fn new(algorithm: Algorithm, endpoints: &[Endpoint], members: &[Member]) -> Self {
         match algorithm {
-            Algorithm::LeastRequest | Algorithm::Random => Order::Drawn,
+            Algorithm::LeastRequest | Algorithm::Random | Algorithm::PeakEwma => Order::Drawn,
             Algorithm::RoundRobin => rotation(endpoints, members),
             Algorithm::RingHash => ring(endpoints, members),
             Algorithm::Maglev => maglev(endpoints, members),

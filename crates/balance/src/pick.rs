@@ -1,15 +1,17 @@
-//! The pick, inside the nearest tier.
+//! The pick, inside the nearest tier that can take the request.
 
 use std::cmp::Ordering;
 
-use base::Rng;
+use base::{Instant, Rng};
 
 use crate::{
     Algorithm, Endpoint, EndpointKey, EndpointSet,
-    set::{Member, Tier},
+    order::mixed,
+    set::{ALL, Member, Tier},
 };
 
-/// Choose an endpoint that is not in `tried`, from the nearest tier that still has one.
+/// Choose an endpoint that is not in `tried`, from the nearest tier that can take the request and
+/// still has one, or else from any.
 ///
 /// By default with the power of two choices (Mitzenmacher 2001): two different endpoints are drawn
 /// in proportion to their weights and the one with fewer requests in flight for its weight is
@@ -19,27 +21,43 @@ use crate::{
 #[must_use]
 pub fn pick<'a>(
     set: &'a EndpointSet,
+    now: Instant,
     rng: &mut Rng,
     tried: &[EndpointKey],
     hash: Option<u64>,
 ) -> Option<&'a Endpoint> {
-    let index = set.tiers().iter().find_map(|tier| {
+    let own = tier(set, rng, hash);
+    let others = set.tiers().iter().enumerate();
+    let others = others.filter_map(|(at, tier)| (at != own).then_some(tier));
+    let mut all = set.tiers().get(own).into_iter().chain(others);
+    let index = all.find_map(|tier| {
         if let Some(index) = ordered(set, tier, tried, hash) {
             return Some(index);
         }
-        let draw = match set.algorithm() {
-            Algorithm::LeastRequest => least_of_two,
+        let mut draw = |members: &[Member]| match set.algorithm() {
+            Algorithm::LeastRequest => better_of_two(set, members, rng, requests),
+            Algorithm::PeakEwma => better_of_two(set, members, rng, |e| waiting(e, now)),
             Algorithm::RoundRobin | Algorithm::Random | Algorithm::RingHash | Algorithm::Maglev => {
-                any
+                any(members, rng)
             }
         };
         if tried.is_empty() {
-            draw(set, &tier.members, rng)
+            draw(&tier.members)
         } else {
-            draw(set, &untried(set, tier, tried), rng)
+            draw(&untried(set, tier, tried))
         }
     })?;
     set.endpoints().get(index)
+}
+
+/// The tier whose share the request falls into: of one hash always the same.
+fn tier(set: &EndpointSet, rng: &mut Rng, hash: Option<u64>) -> usize {
+    let tiers = set.tiers();
+    if tiers.first().is_none_or(|first| first.share_upto >= ALL) {
+        return 0;
+    }
+    let point = hash.map_or_else(|| rng.below(ALL), |hash| mixed(!hash) % ALL);
+    tiers.partition_point(|tier| tier.share_upto <= point)
 }
 
 /// By the order that the algorithm has made, if any.
@@ -57,7 +75,7 @@ fn ordered(
     tier.order.choose(hash, fresh).and_then(index)
 }
 
-fn any(_: &EndpointSet, members: &[Member], rng: &mut Rng) -> Option<usize> {
+fn any(members: &[Member], rng: &mut Rng) -> Option<usize> {
     let total = members.last()?.upto;
     Some(members.get(drawn(members, rng.below(total)))?.index)
 }
@@ -78,7 +96,12 @@ fn untried(set: &EndpointSet, tier: &Tier, tried: &[EndpointKey]) -> Vec<Member>
         .collect()
 }
 
-fn least_of_two(set: &EndpointSet, members: &[Member], rng: &mut Rng) -> Option<usize> {
+fn better_of_two(
+    set: &EndpointSet,
+    members: &[Member],
+    rng: &mut Rng,
+    load: impl Fn(&Endpoint) -> u64,
+) -> Option<usize> {
     let total = members.last()?.upto;
     let first_at = drawn(members, rng.below(total));
     let first = members.get(first_at)?;
@@ -92,7 +115,11 @@ fn least_of_two(set: &EndpointSet, members: &[Member], rng: &mut Rng) -> Option<
         point += u64::from(first.weight);
     }
     let second = members.get(drawn(members, point))?;
-    match load(set, first).cmp_fraction(&load(set, second)) {
+    let load = |member: &Member| Load {
+        load: set.endpoints().get(member.index).map_or(0, &load),
+        weight: u64::from(member.weight),
+    };
+    match load(first).cmp_fraction(&load(second)) {
         Ordering::Less | Ordering::Equal => Some(first.index),
         Ordering::Greater => Some(second.index),
     }
@@ -103,27 +130,33 @@ fn drawn(members: &[Member], point: u64) -> usize {
     members.partition_point(|m| m.upto <= point)
 }
 
-/// Requests in flight for each unit of weight, as a fraction.
+/// Load for each unit of weight, as a fraction.
 struct Load {
-    in_flight: u64,
+    load: u64,
     weight: u64,
 }
 
 impl Load {
     fn cmp_fraction(&self, other: &Load) -> Ordering {
-        (self.in_flight * other.weight).cmp(&(other.in_flight * self.weight))
+        let scaled = |load: u64, weight: u64| u128::from(load) * u128::from(weight);
+        scaled(self.load, other.weight).cmp(&scaled(other.load, self.weight))
     }
 }
 
-fn load(set: &EndpointSet, member: &Member) -> Load {
-    let in_flight = set
-        .endpoints()
-        .get(member.index)
-        .map_or(0, |e| e.stats.in_flight());
-    Load {
-        in_flight: u64::from(in_flight),
-        weight: u64::from(member.weight),
-    }
+fn requests(endpoint: &Endpoint) -> u64 {
+    u64::from(endpoint.stats.in_flight())
+}
+
+/// How long one more request would wait there, in nanoseconds. A new one gets one request, and no
+/// second before it has answered while others answer within a second.
+fn waiting(endpoint: &Endpoint, now: Instant) -> u64 {
+    let running = requests(endpoint);
+    let each = endpoint.stats.latency(now).as_nanos();
+    let each = match u64::try_from(each).unwrap_or(u64::MAX) {
+        0 if running > 0 => 1_000_000_000,
+        known => known.max(1),
+    };
+    each.saturating_mul(running + 1)
 }
 
 #[cfg(test)]

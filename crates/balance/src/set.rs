@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use base::Instant;
 
 use crate::{Endpoint, EndpointKey, Health, order::Order};
 
@@ -43,23 +44,50 @@ pub enum Algorithm {
     RingHash,
     /// By a table of hashes: nearly the same, more evenly, and found in one look.
     Maglev,
+    /// The better of two at random, by how long answers take and requests in flight.
+    PeakEwma,
 }
 
 /// How a service is balanced.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BalancePolicy {
     /// How far a request may travel.
     pub scope: Scope,
     /// Who of the nearest is taken.
     pub algorithm: Algorithm,
-    /// May unhealthy endpoints be used when nothing better is left? Off by default.
-    pub panic: bool,
+    /// Below this share of healthy endpoints, in percent, the rest is used as if it were well,
+    /// since it is more likely that the probes are wrong; 0, the default: never.
+    pub panic_below: u8,
+    /// From this share of healthy endpoints downward, in percent, the nearest get less than all
+    /// requests, so that none gets more than its part when all are well divided by this: 1 to
+    /// 100, 70 by default.
+    pub spill_at: u8,
+    /// How long an endpoint that has become healthy takes to its full weight; zero: no time.
+    pub slow_start: Duration,
+}
+
+impl Default for BalancePolicy {
+    fn default() -> Self {
+        BalancePolicy {
+            scope: Scope::default(),
+            algorithm: Algorithm::default(),
+            panic_below: 0,
+            spill_at: 70,
+            slow_start: Duration::ZERO,
+        }
+    }
 }
 
 /// Two sites are in one tier when the farther is at most half as far again …
 const TIER_RATIO: (u32, u32) = (3, 2);
 /// … and this much farther than the nearer: differences below are noise.
 const TIER_SLACK: Duration = Duration::from_millis(2);
+
+/// Parts of a configured weight that a healthy endpoint has, and one that is degraded.
+const FULL: u32 = 20;
+const HALF: u32 = 10;
+/// Steps in which a starting endpoint comes to its full weight.
+const STEPS: u32 = 10;
 
 /// The endpoints of one service, immutable, sorted by key.
 #[derive(Debug, Default)]
@@ -74,27 +102,32 @@ pub struct EndpointSet {
 pub(crate) struct Tier {
     pub(crate) members: Vec<Member>,
     pub(crate) order: Order,
+    /// Requests in 2^32 that come to this tier or a nearer one.
+    pub(crate) share_upto: u64,
+    /// Weights of the members as they are, and of all that would be members if they were well.
+    capacity: u64,
+    total: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Member {
     /// Index into the endpoints.
     pub(crate) index: usize,
-    /// Effective weight: twice the configured one, once if degraded.
+    /// Effective weight: [`FULL`] times the configured one, less if degraded or starting.
     pub(crate) weight: u32,
     /// The sum of weights up to and including this one.
     pub(crate) upto: u64,
 }
 
 impl EndpointSet {
-    /// Compute the set. Of two endpoints with one key the last given stays.
+    /// Compute the set as it is `now`. Of two endpoints with one key the last given stays.
     #[must_use]
-    pub fn build(policy: &BalancePolicy, endpoints: Vec<Endpoint>) -> Self {
+    pub fn build(policy: &BalancePolicy, now: Instant, endpoints: Vec<Endpoint>) -> Self {
         let mut endpoints = endpoints;
         endpoints.reverse();
         endpoints.sort_by_key(|e| e.key);
         endpoints.dedup_by_key(|e| e.key);
-        let mut tiers = tiers(policy, &endpoints);
+        let mut tiers = tiers(policy, now, &endpoints);
         for tier in &mut tiers {
             tier.order = Order::new(policy.algorithm, &endpoints, &tier.members);
         }
@@ -137,6 +170,12 @@ impl EndpointSet {
             .is_some_and(|e| e.reachable && e.health.is_alive())
     }
 
+    /// Does the pick go by how long answers take?
+    #[must_use]
+    pub fn is_timed(&self) -> bool {
+        self.algorithm == Algorithm::PeakEwma
+    }
+
     pub(crate) const fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
@@ -146,48 +185,57 @@ impl EndpointSet {
     }
 }
 
-/// The best class of health that has an endpoint decides who is eligible.
-fn tiers(policy: &BalancePolicy, endpoints: &[Endpoint]) -> Vec<Tier> {
-    let within = |wanted: &dyn Fn(Health) -> bool| -> Vec<usize> {
-        (0..endpoints.len())
-            .filter(|&at| {
-                endpoints
-                    .get(at)
-                    .is_some_and(|e| usable(policy, e) && wanted(e.health))
-            })
-            .collect()
+/// Everyone at a distance, and among them, of the best class of health that has any, whoever is
+/// eligible.
+fn tiers(policy: &BalancePolicy, now: Instant, endpoints: &[Endpoint]) -> Vec<Tier> {
+    let usable: Vec<&Endpoint> = endpoints.iter().filter(|e| usable(policy, e)).collect();
+    let well = |e: &Endpoint| matches!(e.health, Health::Healthy | Health::Degraded);
+    let unknown = |e: &Endpoint| e.health == Health::Unknown;
+    let count = |which: &dyn Fn(&Endpoint) -> bool| usable.iter().filter(|e| which(e)).count();
+    let sick = count(&|e| e.health == Health::Unhealthy || (well(e) && e.ejected));
+    let fit = count(&|e| well(e) && !e.ejected);
+    let panics = fit * 100 < usize::from(policy.panic_below) * (fit + sick);
+    let eligible: &dyn Fn(&Endpoint) -> bool = if panics {
+        &|e| well(e) || unknown(e) || e.health == Health::Unhealthy
+    } else if fit > 0 {
+        &|e| well(e) && !e.ejected
+    } else if count(&unknown) > 0 {
+        &unknown
+    } else {
+        // Better one that failed than none.
+        &well
     };
-    let mut eligible = within(&|h| matches!(h, Health::Healthy | Health::Degraded));
-    if eligible.is_empty() {
-        eligible = within(&|h| h == Health::Unknown);
-    }
-    if eligible.is_empty() && policy.panic {
-        eligible = within(&|h| h == Health::Unhealthy);
-    }
-    by_distance(policy, endpoints, eligible)
+    let mut tiers = by_distance(policy, now, endpoints, eligible);
+    share(policy, &mut tiers);
+    tiers.retain(|tier| !tier.members.is_empty());
+    tiers
 }
 
 fn usable(policy: &BalancePolicy, endpoint: &Endpoint) -> bool {
     let near = policy.scope != Scope::Local || distance(endpoint) == Duration::ZERO;
-    endpoint.reachable && endpoint.weight > 0 && near
+    endpoint.reachable && endpoint.weight > 0 && near && endpoint.health != Health::Withdrawn
 }
 
 fn distance(endpoint: &Endpoint) -> Duration {
     endpoint.distance.unwrap_or_default()
 }
 
-fn by_distance(policy: &BalancePolicy, endpoints: &[Endpoint], eligible: Vec<usize>) -> Vec<Tier> {
-    let mut near_first: Vec<(Duration, usize)> = eligible
-        .into_iter()
-        .filter_map(|at| Some((distance(endpoints.get(at)?), at)))
+fn by_distance(
+    policy: &BalancePolicy,
+    now: Instant,
+    endpoints: &[Endpoint],
+    eligible: &dyn Fn(&Endpoint) -> bool,
+) -> Vec<Tier> {
+    let mut near_first: Vec<(Duration, usize, &Endpoint)> = endpoints
+        .iter()
+        .enumerate()
+        .filter(|(_, endpoint)| usable(policy, endpoint))
+        .map(|(at, endpoint)| (distance(endpoint), at, endpoint))
         .collect();
-    near_first.sort_unstable();
+    near_first.sort_unstable_by_key(|(far, at, _)| (*far, *at));
     let mut tiers: Vec<Tier> = Vec::new();
     let mut limit = Duration::ZERO;
-    for (far, at) in near_first {
-        let Some(endpoint) = endpoints.get(at) else {
-            continue;
-        };
+    for (far, at, endpoint) in near_first {
         let same = policy.scope == Scope::Distributed || far <= limit;
         if tiers.is_empty() || !same {
             limit = far.saturating_mul(TIER_RATIO.0) / TIER_RATIO.1 + TIER_SLACK;
@@ -196,12 +244,22 @@ fn by_distance(policy: &BalancePolicy, endpoints: &[Endpoint], eligible: Vec<usi
         let Some(tier) = tiers.last_mut() else {
             continue;
         };
-        let halves = if endpoint.health == Health::Degraded {
-            1
+        let weight = u32::from(endpoint.weight);
+        // Nobody knows yet what it will be: it neither serves nor is missed.
+        if endpoint.health != Health::Unknown || eligible(endpoint) {
+            tier.total += u64::from(weight * FULL);
+        }
+        if !eligible(endpoint) {
+            continue;
+        }
+        let parts = if endpoint.health == Health::Degraded {
+            HALF
         } else {
-            2
+            FULL
         };
-        let weight = u32::from(endpoint.weight) * halves;
+        tier.capacity += u64::from(weight * parts);
+        let step = endpoint.step(policy.slow_start, now);
+        let weight = (weight * parts * step / STEPS).max(1);
         let before = tier.members.last().map_or(0, |m| m.upto);
         tier.members.push(Member {
             index: at,
@@ -210,4 +268,49 @@ fn by_distance(policy: &BalancePolicy, endpoints: &[Endpoint], eligible: Vec<usi
         });
     }
     tiers
+}
+
+/// How many requests each tier gets: the nearest as many as it can take, the next as many as it
+/// can of the rest. When all together cannot take all, each gets its part of the excess.
+fn share(policy: &BalancePolicy, tiers: &mut [Tier]) {
+    let mut left = ALL;
+    let takes: Vec<u64> = tiers
+        .iter()
+        .map(|tier| {
+            let per = tier.total.max(1) * u64::from(policy.spill_at.clamp(1, 100));
+            let can = u128::from(ALL) * u128::from(tier.capacity * 100) / u128::from(per);
+            let take = left.min(u64::try_from(can).unwrap_or(ALL));
+            left -= take;
+            take
+        })
+        .collect();
+    let taken = (ALL - left).max(1);
+    let mut upto = 0;
+    for (tier, take) in tiers.iter_mut().zip(takes) {
+        upto += take;
+        let part = u128::from(upto) * u128::from(ALL) / u128::from(taken);
+        tier.share_upto = u64::try_from(part).unwrap_or(ALL);
+    }
+}
+
+/// All requests.
+pub(crate) const ALL: u64 = 1 << 32;
+
+impl Endpoint {
+    /// How far it is on the way to its full weight, of [`STEPS`].
+    fn step(&self, slow_start: Duration, now: Instant) -> u32 {
+        let Some(since) = self.since.filter(|_| slow_start > Duration::ZERO) else {
+            return STEPS;
+        };
+        let steps = u128::from(STEPS) * now.since(since).as_nanos() / slow_start.as_nanos();
+        u32::try_from(steps).unwrap_or(STEPS).clamp(1, STEPS)
+    }
+
+    /// When its weight changes next, while it starts.
+    #[must_use]
+    pub fn next_step(&self, slow_start: Duration, now: Instant) -> Option<Instant> {
+        let step = self.step(slow_start, now);
+        (step < STEPS).then_some(())?;
+        Some(self.since? + slow_start * (step + 1) / STEPS)
+    }
 }

@@ -568,6 +568,8 @@ pub struct DemoArgs {
 pub enum Mood {
     /// /healthz answers 503
     Sick,
+    /// Everything but /healthz answers 503
+    Failing,
     /// Everything answers at once again
     Well,
     /// Every answer comes late

@@ -143,7 +143,8 @@ async fn mood(
     let body = match args.mood {
         Some(Mood::Sick) => r#"{"sick":true}"#.to_owned(),
         Some(Mood::Slow) => format!(r#"{{"delay_ms":{}}}"#, args.delay_ms.unwrap_or(0)),
-        Some(Mood::Well) | None => r#"{"sick":false,"delay_ms":0}"#.to_owned(),
+        Some(Mood::Failing) => r#"{"failing":true}"#.to_owned(),
+        Some(Mood::Well) | None => r#"{"sick":false,"failing":false,"delay_ms":0}"#.to_owned(),
     };
     let told = async {
         let stream = tokio::net::TcpStream::connect(address)

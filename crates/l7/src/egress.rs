@@ -72,6 +72,8 @@ pub struct Admitted {
     pub endpoint: EndpointKey,
     /// What it speaks.
     pub protocol: Protocol,
+    /// The service as it is forwarded to.
+    pub cluster: Arc<Cluster>,
     /// Its counters in this site.
     pub stats: Arc<EndpointStats>,
 }
@@ -157,6 +159,7 @@ pub fn admit(
         id: known.cluster.id,
         endpoint: endpoint.key,
         protocol: known.cluster.protocol,
+        cluster: Arc::clone(&known.cluster),
         stats: Arc::clone(&endpoint.stats),
         service,
     })

@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc, time::Duration};
 
-use balance::{Cell, RetryBudget};
+use balance::{Cell, Circuit, RetryBudget};
 use base::{LbId, QualifiedService, Rng, ServiceId, TenantId};
 use http::{HeaderName, Method, StatusCode};
 
@@ -36,6 +36,10 @@ pub struct Cluster {
     pub protocol: Protocol,
     /// What of a request says where it belongs.
     pub hash_on: Vec<HashOn>,
+    /// After how many bad answers in a row an endpoint is to be taken out.
+    pub outlier: Option<u32>,
+    /// How much of it this node uses at a time.
+    pub circuit: Circuit,
     /// How many of its tries may repeat others.
     pub retries: RetryBudget,
     /// Its endpoints now.

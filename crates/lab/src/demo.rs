@@ -4,7 +4,8 @@
 //! |---|---|
 //! | any path | [`Identity`], the request's method, path and headers as JSON |
 //! | `/healthz` | 200 `ok`; 503 `sick` when told so; never delayed |
-//! | `POST /control` | `{"sick":bool,"delay_ms":N}`, either may be absent; 204 |
+//! | `POST /control` | `{"sick":bool,"failing":bool,"delay_ms":N}`, each may be absent; 204 |
+//! | anything but `/healthz` | 503 when told to be failing |
 //! | `GET /download?bytes=N&rate=R` | N bytes with a Content-Length, at R bytes a second |
 //! | `POST /echo` | `{"length":N,"sum":S}` of the body, S its FNV-1a (64 bits) |
 //!

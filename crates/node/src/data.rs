@@ -265,6 +265,8 @@ impl Data {
         let mut ticks = tokio::time::interval(REPORT_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            let due = self.brain.poll_timeout();
+            let due = due.map_or(REPORT_EVERY, |at| at.since(runtime::now()));
             tokio::select! {
                 () = &mut leaving => break,
                 Some(event) = queues.inbox.recv() => self.brain.handle(runtime::now(), event),
@@ -282,6 +284,7 @@ impl Data {
                 Some(down) = queues.downs.recv() => self.told(down).await,
                 Some(event) = queues.proxy_events.recv() => self.noticed(&event),
                 Some(query) = queues.queries.recv() => self.tell(query),
+                () = tokio::time::sleep(due) => self.brain.handle_timeout(runtime::now()),
                 _ = ticks.tick() => {
                     self.tick();
                     let late = |table: &&Arc<Compiled>| self.vips.is_missing(&table.vips);
@@ -413,6 +416,15 @@ impl Data {
 
     fn noticed(&mut self, event: &ProxyEvent) {
         let (tenant, service, key, kind) = match event {
+            ProxyEvent::EndpointOutlier {
+                tenant,
+                service,
+                key,
+            } => {
+                let event = Event::Outlier(*tenant, *service, *key);
+                self.brain.handle(runtime::now(), event);
+                return;
+            }
             ProxyEvent::EndpointFailed {
                 tenant,
                 service,

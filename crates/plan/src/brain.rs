@@ -43,6 +43,8 @@ pub enum Event {
     /// The tunnels to a site: the best measured round trip, or `None` when the last one is down
     /// (data).
     Reach(SiteName, Option<Duration>),
+    /// An endpoint answered badly as often in a row as its service bears (data).
+    Outlier(TenantId, ServiceId, EndpointKey),
 }
 
 /// What one probe found.
@@ -107,6 +109,8 @@ pub struct EndpointFact {
     pub health: Health,
     /// Is there a way to its site?
     pub reachable: bool,
+    /// Is it taken out for a while because of its answers?
+    pub ejected: bool,
     /// The round trip to its site.
     pub distance: Option<Duration>,
 }
@@ -271,12 +275,20 @@ impl Brain {
             }
             Event::Route(key, value) => {
                 if let Half::Data(import) = &mut self.half {
+                    let import = import.at(now);
                     import.handle_route(self.table.as_ref(), key, value);
                 }
             }
             Event::Reach(site, rtt) => {
                 if let Half::Data(import) = &mut self.half {
+                    let import = import.at(now);
                     import.handle_reach(self.table.as_ref(), site, rtt);
+                }
+            }
+            Event::Outlier(tenant, service, key) => {
+                if let Half::Data(import) = &mut self.half {
+                    let import = import.at(now);
+                    import.handle_outlier(self.table.as_ref(), (tenant, service), key);
                 }
             }
         }
@@ -284,8 +296,9 @@ impl Brain {
 
     /// Do what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if let Half::Control(origin) = &mut self.half {
-            origin.handle_timeout(now, &mut self.effects);
+        match &mut self.half {
+            Half::Control(origin) => origin.handle_timeout(now, &mut self.effects),
+            Half::Data(import) => import.at(now).handle_timeout(),
         }
     }
 
@@ -294,7 +307,7 @@ impl Brain {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.half {
             Half::Control(origin) => origin.poll_timeout(),
-            Half::Data(_) => None,
+            Half::Data(import) => import.poll_timeout(),
         }
     }
 
@@ -341,7 +354,7 @@ impl Brain {
                     }
                     // The cells are filled before the table that leads to them is seen.
                     Half::Data(import) => {
-                        import.handle_table(&table, &mut self.effects);
+                        import.at(now).handle_table(&table, &mut self.effects);
                         self.effects.configuration.push_back(publish);
                     }
                 }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use api::{ObjectKey, Origin, ServiceSpec, sync::Bundle};
-use balance::{BalancePolicy, Cell, EndpointKey};
+use balance::{BalancePolicy, Cell, EndpointKey, Outlier};
 use base::{Name, NodeId, Revision, ServiceId, SiteId, SiteName, SlotId, TenantId};
 
 use crate::World;
@@ -224,6 +224,8 @@ pub struct ServicePlan {
     pub cell: Cell,
     /// How it is balanced.
     pub policy: BalancePolicy,
+    /// When endpoints are taken out for their answers.
+    pub outlier: Option<Outlier>,
     /// Its endpoints in this site, with their weights: the configuration's, whatever routes say.
     pub own: BTreeMap<EndpointKey, u8>,
 }

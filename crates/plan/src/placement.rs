@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use api::{Balance, BalanceAlgorithm, BalanceScope, ServiceProtocol};
-use balance::{Algorithm, BalancePolicy, Scope};
+use api::{Balance, BalanceAlgorithm, BalanceScope, ServiceProtocol, ServiceSpec};
+use balance::{Algorithm, BalancePolicy, Circuit, Outlier, Scope};
 use http::{HeaderName, HeaderValue, Method};
 use l7::{HashOn, Protocol};
 
@@ -12,9 +12,76 @@ use crate::route::{Wrong, wrong};
 /// The longest a cookie of ours holds.
 const MAX_TTL: Duration = Duration::from_secs(365 * 86_400);
 
-/// Read how an endpoint is picked.
-pub(crate) fn policy(spec: &Balance) -> BalancePolicy {
-    BalancePolicy {
+/// Who of a service's endpoints gets a request, and how many.
+pub(crate) struct Placement {
+    pub(crate) policy: BalancePolicy,
+    pub(crate) hash_on: Vec<HashOn>,
+    pub(crate) outlier: Option<Outlier>,
+    pub(crate) circuit: Circuit,
+}
+
+/// Read how endpoints are picked and spared; pointers are below `/spec`.
+pub(crate) fn placement(spec: &ServiceSpec) -> Result<Placement, Wrong> {
+    let below = |wrong: Wrong| Wrong {
+        pointer: format!("/balance{}", wrong.pointer),
+        ..wrong
+    };
+    Ok(Placement {
+        policy: policy(&spec.balance).map_err(below)?,
+        hash_on: hash_on(&spec.balance).map_err(below)?,
+        outlier: spec.outlier.as_ref().map(outlier).transpose()?,
+        circuit: spec.circuit.as_ref().map_or_else(Circuit::default, circuit),
+    })
+}
+
+fn outlier(spec: &api::Outlier) -> Result<Outlier, Wrong> {
+    let (base, most) = (spec.ejection_time.0, spec.max_ejection_time.0);
+    if !(1..=1000).contains(&spec.consecutive_failures) {
+        return Err(wrong("/outlier/consecutiveFailures", "1 to 1000"));
+    }
+    if !(Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&base) {
+        return Err(wrong("/outlier/ejectionTime", "1s to 1h"));
+    }
+    if !(base..=Duration::from_secs(86_400)).contains(&most) {
+        let title = "from ejectionTime to 24h";
+        return Err(wrong("/outlier/maxEjectionTime", title));
+    }
+    if !(1..=100).contains(&spec.max_ejected_percent) {
+        return Err(wrong("/outlier/maxEjectedPercent", "1 to 100"));
+    }
+    Ok(Outlier {
+        failures: spec.consecutive_failures,
+        base,
+        most,
+        percent: spec.max_ejected_percent,
+    })
+}
+
+fn circuit(spec: &api::Circuit) -> Circuit {
+    Circuit {
+        connections: spec.connections,
+        pending: spec.pending,
+        requests: spec.requests,
+        retries: spec.retries,
+    }
+}
+
+fn policy(spec: &Balance) -> Result<BalancePolicy, Wrong> {
+    let hashes = hashes(spec.algorithm);
+    if !(1..=100).contains(&spec.spill_at) {
+        return Err(wrong("/spillAt", "1 to 100"));
+    }
+    if spec.panic_threshold > 100 {
+        return Err(wrong("/panicThreshold", "0 to 100"));
+    }
+    if spec.slow_start.0 > Duration::from_secs(3600) {
+        return Err(wrong("/slowStart", "1h at most"));
+    }
+    if hashes && spec.slow_start.0 > Duration::ZERO {
+        let title = "does not go with ringHash and maglev: each step would move requests";
+        return Err(wrong("/slowStart", title));
+    }
+    Ok(BalancePolicy {
         scope: match spec.scope {
             BalanceScope::Local => Scope::Local,
             BalanceScope::PreferLocal => Scope::PreferLocal,
@@ -26,8 +93,21 @@ pub(crate) fn policy(spec: &Balance) -> BalancePolicy {
             BalanceAlgorithm::Random => Algorithm::Random,
             BalanceAlgorithm::RingHash => Algorithm::RingHash,
             BalanceAlgorithm::Maglev => Algorithm::Maglev,
+            BalanceAlgorithm::PeakEwma => Algorithm::PeakEwma,
         },
-        panic: false,
+        spill_at: spec.spill_at,
+        panic_below: spec.panic_threshold,
+        slow_start: spec.slow_start.0,
+    })
+}
+
+const fn hashes(algorithm: BalanceAlgorithm) -> bool {
+    match algorithm {
+        BalanceAlgorithm::RingHash | BalanceAlgorithm::Maglev => true,
+        BalanceAlgorithm::LeastRequest
+        | BalanceAlgorithm::RoundRobin
+        | BalanceAlgorithm::Random
+        | BalanceAlgorithm::PeakEwma => false,
     }
 }
 
@@ -40,13 +120,8 @@ pub(crate) const fn protocol(protocol: ServiceProtocol) -> Protocol {
 }
 
 /// Read what says where a request belongs.
-pub(crate) fn hash_on(spec: &Balance) -> Result<Vec<HashOn>, Wrong> {
-    let hashes = match spec.algorithm {
-        BalanceAlgorithm::RingHash | BalanceAlgorithm::Maglev => true,
-        BalanceAlgorithm::LeastRequest
-        | BalanceAlgorithm::RoundRobin
-        | BalanceAlgorithm::Random => false,
-    };
+fn hash_on(spec: &Balance) -> Result<Vec<HashOn>, Wrong> {
+    let hashes = hashes(spec.algorithm);
     if hashes == spec.hash_on.is_empty() {
         let title = if hashes {
             "say what is hashed: a header, a cookie, a parameter or the client's address"

@@ -5,14 +5,15 @@ use std::{
     io,
     pin::pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use balance::Cell;
+use balance::{Cell, Connecting, Connection, EndpointStats};
 use base::SiteName;
 use http::{HeaderName, Method, StatusCode};
-use l7::{Fields, Limits, Protocol};
+use l7::{Cluster, Fields, Limits, Protocol};
 use tokio::time::timeout;
 
 use crate::{
@@ -50,10 +51,12 @@ pub(crate) enum Kind {
     Cancelled,
     /// It answered with what the route takes for a failure.
     Status,
+    /// The service gets as much as it may.
+    Full,
 }
 
 impl Kind {
-    const ALL: [(Kind, &'static str); 8] = [
+    const ALL: [(Kind, &'static str); 9] = [
         (Kind::Refused, "refused"),
         (Kind::Reset, "reset"),
         (Kind::Timeout, "timeout"),
@@ -62,6 +65,7 @@ impl Kind {
         (Kind::Protocol, "protocol"),
         (Kind::Cancelled, "cancelled"),
         (Kind::Status, "status"),
+        (Kind::Full, "circuit-open"),
     ];
 
     pub(crate) const fn code(self) -> &'static str {
@@ -74,6 +78,7 @@ impl Kind {
             Kind::Protocol => "protocol",
             Kind::Cancelled => "cancelled",
             Kind::Status => "status",
+            Kind::Full => "circuit-open",
         }
     }
 }
@@ -98,7 +103,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    const fn unsent(kind: Kind) -> Self {
+    pub(crate) const fn unsent(kind: Kind) -> Self {
         Failure {
             kind,
             again: Again::Any,
@@ -108,6 +113,7 @@ impl Failure {
     pub(crate) const fn status(self) -> StatusCode {
         match self.kind {
             Kind::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            Kind::Full => StatusCode::SERVICE_UNAVAILABLE,
             Kind::Refused
             | Kind::Reset
             | Kind::Link
@@ -184,8 +190,10 @@ pub(crate) struct Place<'a> {
     pub(crate) key: PoolKey,
     /// Watched for news of the endpoint.
     pub(crate) cell: Option<&'a Cell>,
-    /// What the endpoint speaks.
-    pub(crate) protocol: Protocol,
+    /// Its service, and how many connections that may have.
+    pub(crate) cluster: &'a Cluster,
+    /// The endpoint's counters.
+    pub(crate) stats: &'a Arc<EndpointStats>,
     /// The other site and what to ask it for; `None`: this site.
     pub(crate) remote: Option<(SiteName, StreamRequest)>,
 }
@@ -197,6 +205,13 @@ impl Place<'_> {
             service: self.key.service,
             endpoint: self.key.endpoint,
         }
+    }
+
+    /// One more connection is to be opened, if the service may have it.
+    pub(crate) fn connecting(&self) -> Option<Connecting<'_>> {
+        let set = self.cluster.cell.load();
+        let may = self.cluster.circuit.takes_connection(&set);
+        may.then(|| Connecting::start(self.stats))
     }
 
     fn is_down(&self) -> bool {
@@ -265,7 +280,12 @@ fn tell(worker: &Worker, place: &Place<'_>, kind: Kind) {
         Kind::Refused => FailureKind::Refused,
         Kind::Reset => FailureKind::Reset,
         Kind::Timeout => FailureKind::Timeout,
-        Kind::Link | Kind::Denied | Kind::Protocol | Kind::Cancelled | Kind::Status => return,
+        Kind::Link
+        | Kind::Denied
+        | Kind::Protocol
+        | Kind::Cancelled
+        | Kind::Status
+        | Kind::Full => return,
     };
     if place.remote.is_none() {
         worker.endpoint_failed(place.target(), kind);
@@ -303,21 +323,28 @@ async fn dial(
     place: &Place<'_>,
     patience: Duration,
 ) -> Result<Box<UpConn>, Failure> {
+    if place.remote.is_none() && place.cluster.protocol == Protocol::Http2 {
+        return match h2::stream(worker, place, patience).await {
+            Ok(stream) => Ok(Box::new(UpConn::http2(stream))),
+            Err(NoStream::Protocol) => Err(Failure::unsent(Kind::Protocol)),
+            Err(NoStream::Connect(error)) => Err(unreached(&error)),
+            Err(NoStream::Full) => Err(Failure::unsent(Kind::Full)),
+        };
+    }
+    let _connecting = place.connecting().ok_or(Failure::unsent(Kind::Full))?;
+    let counted = Connection::open(place.stats);
     let Some((site, request)) = &place.remote else {
-        if place.protocol == Protocol::Http2 {
-            return match h2::stream(worker, place.key, patience).await {
-                Ok(stream) => Ok(Box::new(UpConn::http2(stream))),
-                Err(NoStream::Protocol) => Err(Failure::unsent(Kind::Protocol)),
-                Err(NoStream::Connect(error)) => Err(unreached(&error)),
-            };
-        }
         return match runtime::net::tcp_connect(place.key.endpoint.address, patience).await {
-            Ok(stream) => Ok(Box::new(UpConn::http1(Io::Tcp(stream), Via::Tcp))),
+            Ok(stream) => Ok(Box::new(UpConn::http1(Io::Tcp(stream), Via::Tcp, counted))),
             Err(error) => Err(unreached(&error)),
         };
     };
     match timeout(patience, worker.dial.open(site, request.clone())).await {
-        Ok(Ok(stream)) => Ok(Box::new(UpConn::http1(Io::Other(stream), Via::Tunnel))),
+        Ok(Ok(stream)) => Ok(Box::new(UpConn::http1(
+            Io::Other(stream),
+            Via::Tunnel,
+            counted,
+        ))),
         Ok(Err(DialError::Refused { status, reason })) => {
             tracing::debug!(%site, %status, reason, "stream refused");
             // A site that drains or is too busy says so for all its endpoints.

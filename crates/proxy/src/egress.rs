@@ -108,9 +108,15 @@ pub(crate) async fn serve(
     let place = Place {
         key,
         cell: None,
-        protocol: admitted.protocol,
+        cluster: &admitted.cluster,
+        stats: &admitted.stats,
         remote: None,
     };
+    let cluster = &admitted.cluster;
+    if !cluster.circuit.takes_request(&cluster.cell.load()) {
+        fail(client, &message, Failure::unsent(Kind::Full), &mut story).await;
+        return;
+    }
     let in_flight = InFlight::start(&admitted.stats);
     let mut upload = Upload::new(message.framing, limits.body_bytes);
     alarm.set(limits.request_timeout);

@@ -14,11 +14,11 @@ pub enum FailureKind {
     Timeout,
 }
 
-/// Seen on TCP connections to endpoints of this site. The queue holds 1024; when it is full
+/// Seen on connections to endpoints. The queue holds 1024; when it is full
 /// events are dropped and counted, since the prober finds out by itself a little later.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProxyEvent {
-    /// A request failed on the endpoint.
+    /// A request failed on the endpoint, which is of this site.
     EndpointFailed {
         /// The owner.
         tenant: TenantId,
@@ -28,6 +28,15 @@ pub enum ProxyEvent {
         key: EndpointKey,
         /// How.
         kind: FailureKind,
+    },
+    /// The endpoint, of whatever site, answered badly as often in a row as its service bears.
+    EndpointOutlier {
+        /// The owner.
+        tenant: TenantId,
+        /// The service.
+        service: ServiceId,
+        /// The endpoint.
+        key: EndpointKey,
     },
     /// The endpoint closed an idle connection: it may have died, or just tidied up.
     EndpointSuspect {

@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
-use balance::{EndpointKey, EndpointSet, InFlight, pick};
-use base::{LbId, SiteName};
+use balance::{Endpoint, EndpointKey, EndpointSet, InFlight, Retrying, pick};
+use base::{Instant, LbId, SiteName};
 use http::{HeaderValue, StatusCode, header};
 use l7::{Affinity, Cluster, Fault, Fields, Forward, Known, Limits, Retry, affinity, headers};
 use tokio::time::{sleep, timeout};
@@ -192,9 +192,17 @@ pub(crate) async fn tries(
     let mut permit = None;
     loop {
         let set = to.cluster.cell.load_full();
-        let Some((place, in_flight, site)) = choose(worker, &set, to, &tried, last) else {
+        if !to.cluster.circuit.takes_request(&set) {
+            worker.metrics.circuits_open.inc();
+            return Err(Some(exhausted(Some(Failure::unsent(Kind::Full)))));
+        }
+        let now = runtime::now();
+        let Some((endpoint, remote)) = choose(worker, &set, to, now, &tried, last) else {
             return Err(Some(exhausted(last)));
         };
+        let in_flight = InFlight::start(&endpoint.stats);
+        let site = endpoint.site.clone();
+        let place = to.place(endpoint, remote);
         story.tries = story.tries.saturating_add(1);
         if story.tries > 1 {
             worker.metrics.retries.inc();
@@ -213,6 +221,13 @@ pub(crate) async fn tries(
                     })))
             }
         };
+        if set.is_timed() && ended.is_ok() {
+            let over = runtime::now();
+            place.stats.answered(over, over.since(now));
+        }
+        if let Some(most) = to.cluster.outlier {
+            judge(worker, most, &place, &ended);
+        }
         let failure = match ended {
             Ok((up, head)) => {
                 let bad = to.retry.codes.contains(&head.status);
@@ -220,7 +235,7 @@ pub(crate) async fn tries(
                     return Ok((key, up, head, in_flight));
                 }
                 // Rather this answer than more work for a service in trouble.
-                let Some(place) = to.cluster.retries.take(set.running()) else {
+                let Some(place) = to.repeats(&set) else {
                     return Ok((key, up, head, in_flight));
                 };
                 permit = Some(place);
@@ -257,7 +272,7 @@ pub(crate) async fn tries(
         // Whoever is slow or says that it cannot is not to be asked more often than it bears.
         if matches!(failure.kind, Kind::Status | Kind::Timeout) {
             if permit.is_none() {
-                permit = to.cluster.retries.take(set.running());
+                permit = to.repeats(&set);
             }
             if permit.is_none() {
                 worker.metrics.retries_denied.inc();
@@ -302,17 +317,18 @@ fn exclude(tried: &mut Vec<EndpointKey>, set: &EndpointSet, key: EndpointKey, ki
     }
 }
 
-fn choose<'t>(
+fn choose<'s>(
     worker: &Worker,
-    set: &EndpointSet,
-    to: To<'t>,
+    set: &'s EndpointSet,
+    to: To<'_>,
+    now: Instant,
     tried: &[EndpointKey],
     last: Option<Failure>,
-) -> Option<(Place<'t>, InFlight, SiteName)> {
+) -> Option<(&'s Endpoint, Option<(SiteName, StreamRequest)>)> {
     let mut rng = worker.rng.borrow_mut();
-    let endpoint = pick(set, &mut rng, tried, to.hash).or_else(|| {
+    let endpoint = pick(set, now, &mut rng, tried, to.hash).or_else(|| {
         // Nothing else is left: once more on the same, if there was a first time.
-        last.and_then(|_| pick(set, &mut rng, &[], to.hash))
+        last.and_then(|_| pick(set, now, &mut rng, &[], to.hash))
     })?;
     let remote = (endpoint.key.site != worker.snapshot().site).then(|| {
         let request = StreamRequest {
@@ -322,19 +338,60 @@ fn choose<'t>(
         };
         (endpoint.site.clone(), request)
     });
-    let place = Place {
-        key: PoolKey {
-            tenant: to.cluster.tenant,
-            service: to.cluster.id,
-            endpoint: endpoint.key,
-            lb: to.lb,
+    Some((endpoint, remote))
+}
+
+impl<'t> To<'t> {
+    fn place<'p>(
+        self,
+        endpoint: &'p Endpoint,
+        remote: Option<(SiteName, StreamRequest)>,
+    ) -> Place<'p>
+    where
+        't: 'p,
+    {
+        Place {
+            key: PoolKey {
+                tenant: self.cluster.tenant,
+                service: self.cluster.id,
+                endpoint: endpoint.key,
+                lb: self.lb,
+            },
+            cell: Some(&self.cluster.cell),
+            cluster: self.cluster,
+            stats: &endpoint.stats,
+            remote,
+        }
+    }
+
+    /// May one more try repeat another?
+    fn repeats(&self, set: &EndpointSet) -> Option<Retrying<'t>> {
+        let most = self.cluster.circuit.retries;
+        self.cluster.retries.take(set.running(), most)
+    }
+}
+
+/// What the end of a try says about its endpoint.
+fn judge(
+    worker: &Worker,
+    most: u32,
+    place: &Place<'_>,
+    ended: &Result<(Box<UpConn>, ResponseHead), Stop>,
+) {
+    let good = match ended {
+        Ok((_, head)) => !head.status.is_server_error(),
+        Err(Stop::Failure(failure)) => match failure.kind {
+            Kind::Refused | Kind::Reset | Kind::Timeout | Kind::Protocol | Kind::Status => false,
+            // Not its fault, or not known.
+            Kind::Link | Kind::Denied | Kind::Cancelled | Kind::Full => return,
         },
-        cell: Some(&to.cluster.cell),
-        protocol: to.cluster.protocol,
-        remote,
+        Err(Stop::Deadline) => false,
+        Err(Stop::Client(_)) => return,
     };
-    let in_flight = InFlight::start(&endpoint.stats);
-    Some((place, in_flight, endpoint.site.clone()))
+    let in_row = place.stats.judged(good);
+    if in_row > 0 && in_row.is_multiple_of(most.max(1)) {
+        worker.endpoint_outlier(place.target());
+    }
 }
 
 fn exhausted(last: Option<Failure>) -> Answer {
@@ -349,6 +406,7 @@ fn exhausted(last: Option<Failure>) -> Answer {
     let reason = match failure.kind {
         Kind::Timeout => "the service did not answer in time",
         Kind::Status => "the service answered with an error",
+        Kind::Full => "the service has as many requests as it may",
         Kind::Refused
         | Kind::Reset
         | Kind::Link

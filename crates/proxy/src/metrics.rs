@@ -11,6 +11,7 @@ pub(crate) struct ProxyMetrics {
     pub(crate) retries: Counter,
     pub(crate) retries_denied: Counter,
     pub(crate) failures: Counter,
+    pub(crate) circuits_open: Counter,
     pub(crate) malformed: Counter,
     pub(crate) handshakes_failed: Counter,
     pub(crate) streams: Counter,
@@ -31,6 +32,10 @@ impl ProxyMetrics {
             retries: m.counter("proxy_retries", "Tries after the first"),
             retries_denied: m.counter("proxy_retries_denied", "Tries over the budget, not made"),
             failures: m.counter("proxy_failures", "Tries that failed"),
+            circuits_open: m.counter(
+                "proxy_circuits_open",
+                "Requests refused because their service has as many as it may",
+            ),
             malformed: m.counter("proxy_malformed", "Messages refused by the codec"),
             handshakes_failed: m.counter("proxy_handshakes_failed", "TLS handshakes failed"),
             streams: m.counter("proxy_streams", "Tunnel streams admitted"),

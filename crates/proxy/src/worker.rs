@@ -338,6 +338,14 @@ impl Worker {
         });
     }
 
+    pub(crate) fn endpoint_outlier(&self, target: Target) {
+        self.tell(ProxyEvent::EndpointOutlier {
+            tenant: target.tenant,
+            service: target.service,
+            key: target.endpoint,
+        });
+    }
+
     fn tell(&self, event: ProxyEvent) {
         if self.events.try_send(event).is_err() {
             self.metrics.events_dropped.inc();

@@ -306,7 +306,7 @@ impl Sim {
         };
         let cluster = forward.cluster;
         let set = cluster.cell.load();
-        let Some(chosen) = balance::pick(&set, &mut rng, &[], None) else {
+        let Some(chosen) = balance::pick(&set, self.now, &mut rng, &[], None) else {
             return;
         };
         let gateway = self.planet.index[&chosen.site];
@@ -395,7 +395,7 @@ impl Sim {
 fn eligible(set: &Arc<EndpointSet>) -> Vec<EndpointKey> {
     let mut rng = Rng::new(0);
     let mut tried = Vec::new();
-    while let Some(endpoint) = balance::pick(set, &mut rng, &tried, None) {
+    while let Some(endpoint) = balance::pick(set, Instant::ZERO, &mut rng, &tried, None) {
         tried.push(endpoint.key);
     }
     debug_assert_eq!(tried.len(), set.eligible());

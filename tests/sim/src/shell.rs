@@ -288,7 +288,8 @@ impl Sim {
                 | Event::Probed(..)
                 | Event::Trouble(..)
                 | Event::Route(..)
-                | Event::Reach(..) => self.trace.line(now, format_args!("{end:?} {event:?}")),
+                | Event::Reach(..)
+                | Event::Outlier(..) => self.trace.line(now, format_args!("{end:?} {event:?}")),
             },
             Happening::Wake { .. }
             | Happening::Opened { .. }

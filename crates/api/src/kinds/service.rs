@@ -23,6 +23,60 @@ pub struct ServiceSpec {
     /// How an endpoint is picked.
     #[serde(default)]
     pub balance: Balance,
+    /// Takes endpoints out for a while whose answers are bad; without it only probes decide.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlier: Option<Outlier>,
+    /// How much of the service each node uses at a time; without it as much as is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circuit: Option<Circuit>,
+}
+
+/// When an endpoint is taken out because of its answers: a status of 500 or more, a connection
+/// that is refused or breaks, no answer in time. Each node decides by what it sees itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Outlier {
+    /// Bad answers in a row that do it, 1 to 1000; 5 by default.
+    pub consecutive_failures: u32,
+    /// How long it is out the first time, then twice as long, three times …; 1 s to 1 h, 30 s by
+    /// default.
+    pub ejection_time: Span,
+    /// … and never longer than this. After so long without a fault the past is forgotten. 5 m by
+    /// default, 24 h at most.
+    pub max_ejection_time: Span,
+    /// How many of the endpoints may be out at a time, in percent, 1 to 100, but one of two in any
+    /// case and never all; 50 by default.
+    pub max_ejected_percent: u8,
+}
+
+impl Default for Outlier {
+    fn default() -> Self {
+        Outlier {
+            consecutive_failures: 5,
+            ejection_time: Span(std::time::Duration::from_secs(30)),
+            max_ejection_time: Span(std::time::Duration::from_secs(300)),
+            max_ejected_percent: 50,
+        }
+    }
+}
+
+/// How much of a service each node uses at a time. What is over that is answered with 503 at
+/// once; nothing waits. What is not said has no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Circuit {
+    /// Connections to its endpoints, those kept for later included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<u32>,
+    /// Connections that are being opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<u32>,
+    /// Requests that run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<u32>,
+    /// Tries that repeat another; a fifth of the requests that run by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
 }
 
 /// What endpoints speak.
@@ -114,7 +168,7 @@ fn ok() -> Vec<u16> {
 }
 
 /// How an endpoint is picked.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Balance {
     /// The rule inside the nearest sites.
@@ -123,11 +177,42 @@ pub struct Balance {
     /// How far a request may travel.
     #[serde(default)]
     pub scope: BalanceScope,
+    /// From how many healthy endpoints downward, in percent of the nearest sites', a part of the
+    /// requests goes to the next-nearest: as many as would bring more to an endpoint than its
+    /// share, divided by this. 1 to 100; 70 by default; with 100 none ever gets more than its
+    /// share.
+    #[serde(default = "seventy")]
+    pub spill_at: u8,
+    /// Below how many healthy endpoints, in percent, the others are used too, since it is more
+    /// likely that the probes are wrong; 0 to 100, 0 by default: never.
+    #[serde(default)]
+    pub panic_threshold: u8,
+    /// How long an endpoint that has become healthy takes to its full share, 1 h at most; no time
+    /// by default.
+    #[serde(default)]
+    pub slow_start: Span,
     /// What of a request says where it belongs, for `ringHash` and `maglev`: the first that it
     /// has. One that has none goes anywhere.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<HashOnFields>")]
     pub hash_on: Vec<HashOn>,
+}
+
+fn seventy() -> u8 {
+    70
+}
+
+impl Default for Balance {
+    fn default() -> Self {
+        Balance {
+            algorithm: BalanceAlgorithm::default(),
+            scope: BalanceScope::default(),
+            spill_at: seventy(),
+            panic_threshold: 0,
+            slow_start: Span::default(),
+            hash_on: Vec::new(),
+        }
+    }
 }
 
 /// The rule inside the nearest sites.
@@ -146,6 +231,9 @@ pub enum BalanceAlgorithm {
     RingHash,
     /// By a hash of the request in a table: nearly the same, and more even.
     Maglev,
+    /// The better of two at random, by how long answers take (the average, that a slow answer
+    /// raises at once) and requests in flight.
+    PeakEwma,
 }
 
 /// How far a request may travel.

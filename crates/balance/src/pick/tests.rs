@@ -2,11 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use base::{NetworkId, Rng, SiteId};
+use base::{Instant, NetworkId, Rng, SiteId};
 
 use crate::{
-    Algorithm, BalancePolicy, Endpoint, EndpointKey, EndpointSet, Health, InFlight, Scope, pick,
+    Algorithm, BalancePolicy, Circuit, Connecting, Connection, Endpoint, EndpointKey, EndpointSet,
+    Health, InFlight, Scope, pick,
 };
+
+const NOW: Instant = Instant::from_nanos(1 << 40);
 
 fn key(n: u16) -> EndpointKey {
     EndpointKey {
@@ -27,7 +30,7 @@ fn endpoint(n: u16, text: &str) -> Endpoint {
         key: key(n),
         site: "a.t".parse().expect("site"),
         health: match health {
-            "H" | "X" => Health::Healthy,
+            "H" | "X" | "E" => Health::Healthy,
             "D" => Health::Degraded,
             "?" => Health::Unknown,
             "U" => Health::Unhealthy,
@@ -38,6 +41,8 @@ fn endpoint(n: u16, text: &str) -> Endpoint {
         weight,
         distance: distance.map(Duration::from_millis),
         reachable: health != "X",
+        ejected: health == "E",
+        since: None,
         stats: Arc::default(),
     }
 }
@@ -47,7 +52,7 @@ fn set(policy: &BalancePolicy, endpoints: &[&str]) -> EndpointSet {
         .zip(endpoints)
         .map(|(n, text)| endpoint(n, text))
         .collect();
-    EndpointSet::build(policy, made)
+    EndpointSet::build(policy, NOW, made)
 }
 
 /// Shares in percent of 20,000 sequential picks must be within 2 of `expect`.
@@ -57,7 +62,7 @@ fn check(policy: BalancePolicy, endpoints: &[&str], tried: &[u16], expect: &[u64
     let mut rng = Rng::new(42);
     let mut seen: BTreeMap<u16, u64> = BTreeMap::new();
     for _ in 0..20_000 {
-        if let Some(e) = pick(&set, &mut rng, &tried, None) {
+        if let Some(e) = pick(&set, NOW, &mut rng, &tried, None) {
             *seen.entry(e.key.address.port()).or_default() += 1;
         }
     }
@@ -72,77 +77,306 @@ fn check(policy: BalancePolicy, endpoints: &[&str], tried: &[u16], expect: &[u64
     );
 }
 
-const PREFER: BalancePolicy = BalancePolicy {
-    scope: Scope::PreferLocal,
-    algorithm: Algorithm::LeastRequest,
-    panic: false,
-};
-const PANIC: BalancePolicy = BalancePolicy {
-    scope: Scope::PreferLocal,
-    algorithm: Algorithm::LeastRequest,
-    panic: true,
-};
-const ALL: BalancePolicy = BalancePolicy {
-    scope: Scope::Distributed,
-    algorithm: Algorithm::LeastRequest,
-    panic: false,
-};
-const LOCAL: BalancePolicy = BalancePolicy {
-    scope: Scope::Local,
-    algorithm: Algorithm::LeastRequest,
-    panic: false,
-};
+fn policy(scope: Scope) -> BalancePolicy {
+    BalancePolicy {
+        scope,
+        ..BalancePolicy::default()
+    }
+}
 
 #[test]
 fn sequential_requests_spread_by_weight() {
-    check(PREFER, &["H 1 5", "H 1 5", "H 1 5"], &[], &[33, 33, 33]);
-    check(PREFER, &["H 3 5", "H 1 5"], &[], &[75, 25]);
-    check(PREFER, &["H 1 5", "D 1 5"], &[], &[67, 33]);
-    check(PREFER, &["H 1 5", "H 0 5"], &[], &[100, 0]);
-    check(PREFER, &[], &[], &[]);
+    check(
+        policy(Scope::PreferLocal),
+        &["H 1 5", "H 1 5", "H 1 5"],
+        &[],
+        &[33, 33, 33],
+    );
+    check(
+        policy(Scope::PreferLocal),
+        &["H 3 5", "H 1 5"],
+        &[],
+        &[75, 25],
+    );
+    check(
+        policy(Scope::PreferLocal),
+        &["H 1 5", "D 1 5"],
+        &[],
+        &[67, 33],
+    );
+    check(
+        policy(Scope::PreferLocal),
+        &["H 1 5", "H 0 5"],
+        &[],
+        &[100, 0],
+    );
+    check(policy(Scope::PreferLocal), &[], &[], &[]);
 }
 
 #[test]
 fn the_nearest_tier_with_an_untried_endpoint_serves() {
-    check(PREFER, &["H 1 5", "H 1 40"], &[], &[100, 0]);
-    check(PREFER, &["H 1 5", "H 1 40"], &[0], &[0, 100]);
-    check(PREFER, &["H 1 5", "H 1 40"], &[0, 1], &[0, 0]);
-    check(PREFER, &["H 1 5", "H 1 9", "H 1 10"], &[], &[50, 50, 0]);
-    check(PREFER, &["H 1 -", "H 1 2", "H 1 3"], &[], &[50, 50, 0]);
-    check(PREFER, &["H 1 5", "H 1 5", "H 1 40"], &[1], &[100, 0, 0]);
-    check(ALL, &["H 1 5", "H 1 40"], &[], &[50, 50]);
-    check(LOCAL, &["H 1 5", "H 1 -"], &[], &[0, 100]);
-    check(LOCAL, &["H 1 5", "U 1 -"], &[], &[0, 0]);
+    check(
+        policy(Scope::PreferLocal),
+        &["H 1 5", "H 1 40"],
+        &[],
+        &[100, 0],
+    );
+    check(
+        policy(Scope::PreferLocal),
+        &["H 1 5", "H 1 40"],
+        &[0],
+        &[0, 100],
+    );
+    check(
+        policy(Scope::PreferLocal),
+        &["H 1 5", "H 1 40"],
+        &[0, 1],
+        &[0, 0],
+    );
+    check(
+        policy(Scope::PreferLocal),
+        &["H 1 5", "H 1 9", "H 1 10"],
+        &[],
+        &[50, 50, 0],
+    );
+    check(
+        policy(Scope::PreferLocal),
+        &["H 1 -", "H 1 2", "H 1 3"],
+        &[],
+        &[50, 50, 0],
+    );
+    check(
+        policy(Scope::PreferLocal),
+        &["H 1 5", "H 1 5", "H 1 40"],
+        &[1],
+        &[100, 0, 0],
+    );
+    check(
+        policy(Scope::Distributed),
+        &["H 1 5", "H 1 40"],
+        &[],
+        &[50, 50],
+    );
+    check(policy(Scope::Local), &["H 1 5", "H 1 -"], &[], &[0, 100]);
+    check(policy(Scope::Local), &["H 1 5", "U 1 -"], &[], &[0, 0]);
 }
 
 #[test]
 fn health_decides_who_is_eligible() {
-    check(PREFER, &["U 1 5", "H 1 40"], &[], &[0, 100]);
-    check(PREFER, &["X 1 5", "H 1 40"], &[], &[0, 100]);
-    check(PREFER, &["? 1 5", "D 1 40"], &[], &[0, 100]);
-    check(PREFER, &["? 1 5", "U 1 5"], &[], &[100, 0]);
     check(
-        PREFER,
+        policy(Scope::PreferLocal),
+        &["U 1 5", "H 1 40"],
+        &[],
+        &[0, 100],
+    );
+    check(
+        policy(Scope::PreferLocal),
+        &["X 1 5", "H 1 40"],
+        &[],
+        &[0, 100],
+    );
+    check(
+        policy(Scope::PreferLocal),
+        &["? 1 5", "D 1 40"],
+        &[],
+        &[0, 100],
+    );
+    check(
+        policy(Scope::PreferLocal),
+        &["? 1 5", "U 1 5"],
+        &[],
+        &[100, 0],
+    );
+    check(
+        policy(Scope::PreferLocal),
         &["U 1 5", "M 1 5", "W 1 5", "R 1 5"],
         &[],
         &[0, 0, 0, 0],
     );
     check(
-        PANIC,
+        policy(Scope::PreferLocal),
+        &["E 1 5", "H 1 40"],
+        &[],
+        &[0, 100],
+    );
+    check(
+        policy(Scope::PreferLocal),
+        &["E 1 5", "U 1 5"],
+        &[],
+        &[100, 0],
+    );
+}
+
+#[test]
+fn when_nearly_all_are_sick_the_probes_are_not_believed() {
+    let panics = BalancePolicy {
+        panic_below: 50,
+        ..BalancePolicy::default()
+    };
+    check(
+        panics,
         &["U 1 5", "M 1 5", "W 1 5", "R 1 5"],
         &[],
         &[100, 0, 0, 0],
     );
-    check(PANIC, &["U 1 5", "? 1 5"], &[], &[0, 100]);
+    check(panics, &["U 1 5", "U 1 5", "H 1 5"], &[], &[33, 33, 33]);
+    check(panics, &["U 1 5", "H 1 5", "M 1 5"], &[], &[0, 100, 0]);
+    check(panics, &["E 1 5", "U 1 5", "H 1 5", "? 1 5"], &[], &[25; 4]);
+}
+
+#[test]
+fn what_the_nearest_cannot_take_spills_to_the_next() {
+    let at = |spill_at| BalancePolicy {
+        spill_at,
+        ..BalancePolicy::default()
+    };
+    // Seven of eight are dead: the eighth gets an eighth and no more.
+    let mut eight = vec!["U 1 5"; 7];
+    eight.extend(["H 1 5", "H 1 40", "H 1 40", "H 1 90"]);
+    let shares = |near, next| {
+        let mut shares = vec![0; 7];
+        shares.extend([near, next, next, 0]);
+        shares
+    };
+    check(at(100), &eight, &[], &shares(13, 44));
+    // Others may take more than that before anything goes far.
+    check(at(50), &eight, &[], &shares(25, 38));
+    check(
+        at(70),
+        &["U 1 5", "H 1 5", "H 1 5", "H 1 5", "H 1 40"],
+        &[],
+        &[0, 33, 33, 33, 0],
+    );
+    check(
+        at(100),
+        &["U 1 5", "H 1 5", "H 1 5", "H 1 5", "H 1 40"],
+        &[],
+        &[0, 25, 25, 25, 25],
+    );
+    // Half well is half a place; of one not known yet nobody expects anything.
+    check(at(100), &["D 1 5", "H 1 40"], &[], &[50, 50]);
+    check(at(100), &["? 1 5", "H 1 5", "H 1 40"], &[], &[0, 100, 0]);
+    // All together cannot take it: each gets its part.
+    check(
+        at(100),
+        &["U 3 5", "H 1 5", "U 3 40", "H 1 40"],
+        &[],
+        &[0, 50, 0, 50],
+    );
+    // Nothing farther to go to.
+    check(at(100), &["U 1 5", "H 1 5"], &[], &[0, 100]);
+    // Whoever is left when the chosen tier was tried.
+    check(at(100), &["U 1 5", "H 1 5", "H 1 40"], &[2], &[0, 100, 0]);
+    // A hash belongs to one tier.
+    let hashed = BalancePolicy {
+        algorithm: Algorithm::Maglev,
+        ..at(100)
+    };
+    let half = set(&hashed, &["U 1 5", "H 1 5", "H 1 40"]);
+    let first = places(&half, &[], 20_000);
+    assert_eq!(first, places(&half, &[], 20_000));
+    let near = first.iter().filter(|port| **port == 1).count();
+    assert!((9_500..10_500).contains(&near), "{near}");
+}
+
+#[test]
+fn a_new_one_starts_slowly() {
+    let slow = BalancePolicy {
+        algorithm: Algorithm::Random,
+        slow_start: Duration::from_secs(10),
+        ..BalancePolicy::default()
+    };
+    let share = |age: Duration| {
+        let mut endpoints = vec![endpoint(0, "H 1 -"), endpoint(1, "H 1 -")];
+        endpoints[1].since = Some(NOW);
+        let now = NOW + age;
+        let next = endpoints[1].next_step(slow.slow_start, now);
+        let set = EndpointSet::build(&slow, now, endpoints);
+        let mut rng = Rng::new(3);
+        let new = (0..20_000).filter(|_| {
+            let chosen = pick(&set, now, &mut rng, &[], None).expect("somebody");
+            chosen.key == key(1)
+        });
+        (
+            new.count() / 200,
+            next.map(|next| next.since(NOW).as_secs()),
+        )
+    };
+    let (first, next) = share(Duration::ZERO);
+    assert!(first.abs_diff(9) <= 1, "{first}");
+    assert_eq!(next, Some(2));
+    let (half, next) = share(Duration::from_millis(5_500));
+    assert!(half.abs_diff(33) <= 1, "{half}");
+    assert_eq!(next, Some(6));
+    let (whole, next) = share(Duration::from_secs(10));
+    assert!(whole.abs_diff(50) <= 1, "{whole}");
+    assert_eq!(next, None);
+}
+
+#[test]
+fn the_slow_get_less_and_are_not_forgotten() {
+    let set = set(&by(Algorithm::PeakEwma), &["H 1 -", "H 1 -"]);
+    let [fast, slow] = set.endpoints() else {
+        panic!("two endpoints");
+    };
+    let ms = Duration::from_millis;
+    fast.stats.answered(NOW, ms(2));
+    slow.stats.answered(NOW, ms(20));
+    assert_eq!(slow.stats.latency(NOW), ms(20));
+    let chosen = |now| {
+        pick(&set, now, &mut Rng::new(1), &[], None)
+            .expect("one")
+            .key
+    };
+    assert_eq!(chosen(NOW), key(0));
+    // Ten on the fast one take as long as one on the slow.
+    let mut running: Vec<InFlight> = (0..8).map(|_| InFlight::start(&fast.stats)).collect();
+    assert_eq!(chosen(NOW), key(0));
+    running.extend((0..2).map(|_| InFlight::start(&fast.stats)));
+    assert_eq!(chosen(NOW), key(1));
+    drop(running);
+    // A good answer now tells little, one after a while nearly all; a bad one all at once.
+    slow.stats.answered(NOW, ms(2));
+    assert!(slow.stats.latency(NOW) > ms(19));
+    let later = NOW + Duration::from_secs(60);
+    assert!(slow.stats.latency(later) < ms(1), "it fades");
+    slow.stats.answered(later, ms(2));
+    assert!(slow.stats.latency(later) < ms(3));
+    slow.stats.answered(later, ms(50));
+    assert_eq!(slow.stats.latency(later), ms(50));
+}
+
+#[test]
+fn a_circuit_counts_what_this_node_does() {
+    let set = set(&policy(Scope::PreferLocal), &["H 1 -", "H 1 -"]);
+    let circuit = Circuit {
+        connections: Some(2),
+        pending: Some(1),
+        requests: Some(1),
+        retries: None,
+    };
+    let [one, other] = set.endpoints() else {
+        panic!("two endpoints");
+    };
+    assert!(circuit.takes_request(&set) && circuit.takes_connection(&set));
+    let running = InFlight::start(&one.stats);
+    let connecting = Connecting::start(&other.stats);
+    assert!(!circuit.takes_request(&set) && !circuit.takes_connection(&set));
+    drop((running, connecting));
+    let _one = Connection::open(&one.stats);
+    assert!(circuit.takes_request(&set) && circuit.takes_connection(&set));
+    let _two = Connection::open(&other.stats);
+    assert!(!circuit.takes_connection(&set));
+    assert!(Circuit::default().takes_connection(&set));
 }
 
 #[test]
 fn fewer_in_flight_wins() {
-    let set = set(&PREFER, &["H 1 5", "H 1 5", "H 2 5"]);
+    let set = set(&policy(Scope::PreferLocal), &["H 1 5", "H 1 5", "H 2 5"]);
     let mut rng = Rng::new(7);
     let mut running = Vec::new();
     for _ in 0..4_000 {
-        let chosen = pick(&set, &mut rng, &[], None).expect("eligible");
+        let chosen = pick(&set, NOW, &mut rng, &[], None).expect("eligible");
         running.push(InFlight::start(&chosen.stats));
     }
     let held: Vec<u32> = set
@@ -160,7 +394,11 @@ fn fewer_in_flight_wins() {
 
 #[test]
 fn of_two_with_one_key_the_last_stays() {
-    let set = EndpointSet::build(&PREFER, vec![endpoint(1, "U 1 5"), endpoint(1, "H 1 5")]);
+    let set = EndpointSet::build(
+        &policy(Scope::PreferLocal),
+        NOW,
+        vec![endpoint(1, "U 1 5"), endpoint(1, "H 1 5")],
+    );
     assert_eq!(set.endpoints().len(), 1);
     assert_eq!(set.eligible(), 1);
     assert!(set.is_alive(&key(1)));
@@ -178,7 +416,7 @@ fn by(algorithm: Algorithm) -> BalancePolicy {
 fn places(set: &EndpointSet, tried: &[EndpointKey], hashes: u64) -> Vec<u16> {
     let mut rng = Rng::new(1);
     let hashes = (0..hashes).map(|hash| crate::stable_hash(&hash.to_be_bytes()));
-    let chosen = hashes.map(|hash| pick(set, &mut rng, tried, Some(hash)).expect("somebody"));
+    let chosen = hashes.map(|hash| pick(set, NOW, &mut rng, tried, Some(hash)).expect("somebody"));
     chosen.map(|endpoint| endpoint.key.address.port()).collect()
 }
 
@@ -190,13 +428,22 @@ fn everyone_in_turn() {
     );
     let mut rng = Rng::new(1);
     let mut turns = |set: &EndpointSet, tried: &[EndpointKey], count: usize| -> Vec<u16> {
-        let mut next = || pick(set, &mut rng, tried, None).expect("somebody");
+        let mut next = || pick(set, NOW, &mut rng, tried, None).expect("somebody");
         (0..count).map(|_| next().key.address.port()).collect()
     };
     assert_eq!(turns(&equal, &[], 7), [0, 1, 2, 0, 1, 2, 0]);
     // Whoever was tried is passed over.
     assert_eq!(turns(&equal, &[key(1)], 3), [2, 2, 0]);
-    assert!(pick(&equal, &mut Rng::new(1), &[key(0), key(1), key(2)], None).is_none());
+    assert!(
+        pick(
+            &equal,
+            NOW,
+            &mut Rng::new(1),
+            &[key(0), key(1), key(2)],
+            None
+        )
+        .is_none()
+    );
     // By weight, and interleaved: a degraded one at half of its own.
     let weighted = set(&by(Algorithm::RoundRobin), &["H 50 -", "D 50 -", "H 75 -"]);
     assert_eq!(
@@ -206,7 +453,7 @@ fn everyone_in_turn() {
     // A set that follows goes on where the other was.
     let endpoints = equal.endpoints().to_vec();
     drop(InFlight::start(&endpoints[0].stats));
-    let next = EndpointSet::build(&by(Algorithm::RoundRobin), endpoints);
+    let next = EndpointSet::build(&by(Algorithm::RoundRobin), NOW, endpoints);
     assert_eq!(turns(&next, &[], 2), [1, 2]);
     // Weights that have nothing in common do not grow a set without bound.
     let odd: Vec<String> = (0..500).map(|n| format!("H {} -", 2 * n + 1)).collect();

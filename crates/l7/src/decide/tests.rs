@@ -21,6 +21,8 @@ fn cluster(service: &str) -> Arc<Cluster> {
         port: 80,
         protocol: crate::Protocol::Http1,
         hash_on: Vec::new(),
+        outlier: None,
+        circuit: <_>::default(),
         retries: <_>::default(),
         cell: empty_cell(),
     })

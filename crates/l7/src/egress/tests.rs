@@ -25,6 +25,8 @@ fn egress() -> Egress {
         weight: 1,
         distance: Some(Duration::ZERO),
         reachable: true,
+        ejected: false,
+        since: None,
         stats: Arc::default(),
     };
     let endpoints = vec![
@@ -34,6 +36,7 @@ fn egress() -> Egress {
     ];
     cell.store(Arc::new(EndpointSet::build(
         &BalancePolicy::default(),
+        base::Instant::from_nanos(0),
         endpoints,
     )));
     let offers = BTreeMap::from([
@@ -59,6 +62,8 @@ fn egress() -> Egress {
         port: 80,
         protocol: crate::Protocol::Http1,
         hash_on: Vec::new(),
+        outlier: None,
+        circuit: <_>::default(),
         retries: <_>::default(),
         cell,
     });

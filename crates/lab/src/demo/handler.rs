@@ -36,6 +36,7 @@ pub(super) struct State {
     identity: Identity,
     address: SocketAddr,
     sick: AtomicBool,
+    failing: AtomicBool,
     delay_ms: AtomicU64,
 }
 
@@ -45,6 +46,7 @@ impl State {
             identity,
             address,
             sick: AtomicBool::new(false),
+            failing: AtomicBool::new(false),
             delay_ms: AtomicU64::new(0),
         }
     }
@@ -70,6 +72,7 @@ struct Story<'a> {
 #[serde(deny_unknown_fields)]
 struct Control {
     sick: Option<bool>,
+    failing: Option<bool>,
     delay_ms: Option<u64>,
 }
 
@@ -99,6 +102,9 @@ pub(super) async fn answer(
     let delay = state.delay_ms.load(Ordering::Relaxed);
     if delay > 0 {
         tokio::time::sleep(Duration::from_millis(delay)).await;
+    }
+    if state.failing.load(Ordering::Relaxed) {
+        return Ok(text(StatusCode::SERVICE_UNAVAILABLE, "failing"));
     }
     Ok(match request.uri().path() {
         "/download" => download(request.uri().query()).unwrap_or_else(refuse),
@@ -132,7 +138,7 @@ fn story(state: &State, request: &Request<Incoming>) -> Answer {
 
 async fn control(state: &State, request: Request<Incoming>) -> Result<Answer, String> {
     if request.method() != Method::POST {
-        return Err("POST a JSON object with sick or delay_ms".to_owned());
+        return Err("POST a JSON object with sick, failing or delay_ms".to_owned());
     }
     let body = Limited::new(request.into_body(), CONTROL_LIMIT)
         .collect()
@@ -147,6 +153,9 @@ async fn control(state: &State, request: Request<Incoming>) -> Result<Answer, St
     }
     if let Some(sick) = control.sick {
         state.sick.store(sick, Ordering::Relaxed);
+    }
+    if let Some(failing) = control.failing {
+        state.failing.store(failing, Ordering::Relaxed);
     }
     if let Some(ms) = control.delay_ms {
         state.delay_ms.store(ms, Ordering::Relaxed);

@@ -140,7 +140,11 @@ fn view(fact: &EndpointFact) -> EndpointView {
         service: fact.service.to_string(),
         site: fact.site.to_string(),
         address: fact.address.to_string(),
-        health: format!("{:?}", fact.health).to_lowercase(),
+        health: if fact.ejected {
+            "ejected".to_owned()
+        } else {
+            format!("{:?}", fact.health).to_lowercase()
+        },
         reachable: fact.reachable,
         rtt_us: fact.distance.map(micros),
     }

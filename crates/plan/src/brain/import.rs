@@ -7,8 +7,8 @@ use std::{
     time::Duration,
 };
 
-use balance::{Endpoint, EndpointKey, EndpointSet, EndpointStats, Health};
-use base::{ServiceId, SiteName, TenantId};
+use balance::{Ejections, Endpoint, EndpointKey, EndpointSet, EndpointStats, Health};
+use base::{Instant, ServiceId, SiteName, TenantId};
 use bgp::{Key, State, Value};
 
 use super::{About, Effect, Effects, EndpointFact, SiteFact};
@@ -26,14 +26,28 @@ pub(super) struct Import {
     by_service: BTreeMap<ServiceKey, BTreeSet<Key>>,
     /// Sites with a tunnel, and the round trip that the published sets go by.
     reach: BTreeMap<SiteName, Duration>,
-    /// Counters survive sets and tables as long as the endpoint is in a set.
-    stats: BTreeMap<ServiceKey, BTreeMap<EndpointKey, Arc<EndpointStats>>>,
+    /// What is known of endpoints survives sets and tables as long as they are in a set.
+    known: BTreeMap<ServiceKey, BTreeMap<EndpointKey, Known>>,
+    /// Endpoints that answered badly.
+    ejections: BTreeMap<ServiceKey, Ejections>,
+    /// When a service's set changes although nothing happens: an endpoint is starting.
+    steps: BTreeMap<ServiceKey, Instant>,
     published: BTreeMap<ServiceKey, Arc<EndpointSet>>,
     /// Services of which something changed since they were published: a burst of routes builds
     /// each set once.
     dirty: BTreeSet<ServiceKey>,
     /// VIPs that were said to be up.
     vips: BTreeSet<IpAddr>,
+    /// The latest time that was told.
+    now: Instant,
+}
+
+/// What lasts of an endpoint from set to set.
+#[derive(Clone, Debug)]
+struct Known {
+    stats: Arc<EndpointStats>,
+    /// Since when it may be picked; `None`: it may not.
+    since: Option<Instant>,
 }
 
 impl Import {
@@ -43,10 +57,61 @@ impl Import {
             routes: BTreeMap::new(),
             by_service: BTreeMap::new(),
             reach: BTreeMap::new(),
-            stats: BTreeMap::new(),
+            known: BTreeMap::new(),
+            ejections: BTreeMap::new(),
+            steps: BTreeMap::new(),
             published: BTreeMap::new(),
             dirty: BTreeSet::new(),
             vips: BTreeSet::new(),
+            now: Instant::from_nanos(0),
+        }
+    }
+
+    /// What follows happens at `now`.
+    pub(super) fn at(&mut self, now: Instant) -> &mut Self {
+        self.now = now;
+        self
+    }
+
+    /// Endpoints whose time is over come in again; starting ones get more.
+    pub(super) fn handle_timeout(&mut self) {
+        let now = self.now;
+        for (service, ejections) in &mut self.ejections {
+            for key in ejections.handle_timeout(now) {
+                let known = self.known.get(service).and_then(|known| known.get(&key));
+                if let Some(known) = known {
+                    known.stats.judged(true);
+                }
+                self.dirty.insert(*service);
+            }
+        }
+        let due = self.steps.iter().filter(|(_, at)| **at <= now);
+        self.dirty.extend(due.map(|(service, _)| *service));
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let ejections = self.ejections.values().filter_map(Ejections::poll_timeout);
+        ejections.chain(self.steps.values().copied()).min()
+    }
+
+    /// An endpoint answered badly too often.
+    pub(super) fn handle_outlier(
+        &mut self,
+        table: Option<&Arc<Compiled>>,
+        service: ServiceKey,
+        key: EndpointKey,
+    ) {
+        let plan = table.and_then(|table| table.services.get(&service));
+        let (Some(plan), Some(set)) = (plan, self.published.get(&service)) else {
+            return;
+        };
+        let (Some(outlier), Some(_)) = (&plan.outlier, set.find(&key)) else {
+            return;
+        };
+        let ejections = self.ejections.entry(service).or_default();
+        if ejections.eject(outlier, self.now, key, set.endpoints().len()) {
+            tracing::warn!(service = %plan.name, endpoint = %key, "endpoint ejected for its answers");
+            self.dirty.insert(service);
         }
     }
 
@@ -63,8 +128,13 @@ impl Import {
         }
         self.published
             .retain(|service, _| table.services.contains_key(service));
-        self.stats
+        self.known
             .retain(|service, _| table.services.contains_key(service));
+        self.ejections.retain(|service, _| {
+            let plan = table.services.get(service);
+            plan.is_some_and(|plan| plan.outlier.is_some())
+        });
+        self.steps.clear();
         for service in table.services.keys() {
             self.publish(table, *service, effects);
         }
@@ -168,6 +238,7 @@ impl Import {
                 address: endpoint.key.address,
                 health: endpoint.health,
                 reachable: endpoint.reachable,
+                ejected: endpoint.ejected,
                 distance: endpoint.distance,
             }));
         }
@@ -203,7 +274,8 @@ impl Import {
         let mut endpoints = BTreeMap::new();
         // The configuration says which endpoints this site has; routes say how they are.
         for (key, weight) in &plan.own {
-            let endpoint = self.endpoint(service, *key, self.own.clone(), Health::Unknown, *weight);
+            let (own, weight) = (self.own.clone(), u16::from(*weight));
+            let endpoint = self.endpoint(service, *key, own, Health::Unknown, weight);
             endpoints.insert(*key, endpoint);
         }
         for key in self.by_service.get(&service).into_iter().flatten() {
@@ -212,7 +284,7 @@ impl Import {
             };
             if endpoint.site == table.numbers.site {
                 if let Some(own) = endpoints.get_mut(&endpoint) {
-                    own.health = health;
+                    *own = self.endpoint(service, endpoint, self.own.clone(), health, own.weight);
                 }
                 continue;
             }
@@ -222,9 +294,23 @@ impl Import {
             let built = self.endpoint(service, endpoint, site.clone(), health, weight);
             endpoints.insert(endpoint, built);
         }
-        let stats = endpoints.values().map(|e| (e.key, Arc::clone(&e.stats)));
-        self.stats.insert(service, stats.collect());
-        let set = EndpointSet::build(&plan.policy, endpoints.into_values().collect());
+        let known = endpoints.values().map(|e: &Endpoint| {
+            let stats = Arc::clone(&e.stats);
+            let since = e.since;
+            (e.key, Known { stats, since })
+        });
+        self.known.insert(service, known.collect());
+        if let Some(ejections) = self.ejections.get_mut(&service) {
+            ejections.retain(|key| endpoints.contains_key(key));
+        }
+        let starting = endpoints.values();
+        let steps = starting.filter_map(|e| e.next_step(plan.policy.slow_start, self.now));
+        match steps.min() {
+            Some(next) => self.steps.insert(service, next),
+            None => self.steps.remove(&service),
+        };
+        let endpoints = endpoints.into_values().collect();
+        let set = EndpointSet::build(&plan.policy, self.now, endpoints);
         let set = Arc::new(set);
         let before = self.published.insert(service, Arc::clone(&set));
         let died = before.iter().flat_map(|before| {
@@ -255,20 +341,20 @@ impl Import {
         key: EndpointKey,
         site: SiteName,
         health: Health,
-        weight: u8,
+        weight: u16,
     ) -> Endpoint {
         let local = site == self.own;
         let distance = self.reach.get(&site).copied();
-        let stats = self
-            .stats
-            .get(&service)
-            .and_then(|of_service| of_service.get(&key))
-            .map(Arc::clone)
-            .unwrap_or_default();
+        let known = self.known.get(&service).and_then(|known| known.get(&key));
+        let ejections = self.ejections.get(&service);
+        let selectable = matches!(health, Health::Healthy | Health::Degraded);
+        let since = known.and_then(|known| known.since).unwrap_or(self.now);
         Endpoint {
             key,
             health,
-            weight: u16::from(weight),
+            weight,
+            ejected: ejections.is_some_and(|ejections| ejections.is_out(&key)),
+            since: selectable.then_some(since),
             distance: if local {
                 None
             } else {
@@ -276,12 +362,12 @@ impl Import {
             },
             reachable: local || distance.is_some(),
             site,
-            stats,
+            stats: known.map_or_else(Arc::default, |known| Arc::clone(&known.stats)),
         }
     }
 
     /// An endpoint route with its effective health: the worse of its own and its site's.
-    fn announced(&self, key: &Key) -> Option<(EndpointKey, Health, u8)> {
+    fn announced(&self, key: &Key) -> Option<(EndpointKey, Health, u16)> {
         let Key::Endpoint {
             rd,
             site,
@@ -312,7 +398,7 @@ impl Import {
             network: *network,
             address,
         };
-        Some((endpoint, health_of(state), value.weight))
+        Some((endpoint, health_of(state), u16::from(value.weight)))
     }
 }
 

@@ -700,6 +700,96 @@ fn counters_survive_sets_and_tables() {
     assert_eq!(stats(&shell), [0, 0, 0]);
 }
 
+/// The shell of [`importing`] with these fields in acme's cart.
+fn importing_with(fields: &str) -> Shell {
+    let mut shell = importing();
+    let cart = manifest(&format!(
+        "{{kind: Service, metadata: {{tenant: acme, namespace: shop, name: cart}}, spec: {{
+          port: 8080, origins: [
+            {{sites: [aws], addresses: ['10.0.0.1', '10.0.0.2:9090'], weight: 50}},
+            {{sites: [factory], addresses: ['10.0.0.1']}}], {fields}}}}}"
+    ));
+    let world = put(&world(), cart);
+    shell.bundle(&world, &ids(&world), 2);
+    shell.take();
+    shell
+}
+
+/// The service key of acme's cart and its set.
+fn cart(shell: &Shell) -> ((TenantId, ServiceId), Arc<EndpointSet>) {
+    let services = &shell.table().services;
+    let cart = services
+        .iter()
+        .find(|(_, plan)| plan.name.to_string() == "cart.shop.acme");
+    let (key, plan) = cart.expect("acme's cart");
+    (*key, plan.cell.load_full())
+}
+
+#[test]
+fn who_answers_badly_is_out_for_a_while() {
+    let mut shell = importing_with("outlier: {ejectionTime: 10s}");
+    let ((tenant, service), set) = cart(&shell);
+    let bad = set.endpoints()[0].key;
+    set.endpoints()[0].stats.judged(false);
+    let out = |shell: &Shell| -> Vec<bool> {
+        let (_, set) = cart(shell);
+        set.endpoints().iter().map(|e| e.ejected).collect()
+    };
+    shell.give(Event::Outlier(tenant, service, bad));
+    assert_eq!(out(&shell), [true, false, false]);
+    // Requests that run on it may go on.
+    let effects = shell.take();
+    assert!(
+        matches!(effects[..], [Effect::Endpoints { .. }]),
+        "{effects:?}"
+    );
+    assert!(cart(&shell).1.is_alive(&bad));
+    assert!(shell.brain.endpoints()[0].ejected);
+    // Half of three is one.
+    shell.give(Event::Outlier(tenant, service, set.endpoints()[1].key));
+    assert!(shell.take().is_empty());
+    // Health and tables come and go meanwhile.
+    shell.give(Event::Route(
+        aws(&shell, "10.0.0.1:8080"),
+        is(State::Degraded),
+    ));
+    assert_eq!(out(&shell), [true, false, false]);
+    let due = shell.brain.poll_timeout().expect("it comes in again");
+    assert_eq!(due, Instant::ZERO + Duration::from_secs(10));
+    shell.to(due);
+    assert_eq!(out(&shell), [false; 3]);
+    assert_eq!(cart(&shell).1.endpoints()[0].stats.judged(false), 1, "anew");
+    assert_eq!(shell.brain.poll_timeout(), None);
+    // A service that does not say so ejects nobody.
+    let mut plain = importing();
+    plain.give(Event::Outlier(tenant, service, bad));
+    assert!(plain.take().is_empty());
+}
+
+#[test]
+fn a_recovered_endpoint_starts_slowly() {
+    let mut shell = importing_with("balance: {slowStart: 10s}");
+    let one = aws(&shell, "10.0.0.1:8080");
+    shell.to(Instant::ZERO + Duration::from_secs(100));
+    shell.give(Event::Route(one.clone(), is(State::Unhealthy)));
+    assert_eq!(shell.brain.poll_timeout(), None);
+    shell.to(Instant::ZERO + Duration::from_secs(110));
+    shell.give(Event::Route(one, is(State::Healthy)));
+    shell.take();
+    let mut steps = 0;
+    while let Some(due) = shell.brain.poll_timeout() {
+        shell.to(due);
+        let published = shell.take();
+        assert!(matches!(published[..], [Effect::Endpoints { .. }]));
+        steps += 1;
+        assert!(steps <= 10, "it ends");
+    }
+    assert_eq!(
+        (steps, shell.now),
+        (9, Instant::ZERO + Duration::from_secs(120))
+    );
+}
+
 #[test]
 fn noise_of_round_trips_publishes_nothing() {
     for (rtt_us, published) in [

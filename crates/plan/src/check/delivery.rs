@@ -65,8 +65,8 @@ pub(super) fn service(world: &World, object: &Object, spec: &ServiceSpec) -> Res
             ..Problem::field("id-collision", "/metadata/name", title)
         });
     }
-    crate::placement::hash_on(&spec.balance)
-        .map_err(|wrong| bad(format!("/spec/balance{}", wrong.pointer), wrong.title))?;
+    crate::placement::placement(spec)
+        .map_err(|wrong| bad(format!("/spec{}", wrong.pointer), wrong.title))?;
     if spec.protocol != ServiceProtocol::Http && spec.health_check.http.is_some() {
         let title =
             "speaks HTTP/1.1, which these endpoints do not: remove it, then a connect counts";

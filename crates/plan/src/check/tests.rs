@@ -587,6 +587,18 @@ fn balances() {
             "algorithm: maglev, hashOn: [{cookie: {name: a, path: '/;x'}}]",
             "/hashOn/0/cookie/path",
         ),
+        (
+            "algorithm: peakEwma, spillAt: 100, panicThreshold: 50, slowStart: 1h",
+            "good",
+        ),
+        ("spillAt: 0", "/spillAt"),
+        ("spillAt: 101", "/spillAt"),
+        ("panicThreshold: 101", "/panicThreshold"),
+        ("slowStart: 61m", "/slowStart"),
+        (
+            "algorithm: maglev, hashOn: [{header: x-a}], slowStart: 1s",
+            "/slowStart",
+        ),
     ] {
         let expect = match expect {
             "good" => "good".to_owned(),
@@ -598,6 +610,42 @@ fn balances() {
             &service(&format!("{spec}, balance: {{{balance}}}")),
             &expect,
         );
+    }
+}
+
+#[test]
+fn outliers_and_circuits() {
+    for (fields, expect) in [
+        ("outlier: {}, circuit: {}", "good"),
+        (
+            "outlier: {consecutiveFailures: 1, ejectionTime: 1s, maxEjectionTime: 24h, \
+             maxEjectedPercent: 100}",
+            "good",
+        ),
+        (
+            "circuit: {connections: 0, pending: 1, requests: 100, retries: 3}",
+            "good",
+        ),
+        (
+            "outlier: {consecutiveFailures: 0}",
+            "/outlier/consecutiveFailures",
+        ),
+        ("outlier: {ejectionTime: 500ms}", "/outlier/ejectionTime"),
+        (
+            "outlier: {maxEjectionTime: 29s}",
+            "/outlier/maxEjectionTime",
+        ),
+        (
+            "outlier: {maxEjectedPercent: 0}",
+            "/outlier/maxEjectedPercent",
+        ),
+    ] {
+        let expect = match expect {
+            "good" => "good".to_owned(),
+            pointer => format!("bad-value /spec{pointer}"),
+        };
+        let spec = "port: 80, origins: [{sites: [aws], addresses: ['10.0.0.1']}]";
+        check("", &service(&format!("{spec}, {fields}")), &expect);
     }
 }
 

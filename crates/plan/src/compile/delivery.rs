@@ -139,8 +139,10 @@ impl Compiler<'_> {
                 );
             }
         }
-        let hash_on = crate::placement::hash_on(&spec.balance);
-        let hash_on = hash_on.map_err(|w| wrong(object, format!("{}: {}", w.pointer, w.title)))?;
+        let placement = crate::placement::placement(spec).map_err(|w| {
+            let title = format!("/spec{}: {}", w.pointer, w.title);
+            wrong(object, title)
+        })?;
         let service = QualifiedService {
             tenant: tenant_name.clone(),
             namespace: namespace.clone(),
@@ -149,7 +151,8 @@ impl Compiler<'_> {
         let plan = ServicePlan {
             name: service.clone(),
             cell: Arc::clone(&cell),
-            policy: crate::placement::policy(&spec.balance),
+            policy: placement.policy,
+            outlier: placement.outlier,
             own,
         };
         if self.out.services.insert((tenant, id), plan).is_some() {
@@ -164,7 +167,9 @@ impl Compiler<'_> {
             id,
             port: spec.port,
             protocol: crate::placement::protocol(spec.protocol),
-            hash_on,
+            hash_on: placement.hash_on,
+            outlier: placement.outlier.map(|outlier| outlier.failures),
+            circuit: placement.circuit,
             retries: balance::RetryBudget::default(),
             cell,
         };

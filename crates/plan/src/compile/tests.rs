@@ -187,10 +187,13 @@ fn what_leaves_a_tunnel() {
             weight: u16::from(*weight),
             distance: None,
             reachable: true,
+            ejected: false,
+            since: None,
             stats: Arc::default(),
         };
-        let set =
-            balance::EndpointSet::build(&plan.policy, plan.own.iter().map(endpoint).collect());
+        let now = base::Instant::from_nanos(0);
+        let endpoints = plan.own.iter().map(endpoint).collect();
+        let set = balance::EndpointSet::build(&plan.policy, now, endpoints);
         plan.cell.store(Arc::new(set));
     }
     let here = aws.numbers.site;

@@ -105,6 +105,60 @@ async fn without_another_endpoint_the_fault_is_told() {
 }
 
 #[tokio::test]
+async fn bad_answers_in_a_row_are_told() {
+    let mut world = World::new().await;
+    let raw = "HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n";
+    let bad = Spot::new("one", Manner::Raw(raw, false)).await;
+    world.endpoints(&[(bad.address, Healthy)]);
+    world.service(|service| service.outlier = Some(3));
+    for _ in 0..3 {
+        assert!(world.ask("GET").await.starts_with("HTTP/1.1 500 "));
+    }
+    let outlier = ProxyEvent::EndpointOutlier {
+        tenant: TENANT,
+        service: SERVICE,
+        key: key(GATEWAY, bad.address),
+    };
+    let told = timeout(PATIENCE, world.pop_events.recv()).await;
+    assert_eq!(told, Ok(Some(outlier)));
+    // Until somebody listens, each three more say it again; a good answer begins anew.
+    let set = world.ingress_cell.load_full();
+    assert_eq!(set.endpoints()[0].stats.judged(true), 0);
+    world.ask("GET").await;
+    assert_eq!(set.endpoints()[0].stats.judged(false), 2);
+}
+
+#[tokio::test]
+async fn what_is_over_the_circuit_is_refused_at_once() {
+    let world = World::new().await;
+    let mut silent = Spot::new("one", Manner::Hang).await;
+    world.endpoints(&[(silent.address, Healthy)]);
+    world.service(|service| service.circuit.requests = Some(1));
+    let head = "GET / HTTP/1.1\r\nHost: cart.acme.example\r\n\r\n";
+    let mut first = TcpStream::connect(world.http).await.expect("connected");
+    first.write_all(head.as_bytes()).await.expect("written");
+    silent.arrived.recv().await.expect("arrived");
+    let refused = world.ask("GET").await;
+    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+    assert!(refused.contains("as many requests as it may"), "{refused}");
+    // No connection at all.
+    world.service(|service| service.circuit.connections = Some(1));
+    let refused = world.ask("GET").await;
+    assert!(refused.contains("as many requests as it may"), "{refused}");
+    drop(first);
+    let set = world.ingress_cell.load_full();
+    let leaving = async {
+        while set.endpoints()[0].stats.connections() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(
+        timeout(PATIENCE, leaving).await.is_ok(),
+        "it is counted down"
+    );
+}
+
+#[tokio::test]
 async fn a_closed_idle_connection_is_suspect_and_replaced() {
     let mut world = World::new().await;
     let spot = Spot::new("one", Manner::Echo).await;

@@ -244,7 +244,9 @@ pub(super) async fn message<S: AsyncReadExt + Unpin>(
 pub(super) struct World {
     pub(super) pop: Arc<Workers>,
     pub(super) gateway: Arc<Workers>,
+    /// What the gateway noticed, and the PoP.
     pub(super) events: mpsc::Receiver<ProxyEvent>,
+    pub(super) pop_events: mpsc::Receiver<ProxyEvent>,
     pub(super) ingress_cell: Cell,
     pub(super) egress_cell: Cell,
     pub(super) http: SocketAddr,
@@ -283,7 +285,7 @@ impl World {
         };
         let target = crate::AccessTarget::File(log.path().join("access.log"));
         let access = AccessLog::open(&target).expect("a log");
-        let (pop, _) = start(pop, bridge.clone(), Some(access));
+        let (pop, pop_events) = start(pop, bridge.clone(), Some(access));
         let (gateway, events) = start(gateway, Arc::new(crate::NoTunnels), None);
         let _ = bridge.gateway.set(Arc::clone(&gateway));
         let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
@@ -307,6 +309,7 @@ impl World {
             pop,
             gateway,
             events,
+            pop_events,
             ingress_cell,
             egress_cell,
             http: bound[0],
@@ -330,15 +333,23 @@ impl World {
                     weight: 1,
                     distance: far.then(|| Duration::from_millis(100 * nth * nth)),
                     reachable: true,
+                    ejected: false,
+                    since: None,
                     stats: Arc::default(),
                 })
                 .collect()
         };
         let policy = BalancePolicy::default();
-        self.ingress_cell
-            .store(Arc::new(EndpointSet::build(&policy, made(true))));
-        self.egress_cell
-            .store(Arc::new(EndpointSet::build(&policy, made(false))));
+        self.ingress_cell.store(Arc::new(EndpointSet::build(
+            &policy,
+            runtime::now(),
+            made(true),
+        )));
+        self.egress_cell.store(Arc::new(EndpointSet::build(
+            &policy,
+            runtime::now(),
+            made(false),
+        )));
     }
 
     /// The PoP's only route, changed.
@@ -362,6 +373,18 @@ impl World {
             egress: Arc::new(Egress::build(GATEWAY, vec![service])),
             ..Snapshot::clone(&now)
         }));
+    }
+
+    /// The PoP's service, changed.
+    pub(super) fn service(&self, change: impl FnOnce(&mut Cluster)) {
+        let mut changed = made(&self.ingress_cell, l7::Protocol::Http1);
+        change(&mut changed);
+        self.route(|route| {
+            route.action = Action::Forward(vec![Backend {
+                cluster: Arc::new(changed),
+                weight: 1,
+            }]);
+        });
     }
 
     /// The service of that route.
@@ -415,16 +438,22 @@ fn start(
 }
 
 fn cluster(cell: &Cell, protocol: l7::Protocol) -> Arc<Cluster> {
-    Arc::new(Cluster {
+    Arc::new(made(cell, protocol))
+}
+
+fn made(cell: &Cell, protocol: l7::Protocol) -> Cluster {
+    Cluster {
         service: "cart.shop.acme".parse().expect("a service"),
         tenant: TENANT,
         id: SERVICE,
         port: 80,
         protocol,
         hash_on: Vec::new(),
+        outlier: None,
+        circuit: <_>::default(),
         retries: <_>::default(),
         cell: Arc::clone(cell),
-    })
+    }
 }
 
 fn table(cell: &Cell, limits: Limits, change: impl FnOnce(&mut Route)) -> Table {

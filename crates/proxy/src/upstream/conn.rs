@@ -5,6 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use balance::Connection;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use l7::{Fields, Limits};
@@ -43,6 +44,8 @@ pub(crate) enum RecvError {
 pub(crate) struct UpConn {
     via: Via,
     speaks: Speaks,
+    /// Of a stream, its connection is counted where that is.
+    _counted: Option<Connection>,
 }
 
 #[derive(Debug)]
@@ -54,9 +57,10 @@ enum Speaks {
 }
 
 impl UpConn {
-    pub(crate) fn http1(io: Io, via: Via) -> Self {
+    pub(crate) fn http1(io: Io, via: Via, counted: Connection) -> Self {
         UpConn {
             via,
+            _counted: Some(counted),
             speaks: Speaks::One(H1::new(io)),
         }
     }
@@ -65,6 +69,7 @@ impl UpConn {
         UpConn {
             via: Via::Tcp,
             speaks: Speaks::Two(stream),
+            _counted: None,
         }
     }
 

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use balance::Connection as Counted;
 use base::Instant;
 use bytes::Bytes;
 use h2::{
@@ -28,6 +29,7 @@ use tokio::{
 
 use super::{PoolKey, conn::RecvError};
 use crate::{
+    attempt::Place,
     h2stream::{Incoming, Outgoing},
     http1::{Framing, Piece, ResponseHead, wire::ReadError},
     worker::Worker,
@@ -68,6 +70,8 @@ pub(crate) enum NoStream {
     Connect(io::Error),
     /// It does not speak HTTP/2.
     Protocol,
+    /// The service has as many connections as it may.
+    Full,
 }
 
 impl Shared {
@@ -125,9 +129,10 @@ impl Shared {
 /// A stream to the endpoint: on a connection that is there, or on a new one.
 pub(crate) async fn stream(
     worker: &Rc<Worker>,
-    key: PoolKey,
+    place: &Place<'_>,
     patience: Duration,
 ) -> Result<H2, NoStream> {
+    let key = place.key;
     if let Some(send) = worker.shared.ready(&key) {
         return Ok(H2::new(send, true));
     }
@@ -136,6 +141,8 @@ pub(crate) async fn stream(
     {
         return Ok(H2::new(send, true));
     }
+    let _connecting = place.connecting().ok_or(NoStream::Full)?;
+    let counted = Counted::open(place.stats);
     let address = key.endpoint.address;
     let tcp = runtime::net::tcp_connect(address, patience)
         .await
@@ -153,7 +160,10 @@ pub(crate) async fn stream(
     };
     let used_at = Rc::new(Cell::new(runtime::now()));
     let drive = drive(Rc::clone(worker), key, connection, Rc::clone(&used_at));
-    worker.tasks.spawn_local("h2-upstream", drive);
+    worker.tasks.spawn_local("h2-upstream", async move {
+        drive.await;
+        drop(counted);
+    });
     let send = send.ready().await.map_err(|_| NoStream::Protocol)?;
     let open = Open {
         send: send.clone(),
