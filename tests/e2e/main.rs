@@ -11,6 +11,7 @@ mod faults;
 mod isolation;
 mod refusals;
 mod renewal;
+mod restart;
 mod routers;
 mod sharing;
 mod startup;

@@ -170,6 +170,10 @@ pub struct NodeArgs {
     /// Where the access log goes, or none; STATE/access.log by default
     #[arg(long, value_name = "FILE|none")]
     pub access_log: Option<PathBuf>,
+    /// With --bundle: if a process runs this node already, take over its listening sockets, serve,
+    /// and let it finish what it has (hot restart)
+    #[arg(long, requires = "bundle", conflicts_with = "check")]
+    pub take_over: bool,
     /// Run one part of the node in this process; the other one, in its own process with the same
     /// state folder, is found at STATE/node.sock. Traffic goes on while the control part is away
     #[arg(long, value_name = "PART", default_value = "both")]

@@ -8,6 +8,7 @@ use std::{
 use api::{CertificateSource, Object, Problem, Spec, manifest, sync::Bundle};
 use base::{Revision, SiteName};
 use plan::{Ids, Me, World};
+use tokio::sync::watch;
 
 use crate::FixedBundle;
 
@@ -70,6 +71,61 @@ pub(crate) fn load(fixed: &FixedBundle) -> Result<(Me, Bundle), BundleError> {
     plan::compile(&bundle, &me, &plan::Cells::new())
         .map_err(|e| BundleError::Compile(Box::new(e)))?;
     Ok((me, bundle))
+}
+
+/// What `--bundle` says, now and when it is read again; nothing, ever, without it.
+#[derive(Clone, Debug)]
+pub(crate) struct Fixed(watch::Receiver<Option<Bundle>>);
+
+impl Fixed {
+    /// As it is now, and where to say more.
+    pub(crate) fn new(bundle: Option<Bundle>) -> (watch::Sender<Option<Bundle>>, Self) {
+        let (says, said) = watch::channel(bundle);
+        (says, Fixed(said))
+    }
+
+    /// What to begin with.
+    pub(crate) fn first(&mut self) -> Option<Bundle> {
+        self.0.borrow_and_update().clone()
+    }
+
+    /// What it says next. Only the newest counts.
+    pub(crate) async fn next(&mut self) -> Bundle {
+        loop {
+            if self.0.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            if let Some(bundle) = self.first() {
+                return bundle;
+            }
+        }
+    }
+}
+
+/// Read the manifests again at each SIGHUP. What does not compile changes nothing.
+pub(crate) async fn reload(
+    mut hangups: runtime::signal::Reload,
+    fixed: FixedBundle,
+    says: watch::Sender<Option<Bundle>>,
+) {
+    let mut revision = says.borrow().as_ref().map_or(0, |bundle| bundle.revision.0);
+    loop {
+        hangups.next().await;
+        let again = fixed.clone();
+        let read = tokio::task::spawn_blocking(move || load(&again)).await;
+        match read {
+            Ok(Ok((_, mut bundle))) => {
+                revision += 1;
+                bundle.revision = Revision(revision);
+                says.send_replace(Some(bundle));
+            }
+            Ok(Err(error)) => {
+                let error = base::Chain(&error).to_string();
+                tracing::error!(error, "the manifests are refused; the last good ones serve");
+            }
+            Err(error) => tracing::error!(%error, "the manifests could not be read"),
+        }
+    }
 }
 
 /// The manifests of a folder, by name; a file by itself.

@@ -8,7 +8,6 @@ mod routers;
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use api::sync;
 use base::SiteName;
 use http::StatusCode;
 use plan::{Brain, Compiled, Effect, Event, Me, Part, TargetKey};
@@ -20,6 +19,7 @@ use tunnel::{Incoming, LinkEvent, Pipes, Side, Tunnel};
 use crate::{
     ASN,
     authority::{self, Ask},
+    bundle::Fixed,
     state::State,
 };
 use neighbors::Neighbors;
@@ -41,7 +41,7 @@ pub(crate) struct Config {
     /// None with `--bundle`: nothing is signed and nothing is relayed.
     pub(crate) verifier: Option<pki::Verifier>,
     /// With `--bundle`: what to run.
-    pub(crate) fixed: Option<sync::Bundle>,
+    pub(crate) fixed: Fixed,
     /// The link to the data part, the dialler's end.
     pub(crate) pipes: Pipes,
     pub(crate) metrics: runtime::metrics::Metrics,
@@ -122,13 +122,14 @@ async fn start(tasks: Tasks, config: Config) {
         speaker: config.speaker,
         saved_sequence: saved,
     };
-    if let Some(bundle) = config.fixed {
+    let mut fixed = config.fixed;
+    if let Some(bundle) = fixed.first() {
         control
             .brain
             .handle(runtime::now(), Event::Bundle(Box::new(bundle)));
         control.carry_out().await;
     }
-    control.work(tunnel, inbox, taps).await;
+    control.work(tunnel, inbox, taps, fixed).await;
 }
 
 impl Control {
@@ -137,6 +138,7 @@ impl Control {
         mut tunnel: Tunnel,
         mut inbox: mpsc::Receiver<Event>,
         mut taps: mpsc::Receiver<Tap>,
+        mut fixed: Fixed,
     ) {
         let token = self.tasks.token();
         loop {
@@ -146,6 +148,10 @@ impl Control {
                 () = token.draining() => break,
                 Some(event) = inbox.recv() => self.brain.handle(runtime::now(), event),
                 Some(tap) = taps.recv() => self.hear(tap).await,
+                bundle = fixed.next() => {
+                    let event = Event::Bundle(Box::new(bundle));
+                    self.brain.handle(runtime::now(), event);
+                }
                 Some(incoming) = tunnel.reserved.recv() => self.answer(incoming),
                 Some(incoming) = tunnel.services.recv() => {
                     incoming.refuse(StatusCode::NOT_FOUND, "control carries no service");

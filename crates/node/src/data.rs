@@ -23,8 +23,9 @@ use tokio::sync::{mpsc, oneshot};
 use tunnel::{DialTarget, Incoming, Joining, LinkEvent, Pipes, Side, StreamHead};
 
 use crate::{
-    ASN,
+    ASN, Patience,
     authority::Ask,
+    bundle::Fixed,
     state::{Material, State, credentials},
 };
 use door::Door;
@@ -51,7 +52,11 @@ pub(crate) struct Config {
     /// None with `--bundle`: no tunnels.
     pub(crate) material: Option<Material>,
     /// With `--bundle`: what to run.
-    pub(crate) fixed: Option<sync::Bundle>,
+    pub(crate) fixed: Fixed,
+    /// Listening sockets of the process before this one.
+    pub(crate) inherited: Vec<(std::net::SocketAddr, std::net::TcpListener)>,
+    /// What requests get to finish when this process ends.
+    pub(crate) patience: Patience,
     pub(crate) identity: pki::Identity,
     /// Links to control parts, the acceptor's end, one after the other.
     pub(crate) parts: mpsc::Receiver<Pipes>,
@@ -130,7 +135,7 @@ async fn start(tasks: Tasks, config: Config) -> Result<(), String> {
         access_log,
         metrics: config.metrics.clone(),
         seed: runtime::now().as_nanos() ^ runtime::wall().unix_millis(),
-        drain: Duration::from_secs(5),
+        inherited: config.inherited,
     })
     .map_err(|e| words(&e))?;
     let (events, inbox) = mpsc::channel(EVENTS);
@@ -174,7 +179,8 @@ async fn start(tasks: Tasks, config: Config) -> Result<(), String> {
         ),
         ready: Some(config.ready),
     };
-    data.begin(config.fixed).await;
+    let mut fixed = config.fixed;
+    data.begin(fixed.first()).await;
     let queues = Queues {
         links: tunnel.events,
         services: tunnel.services,
@@ -185,8 +191,9 @@ async fn start(tasks: Tasks, config: Config) -> Result<(), String> {
         downs,
         proxy_events,
         queries: config.queries,
+        fixed,
     };
-    data.work(queues).await;
+    data.work(queues, config.patience).await;
     Ok(())
 }
 
@@ -206,6 +213,7 @@ struct Queues {
     downs: mpsc::Receiver<Down>,
     proxy_events: mpsc::Receiver<ProxyEvent>,
     queries: mpsc::Receiver<Query>,
+    fixed: Fixed,
 }
 
 impl Data {
@@ -243,14 +251,14 @@ impl Data {
         self.carry_out().await;
     }
 
-    async fn work(&mut self, mut queues: Queues) {
+    async fn work(&mut self, mut queues: Queues, patience: Patience) {
         let (token, workers) = (self.tasks.token(), Rc::clone(&self.workers));
         let tunnels = self.control.clone();
         // While workers and tunnels finish, what comes is still answered: new streams with a refusal,
         // which is tried elsewhere at once.
         let mut leaving = std::pin::pin!(async {
             token.draining().await;
-            workers.drain().await;
+            workers.drain(patience.get()).await;
             tunnels.drain().await;
         });
         // A task of its own: streams of users never wait for a configuration.
@@ -283,7 +291,11 @@ impl Data {
                 Some(joining) = queues.joins.recv() => self.door.join(joining),
                 Some(down) = queues.downs.recv() => self.told(down).await,
                 Some(event) = queues.proxy_events.recv() => self.noticed(&event),
-                Some(query) = queues.queries.recv() => self.tell(query),
+                Some(query) = queues.queries.recv() => self.tell(query).await,
+                bundle = queues.fixed.next() => {
+                    let event = Event::Bundle(Box::new(bundle));
+                    self.brain.handle(runtime::now(), event);
+                }
                 () = tokio::time::sleep(due) => self.brain.handle_timeout(runtime::now()),
                 _ = ticks.tick() => {
                     self.tick();
@@ -298,7 +310,7 @@ impl Data {
     }
 
     /// Answers the admin socket; its client may be gone.
-    fn tell(&self, query: Query) {
+    async fn tell(&self, query: Query) {
         match query {
             Query::Status(reply) => {
                 let _ = reply.send(self.report.status(&self.brain, &self.credentials_of()));
@@ -306,6 +318,9 @@ impl Data {
             Query::Refusals(reply) => {
                 let all = self.workers.refusals().into_iter();
                 let _ = reply.send(all.map(|(peer, rule, n)| (peer, rule.code(), n)).collect());
+            }
+            Query::Sockets(reply) => {
+                let _ = reply.send(self.workers.sockets().await);
             }
         }
     }

@@ -26,6 +26,7 @@ pub mod bgp;
 mod bundle;
 mod control;
 mod data;
+mod handover;
 mod join;
 mod lines;
 mod link;
@@ -36,8 +37,9 @@ pub mod tasks;
 use std::{
     future::Future,
     io,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -45,7 +47,10 @@ use api::sync::Bundle;
 use base::Name;
 use plan::{Cells, Event, Me};
 use runtime::{Tasks, Thread, metrics::Metrics};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    net::UnixListener,
+    sync::{mpsc, oneshot, watch},
+};
 
 pub use bundle::BundleError;
 pub use join::JoinFailure;
@@ -56,8 +61,22 @@ use state::State;
 /// The private AS that every node of a fabric is in (RFC 6996).
 const ASN: u32 = 4_200_000_000;
 
-/// How long the halves get to finish.
-const DRAIN: Duration = Duration::from_secs(10);
+/// How long the halves get to finish after what requests get.
+const DRAIN: Duration = Duration::from_secs(5);
+/// What requests get to finish when the node ends …
+const PATIENCE: Duration = Duration::from_secs(5);
+/// … and when another process goes on.
+const RELIEVED: Duration = Duration::from_secs(600);
+
+/// What requests get to finish, said when that begins.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Patience(Arc<OnceLock<Duration>>);
+
+impl Patience {
+    pub(crate) fn get(&self) -> Duration {
+        self.0.get().copied().unwrap_or(PATIENCE)
+    }
+}
 
 /// How a node is run.
 #[derive(Clone, Debug)]
@@ -74,6 +93,9 @@ pub struct Config {
     pub access_log: Option<PathBuf>,
     /// Which parts of the node this process is.
     pub parts: Parts,
+    /// Take the listening sockets of the process that runs this node, serve, and let it end.
+    /// With `bundle` only: tunnels cannot be taken over.
+    pub take_over: bool,
 }
 
 /// The parts of a node: what probes and announces, and what carries traffic. The second goes on
@@ -113,6 +135,7 @@ impl Config {
             workers,
             access_log,
             parts: Parts::Both,
+            take_over: false,
         }
     }
 }
@@ -162,23 +185,58 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), N
         Parts::Both | Parts::Data => "admin.sock",
         Parts::Control => "control.sock",
     };
-    let socket = runtime::net::unix_listener(&node.state.path(socket))
-        .map_err(|e| NodeError::Start("admin socket", e))?;
-    group.spawn("admin", admin.serve(socket, group.clone()));
+    let handover = node.state.path("handover.sock");
+    let (running, inherited) = match config.take_over {
+        true => handover::Running::find(&handover).await,
+        false => Ok(None),
+    }
+    .map_err(|e| NodeError::Start("taking over from the process that runs", e))?
+    .unzip();
+    let (relieve, relieved) = oneshot::channel();
+    let alone = config.bundle.is_some() && config.parts == Parts::Both;
+    let doors = Doors {
+        admin: (node.state.path(socket), admin),
+        handover: alone.then_some((handover, relieve)),
+    };
+    let take_over = match running {
+        Some(running) => Some((running, doors)),
+        None => {
+            doors.open(runtime::net::unix_listener, &group)?;
+            None
+        }
+    };
+    let patience = Patience::default();
+    let (says, fixed) = bundle::Fixed::new(node.bundle.clone());
+    if let Some(folder) = config.bundle.clone() {
+        let hangups = runtime::signal::Reload::hear();
+        let hangups = hangups.map_err(|e| NodeError::Start("SIGHUP", e))?;
+        let reload = bundle::reload(hangups, folder, says);
+        let token = group.token();
+        group.spawn("reload", async move {
+            tokio::select! {
+                () = token.draining() => {}
+                () = reload => {}
+            }
+        });
+    }
     let (to_data, parts) = mpsc::channel(4);
     let mut threads = Vec::new();
     if config.parts != Parts::Control {
         let (ready, is_ready) = oneshot::channel();
-        threads.push(("data", node.start_data(config, parts, take_queries, ready)?));
-        group.spawn("ready", async move {
-            if is_ready.await.is_ok() {
-                tracing::info!("node is ready");
-            }
-        });
+        let data = Begin {
+            parts,
+            queries: take_queries,
+            ready,
+            fixed: fixed.clone(),
+            inherited: inherited.unwrap_or_default(),
+            patience: patience.clone(),
+        };
+        threads.push(("data", node.start_data(config, data)?));
+        group.spawn("ready", serving(is_ready, take_over, group.clone()));
         if node.parts == Parts::Both {
             let (control, data) = tunnel::Pipes::in_memory();
             let _ = to_data.send(data).await;
-            let control = node.start_control(control, speaker.clone(), shown.clone())?;
+            let control = node.start_control(control, speaker.clone(), shown.clone(), fixed)?;
             threads.push(("control", control));
         } else {
             let door = link::Door::open(&node.state.path(""));
@@ -188,33 +246,39 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), N
     }
     let ended = tokio::select! {
         () = stop => None,
+        Ok(()) = relieved => {
+            tracing::info!("another process serves; this one finishes what it has");
+            let _ = patience.0.set(RELIEVED);
+            None
+        }
         what = ended(&threads) => Some(what),
         result = node.keep_control(speaker, shown) => return result,
     };
-    tracing::info!("node drains");
-    // The control half first: it drains by the tunnels of the other.
-    let working = node.set_working(None);
-    if let Some(control) = &working {
-        control.start_drain();
-    }
-    for (_, thread) in threads.iter().rev() {
-        thread.start_drain();
-    }
-    let all = async {
-        if let Some(control) = &working {
-            control.exited().await;
-        }
-        for (_, thread) in &threads {
-            thread.exited().await;
-        }
-        group.drain(Duration::from_millis(500)).await;
-    };
-    if tokio::time::timeout(DRAIN, all).await.is_err() {
-        tracing::warn!("the halves did not finish in time");
-    }
+    node.leave(&threads, &group, patience.get() + DRAIN).await;
     match ended {
         None => Ok(()),
         Some(half) => Err(NodeError::Ended(half)),
+    }
+}
+
+/// Once the first listeners serve: take the place of the process before this one, and let it go.
+async fn serving(
+    is_ready: oneshot::Receiver<()>,
+    take_over: Option<(handover::Running, Doors)>,
+    tasks: Tasks,
+) {
+    if is_ready.await.is_err() {
+        return;
+    }
+    tracing::info!("node is ready");
+    let Some((running, doors)) = take_over else {
+        return;
+    };
+    if let Err(error) = doors.open(runtime::net::unix_listener_instead, &tasks) {
+        tracing::error!(error = %base::Chain(&error), "a socket of this machine is missing");
+    }
+    if let Err(error) = running.relieve().await {
+        tracing::warn!(%error, "the process that ran before did not hear that it may go");
     }
 }
 
@@ -231,6 +295,41 @@ async fn ended(threads: &[(&'static str, Thread)]) -> &'static str {
             _ = other.exited() => second,
         },
     }
+}
+
+/// Where others on this machine ask.
+struct Doors {
+    admin: (PathBuf, admin::Admin),
+    handover: Option<(PathBuf, oneshot::Sender<()>)>,
+}
+
+impl Doors {
+    fn open(
+        self,
+        listen: impl Fn(&Path) -> io::Result<UnixListener>,
+        tasks: &Tasks,
+    ) -> Result<(), NodeError> {
+        let (path, admin) = self.admin;
+        let socket = listen(&path).map_err(|e| NodeError::Start("admin socket", e))?;
+        let queries = admin.queries.clone();
+        tasks.spawn("admin", admin.serve(socket, tasks.clone()));
+        if let Some((path, relieve)) = self.handover {
+            let socket = listen(&path).map_err(|e| NodeError::Start("handover.sock", e))?;
+            let serve = handover::serve(socket, queries, relieve, tasks.clone());
+            tasks.spawn("handover", serve);
+        }
+        Ok(())
+    }
+}
+
+/// What the data half begins with, beside what the node is made of.
+struct Begin {
+    parts: mpsc::Receiver<tunnel::Pipes>,
+    queries: mpsc::Receiver<data::Query>,
+    ready: oneshot::Sender<()>,
+    fixed: bundle::Fixed,
+    inherited: Vec<(SocketAddr, TcpListener)>,
+    patience: Patience,
 }
 
 /// What both halves are made of.
@@ -292,25 +391,21 @@ impl Node {
         })
     }
 
-    fn start_data(
-        &self,
-        config: Config,
-        parts: mpsc::Receiver<tunnel::Pipes>,
-        queries: mpsc::Receiver<data::Query>,
-        ready: oneshot::Sender<()>,
-    ) -> Result<Thread, NodeError> {
+    fn start_data(&self, config: Config, begin: Begin) -> Result<Thread, NodeError> {
         let material = self.material.as_ref().map(|_| self.state.material());
         let data = data::Config {
             me: self.me.clone(),
             state: self.state.clone(),
-            fixed: self.bundle.clone(),
+            fixed: begin.fixed,
+            inherited: begin.inherited,
+            patience: begin.patience,
             identity: self.identity.clone(),
-            parts,
-            queries,
+            parts: begin.parts,
+            queries: begin.queries,
             metrics: self.metrics.clone(),
             workers: config.workers,
             access_log: config.access_log,
-            ready,
+            ready: begin.ready,
             material: material.transpose()?,
         };
         runtime::thread("data", move |tasks| data::run(tasks, data))
@@ -322,6 +417,7 @@ impl Node {
         pipes: tunnel::Pipes,
         speaker: Arc<watch::Sender<Option<speaker::Handle>>>,
         shown: control::Shown,
+        fixed: bundle::Fixed,
     ) -> Result<Thread, NodeError> {
         let verifier = self.material.as_ref().map(|m| m.verifier.clone());
         let control = control::Config {
@@ -329,7 +425,7 @@ impl Node {
             identity: self.identity.clone(),
             state: self.state.clone(),
             verifier,
-            fixed: self.bundle.clone(),
+            fixed,
             pipes,
             metrics: self.metrics.clone(),
             speaker,
@@ -337,6 +433,31 @@ impl Node {
         };
         runtime::thread("control", move |tasks| control::run(tasks, control))
             .map_err(|e| NodeError::Start("control thread", e))
+    }
+
+    /// Drain everything.
+    async fn leave(&self, threads: &[(&'static str, Thread)], group: &Tasks, within: Duration) {
+        tracing::info!("node drains");
+        // The control half first: it drains by the tunnels of the other.
+        let working = self.set_working(None);
+        if let Some(control) = &working {
+            control.start_drain();
+        }
+        for (_, thread) in threads.iter().rev() {
+            thread.start_drain();
+        }
+        let all = async {
+            if let Some(control) = &working {
+                control.exited().await;
+            }
+            for (_, thread) in threads {
+                thread.exited().await;
+            }
+            group.drain(Duration::from_millis(500)).await;
+        };
+        if tokio::time::timeout(within, all).await.is_err() {
+            tracing::warn!("the halves did not finish in time");
+        }
     }
 
     fn set_working(&self, thread: Option<Arc<Thread>>) -> Option<Arc<Thread>> {
@@ -356,7 +477,9 @@ impl Node {
         }
         loop {
             let pipes = link::connect(&self.state.path("")).await;
-            let thread = Arc::new(self.start_control(pipes, speaker.clone(), shown.clone())?);
+            let (_, fixed) = bundle::Fixed::new(self.bundle.clone());
+            let thread = self.start_control(pipes, speaker.clone(), shown.clone(), fixed)?;
+            let thread = Arc::new(thread);
             self.set_working(Some(thread.clone()));
             thread.exited().await;
             self.set_working(None);

@@ -19,7 +19,7 @@
 //! request's deadline and only while its body (up to 64 KiB) is still at hand.
 //!
 //! ```no_run
-//! use std::{sync::Arc, time::Duration};
+//! use std::sync::Arc;
 //! # async fn example() -> Result<(), proxy::StartError> {
 //! let (workers, _events) = proxy::Workers::start(proxy::Config {
 //!     workers: 2,
@@ -28,7 +28,7 @@
 //!     access_log: None,
 //!     metrics: runtime::metrics::Metrics::default(),
 //!     seed: 1,
-//!     drain: Duration::from_secs(30),
+//!     inherited: Vec::new(),
 //! })?;
 //! let bind = "127.0.0.1:8080".parse().expect("an address");
 //! let bound = workers

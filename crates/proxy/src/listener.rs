@@ -4,8 +4,9 @@ use std::{
     cell::Cell,
     collections::{BTreeMap, BTreeSet},
     io,
-    net::SocketAddr,
-    rc::Rc,
+    net::{self, SocketAddr},
+    os::fd::{AsFd, OwnedFd},
+    rc::{Rc, Weak},
     time::Duration,
 };
 
@@ -55,10 +56,15 @@ pub(crate) type Wanted = (ListenerSpec, SocketAddr);
 /// What a worker says to each: where it listens, or why not.
 pub(crate) type Bound = Result<SocketAddr, ListenerFailed>;
 
+/// Listening sockets by the address that they were asked for.
+pub(crate) type Inherited = BTreeMap<SocketAddr, Vec<net::TcpListener>>;
+
 /// The listeners of one worker.
 #[derive(Debug, Default)]
 pub(crate) struct Listeners {
     open: BTreeMap<SocketAddr, Open>,
+    /// Of the process before this one, until the first listeners are set.
+    inherited: Inherited,
 }
 
 #[derive(Debug)]
@@ -66,24 +72,48 @@ struct Open {
     /// Read for every connection, so that a changed port or TLS needs no new socket.
     spec: Rc<Cell<ListenerSpec>>,
     local: SocketAddr,
-    task: Task,
+    /// One, or those of several workers of the process before this one. A task that has ended has
+    /// closed its socket.
+    sockets: Vec<(Weak<TcpListener>, Task)>,
 }
 
 impl Listeners {
+    pub(crate) fn new(inherited: Inherited) -> Self {
+        Listeners {
+            inherited,
+            ..Listeners::default()
+        }
+    }
+
+    /// Copies of all sockets.
+    pub(crate) fn sockets(&self) -> Vec<(SocketAddr, OwnedFd)> {
+        let all = self.open.iter().flat_map(|(bind, open)| {
+            let sockets = open.sockets.iter();
+            sockets.filter_map(|(socket, _)| Some((*bind, socket.upgrade()?)))
+        });
+        let copies = all.filter_map(|(bind, socket)| {
+            let copy = socket.as_fd().try_clone_to_owned();
+            Some((bind, copy.ok()?))
+        });
+        copies.collect()
+    }
+
     /// Make it so: unchanged ones are not touched, connections never.
     pub(crate) fn set(&mut self, worker: &Rc<Worker>, wanted: &[Wanted]) -> Vec<Bound> {
         let keep: BTreeSet<SocketAddr> = wanted.iter().map(|(spec, _)| spec.bind).collect();
         self.open.retain(|bind, open| {
             let kept = keep.contains(bind);
             if !kept {
-                open.task.abort();
+                open.sockets.iter().for_each(|(_, task)| task.abort());
             }
             kept
         });
-        wanted
+        let bound = wanted
             .iter()
             .map(|(spec, address)| self.open(worker, *spec, *address))
-            .collect()
+            .collect();
+        self.inherited.clear();
+        bound
     }
 
     fn open(&mut self, worker: &Rc<Worker>, spec: ListenerSpec, address: SocketAddr) -> Bound {
@@ -95,22 +125,37 @@ impl Listeners {
             bind: spec.bind,
             error: error.to_string(),
         };
-        let listener = tcp_listener(address, Share::ReusePort).map_err(failed)?;
-        let local = listener.local_addr().map_err(failed)?;
+        let inherited = self.inherited.remove(&spec.bind).unwrap_or_default();
+        let mut listeners = inherited
+            .into_iter()
+            .map(TcpListener::from_std)
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(failed)?;
+        if listeners.is_empty() {
+            listeners.push(tcp_listener(address, Share::ReusePort).map_err(failed)?);
+        }
+        let local = match listeners.first() {
+            Some(listener) => listener.local_addr().map_err(failed)?,
+            None => address,
+        };
         let shared = Rc::new(Cell::new(spec));
-        let run = accept(Rc::clone(worker), listener, Rc::clone(&shared));
-        let task = worker.tasks.spawn_local("listener", run);
+        let sockets = listeners.into_iter().map(|listener| {
+            let listener = Rc::new(listener);
+            let socket = Rc::downgrade(&listener);
+            let run = accept(Rc::clone(worker), listener, Rc::clone(&shared));
+            (socket, worker.tasks.spawn_local("listener", run))
+        });
         let open = Open {
+            sockets: sockets.collect(),
             spec: shared,
             local,
-            task,
         };
         self.open.insert(spec.bind, open);
         Ok(local)
     }
 }
 
-async fn accept(worker: Rc<Worker>, listener: TcpListener, spec: Rc<Cell<ListenerSpec>>) {
+async fn accept(worker: Rc<Worker>, listener: Rc<TcpListener>, spec: Rc<Cell<ListenerSpec>>) {
     let drain = worker.drain();
     loop {
         // On drain, who is connected already is still taken: closing would reset them.

@@ -26,5 +26,6 @@
 //! that reads and writes both sides in turn, so backpressure is a matter of not polling: a side
 //! that cannot take more (64 KiB unsent) is not given more, and then the other is not read.
 //!
-//! Drain: listeners stop, idle connections close, HTTP/2 says GOAWAY, running requests finish
-//! until the deadline, and what is left is dropped. News of endpoints is taken to the end.
+//! Drain: listeners stop, HTTP/2 says GOAWAY, running requests finish, idle connections get a while
+//! for one more request, whose answer says that it was the last, and what is left at the deadline
+//! is dropped. News of endpoints is taken to the end.

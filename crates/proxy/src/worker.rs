@@ -4,12 +4,13 @@ use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
     io,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     ops::Deref,
+    os::fd::OwnedFd,
     rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -26,7 +27,7 @@ use crate::{
     access::{AccessLog, Records},
     egress,
     event::{FailureKind, ProxyEvent},
-    listener::{Bound, ListenerFailed, ListenerSpec, Listeners, Wanted},
+    listener::{Bound, Inherited, ListenerFailed, ListenerSpec, Listeners, Wanted},
     metrics::ProxyMetrics,
     refusals::Refusals,
     snapshot::{Resolver, Snapshot},
@@ -60,8 +61,9 @@ pub struct Config {
     pub metrics: runtime::metrics::Metrics,
     /// Seed of picks and trace ids.
     pub seed: u64,
-    /// What running requests get to finish on drain.
-    pub drain: Duration,
+    /// Listening sockets of the process before this one ([`Workers::sockets`]), by the address
+    /// that they were asked for; those that the first listeners do not want are closed.
+    pub inherited: Vec<(SocketAddr, TcpListener)>,
 }
 
 /// Why the proxy did not start.
@@ -88,6 +90,7 @@ pub struct Workers {
     handles: Vec<Handle>,
     next: AtomicUsize,
     refusals: Arc<Refusals>,
+    patience_ms: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -100,6 +103,7 @@ struct Handle {
 
 enum Command {
     Listeners(Vec<Wanted>, oneshot::Sender<Vec<Bound>>),
+    Sockets(oneshot::Sender<Vec<(SocketAddr, OwnedFd)>>),
     Stream(Box<dyn Incoming>),
 }
 
@@ -113,7 +117,8 @@ struct Start {
     events: mpsc::Sender<ProxyEvent>,
     refusals: Arc<Refusals>,
     seed: u64,
-    drain: Duration,
+    inherited: Inherited,
+    patience_ms: Arc<AtomicU64>,
     commands: mpsc::Receiver<Command>,
     news: mpsc::Receiver<Target>,
     news_lost: Arc<AtomicBool>,
@@ -133,8 +138,20 @@ impl Workers {
         let metrics = ProxyMetrics::new(&config.metrics);
         let refusals = Arc::new(Refusals::default());
         let mut seeds = Rng::new(config.seed);
+        let patience_ms = Arc::new(AtomicU64::new(0));
         let mut handles = Vec::new();
-        for index in 0..config.workers.max(1) {
+        let workers = config.workers.max(1);
+        let mut inherited: Vec<Inherited> = (0..workers).map(|_| Inherited::new()).collect();
+        for (bind, socket) in config.inherited {
+            // Who has fewest of this address gets it.
+            let fewest = inherited
+                .iter_mut()
+                .min_by_key(|own| own.get(&bind).map_or(0, Vec::len));
+            if let Some(own) = fewest {
+                own.entry(bind).or_default().push(socket);
+            }
+        }
+        for (index, inherited) in inherited.into_iter().enumerate() {
             let (commands, take_commands) = mpsc::channel(COMMANDS);
             let (news, take_news) = mpsc::channel(NEWS);
             let news_lost = Arc::new(AtomicBool::new(false));
@@ -147,7 +164,8 @@ impl Workers {
                 events: events.clone(),
                 refusals: Arc::clone(&refusals),
                 seed: seeds.next_u64(),
-                drain: config.drain,
+                inherited,
+                patience_ms: Arc::clone(&patience_ms),
                 commands: take_commands,
                 news: take_news,
                 news_lost: Arc::clone(&news_lost),
@@ -166,6 +184,7 @@ impl Workers {
             handles,
             next: AtomicUsize::new(0),
             refusals,
+            patience_ms,
         };
         Ok((workers, received))
     }
@@ -216,6 +235,18 @@ impl Workers {
         all
     }
 
+    /// Copies of the listening sockets, by the address that they were asked for, for the process
+    /// that comes after this one.
+    pub async fn sockets(&self) -> Vec<(SocketAddr, OwnedFd)> {
+        let mut all = Vec::new();
+        for handle in &self.handles {
+            let (reply, replied) = oneshot::channel();
+            let _ = handle.commands.send(Command::Sockets(reply)).await;
+            all.extend(replied.await.unwrap_or_default());
+        }
+        all
+    }
+
     /// Serve a stream from another site on one of the workers, in turn.
     pub fn serve_stream(&self, incoming: Box<dyn Incoming>) {
         let turn = self.next.fetch_add(1, Relaxed) % self.handles.len().max(1);
@@ -252,8 +283,12 @@ impl Workers {
         self.refusals.list()
     }
 
-    /// Stop accepting, finish what runs (at most [`Config::drain`]), end.
-    pub async fn drain(&self) {
+    /// Stop accepting, finish what runs within `patience`, end. A connection on which nothing runs
+    /// is told with its next answer, or closed after a quarter of that time (30 s at most): a
+    /// request may be on its way.
+    pub async fn drain(&self, patience: Duration) {
+        let patience = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        self.patience_ms.store(patience, Relaxed);
         for handle in &self.handles {
             handle.thread.start_drain();
         }
@@ -292,6 +327,7 @@ pub(crate) struct Worker {
     pub(crate) waiting: Waiting,
     pub(crate) tasks: Tasks,
     drain: Drain,
+    patience_ms: Arc<AtomicU64>,
     seats: Rc<Cell<usize>>,
     /// Copies of requests on their way.
     pub(crate) mirrors: Rc<Cell<usize>>,
@@ -314,6 +350,16 @@ impl Worker {
 
     pub(crate) fn drain_begun(&self) -> bool {
         self.drain.is_draining()
+    }
+
+    /// How long connections on which nothing runs stay open in a drain.
+    pub(crate) fn grace(&self) -> Duration {
+        const MOST: Duration = Duration::from_secs(30);
+        (self.patience() / 4).min(MOST)
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_millis(self.patience_ms.load(Relaxed))
     }
 
     /// A place for one more client connection, unless the limit is reached.
@@ -372,7 +418,7 @@ async fn run(tasks: Tasks, start: Start) {
         mut commands,
         mut news,
         news_lost,
-        drain,
+        inherited,
         ..
     } = start;
     let worker = Rc::new(Worker {
@@ -391,17 +437,18 @@ async fn run(tasks: Tasks, start: Start) {
         shared: Shared::default(),
         waiting: Waiting::default(),
         drain: tasks.token(),
+        patience_ms: start.patience_ms,
         tasks: tasks.clone(),
         seats: Rc::default(),
         mirrors: Rc::default(),
     });
     tasks.spawn_local("reaper", reap(Rc::clone(&worker)));
     tasks.spawn_local("records", gather(Rc::clone(&worker)));
-    let mut listeners = Listeners::default();
+    let mut listeners = Listeners::new(inherited);
     let draining = worker.drain();
     let mut leaving = std::pin::pin!(async {
         draining.draining().await;
-        tasks.drain(drain).await;
+        tasks.drain(worker.patience()).await;
     });
     loop {
         tokio::select! {
@@ -417,6 +464,8 @@ async fn run(tasks: Tasks, start: Start) {
                     // Nobody waits for the reply when its caller was dropped.
                     let _ = reply.send(listeners.set(&worker, &wanted));
                 }
+                // Nor for these.
+                Command::Sockets(reply) => drop(reply.send(listeners.sockets())),
                 Command::Stream(incoming) => take(&worker, incoming),
             },
             () = &mut leaving => break,

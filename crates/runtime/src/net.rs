@@ -1,5 +1,6 @@
 //! Sockets with the options we always want.
 
+pub mod handover;
 pub mod hops;
 pub mod router;
 
@@ -85,6 +86,25 @@ pub fn unix_listener(path: &Path) -> io::Result<UnixListener> {
             Err(error) => return Err(error),
         }
     }
+    bind_unix(path)
+}
+
+/// The same in the place of whoever listens there: those who come from now on come to us.
+///
+/// # Errors
+/// What the system said.
+pub fn unix_listener_instead(path: &Path) -> io::Result<UnixListener> {
+    let beside = path.with_extension("next");
+    match std::fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = bind_unix(&beside)?;
+    std::fs::rename(&beside, path)?;
+    Ok(listener)
+}
+
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // Linux gives the file the mode of the socket's inode.
     rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
@@ -136,7 +156,10 @@ mod tests {
         let (stream, accepted) = tokio::join!(UnixStream::connect(&path), listener.accept());
         let (stream, _accepted) = (stream.expect("connected"), accepted.expect("accepted"));
         assert!(same_user(&stream).expect("credentials"));
-        drop(listener);
+        let next = unix_listener_instead(&path).expect("bound");
+        let (stream, accepted) = tokio::join!(UnixStream::connect(&path), next.accept());
+        assert!(stream.is_ok() && accepted.is_ok(), "the next one is asked");
+        drop((listener, next));
         unix_listener(&path).expect("the stale socket is replaced");
     }
 }

@@ -1,6 +1,6 @@
 //! What the node says about itself.
 
-use std::time::Duration;
+use std::{net::SocketAddr, os::fd::OwnedFd, time::Duration};
 
 use api::derived::{EndpointView, LinkView, NodeStatus};
 use base::{Instant, Revision, SiteName, WallTime};
@@ -23,6 +23,8 @@ pub(crate) enum Query {
     Status(oneshot::Sender<NodeStatus>),
     /// Whom did you refuse a tunnel stream, by which rule, how often?
     Refusals(oneshot::Sender<Vec<(SiteName, &'static str, u64)>>),
+    /// Copies of your listening sockets, by the address that they were asked for.
+    Sockets(oneshot::Sender<Vec<(SocketAddr, OwnedFd)>>),
 }
 
 /// What was said last, and what to say next.

@@ -54,7 +54,7 @@ enum Next {
     Http2,
     /// Too slow after it had begun.
     Slow,
-    /// Nothing has begun, and the worker drains.
+    /// Nothing has begun for a while, and the worker drains.
     Leave,
     /// Nothing more to do.
     Over,
@@ -81,7 +81,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, io: Io, origin: Origin) {
     let mut fresh = matches!(&origin, Origin::Client(info) if !info.tls);
     while !conn.close {
         let head = match conn
-            .next(&limits, alarm, patience, fresh, draining.as_mut())
+            .next(&worker, &limits, alarm, patience, fresh, draining.as_mut())
             .await
         {
             Next::Request(head) => head,
@@ -134,6 +134,7 @@ fn begins(whole: &[u8], input: &[u8]) -> bool {
 impl H1 {
     async fn next<F: Future<Output = ()>>(
         &mut self,
+        worker: &Worker,
         limits: &Limits,
         alarm: &mut Alarm,
         patience: Duration,
@@ -141,7 +142,7 @@ impl H1 {
         mut draining: Pin<&mut F>,
     ) -> Next {
         alarm.set(patience);
-        let mut begun = false;
+        let (mut begun, mut leaving) = (false, false);
         poll_fn(|cx| {
             loop {
                 let wire = &mut self.wire;
@@ -165,11 +166,16 @@ impl H1 {
                     Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(Next::Over),
                     Poll::Pending => {}
                 }
-                if !begun && draining.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Next::Leave);
+                if !begun && !leaving && draining.as_mut().poll(cx).is_ready() {
+                    leaving = true;
+                    alarm.set(worker.grace().min(patience));
                 }
                 ready!(alarm.poll(cx));
-                return Poll::Ready(if begun { Next::Slow } else { Next::Over });
+                return Poll::Ready(match (begun, leaving) {
+                    (true, _) => Next::Slow,
+                    (false, true) => Next::Leave,
+                    (false, false) => Next::Over,
+                });
             }
         })
         .await

@@ -78,7 +78,7 @@ async fn without_another_endpoint_the_fault_is_told() {
     world.endpoints(&[(nonsense.address, Healthy)]);
     assert!(world.ask("GET").await.starts_with("HTTP/1.1 502 "));
     // The story is in the log.
-    world.pop.drain().await;
+    world.pop.drain(PATIENCE).await;
     let path = world.log.path().join("access.log");
     let lines = || std::fs::read_to_string(&path).unwrap_or_default();
     while lines().lines().count() < 2 {

@@ -346,15 +346,25 @@ async fn drain_finishes_what_runs() {
     idle.write_all(warm.as_bytes()).await.expect("written");
     assert!(message(&mut idle, &mut Vec::new()).await.is_some());
     spot.arrived.recv().await.expect("arrived");
+    let mut late = TcpStream::connect(world.http).await.expect("connected");
+    late.write_all(warm.as_bytes()).await.expect("written");
+    assert!(message(&mut late, &mut Vec::new()).await.is_some());
     busy.write_all(head.as_bytes()).await.expect("written");
     let mut buf = Vec::new();
     let first = message(&mut busy, &mut buf).await;
     assert!(first.is_some_and(|first| first.starts_with("HTTP/1.1 100 ")));
     let pop = Arc::clone(&world.pop);
     let drained = async {
-        timeout(PATIENCE, pop.drain()).await.expect("in time");
+        timeout(PATIENCE, pop.drain(PATIENCE))
+            .await
+            .expect("in time");
     };
     let finish = async {
+        // Nobody is let in any more; who is in gets one more answer.
+        while TcpStream::connect(world.http).await.is_ok() {}
+        late.write_all(warm.as_bytes()).await.expect("written");
+        let last = message(&mut late, &mut Vec::new()).await.expect("answered");
+        assert!(last.contains("connection: close\r\n"), "{last}");
         let mut rest = Vec::new();
         timeout(PATIENCE, idle.read_to_end(&mut rest))
             .await

@@ -431,7 +431,7 @@ fn start(
         access_log,
         metrics: runtime::metrics::Metrics::default(),
         seed: 1,
-        drain: PATIENCE,
+        inherited: Vec::new(),
     })
     .expect("started");
     (Arc::new(workers), events)
