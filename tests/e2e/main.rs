@@ -6,9 +6,11 @@
 mod bundle;
 mod change;
 mod controller;
+mod edge;
 mod examples;
 mod faults;
 mod isolation;
+mod limits;
 mod refusals;
 mod renewal;
 mod restart;

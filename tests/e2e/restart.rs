@@ -4,8 +4,7 @@
 use std::{
     fs,
     io::{Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
-    path::{Path, PathBuf},
+    net::{SocketAddr, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
@@ -15,142 +14,17 @@ use std::{
 };
 
 use kit::{
-    Client, Http2, Load, Role, Subnet, Target, Turn, figure,
+    Http2, Role, Turn, figure,
     process::{self, Signal},
     wait_until,
 };
 
-/// How long a process may take to serve, a change to be seen.
-const SOON: Duration = Duration::from_secs(20);
+use crate::edge::{Edge, HOST, SOON, none_failed};
+
 /// How long a process that was relieved may take to end: idle connections get 30 s.
 const END: Duration = Duration::from_secs(60);
 /// How the client says that it has been told to leave.
 const LEAVES: &str = "connection error received: not a result of an error";
-const HOST: &str = "cart.acme.example";
-
-/// A node `edge` and two demo applications.
-struct Edge {
-    folder: tempfile::TempDir,
-    host: Ipv4Addr,
-    _demos: Vec<Role>,
-    _subnet: Subnet,
-}
-
-impl Edge {
-    fn new() -> Self {
-        let subnet = Subnet::hold().expect("a loopback network");
-        let [a, b, c, _] = subnet.network().octets();
-        let (folder, host) = (
-            tempfile::tempdir().expect("a folder"),
-            Ipv4Addr::new(a, b, c, 9),
-        );
-        let demos = [18_001, 18_002].map(|port| {
-            let (listen, name) = (format!("{host}:{port}"), format!("cart-{port}"));
-            let args = [
-                "lab", "demo", "--listen", &listen, "--tenant", "acme", "--site", "edge", "--name",
-                &name,
-            ];
-            Role::start(
-                &program(),
-                &args,
-                &folder.path().join(format!("{name}.log")),
-            )
-        });
-        let edge = Edge {
-            folder,
-            host,
-            _demos: demos.into(),
-            _subnet: subnet,
-        };
-        edge.configure(0);
-        edge
-    }
-
-    fn http(&self) -> SocketAddr {
-        (self.host, 18_080).into()
-    }
-
-    fn https(&self) -> SocketAddr {
-        (self.host, 18_443).into()
-    }
-
-    /// Manifests whose answers say `version`. Each time they are read there is a new certificate.
-    fn configure(&self, version: u32) {
-        let host = self.host;
-        let text = format!(
-            "
-{{kind: Tenant, metadata: {{name: acme}}, spec: {{publicHosts: ['*.acme.example']}}}}
----
-{{kind: Namespace, metadata: {{tenant: acme, name: shop}}}}
----
-{{kind: Site, metadata: {{name: edge}}, spec: {{role: pop, nodes: [{{name: n1,
-  tunnel: {{bind: ['{host}:17443']}},
-  public: {{bind: [{host}], portMap: {{80: 18080, 443: 18443}}}}}}]}}}}
----
-{{kind: Service, metadata: {{tenant: acme, namespace: shop, name: cart}}, spec: {{port: 80,
-  origins: [{{sites: [edge], addresses: ['{host}:18001', '{host}:18002']}}]}}}}
----
-{{kind: Certificate, metadata: {{tenant: acme, namespace: shop, name: web}},
-  spec: {{hosts: [{HOST}], source: selfSigned}}}}
----
-kind: LoadBalancer
-metadata: {{tenant: acme, namespace: shop, name: web}}
-spec:
-  hosts: [{HOST}]
-  tls: {{certificates: [web]}}
-  advertise: [{{public: {{}}}}]
-  routes:
-  - backendRefs: [{{name: cart}}]
-    filters: [{{type: ResponseHeaderModifier,
-      responseHeaderModifier: {{set: [{{name: x-version, value: '{version}'}}]}}}}]
-"
-        );
-        fs::write(self.folder.path().join("edge.yaml"), text).expect("written");
-    }
-
-    fn node(&self, nth: usize, more: &[&str]) -> Role {
-        let path = |name: &str| {
-            let path: PathBuf = self.folder.path().join(name);
-            path.to_str().expect("a plain path").to_owned()
-        };
-        let (state, bundle) = (path("state"), path("edge.yaml"));
-        let mut args = vec![
-            "node",
-            "--state",
-            &state,
-            "--bundle",
-            &bundle,
-            "--site",
-            "edge",
-            "--workers",
-            "2",
-        ];
-        args.extend(more);
-        Role::start(
-            &program(),
-            &args,
-            Path::new(&path(&format!("node-{nth}.log"))),
-        )
-    }
-
-    /// Until an answer says `version`, and how long that took.
-    fn says(&self, version: u32) -> Duration {
-        let (mut client, version) = (Client::new(), version.to_string());
-        let (_, took) = wait_until("the new configuration", SOON, || {
-            let reply = client.get(self.http(), HOST, "/")?;
-            let said = reply.headers.get("x-version");
-            match said.and_then(|said| said.to_str().ok()) {
-                Some(said) if reply.status == 200 && said == version => Ok(()),
-                said => Err(format!("{} {said:?}", reply.status)),
-            }
-        });
-        took
-    }
-}
-
-fn program() -> PathBuf {
-    env!("CARGO_BIN_EXE_sealane").into()
-}
 
 fn waits_for(role: &Role, word: &str) {
     wait_until(word, SOON, || {
@@ -210,31 +84,6 @@ impl Handshakes {
     }
 }
 
-fn load(edge: &Edge) -> Load {
-    let target = Target {
-        address: edge.http(),
-        host: HOST.to_owned(),
-        path: "/".to_owned(),
-    };
-    Load::start(vec![target], 200)
-}
-
-fn none_failed(load: Load) -> usize {
-    let records = load.stop();
-    let failed: Vec<_> = records
-        .iter()
-        .filter(|record| record.has_failed())
-        .collect();
-    assert!(
-        failed.is_empty(),
-        "{} of {} failed: {:?}",
-        failed.len(),
-        records.len(),
-        failed.first()
-    );
-    records.len()
-}
-
 #[test]
 fn twenty_processes_one_after_the_other() {
     let _turn = Turn::beside();
@@ -258,7 +107,7 @@ fn twenty_processes_one_after_the_other() {
         }
         Ok(all.len())
     });
-    let (load, handshakes) = (load(&edge), Handshakes::start(edge.https()));
+    let (load, handshakes) = (edge.load(), Handshakes::start(edge.https()));
     for nth in 1..=20_usize {
         edge.configure(u32::try_from(nth).expect("small"));
         let next = edge.node(nth, &["--take-over"]);
@@ -294,7 +143,7 @@ fn a_hundred_configurations_and_as_many_certificates() {
     let mut node = edge.node(0, &[]);
     edge.says(0);
     let mut held = Http2::connect(edge.https(), HOST).expect("HTTP/2 over TLS");
-    let (load, handshakes) = (load(&edge), Handshakes::start(edge.https()));
+    let (load, handshakes) = (edge.load(), Handshakes::start(edge.https()));
     let mut slowest = Duration::ZERO;
     for version in 1..=100 {
         edge.configure(version);
@@ -302,7 +151,7 @@ fn a_hundred_configurations_and_as_many_certificates() {
         slowest = slowest.max(edge.says(version));
     }
     // Nonsense changes nothing, and says so.
-    let manifests = edge.folder.path().join("edge.yaml");
+    let manifests = edge.manifests();
     fs::write(
         &manifests,
         "{kind: Tenant, metadata: {name: acme}, spec: {nonsense: 1}}",

@@ -75,3 +75,65 @@ pub struct SiteStatusView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<NodeStatus>,
 }
+
+/// A request that somebody wants explained.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Question {
+    /// Where it goes: `http://` or `https://`, a host, and perhaps a logical port and a path.
+    pub url: String,
+    /// Its method; GET by default.
+    #[serde(default = "get")]
+    pub method: String,
+    /// Its headers, names and values.
+    #[serde(default)]
+    pub headers: Vec<(String, String)>,
+}
+
+fn get() -> String {
+    "GET".to_owned()
+}
+
+/// What would become of it at one node, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Explanation {
+    /// `forward to SERVICE.NAMESPACE.TENANT`, or a status and a code.
+    pub verdict: String,
+    /// Each step of the decision.
+    pub steps: Vec<Step>,
+    /// The endpoints of its service.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<EndpointStanding>,
+}
+
+/// One step of a decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    /// What was looked at: `listener`, `host`, `route` …
+    pub step: String,
+    /// Did it fit?
+    pub good: bool,
+    /// What was found.
+    pub text: String,
+}
+
+/// How an endpoint stands when one is picked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointStanding {
+    /// Its site, `SITE.TENANT`.
+    pub site: String,
+    /// Its address there.
+    pub address: String,
+    /// The round trip to its site by which it is placed, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_us: Option<u64>,
+    /// Requests of this node that run on it now.
+    pub in_flight: u32,
+    /// Its share by weight, of a thousand requests.
+    pub per_mille: u32,
+    /// `picked`, or why it is not.
+    pub why: String,
+}

@@ -47,6 +47,7 @@ mod order;
 mod outlier;
 mod pick;
 mod set;
+mod standing;
 
 pub use budget::{RetryBudget, Retrying};
 pub use endpoint::{
@@ -58,3 +59,4 @@ pub use order::stable_hash;
 pub use outlier::{Ejections, Outlier};
 pub use pick::pick;
 pub use set::{Algorithm, BalancePolicy, Cell, EndpointSet, Scope, empty_cell};
+pub use standing::Standing;

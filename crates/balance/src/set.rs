@@ -94,7 +94,7 @@ const STEPS: u32 = 10;
 pub struct EndpointSet {
     endpoints: Vec<Endpoint>,
     tiers: Vec<Tier>,
-    algorithm: Algorithm,
+    policy: BalancePolicy,
 }
 
 /// Eligible endpoints at about the same distance, with cumulative weights for sampling.
@@ -134,7 +134,7 @@ impl EndpointSet {
         EndpointSet {
             endpoints,
             tiers,
-            algorithm: policy.algorithm,
+            policy: *policy,
         }
     }
 
@@ -173,11 +173,15 @@ impl EndpointSet {
     /// Does the pick go by how long answers take?
     #[must_use]
     pub fn is_timed(&self) -> bool {
-        self.algorithm == Algorithm::PeakEwma
+        self.policy.algorithm == Algorithm::PeakEwma
     }
 
     pub(crate) const fn algorithm(&self) -> Algorithm {
-        self.algorithm
+        self.policy.algorithm
+    }
+
+    pub(crate) const fn scope(&self) -> Scope {
+        self.policy.scope
     }
 
     pub(crate) fn tiers(&self) -> &[Tier] {

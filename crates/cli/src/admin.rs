@@ -6,15 +6,16 @@ use std::{
     time::Duration,
 };
 
+use api::derived::{Explanation, Question};
 use bytes::Bytes;
 use http::{Method, Request, header};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
 use crate::{
-    args::{Format, GetArgs},
+    args::{Format, GetArgs, WhyArgs},
     client::problem,
     context,
     error::{Exit, Failure},
@@ -39,7 +40,7 @@ pub(crate) async fn get(path: &str, args: &GetArgs, out: &mut dyn Write) -> Resu
     })?;
     let state = state_folder(given, args.connection.home.as_deref())?;
     watch::poll(args.watch, out, async |out, last: &mut Vec<String>| {
-        let value = ask(&socket(&state, path), Method::GET, path).await?;
+        let value = ask(&socket(&state, path), Method::GET, path, None).await?;
         match args.output {
             Format::Json => writeln!(out, "{}", text::json(&value)?)?,
             Format::Yaml => write!(out, "---\n{}", text::yaml(&value)?)?,
@@ -81,8 +82,45 @@ pub(crate) async fn reset_bgp(
         );
     }
     let path = format!("/bgp/reset?peer={peer}");
-    ask(&socket(&state, &path), Method::POST, &path).await?;
+    ask(&socket(&state, &path), Method::POST, &path, None).await?;
     writeln!(out, "done")?;
+    Ok(Exit::Done)
+}
+
+/// `sealane why`.
+pub(crate) async fn why(args: &WhyArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let state = state_folder(&args.node_state, args.home.as_deref())?;
+    let question = Question {
+        url: args.url.clone(),
+        method: args.method.clone(),
+        headers: args.headers.clone(),
+    };
+    let body = serde_json::to_vec(&question)
+        .map_err(|error| Failure::refused(format!("the question cannot be written: {error}")))?;
+    let answer = ask(&state.join(SOCKET), Method::POST, "/why", Some(body.into())).await?;
+    match args.output {
+        Format::Json => writeln!(out, "{}", text::json(&answer)?)?,
+        Format::Yaml => write!(out, "---\n{}", text::yaml(&answer)?)?,
+        Format::Table => {
+            let said: Explanation = serde_json::from_value(answer).map_err(|error| {
+                Failure::refused(format!("the node's answer is not understood: {error}"))
+            })?;
+            for step in &said.steps {
+                let mark = if step.good { "ok" } else { "no" };
+                writeln!(out, "{mark}  {:<9} {}", step.step, step.text)?;
+            }
+            for endpoint in &said.endpoints {
+                let (percent, tenth) = (endpoint.per_mille / 10, endpoint.per_mille % 10);
+                let place = format!("{} in {}", endpoint.address, endpoint.site);
+                writeln!(
+                    out,
+                    "    {place:<40} {percent:>3}.{tenth} %  {} in flight  {}",
+                    endpoint.in_flight, endpoint.why
+                )?;
+            }
+            writeln!(out, "=>  {}", said.verdict)?;
+        }
+    }
     Ok(Exit::Done)
 }
 
@@ -136,7 +174,12 @@ fn spread(item: &Value) -> Vec<Value> {
 }
 
 /// One request to a node.
-async fn ask(socket: &Path, method: Method, path: &str) -> Result<Value, Failure> {
+async fn ask(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Option<Bytes>,
+) -> Result<Value, Failure> {
     let place = socket.display().to_string();
     let lost = |why: String| {
         Failure::unreachable(format!("the node does not answer: {why}"))
@@ -154,7 +197,7 @@ async fn ask(socket: &Path, method: Method, path: &str) -> Result<Value, Failure
             .method(method)
             .uri(path)
             .header(header::HOST, "node")
-            .body(Empty::<Bytes>::new())
+            .body(Full::new(body.unwrap_or_default()))
             .map_err(|e| lost(e.to_string()))?;
         let answer = async {
             let response = sender
@@ -213,7 +256,7 @@ mod tests {
     async fn a_node_is_asked_over_its_socket() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join(SOCKET);
-        let missing = ask(&path, Method::GET, "/routes")
+        let missing = ask(&path, Method::GET, "/routes", None)
             .await
             .expect_err("no socket");
         assert_eq!(missing.exit().code(), 3);
@@ -226,7 +269,7 @@ mod tests {
             let answer = "HTTP/1.1 200 OK\r\ncontent-length: 13\r\n\r\n{\"routes\":[]}";
             stream.write_all(answer.as_bytes()).await.expect("written");
         };
-        let (value, ()) = tokio::join!(ask(&path, Method::GET, "/routes"), serve);
+        let (value, ()) = tokio::join!(ask(&path, Method::GET, "/routes", None), serve);
         assert_eq!(value.expect("an answer"), json!({"routes": []}));
     }
 }

@@ -67,6 +67,8 @@ pub enum Verb {
     Delete(DeleteArgs),
     /// Show what `apply` would change
     Diff(DiffArgs),
+    /// Say what becomes of a request, and why: listener, host, route, service, endpoints
+    Why(WhyArgs),
     /// Say what is wrong: sites, revisions, certificates, links, listeners
     Status(StatusArgs),
     /// Do things to a planet that `up` started: distances, cuts, sick applications
@@ -351,6 +353,46 @@ pub struct GetArgs {
     /// Where the API is
     #[command(flatten)]
     pub connection: Connection,
+}
+
+/// `sealane why`.
+#[derive(Clone, Debug, Args)]
+#[command(
+    after_help = "The node decides as it would for a real request, by the configuration and \
+    the health that it has now. Ports are the logical ones, 80 and 443 if the URL has none.\n\n\
+    Examples:\n  \
+    sealane why http://cart.acme.example/ --node-state par\n  \
+    sealane why https://shop.acme.example/orders -X POST -H 'x-user: jones' --node-state /var/lib/sealane"
+)]
+pub struct WhyArgs {
+    /// Where the request goes, http:// or https://
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// Its method
+    #[arg(short = 'X', long, value_name = "METHOD", default_value = "GET")]
+    pub method: String,
+    /// One of its headers; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
+    pub headers: Vec<(String, String)>,
+    /// Which node: its state folder, or the name of a node of the running `up`
+    #[arg(long, value_name = "DIR")]
+    pub node_state: PathBuf,
+    /// Format
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
+    /// The home of the `up` that is meant
+    #[arg(long, value_name = "DIR", env = "SEALANE_HOME")]
+    pub home: Option<PathBuf>,
+}
+
+/// A header as curl takes it.
+fn header(text: &str) -> Result<(String, String), String> {
+    match text.split_once(':') {
+        Some((name, value)) if !name.trim().is_empty() => {
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
+        }
+        _ => Err("write it as 'NAME: VALUE'".to_owned()),
+    }
 }
 
 /// `sealane describe`.

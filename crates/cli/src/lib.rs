@@ -38,7 +38,7 @@ use clap::Parser;
 pub use args::{
     ApplyArgs, BgpArgs, Command, Connection, ControllerArgs, DeleteArgs, DemoArgs, DescribeArgs,
     DiffArgs, Format, GetArgs, LabArgs, LabCommand, Mood, NodeArgs, NodePart, RelayArgs,
-    RelayCommand, Selection, StatusArgs, UpArgs, Verb,
+    RelayCommand, Selection, StatusArgs, UpArgs, Verb, WhyArgs,
 };
 pub use error::{Exit, Failure};
 pub use up::{
@@ -192,6 +192,7 @@ async fn verb_of(verb: &Verb, out: &mut dyn Write) -> Result<Exit, Vec<Failure>>
         Verb::Describe(args) => objects::describe(args, out).await.map_err(one),
         Verb::Delete(args) => apply::delete(args, out).await,
         Verb::Diff(args) => apply::diff(args, out).await,
+        Verb::Why(args) => admin::why(args, out).await.map_err(one),
         Verb::Status(args) => status::status(args, out).await.map_err(one),
         Verb::Lab(args) => lab::lab(args, out).await.map_err(one),
     }

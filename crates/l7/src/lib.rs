@@ -62,6 +62,6 @@ pub use path::normal_path;
 pub use pattern::{Pattern, PatternError};
 pub use record::{AccessRecord, Fault};
 pub use table::{
-    Action, Backend, Cluster, HeaderMatch, Match, Offered, PathMatch, Protocol, QueryMatch, Retry,
-    Route, Table, TableError, Timeouts, ValueMatch, VirtualHost,
+    Action, Backend, Cluster, HeaderMatch, Match, Miss, Offered, PathMatch, Protocol, QueryMatch,
+    Retry, Route, Table, TableError, Timeouts, ValueMatch, VirtualHost,
 };

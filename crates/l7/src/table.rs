@@ -250,6 +250,23 @@ impl VirtualHost {
         &self.routes
     }
 
+    /// The routes of a request up to the one that it gets, by precedence, and what of it does not
+    /// fit the others: for people who ask.
+    pub fn tried<'t>(
+        &'t self,
+        head: &RequestHead<'_>,
+    ) -> impl Iterator<Item = (&'t Route, Option<Miss<'t>>)> {
+        let mut over = false;
+        self.order.iter().map_while(move |(m, at)| {
+            if over {
+                return None;
+            }
+            let miss = m.miss(head);
+            over = miss.is_none();
+            Some((self.routes.get(*at)?, miss))
+        })
+    }
+
     /// The route of a request, by precedence, and how many octets of the path its prefix has
     /// (without one: all).
     #[must_use]
@@ -282,8 +299,25 @@ fn specificity(m: &Match) -> (u8, usize, bool, usize, usize) {
     (class, length, m.method.is_some(), headers, query)
 }
 
+/// The first part of a match that does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Miss<'m> {
+    /// The path.
+    Path,
+    /// The method.
+    Method,
+    /// This header.
+    Header(&'m HeaderName),
+    /// This parameter.
+    Query(&'m str),
+}
+
 impl Match {
     fn holds(&self, head: &RequestHead<'_>) -> bool {
+        self.miss(head).is_none()
+    }
+
+    fn miss(&self, head: &RequestHead<'_>) -> Option<Miss<'_>> {
         let path = match &self.path {
             PathMatch::Exact(path) => head.path == path,
             PathMatch::Prefix(prefix) => head
@@ -292,9 +326,18 @@ impl Match {
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || prefix.is_empty()),
             PathMatch::Regex(pattern) => pattern.is_match(head.path.as_bytes()),
         };
-        path && self.method.as_ref().is_none_or(|m| m == head.method)
-            && self.headers.iter().all(|h| h.holds(head.fields))
-            && self.query.iter().all(|q| q.holds(head.query))
+        if !path {
+            return Some(Miss::Path);
+        }
+        if self.method.as_ref().is_some_and(|m| m != head.method) {
+            return Some(Miss::Method);
+        }
+        let header = self.headers.iter().find(|h| !h.holds(head.fields));
+        if let Some(header) = header {
+            return Some(Miss::Header(&header.name));
+        }
+        let query = self.query.iter().find(|q| !q.holds(head.query))?;
+        Some(Miss::Query(&query.name))
     }
 }
 

@@ -1,13 +1,13 @@
 //! The admin socket: HTTP on `STATE/admin.sock`, for the machine's owner only.
 //!
 //! `GET /status`, `/endpoints`, `/routes`, `/neighbors`, `/refusals`, `/metrics`, `/healthz`;
-//! `POST /bgp/reset?peer=NODE-ID`.
+//! `POST /bgp/reset?peer=NODE-ID`, `/why` with a [`Question`](api::derived::Question).
 
 use std::{convert::Infallible, fmt::Display};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use runtime::{Tasks, metrics::Metrics};
@@ -24,6 +24,8 @@ use tokio::{
 
 use crate::{bgp::show, control::Shown, data::Query};
 
+/// The most octets of a question.
+const MAX_QUESTION: usize = 64 << 10;
 /// Routes shown at once.
 const MAX_ROUTES: usize = 10_000;
 
@@ -73,7 +75,7 @@ impl Admin {
         }
         let service = service_fn(move |request| {
             let admin = self.clone();
-            async move { Ok::<_, Infallible>(admin.answer(&request).await) }
+            async move { Ok::<_, Infallible>(admin.answer(request).await) }
         });
         if let Err(error) = http1::Builder::new()
             .serve_connection(TokioIo::new(stream), service)
@@ -83,7 +85,7 @@ impl Admin {
         }
     }
 
-    async fn answer(&self, request: &Request<Incoming>) -> Answer {
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
         match (request.method(), request.uri().path()) {
             (&Method::GET, "/healthz") => text(StatusCode::OK, "text/plain", "ok\n".to_owned()),
             (&Method::GET, "/status") => match self.status().await {
@@ -119,11 +121,29 @@ impl Admin {
                 }
                 None => busy(),
             },
+            (&Method::POST, "/why") => self.why(request.into_body()).await,
             (&Method::POST, "/bgp/reset") => self.reset(request.uri().query()).await,
             _ => problem(
                 StatusCode::NOT_FOUND,
                 "see /status /endpoints /routes /neighbors /refusals /metrics",
             ),
+        }
+    }
+
+    async fn why(&self, body: Incoming) -> Answer {
+        let body = Limited::new(body, MAX_QUESTION).collect().await;
+        let question = match body {
+            Ok(body) => serde_json::from_slice(&body.to_bytes()).map_err(|e| e.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        let question = match question {
+            Ok(question) => Box::new(question),
+            Err(error) => return problem(StatusCode::BAD_REQUEST, error),
+        };
+        match self.ask(|reply| Query::Why(question, reply)).await {
+            Some(Ok(explanation)) => good(&explanation),
+            Some(Err(error)) => problem(StatusCode::BAD_REQUEST, error),
+            None => busy(),
         }
     }
 

@@ -319,6 +319,11 @@ impl Data {
                 let all = self.workers.refusals().into_iter();
                 let _ = reply.send(all.map(|(peer, rule, n)| (peer, rule.code(), n)).collect());
             }
+            Query::Why(question, reply) => {
+                let snapshot = self.workers.snapshot();
+                let seed = runtime::now().as_nanos();
+                let _ = reply.send(plan::explain(&snapshot.table, &question, seed));
+            }
             Query::Sockets(reply) => {
                 let _ = reply.send(self.workers.sockets().await);
             }

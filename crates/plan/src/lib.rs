@@ -38,6 +38,7 @@ mod placement;
 pub mod policy;
 mod project;
 mod route;
+mod why;
 mod world;
 
 #[cfg(test)]
@@ -56,4 +57,5 @@ pub use ids::{Collision, Ids};
 pub use l7::Limits;
 pub use open::{Chain, OpenError, open};
 pub use project::{Projection, dial, project};
+pub use why::explain;
 pub use world::World;

@@ -166,7 +166,12 @@ async fn accept(worker: Rc<Worker>, listener: Rc<TcpListener>, spec: Rc<Cell<Lis
         };
         match accepted {
             Ok((stream, peer)) => seat(&worker, stream, peer, spec.get()),
-            Err(_) => sleep(ACCEPT_PAUSE).await,
+            Err(error) => {
+                if worker.may_say() {
+                    tracing::warn!(%error, "a client connection cannot be taken");
+                }
+                sleep(ACCEPT_PAUSE).await;
+            }
         }
     }
 }

@@ -44,6 +44,10 @@ const COMMANDS: usize = 1024;
 const NEWS: usize = 4096;
 /// Events waiting for the node; more are dropped and counted.
 const EVENTS: usize = 1024;
+/// Descriptors that are not for connections of clients and to endpoints.
+const KEPT_DESCRIPTORS: u64 = 256;
+/// Why connections are not taken is said again after this.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
 /// How often the reaper looks for connections idle too long.
 const REAP_EVERY: Duration = Duration::from_secs(5);
 
@@ -118,6 +122,7 @@ struct Start {
     refusals: Arc<Refusals>,
     seed: u64,
     inherited: Inherited,
+    most_seats: usize,
     patience_ms: Arc<AtomicU64>,
     commands: mpsc::Receiver<Command>,
     news: mpsc::Receiver<Target>,
@@ -151,6 +156,11 @@ impl Workers {
                 own.entry(bind).or_default().push(socket);
             }
         }
+        // Of each connection of a client there may be one to an endpoint.
+        let most_seats = runtime::process::descriptors().saturating_sub(KEPT_DESCRIPTORS) / 2;
+        let most_seats = usize::try_from(most_seats)
+            .unwrap_or(usize::MAX)
+            .max(workers);
         for (index, inherited) in inherited.into_iter().enumerate() {
             let (commands, take_commands) = mpsc::channel(COMMANDS);
             let (news, take_news) = mpsc::channel(NEWS);
@@ -165,6 +175,7 @@ impl Workers {
                 refusals: Arc::clone(&refusals),
                 seed: seeds.next_u64(),
                 inherited,
+                most_seats: most_seats / workers,
                 patience_ms: Arc::clone(&patience_ms),
                 commands: take_commands,
                 news: take_news,
@@ -328,7 +339,11 @@ pub(crate) struct Worker {
     pub(crate) tasks: Tasks,
     drain: Drain,
     patience_ms: Arc<AtomicU64>,
+    /// Client connections, and how many the descriptors of this process are enough for.
     seats: Rc<Cell<usize>>,
+    most_seats: usize,
+    /// When something was said last about those that are not taken.
+    said: Cell<Option<base::Instant>>,
     /// Copies of requests on their way.
     pub(crate) mirrors: Rc<Cell<usize>>,
 }
@@ -365,7 +380,15 @@ impl Worker {
     /// A place for one more client connection, unless the limit is reached.
     pub(crate) fn seat(&self) -> Option<Seat> {
         let taken = self.seats.get();
-        (taken < self.snapshot().limits.connections).then(|| {
+        let most = self.snapshot().limits.connections.min(self.most_seats);
+        if taken >= most && self.may_say() {
+            tracing::warn!(
+                most,
+                "client connections are refused: this worker has as many as it may; raise the \
+                 limit of open files, or add nodes"
+            );
+        }
+        (taken < most).then(|| {
             self.seats.set(taken + 1);
             self.metrics.connections.inc();
             Seat {
@@ -373,6 +396,19 @@ impl Worker {
                 open: self.metrics.connections.clone(),
             }
         })
+    }
+
+    /// Is it long enough ago that something was said about connections that are not taken?
+    pub(crate) fn may_say(&self) -> bool {
+        let now = runtime::now();
+        let may = self
+            .said
+            .get()
+            .is_none_or(|said| now.since(said) >= SAY_AGAIN);
+        if may {
+            self.said.set(Some(now));
+        }
+        may
     }
 
     pub(crate) fn endpoint_failed(&self, target: Target, kind: FailureKind) {
@@ -440,6 +476,8 @@ async fn run(tasks: Tasks, start: Start) {
         patience_ms: start.patience_ms,
         tasks: tasks.clone(),
         seats: Rc::default(),
+        most_seats: start.most_seats,
+        said: Cell::default(),
         mirrors: Rc::default(),
     });
     tasks.spawn_local("reaper", reap(Rc::clone(&worker)));

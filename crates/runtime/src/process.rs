@@ -2,7 +2,9 @@
 
 use std::io;
 
-use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use rustix::process::{
+    Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit,
+};
 
 /// Asks the kernel to kill this process when the thread that started it ends.
 ///
@@ -19,4 +21,21 @@ pub fn die_with_parent() -> io::Result<()> {
         ));
     }
     Ok(())
+}
+
+/// How many descriptors this process may have open: as many as the system lets us, which is
+/// asked for first (the limit that shells set is often 1,024).
+#[must_use]
+pub fn descriptors() -> u64 {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current < limit.maximum || limit.maximum.is_none() {
+        let wanted = Rlimit {
+            current: limit.maximum,
+            ..limit
+        };
+        if setrlimit(Resource::Nofile, wanted).is_ok() {
+            limit = wanted;
+        }
+    }
+    limit.current.unwrap_or(u64::MAX)
 }

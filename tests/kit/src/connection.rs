@@ -103,6 +103,15 @@ impl Connection {
         Ok(Connection(Kind::Two(send)))
     }
 
+    /// HTTP/1.1 over TLS with this server name; any certificate is accepted, the signature must
+    /// still fit it.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub async fn tls(tasks: &Tasks, address: SocketAddr, host: &str) -> Result<Self, String> {
+        Self::secure(tasks, address, host, anybody(&[b"http/1.1"])?).await
+    }
+
     /// HTTP/1.1 over TLS with this configuration.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, os::fd::OwnedFd, time::Duration};
 
-use api::derived::{EndpointView, LinkView, NodeStatus};
+use api::derived::{EndpointView, Explanation, LinkView, NodeStatus, Question};
 use base::{Instant, Revision, SiteName, WallTime};
 use plan::{Brain, EndpointFact};
 use proxy::ListenerFailed;
@@ -23,6 +23,8 @@ pub(crate) enum Query {
     Status(oneshot::Sender<NodeStatus>),
     /// Whom did you refuse a tunnel stream, by which rule, how often?
     Refusals(oneshot::Sender<Vec<(SiteName, &'static str, u64)>>),
+    /// What would become of this request, and why? The error says what of it is no request.
+    Why(Box<Question>, oneshot::Sender<Result<Explanation, String>>),
     /// Copies of your listening sockets, by the address that they were asked for.
     Sockets(oneshot::Sender<Vec<(SocketAddr, OwnedFd)>>),
 }

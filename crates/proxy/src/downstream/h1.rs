@@ -142,6 +142,7 @@ impl H1 {
         mut draining: Pin<&mut F>,
     ) -> Next {
         alarm.set(patience);
+        self.wire.rest();
         let (mut begun, mut leaving) = (false, false);
         poll_fn(|cx| {
             loop {

@@ -3,12 +3,13 @@
 use std::{
     future::Future,
     io::{self, IoSlice},
+    mem::MaybeUninit,
     pin::{Pin, pin},
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::{BodyDecoder, BodyError, Piece};
 use crate::io::Io;
@@ -63,6 +64,9 @@ impl Wire {
 
     /// Read more; false at the end of the stream. Reads grow while they come back full.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if self.input.is_empty() && self.read_size == SMALLEST_READ {
+            return self.poll_fill_small(cx);
+        }
         self.input.reserve(self.read_size);
         let room = self.input.capacity() - self.input.len();
         // `read_buf` keeps no state between polls.
@@ -74,6 +78,19 @@ impl Wire {
             self.read_size = (self.read_size / 2).max(SMALLEST_READ);
         }
         Poll::Ready(Ok(count > 0))
+    }
+
+    /// The same for what is mostly a head, or nothing for a long time: a connection that waits
+    /// holds no memory for what may come.
+    fn poll_fill_small(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut space = [MaybeUninit::uninit(); SMALLEST_READ];
+        let mut read = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
+        if read.remaining() == 0 {
+            self.read_size *= 2;
+        }
+        self.input.extend_from_slice(read.filled());
+        Poll::Ready(Ok(!read.filled().is_empty()))
     }
 
     /// Ready when everything is sent.
@@ -150,14 +167,22 @@ impl Wire {
         }
     }
 
+    /// Nothing runs: hold no more memory than the next head is likely to need.
+    pub(crate) fn rest(&mut self) {
+        self.read_size = SMALLEST_READ;
+        for buffer in [&mut self.input, &mut self.output] {
+            if buffer.is_empty() && buffer.capacity() > SMALLEST_READ {
+                *buffer = BytesMut::new();
+            }
+        }
+    }
+
     /// For a connection at rest: ready when it is of no more use (closed, broken, or sending
     /// what nobody asked for).
     pub(crate) fn poll_unusable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.input.is_empty() {
             return Poll::Ready(());
         }
-        // At rest nothing is kept in memory but a small read.
-        self.read_size = SMALLEST_READ;
         self.poll_fill(cx).map(|_| ())
     }
 

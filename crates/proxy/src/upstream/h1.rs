@@ -128,6 +128,7 @@ impl H1 {
 
     pub(super) fn rest(&mut self) {
         self.used = true;
+        self.wire.rest();
     }
 
     pub(super) fn poll_unusable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
