@@ -35,6 +35,11 @@ use crate::{
 /// From egress to ingress: what went wrong on the last leg.
 pub(crate) const ERROR: HeaderName = HeaderName::from_static("sealane-error");
 
+/// Octets of interim responses that a request may bring: they are held until the client takes them.
+const INTERIM: usize = 64 << 10;
+/// Of those, what one takes beside its fields.
+const LINE: usize = 32;
+
 /// What went wrong with a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -387,6 +392,7 @@ impl Drive<'_> {
         deadline: &mut Alarm,
     ) -> Result<ResponseHead, Stop> {
         let mut uploading = true;
+        let mut interim = 0;
         poll_fn(|cx| {
             while self.guard.poll_look(cx).is_ready() {
                 if self.place.is_down() && self.order.is_safe() && upload.is_whole() {
@@ -411,7 +417,7 @@ impl Drive<'_> {
                     deadline.set(more);
                 }
             }
-            if let Poll::Ready(result) = self.poll_head(cx, up, client) {
+            if let Poll::Ready(result) = self.poll_head(cx, up, client, &mut interim) {
                 return Poll::Ready(result);
             }
             // Informational responses go out at once; a failure shows later.
@@ -432,6 +438,7 @@ impl Drive<'_> {
         cx: &mut Context<'_>,
         up: &mut UpConn,
         client: &mut Client<'_>,
+        interim: &mut usize,
     ) -> Poll<Result<ResponseHead, Stop>> {
         loop {
             let polled = up.poll_response(cx, self.order.limits, self.order.method);
@@ -456,6 +463,17 @@ impl Drive<'_> {
                     return Poll::Ready(Err(sent(kind)));
                 }
             };
+            if head.status.is_informational() {
+                let fields = head.fields.iter();
+                let octets = fields.map(|(name, value)| name.len() + value.len());
+                *interim += octets.sum::<usize>() + LINE;
+                if *interim > INTERIM {
+                    return Poll::Ready(Err(Stop::Failure(Failure {
+                        kind: Kind::Protocol,
+                        again: Again::Never,
+                    })));
+                }
+            }
             match head.status {
                 StatusCode::CONTINUE => {}
                 StatusCode::SWITCHING_PROTOCOLS if self.order.upgrades => {

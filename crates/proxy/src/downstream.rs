@@ -1,6 +1,7 @@
 //! Toward the clients: HTTP/1.1 and HTTP/2 servers that look the same to an exchange.
 
 mod coalesce;
+mod frames;
 pub(crate) mod h1;
 pub(crate) mod h2;
 

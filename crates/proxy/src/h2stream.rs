@@ -8,6 +8,16 @@ use http::HeaderMap;
 
 use crate::http1::{Piece, body::may_trail};
 
+/// Is every field one in HTTP/1.1 too? `http` takes a `"` into names, which are tokens (RFC 9110
+/// §5.6.2), and spaces around values, which are malformed (RFC 9113 §8.2.1) and would be lost.
+pub(crate) fn are_fields(headers: &HeaderMap) -> bool {
+    let space = |octet: Option<&u8>| matches!(octet, Some(b' ' | b'\t'));
+    headers.iter().all(|(name, value)| {
+        let value = value.as_bytes();
+        !name.as_str().contains('"') && !space(value.first()) && !space(value.last())
+    })
+}
+
 /// What comes: pieces, and trailers in the end.
 #[derive(Debug)]
 pub(crate) struct Incoming {
@@ -37,6 +47,8 @@ impl Incoming {
         }
         let mut trailers = ready!(self.recv.poll_trailers(cx))?;
         self.done = true;
+        // Malformed trailers are no reason to lose the message that is whole without them.
+        trailers = trailers.filter(are_fields);
         if let Some(trailers) = &mut trailers {
             let never: Vec<_> = trailers
                 .keys()

@@ -4,6 +4,8 @@ mod faults;
 mod filters;
 mod front;
 mod http2;
+mod recorder;
+mod rfc9113;
 mod tunnel_policy;
 mod upgrade;
 mod world;

@@ -1,7 +1,8 @@
 //! One write for everything a poll of an HTTP/2 connection produced.
 //!
 //! `h2` flushes before the next frame once a DATA frame has 256 bytes or more: a write a response.
-//! Here its flushes only mark, and whoever polls the connection flushes once afterwards.
+//! Here its flushes only mark, and whoever polls the connection flushes once afterwards. What the
+//! client sends is looked at on its way ([`Frames`]).
 
 use std::{
     cell::RefCell,
@@ -12,8 +13,10 @@ use std::{
 };
 
 use bytes::{Buf, BytesMut};
+use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::frames::Frames;
 use crate::io::Io;
 
 /// Held back at most; beyond that writes go out as they come.
@@ -26,6 +29,9 @@ struct Inner {
     early: BytesMut,
     held: BytesMut,
     dirty: bool,
+    frames: Frames,
+    /// Why nothing more is read.
+    refused: Option<Reason>,
 }
 
 /// A stream whose flushes wait for [`Coalesced::poll_flush_now`]; clones are the same stream.
@@ -39,7 +45,14 @@ impl Coalesced {
             early,
             held: BytesMut::new(),
             dirty: false,
+            frames: Frames::new(runtime::now()),
+            refused: None,
         })))
+    }
+
+    /// Why the connection has to end, if it has. Nothing more is read of it.
+    pub(super) fn refused(&self) -> Option<Reason> {
+        self.0.borrow().refused
     }
 
     /// Send what is held; ready when all is sent.
@@ -71,13 +84,27 @@ impl AsyncRead for Coalesced {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let mut inner = self.0.borrow_mut();
-        if !inner.early.is_empty() {
+        let inner = &mut *self.0.borrow_mut();
+        if inner.refused.is_some() {
+            return Poll::Pending;
+        }
+        let from = buf.filled().len();
+        if inner.early.is_empty() {
+            ready!(Pin::new(&mut inner.io).poll_read(cx, buf))?;
+        } else {
             let count = inner.early.len().min(buf.remaining());
             buf.put_slice(&inner.early.split_to(count));
-            return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut inner.io).poll_read(cx, buf)
+        let came = buf.filled().get(from..).unwrap_or_default();
+        if let Err(refused) = inner.frames.look(came, runtime::now) {
+            inner.refused = Some(refused.reason);
+            if refused.before == 0 {
+                buf.set_filled(from);
+                return Poll::Pending;
+            }
+            buf.set_filled(from + refused.before);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -92,6 +119,7 @@ impl AsyncWrite for Coalesced {
             ready!(inner.poll_flush(cx))?;
         }
         inner.held.extend_from_slice(buf);
+        inner.frames.sent(buf.len());
         inner.dirty = true;
         Poll::Ready(Ok(buf.len()))
     }

@@ -24,7 +24,7 @@ use super::{Client, ClientError, ConnInfo, Request, coalesce::Coalesced};
 use crate::{
     alarm::Alarm,
     exchange,
-    h2stream::{Incoming, Outgoing},
+    h2stream::{Incoming, Outgoing, are_fields},
     http1::{Framing, Piece},
     io::Io,
     worker::Worker,
@@ -89,6 +89,11 @@ pub(crate) async fn serve(worker: Rc<Worker>, io: Io, early: BytesMut, info: Con
                 }
                 Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
                 Poll::Pending => {}
+            }
+            if let Some(reason) = wire.refused() {
+                worker.metrics.malformed.inc();
+                connection.abrupt_shutdown(reason);
+                return Poll::Ready(());
             }
             let resting = streams.is_empty() && alarm.poll(cx).is_ready();
             if leaving && resting {
@@ -199,7 +204,10 @@ fn upgraded(mut request: Request, protocol: Option<Protocol>) -> Result<Request,
     if request.method != Method::CONNECT || request.target.is_empty() {
         return Err(StatusCode::BAD_REQUEST);
     }
-    let token = HeaderValue::from_str(protocol.as_str()).map_err(|_| StatusCode::BAD_REQUEST)?;
+    // It becomes a line of a head: a token, and one that means the same there.
+    let token = Some(protocol.as_str()).filter(|token| is_token(token) && *token != "h2c");
+    let token = token.ok_or(StatusCode::BAD_REQUEST)?;
+    let token = HeaderValue::from_str(token).map_err(|_| StatusCode::BAD_REQUEST)?;
     l7::headers::upgrade(&mut request.fields, &token);
     if token == "websocket" {
         let fields = &mut request.fields;
@@ -208,6 +216,12 @@ fn upgraded(mut request: Request, protocol: Option<Protocol>) -> Result<Request,
     request.method = Method::GET;
     request.protocol = EXTENDED;
     Ok(request)
+}
+
+/// RFC 9110 §5.6.2.
+fn is_token(text: &str) -> bool {
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    !text.is_empty() && text.bytes().all(good)
 }
 
 /// What `h2` leaves to check, and the shape an HTTP/1.1 upstream needs.
@@ -220,6 +234,9 @@ fn checked(parts: Parts, bodiless: bool, limits: &Limits) -> Result<Request, Sta
     } = parts;
     if headers.len() > limits.header_count {
         return Err(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+    }
+    if !are_fields(&headers) {
+        return Err(StatusCode::BAD_REQUEST);
     }
     let target = uri.path_and_query().map_or("", |p| p.as_str());
     if target.len() > limits.request_line_bytes {

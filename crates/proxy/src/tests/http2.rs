@@ -178,3 +178,16 @@ async fn an_endpoint_that_does_not_speak_it() {
     assert!(response.contains("GET cart.acme.example / te=Some(\"trailers\");"));
     assert!(response.contains("\r\ngrpc-status: 0\r\n"), "{response}");
 }
+
+/// What is no URI for an HTTP/2 library is not another path either.
+#[tokio::test]
+async fn odd_octets_in_a_target_are_encoded() {
+    let world = World::new().await;
+    let (address, _endpoint) = endpoint().await;
+    world.speak_http2();
+    world.endpoints(&[(address, Healthy)]);
+    let odd = "GET /a<b>`\"^{|}?<`> HTTP/1.1\r\nHost: cart.acme.example\r\n\r\n";
+    let response = world.raw(odd).await;
+    let path = " /a%3Cb%3E%60%22%5E%7B%7C%7D te=";
+    assert!(response.contains(path), "{response}");
+}

@@ -19,7 +19,7 @@ use h2::{
     Reason,
     client::{Builder, Connection, ResponseFuture, SendRequest},
 };
-use http::{HeaderValue, Method, Request, StatusCode, Uri, header, uri};
+use http::{HeaderValue, Method, Request, StatusCode, Uri, header, response::Parts, uri};
 use l7::{Fields, Known};
 use runtime::h2io::io_error;
 use tokio::{
@@ -30,8 +30,8 @@ use tokio::{
 use super::{PoolKey, conn::RecvError};
 use crate::{
     attempt::Place,
-    h2stream::{Incoming, Outgoing},
-    http1::{Framing, Piece, ResponseHead, wire::ReadError},
+    h2stream::{Incoming, Outgoing, are_fields},
+    http1::{Framing, HeadError, Piece, ResponseHead, wire::ReadError},
     worker::Worker,
 };
 
@@ -243,7 +243,10 @@ impl H2 {
         fields: &Fields,
         framing: Framing,
     ) {
-        let request = request(method, target, fields);
+        let Some(request) = request(method, target, fields) else {
+            self.response = Some(Err(Reason::INTERNAL_ERROR.into()));
+            return;
+        };
         let bodiless = framing == Framing::None;
         match self.send.send_request(request, bodiless) {
             Ok((response, send)) => {
@@ -283,7 +286,12 @@ impl H2 {
         to: &Method,
     ) -> Poll<Result<ResponseHead, RecvError>> {
         let response = match &mut self.response {
-            Some(Ok(response)) => ready!(Pin::new(response).poll(cx)),
+            Some(Ok(response)) => {
+                if let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
+                    return Poll::Ready(interim_head(interim.into_parts().0));
+                }
+                ready!(Pin::new(response).poll(cx))
+            }
             Some(Err(_)) | None => match self.response.take() {
                 Some(Err(error)) => Err(error),
                 Some(Ok(_)) | None => return Poll::Ready(Err(RecvError::Closed)),
@@ -298,6 +306,10 @@ impl H2 {
             Err(error) => return Poll::Ready(Err(RecvError::Io(io_error(error)))),
         };
         let (parts, recv) = response.into_parts();
+        if !are_fields(&parts.headers) {
+            let error = HeadError::Bad("a malformed field");
+            return Poll::Ready(Err(RecvError::Head(error)));
+        }
         let incoming = Incoming::new(recv);
         let bodiless = to == Method::HEAD
             || matches!(
@@ -329,9 +341,23 @@ impl H2 {
     }
 }
 
+/// RFC 9110 §15.2: interim responses are passed on, but not 101 (RFC 9113 §8.6).
+fn interim_head(parts: Parts) -> Result<ResponseHead, RecvError> {
+    if parts.status == StatusCode::SWITCHING_PROTOCOLS || !are_fields(&parts.headers) {
+        let error = HeadError::Bad("a malformed interim response");
+        return Err(RecvError::Head(error));
+    }
+    Ok(ResponseHead {
+        status: parts.status,
+        fields: Fields::from(&parts.headers),
+        framing: Framing::None,
+        keep_alive: true,
+    })
+}
+
 /// What concerns an HTTP/1.1 connection has no place here (RFC 9113 §8.2.2); that trailers are
-/// understood has, since gRPC's servers want to hear it.
-fn request(method: &Method, target: &str, fields: &Fields) -> Request<()> {
+/// understood has, since gRPC's servers want to hear it. `None`: the target cannot be said.
+fn request(method: &Method, target: &str, fields: &Fields) -> Option<Request<()>> {
     let mut headers = fields.to_map();
     let host = headers.remove(header::HOST);
     for name in [
@@ -348,13 +374,35 @@ fn request(method: &Method, target: &str, fields: &Fields) -> Request<()> {
     parts.scheme = Some(uri::Scheme::HTTP);
     parts.authority = host.and_then(|host| uri::Authority::try_from(host.as_bytes()).ok());
     let star = target == "*" && method == Method::OPTIONS;
-    parts.path_and_query = if star { "*" } else { target }.parse().ok();
+    let target = if star { "*" } else { target };
+    let parsed = target.parse().or_else(|_| escaped(target).parse());
+    parts.path_and_query = Some(parsed.ok()?);
     if parts.authority.is_none() {
         parts.scheme = None;
     }
     let mut request = Request::new(());
     *request.method_mut() = method.clone();
-    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    *request.uri_mut() = Uri::from_parts(parts).ok()?;
     *request.headers_mut() = headers;
-    request
+    Some(request)
+}
+
+/// A target that has what no URI has (RFC 3986 §2) and clients of HTTP/1.1 send all the same.
+fn escaped(target: &str) -> String {
+    let mut out = String::with_capacity(target.len() + 16);
+    for octet in target.chars() {
+        match octet {
+            '"' => out.push_str("%22"),
+            '<' => out.push_str("%3C"),
+            '>' => out.push_str("%3E"),
+            '\\' => out.push_str("%5C"),
+            '^' => out.push_str("%5E"),
+            '`' => out.push_str("%60"),
+            '{' => out.push_str("%7B"),
+            '|' => out.push_str("%7C"),
+            '}' => out.push_str("%7D"),
+            other => out.push(other),
+        }
+    }
+    out
 }
