@@ -6,8 +6,8 @@ use balance::InFlight;
 use base::LbId;
 use base::SiteName;
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode};
-use l7::{Fault, Refusal, StreamClaim, admit, headers};
+use http::{HeaderValue, StatusCode, header};
+use l7::{Fault, Known, Refusal, StreamClaim, admit, headers};
 use tokio::time::timeout;
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     answer::{Answer, answer},
     attempt::{Again, ERROR, Failure, Kind, Order, Place, Stop, attempt},
     downstream::{Client, ClientError, Origin, Request, h1},
-    exchange::{Story, upgrade_of},
+    exchange::{Story, host_asked, upgrade_of},
     forward::{clean, deliver, switch},
     io::Io,
     relay::Upload,
@@ -86,10 +86,20 @@ pub(crate) async fn serve(
             return;
         }
     };
+    if let Err(refused) = host_asked(&message) {
+        answer(client, &message.method, refused.answer(), &mut story).await;
+        return;
+    }
     let limits = &snapshot.limits;
     let upgrade = upgrade_of(&message);
     let mut sent = std::mem::take(&mut message.fields);
     headers::onward(&mut sent, upgrade.as_ref());
+    // RFC 9112 §3.2.2: the host of an absolute target counts.
+    if sent.first(Known::Host) != Some(message.authority.as_bytes())
+        && let Ok(host) = HeaderValue::from_str(&message.authority)
+    {
+        sent.insert(&header::HOST, &host);
+    }
     let order = Order {
         method: &message.method,
         target: &message.target,

@@ -1,6 +1,6 @@
 //! One request's life at an ingress: decide, forward or answer, record.
 
-use std::{future::poll_fn, rc::Rc, task::Poll, time::Duration};
+use std::{borrow::Cow, future::poll_fn, rc::Rc, task::Poll, time::Duration};
 
 use balance::EndpointKey;
 use base::SiteName;
@@ -92,14 +92,14 @@ pub(crate) async fn serve(
 
 /// What is refused before anybody's routes are looked at.
 #[derive(Clone, Copy, Debug)]
-enum Refused {
+pub(crate) enum Refused {
     Connect,
     Host,
     Path,
 }
 
 impl Refused {
-    fn answer(self) -> Answer {
+    pub(crate) fn answer(self) -> Answer {
         let (status, code, reason) = match self {
             Refused::Connect => (
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -113,6 +113,14 @@ impl Refused {
     }
 }
 
+/// For whom a request is, if it is for anybody who may be asked.
+pub(crate) fn host_asked(request: &Request) -> Result<Cow<'_, str>, Refused> {
+    if request.method == Method::CONNECT {
+        return Err(Refused::Connect);
+    }
+    host_of(&request.authority).ok_or(Refused::Host)
+}
+
 fn decided<'t>(
     worker: &Worker,
     snapshot: &'t Current,
@@ -121,10 +129,7 @@ fn decided<'t>(
     path: Option<&str>,
     query: Option<&str>,
 ) -> Result<Decision<'t>, Refused> {
-    if request.method == Method::CONNECT {
-        return Err(Refused::Connect);
-    }
-    let host = host_of(&request.authority).ok_or(Refused::Host)?;
+    let host = host_asked(request)?;
     let head = RequestHead {
         port: info.port,
         tls: info.tls,
@@ -207,14 +212,21 @@ impl Told<'_> {
     }
 }
 
-/// The token of the upgrade that a request asks for (RFC 9110 §7.8). That of HTTP/2 in plain text
-/// is an offer that may be ignored, and is.
+/// The token of the upgrade that a request asks for (RFC 9110 §7.8). HTTP/2 in plain text is an
+/// offer that may be ignored, and is: whoever took it would be asked past us.
 pub(crate) fn upgrade_of(request: &Request) -> Option<HeaderValue> {
     let token = request.fields.first(Known::Upgrade)?;
     let mut options = headers::options(&request.fields);
     let ours = options.any(|option| option.eq_ignore_ascii_case(b"upgrade"))
         && request.method == Method::GET
         && request.framing == Framing::None
-        && !token.eq_ignore_ascii_case(b"h2c");
+        && !token.split(|octet| *octet == b',').any(is_http2);
     HeaderValue::from_bytes(token).ok().filter(|_| ours)
+}
+
+fn is_http2(token: &[u8]) -> bool {
+    let token = token.trim_ascii();
+    [&b"h2c"[..], b"h2"]
+        .iter()
+        .any(|name| token.eq_ignore_ascii_case(name))
 }

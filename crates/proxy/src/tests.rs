@@ -6,6 +6,7 @@ mod front;
 mod http2;
 mod recorder;
 mod rfc9113;
+mod smuggling;
 mod tunnel_policy;
 mod upgrade;
 mod world;

@@ -187,7 +187,8 @@ impl H1 {
         self.version = head.version;
         self.to_head = head.method == Method::HEAD;
         self.expects_continue = head.expects_continue && !self.decoder.is_done();
-        self.close = !head.keep_alive;
+        // Whoever asks for a tunnel may send into it already: that is no request.
+        self.close = !head.keep_alive || head.method == Method::CONNECT;
         Request {
             method: head.method,
             target: head.target,

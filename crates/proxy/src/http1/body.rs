@@ -3,7 +3,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::Framing;
+use super::{Framing, head::only_crlf};
 
 /// A chunk's size line, extensions included.
 const MAX_CHUNK_LINE: usize = 1024;
@@ -171,23 +171,24 @@ fn trailers(buf: &mut BytesMut) -> Result<Option<Option<HeaderMap>>, BodyError> 
         buf.advance(2);
         return Ok(Some(None));
     }
-    if buf.len() < 2 {
-        return Ok(None);
-    }
     let Some(at) = buf.windows(4).position(|w| w == b"\r\n\r\n") else {
-        return if buf.len() >= MAX_TRAILERS {
+        let lines = buf.strip_suffix(b"\r").unwrap_or(buf);
+        return if buf.len() >= MAX_TRAILERS || !only_crlf(lines) {
             Err(BodyError::Trailers)
         } else {
             Ok(None)
         };
     };
+    if at + 4 > MAX_TRAILERS {
+        return Err(BodyError::Trailers);
+    }
     let raw = buf.split_to(at + 4);
     let mut fields = [httparse::EMPTY_HEADER; MAX_TRAILER_FIELDS];
     let Ok(httparse::Status::Complete((used, fields))) = httparse::parse_headers(&raw, &mut fields)
     else {
         return Err(BodyError::Trailers);
     };
-    if used != raw.len() {
+    if used != raw.len() || !only_crlf(&raw) {
         return Err(BodyError::Trailers);
     }
     let mut map = HeaderMap::with_capacity(fields.len());
@@ -202,9 +203,10 @@ fn trailers(buf: &mut BytesMut) -> Result<Option<Option<HeaderMap>>, BodyError> 
     Ok(Some((!map.is_empty()).then_some(map)))
 }
 
-/// RFC 9110 §6.5.1: nothing that frames, routes, authenticates or is ours.
+/// RFC 9110 §6.5.1: nothing that frames, routes, authenticates, controls, says what the content is,
+/// or is ours.
 pub(crate) fn may_trail(name: &HeaderName) -> bool {
-    const NEVER: [HeaderName; 13] = [
+    const NEVER: [HeaderName; 20] = [
         header::TRANSFER_ENCODING,
         header::CONTENT_LENGTH,
         header::HOST,
@@ -218,6 +220,15 @@ pub(crate) fn may_trail(name: &HeaderName) -> bool {
         header::SET_COOKIE,
         header::CONTENT_ENCODING,
         header::CONTENT_TYPE,
+        header::CONTENT_RANGE,
+        header::PROXY_AUTHORIZATION,
+        header::CACHE_CONTROL,
+        header::LOCATION,
+        header::RANGE,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
     ];
-    !NEVER.contains(name) && !name.as_str().starts_with(l7::headers::INTERNAL_PREFIX)
+    const BEGIN: [&str; 2] = [l7::headers::INTERNAL_PREFIX, "x-forwarded-"];
+    let text = name.as_str();
+    !NEVER.contains(name) && !BEGIN.iter().any(|begin| text.starts_with(begin))
 }

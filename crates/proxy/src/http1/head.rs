@@ -77,9 +77,11 @@ pub(crate) fn request(
     seen: &mut usize,
     limits: &Limits,
 ) -> Result<Option<RequestHead>, HeadError> {
-    // RFC 9112 §2.2: an empty line before a request is ignored, once.
-    if *seen == 0 && buf.starts_with(b"\r\n") {
-        let _ = buf.split_to(2);
+    // RFC 9112 §2.2: empty lines before a request are ignored. The first octet of one may have been
+    // searched already.
+    while *seen < 2 && buf.starts_with(b"\r\n") {
+        buf.advance(2);
+        *seen = 0;
     }
     let Some(end) = end_of_head(buf, seen, limits.header_bytes)? else {
         let line = buf.get(..limits.request_line_bytes);
@@ -141,7 +143,9 @@ pub(crate) fn response(
     let framing = response_framing(&fields, version, status, to)?;
     buf.advance(end);
     Ok(Some(ResponseHead {
-        keep_alive: keep_alive(&fields, version) && framing != Framing::Close,
+        keep_alive: keep_alive(&fields, version)
+            && framing != Framing::Close
+            && !claims_body(status, &fields),
         status,
         fields,
         framing,
@@ -153,31 +157,38 @@ fn end_of_head(buf: &[u8], seen: &mut usize, max: usize) -> Result<Option<usize>
     let from = seen.saturating_sub(3);
     let fresh = buf.get(from..).unwrap_or_default();
     let Some(at) = memmem::find(fresh, b"\r\n\r\n") else {
+        let before = *seen;
         *seen = buf.len();
-        return if buf.len() >= max {
-            Err(HeadError::TooLarge)
-        } else {
-            Ok(None)
-        };
+        if buf.len() >= max {
+            return Err(HeadError::TooLarge);
+        }
+        // Not to wait for an end that its sender believes to have sent.
+        let halved = before > 0 && buf.get(before - 1) == Some(&b'\r');
+        let fresh = buf.get(before - usize::from(halved)..).unwrap_or_default();
+        let whole = fresh.strip_suffix(b"\r").unwrap_or(fresh);
+        return only_crlf(whole).then_some(None).ok_or(LONE);
     };
     let end = from + at + 4;
     if end > max {
         return Err(HeadError::TooLarge);
     }
     *seen = 0;
-    // A CR or LF alone ends a line for some and not for others.
     let head = buf.get(..end).unwrap_or_default();
+    only_crlf(head).then_some(Some(end)).ok_or(LONE)
+}
+
+const LONE: HeadError = HeadError::Bad("CR or LF alone");
+
+/// A CR or LF alone ends a line for some and not for others (RFC 9112 §2.2).
+pub(super) fn only_crlf(octets: &[u8]) -> bool {
     let mut lines = 0;
-    for at in memchr_iter(b'\n', head) {
+    for at in memchr_iter(b'\n', octets) {
         lines += 1;
-        if at == 0 || head.get(at - 1) != Some(&b'\r') {
-            return Err(HeadError::Bad("CR or LF alone"));
+        if at == 0 || octets.get(at - 1) != Some(&b'\r') {
+            return false;
         }
     }
-    if memchr_iter(b'\r', head).count() != lines {
-        return Err(HeadError::Bad("CR or LF alone"));
-    }
-    Ok(Some(end))
+    memchr_iter(b'\r', octets).count() == lines
 }
 
 fn complete(
@@ -260,6 +271,13 @@ fn target_of(
     Ok((authority.to_owned(), format!("{slash}{path}")))
 }
 
+/// RFC 9112 §6.1: an answer that has no body and speaks of one may be followed by it.
+fn claims_body(status: StatusCode, fields: &Fields) -> bool {
+    status == StatusCode::NO_CONTENT
+        && (fields.first(Known::TransferEncoding).is_some()
+            || content_length(fields).is_ok_and(|length| length.is_some_and(|n| n > 0)))
+}
+
 fn request_framing(fields: &Fields, version: Version) -> Result<Framing, HeadError> {
     match (chunked(fields, version)?, content_length(fields)?) {
         (true, Some(_)) => Err(HeadError::Bad("both content-length and transfer-encoding")),
@@ -279,6 +297,10 @@ fn response_framing(
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
         || to == Method::HEAD;
     match (chunked(fields, version)?, content_length(fields)?) {
+        // RFC 9112 §6.1, RFC 9110 §8.6: what claims a body here may have sent one.
+        (true, _) | (_, Some(1..)) if status.is_informational() => {
+            Err(HeadError::Bad("an interim response with a body"))
+        }
         (true, Some(_)) => Err(HeadError::Bad("both content-length and transfer-encoding")),
         _ if bodiless => Ok(Framing::None),
         (true, None) => Ok(Framing::Chunked),
@@ -302,7 +324,7 @@ fn chunked(fields: &Fields, version: Version) -> Result<bool, HeadError> {
     }
 }
 
-/// Digits only; several lines must agree.
+/// Digits only; several lines must agree. No more than fits into 63 bits: others count in those.
 fn content_length(fields: &Fields) -> Result<Option<u64>, HeadError> {
     let bad = HeadError::Bad("bad content-length");
     let mut length = None;
@@ -311,8 +333,8 @@ fn content_length(fields: &Fields) -> Result<Option<u64>, HeadError> {
         if !(1..=19).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
             return Err(bad);
         }
-        let this = digits.parse().map_err(|_| bad)?;
-        if length.is_some_and(|other| other != this) {
+        let this: u64 = digits.parse().map_err(|_| bad)?;
+        if this > i64::MAX.unsigned_abs() || length.is_some_and(|other| other != this) {
             return Err(bad);
         }
         length = Some(this);

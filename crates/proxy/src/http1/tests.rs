@@ -178,7 +178,11 @@ fn what_two_parsers_read_in_two_ways_is_refused() {
         "GET / HTTP/1.1\r\nHost: a\rX: b\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\r\n\r\n",
         "\n\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
-        "\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "\r\n\r\n\rGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        // Nothing of it is awaited.
+        "GET / HTTP/1.1\n",
+        "GET / HTTP/1.1\r\nHost: a\n\n",
+        "GET / HTTP/1.1\rHost: a",
     ] {
         assert!(parse(raw).is_err(), "{raw:?}");
     }
