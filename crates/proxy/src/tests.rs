@@ -9,4 +9,5 @@ mod rfc9113;
 mod smuggling;
 mod tunnel_policy;
 mod upgrade;
+mod websocket;
 mod world;

@@ -1,0 +1,393 @@
+//! WebSocket (RFC 6455) through a connection that was handed over: the proxy is no endpoint of it,
+//! and every octet arrives as it was sent, over HTTP/1.1 and over HTTP/2 (RFC 8441).
+
+use std::{net::SocketAddr, time::Duration};
+
+use balance::Health::Healthy;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    time::timeout,
+};
+
+use super::{
+    rfc9113::wire::{
+        CANCEL, DATA, END_HEADERS, END_STREAM, HEADERS, INITIAL_WINDOW_SIZE, Peer, RST_STREAM,
+        block, data, frame, reset, status, window_update, word,
+    },
+    world::{PATIENCE, World},
+};
+
+const ASK: &str = "GET /talk HTTP/1.1\r\nHost: cart.acme.example\r\nConnection: Upgrade\r\n\
+                   Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
+                      Upgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+/// An endpoint that agrees to whoever asks and then is the test's.
+struct Endpoint {
+    address: SocketAddr,
+    agreed: mpsc::Receiver<TcpStream>,
+    _tasks: runtime::Tasks,
+}
+
+impl Endpoint {
+    async fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (agree, agreed) = mpsc::channel(8);
+        let tasks = runtime::Tasks::new("endpoint");
+        tasks.spawn("accept", async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.expect("a head"));
+                }
+                stream.write_all(AGREED.as_bytes()).await.expect("written");
+                let _ = agree.send(stream).await;
+            }
+        });
+        Endpoint {
+            address,
+            agreed,
+            _tasks: tasks,
+        }
+    }
+
+    async fn next(&mut self) -> TcpStream {
+        let agreed = timeout(PATIENCE, self.agreed.recv()).await;
+        agreed.expect("in time").expect("a connection")
+    }
+}
+
+/// Both ends of a connection that was handed over.
+async fn handed_over() -> (World, Endpoint, TcpStream, TcpStream) {
+    let world = World::new().await;
+    let mut endpoint = Endpoint::new().await;
+    world.endpoints(&[(endpoint.address, Healthy)]);
+    let mut client = TcpStream::connect(world.http).await.expect("connected");
+    client.set_nodelay(true).expect("set");
+    client.write_all(ASK.as_bytes()).await.expect("written");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(client.read_u8().await.expect("a head"));
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101 "));
+    let far = endpoint.next().await;
+    far.set_nodelay(true).expect("set");
+    (world, endpoint, client, far)
+}
+
+/// A frame (RFC 6455 §5.2); clients mask.
+fn ws(first: u8, masked: bool, payload: &[u8]) -> Vec<u8> {
+    let mask = if masked { 0x80 } else { 0 };
+    let mut out = vec![first];
+    match payload.len() {
+        short @ 0..=125 => out.push(mask | u8::try_from(short).expect("short")),
+        middle @ 126..=0xFFFF => {
+            out.push(mask | 126);
+            out.extend(u16::try_from(middle).expect("middle").to_be_bytes());
+        }
+        long => {
+            out.push(mask | 127);
+            out.extend((long as u64).to_be_bytes());
+        }
+    }
+    if masked {
+        let key = [0x37, 0xFA, 0x21, 0x3D];
+        out.extend(key);
+        out.extend(
+            payload
+                .iter()
+                .zip(key.iter().cycle())
+                .map(|(octet, key)| octet ^ key),
+        );
+    } else {
+        out.extend_from_slice(payload);
+    }
+    out
+}
+
+/// Frames of every sort, good and bad: what they mean is between client and endpoint.
+fn all_sorts(masked: bool) -> Vec<Vec<u8>> {
+    let mut all = vec![
+        ws(0x81, masked, b""),
+        ws(0x81, masked, "tëxt".as_bytes()),
+        ws(0x82, masked, &[0; 125]),
+        ws(0x82, masked, &[1; 126]),
+        ws(0x82, masked, &[2; 127]),
+        // A message in fragments, a ping between them.
+        ws(0x01, masked, b"frag"),
+        ws(0x89, masked, b"ping"),
+        ws(0x00, masked, b"men"),
+        ws(0x8A, masked, b"ping"),
+        ws(0x80, masked, b"ted"),
+        // What no endpoint may send: reserved bits and kinds, no mask or one too many, text that
+        // is none, a long ping, a continuation of nothing, a length in too many octets.
+        ws(0xF1, masked, b"bits"),
+        ws(0x83, masked, b"kind"),
+        ws(0x8F, masked, b"kind"),
+        ws(0x81, !masked, b"mask"),
+        ws(0x81, masked, &[0xFF, 0xFE]),
+        ws(0x89, masked, &[0; 126]),
+        ws(0x09, masked, b"a ping in fragments"),
+        ws(0x80, masked, b"nothing"),
+        vec![0x82, 126, 0, 1, 7],
+        vec![0x82, 127, 0, 0, 0, 0, 0, 0, 0, 1, 7],
+        vec![0x82, 127, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF],
+        // What looks like HTTP is none any more.
+        b"GET /SMUGGLED HTTP/1.1\r\nHost: cart.acme.example\r\n\r\n".to_vec(),
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec(),
+        b"0\r\n\r\n".to_vec(),
+    ];
+    for code in [
+        1000u16, 1001, 1002, 1003, 1005, 1006, 1007, 1015, 3000, 4999, 0, 999, 65_535,
+    ] {
+        let reason = [&code.to_be_bytes()[..], b"because"].concat();
+        all.push(ws(0x88, masked, &reason));
+    }
+    all.push(ws(0x88, masked, b""));
+    all.push(ws(0x88, masked, &[3]));
+    all
+}
+
+async fn read(stream: &mut TcpStream, count: usize) -> Vec<u8> {
+    let mut octets = vec![0; count];
+    let read = timeout(PATIENCE, stream.read_exact(&mut octets)).await;
+    read.expect("in time").expect("read");
+    octets
+}
+
+async fn ended(stream: &mut TcpStream) {
+    let mut rest = Vec::new();
+    let end = timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
+    let _ = end.expect("in time");
+    assert_eq!(rest, b"");
+}
+
+#[tokio::test]
+async fn frames_of_every_sort_pass_untouched() {
+    let (_world, _endpoint, mut client, mut far) = handed_over().await;
+    for (there, back) in all_sorts(true).into_iter().zip(all_sorts(false)) {
+        client.write_all(&there).await.expect("written");
+        assert_eq!(read(&mut far, there.len()).await, there);
+        far.write_all(&back).await.expect("written");
+        assert_eq!(read(&mut client, back.len()).await, back);
+    }
+}
+
+#[tokio::test]
+async fn frames_may_be_cut_between_any_two_octets() {
+    let (_world, _endpoint, mut client, mut far) = handed_over().await;
+    let (there, back) = (all_sorts(true).concat(), all_sorts(false).concat());
+    for cut in 0..=there.len() {
+        let (one, two) = there.split_at(cut);
+        client.write_all(one).await.expect("written");
+        // What came first is there before the rest is sent.
+        let mut seen = read(&mut far, one.len()).await;
+        client.write_all(two).await.expect("written");
+        seen.extend(read(&mut far, two.len()).await);
+        assert_eq!(seen, there, "cut at {cut}");
+    }
+    for octet in &back {
+        far.write_all(&[*octet]).await.expect("written");
+        assert_eq!(read(&mut client, 1).await, [*octet]);
+    }
+}
+
+#[tokio::test]
+async fn messages_of_all_sizes() {
+    let (_world, _endpoint, client, far) = handed_over().await;
+    let sizes = [0, 1, 125, 126, 65_535, 65_536, 1 << 20, 16 << 20];
+    let frames = sizes.map(|size| ws(0x82, true, &vec![b'x'; size])).concat();
+    let total = frames.len();
+    let (mut read, mut write) = client.into_split();
+    let (mut from, mut to) = far.into_split();
+    // The endpoint sends back what it gets.
+    let echo = async { tokio::io::copy(&mut from, &mut to).await.expect("copied") };
+    let say = async {
+        write.write_all(&frames).await.expect("written");
+        write.shutdown().await.expect("ended");
+    };
+    let hear = async {
+        let mut all = vec![0; total];
+        read.read_exact(&mut all).await.expect("read");
+        assert!(all == frames);
+    };
+    let all = async { tokio::join!(echo, say, hear) };
+    timeout(PATIENCE * 3, all).await.expect("in time");
+}
+
+/// Each side hears that the other has ended, may still speak, and ends on its own.
+#[tokio::test]
+async fn an_end_is_passed_on_at_once() {
+    for ours in [true, false] {
+        let (_world, _endpoint, client, far) = handed_over().await;
+        let (mut first, mut second) = if ours { (client, far) } else { (far, client) };
+        let close = ws(0x88, ours, &[0x03, 0xE8]);
+        first.write_all(&close).await.expect("written");
+        first.shutdown().await.expect("ended");
+        assert_eq!(read(&mut second, close.len()).await, close);
+        ended(&mut second).await;
+        // The half that is left still carries.
+        second.write_all(b"still here").await.expect("written");
+        assert_eq!(read(&mut first, 10).await, b"still here");
+        second.shutdown().await.expect("ended");
+        ended(&mut first).await;
+    }
+}
+
+/// A connection that breaks is closed on the other side as well, without waiting for anything.
+#[tokio::test]
+async fn a_reset_is_passed_on_at_once() {
+    for ours in [true, false] {
+        let (_world, _endpoint, client, far) = handed_over().await;
+        let (first, mut second) = if ours { (client, far) } else { (far, client) };
+        // Closing with zero linger sends RST.
+        socket_reset(first);
+        let mut rest = Vec::new();
+        let end = timeout(PATIENCE, second.read_to_end(&mut rest)).await;
+        let _ = end.expect("in time");
+        assert_eq!(rest, b"");
+    }
+}
+
+fn socket_reset(stream: TcpStream) {
+    stream.set_zero_linger().expect("set");
+    drop(stream);
+}
+
+/// Who does not read stops the other: what is on the way is bounded.
+#[tokio::test]
+async fn a_slow_reader_slows_the_sender() {
+    for ours in [true, false] {
+        let (_world, _endpoint, client, far) = handed_over().await;
+        let (mut sender, mut reader) = if ours { (client, far) } else { (far, client) };
+        let piece = vec![b'x'; 1 << 20];
+        let mut sent = 0;
+        // Until nothing goes any more: sockets, streams and we ourselves are full.
+        while let Ok(wrote) = timeout(Duration::from_millis(500), sender.write(&piece)).await {
+            sent += wrote.expect("written");
+            assert!(sent < 256 << 20, "256 MiB went to nobody");
+        }
+        let all = timeout(PATIENCE * 3, async { read_all(&mut reader, sent).await }).await;
+        all.expect("in time");
+        // And then it goes on.
+        sender.write_all(b"more").await.expect("written");
+        assert_eq!(read(&mut reader, 4).await, b"more");
+    }
+}
+
+async fn read_all(stream: &mut TcpStream, mut left: usize) {
+    let mut buf = vec![0; 1 << 20];
+    while left > 0 {
+        let most = left.min(buf.len());
+        left -= stream.read(&mut buf[..most]).await.expect("read");
+    }
+}
+
+/// RFC 8441: a stream instead of a connection.
+async fn over_http2(window: u32) -> (World, Endpoint, Peer, TcpStream) {
+    let world = World::new().await;
+    let mut endpoint = Endpoint::new().await;
+    world.endpoints(&[(endpoint.address, Healthy)]);
+    let mut peer = Peer::new(&world, &[(INITIAL_WINDOW_SIZE, window)]).await;
+    let ask = [
+        (":method", "CONNECT"),
+        (":protocol", "websocket"),
+        (":scheme", "http"),
+        (":path", "/talk"),
+        (":authority", "cart.acme.example"),
+        ("sec-websocket-version", "13"),
+    ];
+    peer.send(&frame(HEADERS, END_HEADERS, 1, block(&ask)))
+        .await;
+    let head = peer
+        .until(1, &[HEADERS, RST_STREAM])
+        .await
+        .expect("a frame");
+    assert_eq!((head.kind, status(&head.payload)), (HEADERS, 200));
+    assert_eq!(head.flags & END_STREAM, 0);
+    let far = endpoint.next().await;
+    far.set_nodelay(true).expect("set");
+    (world, endpoint, peer, far)
+}
+
+async fn heard(peer: &mut Peer, count: usize) -> Vec<u8> {
+    let mut octets = Vec::new();
+    while octets.len() < count {
+        let frame = peer.until(1, &[DATA, RST_STREAM]).await.expect("a frame");
+        assert_eq!((frame.kind, frame.flags & END_STREAM), (DATA, 0));
+        octets.extend(frame.payload);
+    }
+    octets
+}
+
+#[tokio::test]
+async fn http2_frames_of_every_sort_pass_untouched() {
+    let (_world, _endpoint, mut peer, mut far) = over_http2(65_535).await;
+    for (there, back) in all_sorts(true).into_iter().zip(all_sorts(false)) {
+        peer.send(&data(1, 0, &there)).await;
+        assert_eq!(read(&mut far, there.len()).await, there);
+        far.write_all(&back).await.expect("written");
+        assert_eq!(heard(&mut peer, back.len()).await, back);
+    }
+    let there = all_sorts(true).concat();
+    for octet in &there {
+        peer.send(&data(1, 0, &[*octet])).await;
+    }
+    assert_eq!(read(&mut far, there.len()).await, there);
+}
+
+/// RFC 8441 §5: the end of a stream is the end of a connection's half, a reset its break.
+#[tokio::test]
+async fn http2_ends_are_passed_on_at_once() {
+    let (_world, _endpoint, mut peer, mut far) = over_http2(65_535).await;
+    peer.send(&data(1, END_STREAM, b"bye")).await;
+    assert_eq!(read(&mut far, 3).await, b"bye");
+    ended(&mut far).await;
+    far.write_all(b"still here").await.expect("written");
+    assert_eq!(heard(&mut peer, 10).await, b"still here");
+    drop(far);
+    let end = peer.until(1, &[DATA, RST_STREAM]).await.expect("a frame");
+    assert_eq!(
+        (end.kind, end.flags & END_STREAM, end.payload.len()),
+        (DATA, END_STREAM, 0)
+    );
+
+    let (_world, _endpoint, mut peer, mut far) = over_http2(65_535).await;
+    peer.send(&reset(1, CANCEL)).await;
+    let mut rest = Vec::new();
+    let end = timeout(PATIENCE, far.read_to_end(&mut rest)).await;
+    let _ = end.expect("in time");
+
+    let (_world, _endpoint, mut peer, far) = over_http2(65_535).await;
+    socket_reset(far);
+    loop {
+        let end = peer.until(1, &[DATA, RST_STREAM]).await.expect("a frame");
+        if end.kind == RST_STREAM {
+            // §5 of RFC 8441 has CANCEL for it; any code says that it did not end in order.
+            assert_ne!(word(&end.payload), 0);
+            break;
+        }
+        if end.flags & END_STREAM != 0 {
+            break;
+        }
+    }
+}
+
+/// A window that is full stops the endpoint.
+#[tokio::test]
+async fn http2_a_full_window_slows_the_endpoint() {
+    let (_world, _endpoint, mut peer, mut far) = over_http2(10).await;
+    let piece = vec![b'x'; 1 << 20];
+    let mut sent = 0;
+    while let Ok(wrote) = timeout(Duration::from_millis(500), far.write(&piece)).await {
+        sent += wrote.expect("written");
+        assert!(sent < 256 << 20, "256 MiB went to nobody");
+    }
+    assert_eq!(heard(&mut peer, 10).await.len(), 10);
+    peer.send(&window_update(1, 1000)).await;
+    assert_eq!(heard(&mut peer, 1000).await.len(), 1000);
+}
