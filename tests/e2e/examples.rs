@@ -283,6 +283,11 @@ fn resilience() {
 }
 
 #[test]
+fn policies() {
+    play("07-policy");
+}
+
+#[test]
 fn routes() {
     play("04-routes");
 }

@@ -6,6 +6,7 @@ mod filter;
 mod load_balancer;
 mod route;
 mod service;
+mod service_policy;
 mod site;
 mod tenant;
 mod token;
@@ -27,6 +28,10 @@ pub use service::{
     Balance, BalanceAlgorithm, BalanceScope, Circuit, Everything, HashCookie, HashOn, HealthCheck,
     HttpCheck, Origin, Outlier, ServiceProtocol, ServiceSpec,
 };
+pub use service_policy::{
+    PolicyAction, PolicyAlgorithm, PolicyClient, PolicyDeny, PolicyEffect, PolicyRequest,
+    PolicyRule, PolicyServer, Reference, ServicePolicySpec,
+};
 pub use site::{AdvertisedAddress, Attach, NodeSpec, NodeTunnel, PublicAddresses, Role, SiteSpec};
-pub use tenant::{HostPattern, NamespaceSpec, TenantSpec};
+pub use tenant::{HostPattern, Isolation, NamespaceSpec, TenantSpec};
 pub use token::TokenSpec;

@@ -25,23 +25,26 @@ mod object;
 pub mod openapi;
 mod problem;
 pub mod sync;
+mod timestamp;
 
 pub use duration::Span;
 pub use kinds::{
     Advertise, AdvertisedAddress, Attach, BackendRef, Balance, BalanceAlgorithm, BalanceScope,
     BgpPeerAuth, BgpPeerBfd, BgpPeerSpec, CertificateSource, CertificateSpec, Circuit, Cors,
     DirectResponse, Everything, Everywhere, Fault, FaultAbort, FaultDelay, Filter, HashCookie,
-    HashOn, HeaderModifier, HealthCheck, HostPattern, HttpCheck, HttpHeader, HttpMethod, LbType,
-    LoadBalancerSpec, LoadBalancerTls, MirrorRef, NamespaceSpec, NodeSpec, NodeTunnel, Origin,
-    Outlier, PathMatch, PathMatchType, PathModifier, PolicyStatement, PublicAddresses,
-    RequestMirror, RequestRedirect, Role, Route, RouteMatch, RouteRetry, RouteTimeouts, Scheme,
-    ServiceProtocol, ServiceSpec, SiteSpec, SiteVip, TenantSpec, TokenSpec, UrlRewrite, ValueMatch,
-    ValueMatchType,
+    HashOn, HeaderModifier, HealthCheck, HostPattern, HttpCheck, HttpHeader, HttpMethod, Isolation,
+    LbType, LoadBalancerSpec, LoadBalancerTls, MirrorRef, NamespaceSpec, NodeSpec, NodeTunnel,
+    Origin, Outlier, PathMatch, PathMatchType, PathModifier, PolicyAction, PolicyAlgorithm,
+    PolicyClient, PolicyDeny, PolicyEffect, PolicyRequest, PolicyRule, PolicyServer,
+    PolicyStatement, PublicAddresses, Reference, RequestMirror, RequestRedirect, Role, Route,
+    RouteMatch, RouteRetry, RouteTimeouts, Scheme, ServicePolicySpec, ServiceProtocol, ServiceSpec,
+    SiteSpec, SiteVip, TenantSpec, TokenSpec, UrlRewrite, ValueMatch, ValueMatchType,
 };
 pub use object::{
     Condition, Kind, Metadata, Object, ObjectKey, Scope, SiteReport, Spec, Status, path_pointer,
 };
 pub use problem::Problem;
+pub use timestamp::Timestamp;
 
 /// The largest manifest document, request body or bundle resource, in bytes.
 pub const MAX_OBJECT_BYTES: usize = 1 << 20;

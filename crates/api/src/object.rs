@@ -10,8 +10,8 @@ use serde_json::Value;
 use crate::{
     Problem,
     kinds::{
-        BgpPeerSpec, CertificateSpec, LoadBalancerSpec, NamespaceSpec, ServiceSpec, SiteSpec,
-        TenantSpec, TokenSpec,
+        BgpPeerSpec, CertificateSpec, LoadBalancerSpec, NamespaceSpec, ServicePolicySpec,
+        ServiceSpec, SiteSpec, TenantSpec, TokenSpec,
     },
 };
 
@@ -28,6 +28,8 @@ pub enum Kind {
     Token,
     /// A place with nodes.
     Site,
+    /// Which requests may pass.
+    ServicePolicy,
     /// An application address, and where its endpoints are.
     Service,
     /// Where and how a Service is offered.
@@ -54,13 +56,14 @@ pub enum Scope {
 
 impl Kind {
     /// Every kind, in the order in which a set of manifests is applied.
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 9] = [
         Kind::Tenant,
         Kind::Namespace,
         Kind::Site,
         Kind::Token,
         Kind::BgpPeer,
         Kind::Certificate,
+        Kind::ServicePolicy,
         Kind::Service,
         Kind::LoadBalancer,
     ];
@@ -73,6 +76,7 @@ impl Kind {
             Kind::Namespace => "Namespace",
             Kind::Token => "Token",
             Kind::Site => "Site",
+            Kind::ServicePolicy => "ServicePolicy",
             Kind::Service => "Service",
             Kind::LoadBalancer => "LoadBalancer",
             Kind::Certificate => "Certificate",
@@ -88,6 +92,7 @@ impl Kind {
             Kind::Namespace => "namespaces",
             Kind::Token => "tokens",
             Kind::Site => "sites",
+            Kind::ServicePolicy => "servicepolicies",
             Kind::Service => "services",
             Kind::LoadBalancer => "loadbalancers",
             Kind::Certificate => "certificates",
@@ -102,12 +107,14 @@ impl Kind {
             Kind::Tenant => Scope::Global,
             Kind::Site | Kind::Token => Scope::TenantOrGlobal,
             Kind::Namespace | Kind::BgpPeer => Scope::Tenant,
-            Kind::Service | Kind::LoadBalancer | Kind::Certificate => Scope::Namespace,
+            Kind::ServicePolicy | Kind::Service | Kind::LoadBalancer | Kind::Certificate => {
+                Scope::Namespace
+            }
         }
     }
 
     /// The kind that a path segment or a word on the command line means: `service`, `services`,
-    /// `Service`, `lb`, `ns`, `cert`, `peer`.
+    /// `Service`, `lb`, `ns`, `cert`, `peer`, `policy`.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Kind> {
         let word = word.to_ascii_lowercase();
@@ -117,6 +124,7 @@ impl Kind {
             "svc" => Some(Kind::Service),
             "cert" | "certs" => Some(Kind::Certificate),
             "peer" | "peers" => Some(Kind::BgpPeer),
+            "policy" | "policies" => Some(Kind::ServicePolicy),
             _ => None,
         };
         short.or_else(|| {
@@ -185,6 +193,8 @@ pub enum Spec {
     Token(TokenSpec),
     /// See [`SiteSpec`].
     Site(SiteSpec),
+    /// See [`ServicePolicySpec`].
+    ServicePolicy(ServicePolicySpec),
     /// See [`ServiceSpec`].
     Service(ServiceSpec),
     /// See [`LoadBalancerSpec`].
@@ -204,6 +214,7 @@ impl Spec {
             Spec::Namespace(_) => Kind::Namespace,
             Spec::Token(_) => Kind::Token,
             Spec::Site(_) => Kind::Site,
+            Spec::ServicePolicy(_) => Kind::ServicePolicy,
             Spec::Service(_) => Kind::Service,
             Spec::LoadBalancer(_) => Kind::LoadBalancer,
             Spec::Certificate(_) => Kind::Certificate,
@@ -318,6 +329,7 @@ impl Object {
             Spec::Tenant(_)
             | Spec::Namespace(_)
             | Spec::Token(_)
+            | Spec::ServicePolicy(_)
             | Spec::Service(_)
             | Spec::LoadBalancer(_)
             | Spec::Certificate(_)
@@ -581,6 +593,7 @@ fn parse_spec(kind: Kind, value: Option<Value>) -> Result<Spec, Problem> {
         Kind::Namespace => Spec::Namespace(parse_part("/spec", value)?),
         Kind::Token => Spec::Token(parse_part("/spec", value)?),
         Kind::Site => Spec::Site(parse_part("/spec", value)?),
+        Kind::ServicePolicy => Spec::ServicePolicy(parse_part("/spec", value)?),
         Kind::Service => Spec::Service(parse_part("/spec", value)?),
         Kind::LoadBalancer => Spec::LoadBalancer(parse_part("/spec", value)?),
         Kind::Certificate => Spec::Certificate(parse_part("/spec", value)?),

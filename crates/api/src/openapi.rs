@@ -7,8 +7,8 @@ use crate::{
     Kind, Metadata, Problem, Scope, Status,
     derived::SiteStatusView,
     kinds::{
-        BgpPeerSpec, CertificateSpec, LoadBalancerSpec, NamespaceSpec, ServiceSpec, SiteSpec,
-        TenantSpec, TokenSpec,
+        BgpPeerSpec, CertificateSpec, LoadBalancerSpec, NamespaceSpec, ServicePolicySpec,
+        ServiceSpec, SiteSpec, TenantSpec, TokenSpec,
     },
 };
 
@@ -131,6 +131,7 @@ fn spec_schema(generator: &mut SchemaGenerator, kind: Kind) -> schemars::Schema 
         Kind::Namespace => generator.subschema_for::<NamespaceSpec>(),
         Kind::Token => generator.subschema_for::<TokenSpec>(),
         Kind::Site => generator.subschema_for::<SiteSpec>(),
+        Kind::ServicePolicy => generator.subschema_for::<ServicePolicySpec>(),
         Kind::Service => generator.subschema_for::<ServiceSpec>(),
         Kind::LoadBalancer => generator.subschema_for::<LoadBalancerSpec>(),
         Kind::BgpPeer => generator.subschema_for::<BgpPeerSpec>(),

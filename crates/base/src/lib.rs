@@ -27,4 +27,4 @@ pub use ewma::Ewma;
 pub use id::{LbId, NetworkId, NodeId, Revision, ServiceId, SiteId, SlotId, TenantId};
 pub use name::{Name, NameError, QualifiedService, SiteName};
 pub use rng::Rng;
-pub use time::{Instant, WallTime};
+pub use time::{Instant, TimeError, WallTime};

@@ -181,9 +181,17 @@ fn allowed(metadata: &Metadata, name: Option<&Name>, selection: &Selection) -> b
 pub(crate) fn table(kind: Kind, objects: &[Object], live: &[derived::SiteStatusView]) -> Table {
     let mut table = match kind {
         Kind::Tenant => Table::new(&["NAME", "ID", "PUBLIC HOSTS"]),
-        Kind::Namespace => Table::new(&["TENANT", "NAME"]),
+        Kind::Namespace => Table::new(&["TENANT", "NAME", "ISOLATION"]),
         Kind::Token => Table::new(&["TENANT", "NAME", "SITE", "STATE"]),
         Kind::Site => Table::new(&["TENANT", "NAME", "ROLE", "CONNECTED", "APPLIED", "WANTED"]),
+        Kind::ServicePolicy => Table::new(&[
+            "TENANT",
+            "NAMESPACE",
+            "NAME",
+            "ALGORITHM",
+            "EFFECT",
+            "RULES",
+        ]),
         Kind::Service => Table::new(&["TENANT", "NAMESPACE", "NAME", "PORT", "ORIGINS"]),
         Kind::LoadBalancer => Table::new(&["TENANT", "NAMESPACE", "NAME", "HOSTS", "PORTS", "TO"]),
         Kind::Certificate => Table::new(&["TENANT", "NAMESPACE", "NAME", "HOSTS", "SOURCE"]),
@@ -208,7 +216,13 @@ fn add(table: &mut Table, object: &Object, live: &[derived::SiteStatusView]) {
             let id = meta.id.map_or("-".to_owned(), |id| id.to_string());
             table.row([name, id, join(&spec.public_hosts)]);
         }
-        Spec::Namespace(_) => table.row([tenant, name]),
+        Spec::Namespace(spec) => {
+            let isolation = match spec.isolation {
+                api::Isolation::Open => "open",
+                api::Isolation::Closed => "closed",
+            };
+            table.row([tenant, name, isolation.to_owned()]);
+        }
         Spec::Token(spec) => table.row([tenant, name, spec.site.to_string(), state(object)]),
         Spec::Site(spec) => {
             let site = object.key().site_name().to_string();
@@ -221,6 +235,11 @@ fn add(table: &mut Table, object: &Object, live: &[derived::SiteStatusView]) {
                 applied,
                 wanted,
             ]);
+        }
+        Spec::ServicePolicy(spec) => {
+            let [algorithm, effect] = policy(spec).map(str::to_owned);
+            let rules = spec.rules.len().to_string();
+            table.row([tenant, namespace, name, algorithm, effect, rules]);
         }
         Spec::Service(spec) => {
             table.row([
@@ -259,6 +278,19 @@ fn add(table: &mut Table, object: &Object, live: &[derived::SiteStatusView]) {
             ]);
         }
     }
+}
+
+fn policy(spec: &api::ServicePolicySpec) -> [&'static str; 2] {
+    let algorithm = match spec.algorithm {
+        api::PolicyAlgorithm::FirstMatch => "firstMatch",
+        api::PolicyAlgorithm::DenyOverrides => "denyOverrides",
+        api::PolicyAlgorithm::AllowOverrides => "allowOverrides",
+    };
+    let effect = match spec.effect {
+        api::PolicyEffect::Enforce => "enforce",
+        api::PolicyEffect::Shadow => "shadow",
+    };
+    [algorithm, effect]
 }
 
 fn join<T: ToString>(items: &[T]) -> String {

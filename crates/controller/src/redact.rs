@@ -45,6 +45,7 @@ fn secret_mut(object: &mut Object) -> Option<(&'static str, &mut String)> {
         | Spec::Namespace(_)
         | Spec::Token(_)
         | Spec::Site(_)
+        | Spec::ServicePolicy(_)
         | Spec::Service(_)
         | Spec::LoadBalancer(_) => None,
     }

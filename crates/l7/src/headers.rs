@@ -11,6 +11,12 @@ use crate::fields::{Fields, Kinds, Known};
 /// client or an endpoint.
 pub const INTERNAL_PREFIX: &str = "sealane-";
 
+/// From ingress to egress: the address of the client.
+pub const CLIENT: HeaderName = HeaderName::from_static("sealane-client");
+/// From egress to ingress: why the request was refused there, as a code and, if a rule decided,
+/// a space and the rule.
+pub const REFUSED: HeaderName = HeaderName::from_static("sealane-refused");
+
 /// W3C Trace Context §3.2.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -98,6 +104,31 @@ pub fn forwarded(fields: &mut Fields, client: IpAddr, tls: bool) {
     });
     let proto = if tls { "https" } else { "http" };
     fields.append(&X_FORWARDED_PROTO, &HeaderValue::from_static(proto));
+}
+
+/// Tell the egress who the client is.
+pub fn tell_client(fields: &mut Fields, client: IpAddr) {
+    fields.append_with(&CLIENT, |out| {
+        // Into memory: it cannot fail.
+        let _ = write!(out, "{}", client.to_canonical());
+    });
+}
+
+/// Who the client is, as the ingress says; if it does not, whom it appended to
+/// `x-forwarded-for`. For requests out of a tunnel only: anybody may write these.
+#[must_use]
+pub fn told_client(fields: &Fields) -> Option<IpAddr> {
+    let name = CLIENT;
+    let mut told = fields.get_all(&name);
+    let value = match (told.next(), told.next()) {
+        (Some(one), None) => one,
+        (Some(_), Some(_)) => return None,
+        (None, _) => {
+            let line = fields.all(Known::XForwardedFor).last()?;
+            line.rsplit(|octet| *octet == b',').next()?.trim_ascii()
+        }
+    };
+    std::str::from_utf8(value).ok()?.parse().ok()
 }
 
 /// The trace id of a request: 32 hexadecimal digits.

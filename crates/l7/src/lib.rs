@@ -44,6 +44,7 @@ mod host;
 mod limits;
 mod path;
 mod pattern;
+pub mod policy;
 mod query;
 mod record;
 mod table;

@@ -66,11 +66,15 @@ pub struct AccessRecord<'a> {
     pub tries: u8,
     /// A stable word for what went wrong, and whose fault it was.
     pub error: Option<(&'a str, Fault)>,
+    /// The rule of a policy that decided last, `namespace/policy/rule`.
+    pub policy: Option<&'a str>,
+    /// What a rule of a shadow policy would have decided: its name, a space, and its action.
+    pub shadow: Option<&'a str>,
 }
 
 impl AccessRecord<'_> {
     /// Append it as one line of JSON. A field is always there, with an empty text where nothing is
-    /// known, but for `error` and `fault`. By hand, since a line is written for every request.
+    /// known, but for `error`, `fault`, `policy` and `shadow`. By hand, since a line is written for every request.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"time\":\"");
         out.extend_from_slice(&self.time.rfc3339());
@@ -111,6 +115,11 @@ impl AccessRecord<'_> {
         if let Some((error, fault)) = self.error {
             text(out, "error", error);
             text(out, "fault", fault.word());
+        }
+        for (field, value) in [("policy", self.policy), ("shadow", self.shadow)] {
+            if let Some(value) = value {
+                text(out, field, value);
+            }
         }
         out.extend_from_slice(b"}\n");
     }
@@ -201,12 +210,16 @@ mod tests {
             duration_us: 12,
             tries: 1,
             error: None,
+            policy: None,
+            shadow: None,
         };
         let full = AccessRecord {
             service: Some(&service),
             endpoint: Some(("10.0.200.7:80".parse().expect("an address"), &site)),
             peer: "127.0.0.1:1".parse().expect("an address"),
             error: Some(("refused", Fault::Upstream)),
+            policy: Some("shop/edge/office"),
+            shadow: Some("shop/next/all deny"),
             ..bare.clone()
         };
         let read = |record: &AccessRecord<'_>| -> serde_json::Value {
@@ -226,6 +239,7 @@ mod tests {
             (&"".into(), &"".into())
         );
         assert!(value.get("error").is_none());
+        assert!(value.get("policy").is_none() && value.get("shadow").is_none());
         let value = read(&full);
         assert_eq!(value["service"], "cart.shop.acme");
         assert_eq!(value["endpoint"], "10.0.200.7:80");
@@ -234,6 +248,10 @@ mod tests {
         assert_eq!(
             (&value["error"], &value["fault"]),
             (&"refused".into(), &"upstream".into())
+        );
+        assert_eq!(
+            (&value["policy"], &value["shadow"]),
+            (&"shop/edge/office".into(), &"shop/next/all deny".into())
         );
     }
 }

@@ -7,7 +7,7 @@ use base::{LbId, QualifiedService, Rng, ServiceId, TenantId};
 use http::{HeaderName, Method, StatusCode};
 
 use crate::{
-    DirectResponse, Fields, Filters, HashOn, Limits, Pattern, Redirect, RequestHead,
+    DirectResponse, Fields, Filters, HashOn, Limits, Pattern, Redirect, RequestHead, policy::Guard,
     query::parameter,
 };
 
@@ -42,6 +42,8 @@ pub struct Cluster {
     pub circuit: Circuit,
     /// How many of its tries may repeat others.
     pub retries: RetryBudget,
+    /// Who may use it.
+    pub guard: Guard,
     /// Its endpoints now.
     pub cell: Cell,
 }
@@ -208,13 +210,15 @@ pub struct VirtualHost {
     pub tenant_name: String,
     /// What its clients may use.
     pub limits: Limits,
+    /// Which requests it takes.
+    pub guard: Guard,
     routes: Vec<Route>,
     /// (match, index of its route) in the order they are tried.
     order: Vec<(Match, usize)>,
 }
 
 impl VirtualHost {
-    /// Sort the routes by Gateway API precedence: exact path, regular expression, prefix, of two
+    /// Without a guard. Sort the routes by Gateway API precedence: exact path, regular expression, prefix, of two
     /// the longer one; then a method, most headers, most parameters, the order given.
     #[must_use]
     pub fn build(
@@ -239,6 +243,7 @@ impl VirtualHost {
             tenant,
             tenant_name,
             limits,
+            guard: Guard::default(),
             routes,
             order,
         }

@@ -4,6 +4,7 @@
 
 mod delivery;
 mod places;
+mod policies;
 mod routers;
 
 use api::{Kind, Object, ObjectKey, Problem, Spec};
@@ -28,6 +29,7 @@ pub fn check_put(world: &World, object: &Object, now: WallTime) -> Result<(), Pr
             Spec::Namespace(_) => Ok(()),
             Spec::Token(spec) => places::token(world, object, spec),
             Spec::Site(spec) => places::site(world, object, spec),
+            Spec::ServicePolicy(spec) => policies::service_policy(object, spec),
             Spec::Service(spec) => delivery::service(world, object, spec),
             Spec::LoadBalancer(spec) => delivery::load_balancer(world, object, spec),
             Spec::Certificate(spec) => delivery::certificate(world, object, spec, now),
@@ -99,8 +101,10 @@ fn refers_to(world: &World, object: &Object, gone: &ObjectKey) -> bool {
         Kind::Service => match &object.spec {
             Spec::LoadBalancer(spec) => backends(object, spec).contains(gone),
             Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) | Spec::Site(_) => false,
-            Spec::Service(_) | Spec::Certificate(_) | Spec::BgpPeer(_) => false,
+            Spec::ServicePolicy(_) | Spec::Service(_) => false,
+            Spec::Certificate(_) | Spec::BgpPeer(_) => false,
         },
+        Kind::ServicePolicy => policies::of(object).contains(gone),
         Kind::Certificate => match &object.spec {
             Spec::LoadBalancer(spec) => {
                 metadata.tenant == gone.tenant
@@ -111,7 +115,8 @@ fn refers_to(world: &World, object: &Object, gone: &ObjectKey) -> bool {
                         .any(|tls| tls.certificates.contains(&gone.name))
             }
             Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) | Spec::Site(_) => false,
-            Spec::Service(_) | Spec::Certificate(_) | Spec::BgpPeer(_) => false,
+            Spec::ServicePolicy(_) | Spec::Service(_) => false,
+            Spec::Certificate(_) | Spec::BgpPeer(_) => false,
         },
         Kind::Token | Kind::LoadBalancer | Kind::BgpPeer => false,
     }
@@ -135,7 +140,8 @@ fn uses_site(world: &World, object: &Object, site: &SiteName) -> bool {
         Spec::Token(spec) => {
             object.key().site_name().tenant == site.tenant && spec.site == site.site
         }
-        Spec::Tenant(_) | Spec::Namespace(_) | Spec::Site(_) | Spec::Certificate(_) => false,
+        Spec::Tenant(_) | Spec::Namespace(_) | Spec::Site(_) => false,
+        Spec::ServicePolicy(_) | Spec::Certificate(_) => false,
     }
 }
 

@@ -138,7 +138,7 @@ impl Ids {
             Kind::Tenant => self.tenant(&key.name).map(|id| u64::from(id.0)),
             Kind::Site => self.site(&key.site_name()).map(|id| u64::from(id.0)),
             Kind::LoadBalancer => self.load_balancer(&key).map(|id| id.0),
-            Kind::Namespace | Kind::Token | Kind::Service => None,
+            Kind::Namespace | Kind::Token | Kind::ServicePolicy | Kind::Service => None,
             Kind::Certificate | Kind::BgpPeer => None,
         };
     }

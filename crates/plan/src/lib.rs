@@ -39,6 +39,7 @@ pub mod policy;
 mod project;
 mod route;
 mod why;
+mod service_policy;
 mod world;
 
 #[cfg(test)]

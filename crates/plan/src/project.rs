@@ -6,7 +6,7 @@ use std::{
 };
 
 use api::{
-    Advertise, AdvertisedAddress, LoadBalancerSpec, NodeSpec, Object, ObjectKey, Route,
+    Advertise, AdvertisedAddress, LoadBalancerSpec, NodeSpec, Object, ObjectKey, Reference, Route,
     ServiceSpec, SiteVip, Spec, TenantSpec,
     sync::{NodeEntry, SiteEntry, SlotEntry},
 };
@@ -95,6 +95,7 @@ fn ingress(out: &mut Projection, world: &World, ids: &Ids, site: &SiteName) {
         };
         add(out, ids, object.clone());
         add_tenant(out, world, ids, object);
+        add_policies(out, world, ids, object, &spec.policies);
         for name in spec.tls.iter().flat_map(|tls| &tls.certificates) {
             let key = key(api::Kind::Certificate, tenant, Some(namespace), name);
             out.resources
@@ -102,7 +103,7 @@ fn ingress(out: &mut Projection, world: &World, ids: &Ids, site: &SiteName) {
         }
         for service in backends(object, spec) {
             if let Some(object) = world.find(&service) {
-                add(out, ids, with_origins_in(object.clone(), world, site));
+                add_service(out, world, ids, site, object);
             }
         }
     }
@@ -113,7 +114,7 @@ fn egress(out: &mut Projection, world: &World, ids: &Ids, site: &SiteName) {
     let mut here = BTreeSet::new();
     for (object, spec) in world.services() {
         if has_origin_in(world, object, spec, site) {
-            add(out, ids, with_origins_in(object.clone(), world, site));
+            add_service(out, world, ids, site, object);
             add_tenant(out, world, ids, object);
             here.insert(object.key());
         }
@@ -147,6 +148,7 @@ fn offer_of(mut object: Object, spec: &LoadBalancerSpec, services: &[ObjectKey])
     object.spec = Spec::LoadBalancer(LoadBalancerSpec {
         tls: None,
         routes: vec![route],
+        policies: Vec::new(),
         ..spec.clone()
     });
     object
@@ -174,6 +176,35 @@ fn with_origins_in(mut object: Object, world: &World, site: &SiteName) -> Object
         spec.origins.retain(|origin| !origin.sites.is_empty());
     }
     object
+}
+
+/// A service with its endpoints in `site`, and what guards it wherever requests for it pass.
+fn add_service(out: &mut Projection, world: &World, ids: &Ids, site: &SiteName, object: &Object) {
+    add(out, ids, with_origins_in(object.clone(), world, site));
+    if let Spec::Service(spec) = &object.spec {
+        add_policies(out, world, ids, object, &spec.policies);
+    }
+}
+
+/// The policies that an object names, and its namespace if that is closed.
+fn add_policies(
+    out: &mut Projection,
+    world: &World,
+    ids: &Ids,
+    object: &Object,
+    policies: &[Reference],
+) {
+    let Some((tenant, namespace)) = scope(object) else {
+        return;
+    };
+    for policy in policies {
+        if let Some((policy, _)) = world.service_policy(tenant, namespace, policy) {
+            add(out, ids, policy.clone());
+        }
+    }
+    if let Some(closed) = world.closed(tenant, namespace) {
+        add(out, ids, closed.clone());
+    }
 }
 
 fn add_tenant(out: &mut Projection, world: &World, ids: &Ids, of: &Object) {

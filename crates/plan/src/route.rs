@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use api::{Filter, HeaderModifier, PathMatchType, PathModifier, Route, RouteMatch, ValueMatchType};
+use api::{
+    Filter, HeaderModifier, HttpMethod, PathMatch, PathMatchType, PathModifier, Route, RouteMatch,
+    ValueMatch, ValueMatchType,
+};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, uri::PathAndQuery};
 use l7::{NewPath, Percent};
@@ -34,7 +37,7 @@ pub(crate) fn wrong(pointer: impl Into<String>, title: impl Into<String>) -> Wro
 
 impl Wrong {
     /// The same, `above` being around it.
-    fn in_(self, above: &str) -> Wrong {
+    pub(crate) fn in_(self, above: &str) -> Wrong {
         wrong(format!("{above}{}", self.pointer), self.title)
     }
 }
@@ -89,7 +92,7 @@ pub(crate) fn parts(route: &Route) -> Result<Parts, Wrong> {
     Ok(parts)
 }
 
-fn few(pointer: &str, count: usize, most: usize) -> Result<(), Wrong> {
+pub(crate) fn few(pointer: &str, count: usize, most: usize) -> Result<(), Wrong> {
     if count > most {
         return Err(wrong(pointer, format!("{most} at most")));
     }
@@ -153,51 +156,70 @@ fn retry(route: &Route) -> Result<l7::Retry, Wrong> {
 }
 
 fn matches(one: &RouteMatch) -> Result<l7::Match, Wrong> {
-    let mut out = l7::Match::default();
-    if let Some(path) = &one.path {
-        let here = "/path/value";
-        let value = &path.value;
-        let normal = l7::normal_path(value).is_some_and(|normal| normal == value.as_str());
-        if path.kind != PathMatchType::RegularExpression && !value.starts_with('/') {
-            return Err(wrong(here, "begins with '/'"));
-        }
-        if value.len() > MAX_TEXT {
-            return Err(wrong(here, "1,024 octets at most"));
-        }
-        if path.kind != PathMatchType::RegularExpression && !normal {
-            let title = "no request has such a path: write it without '.' and '..' segments, '//', \
-                         '\\' and needless '%XX'";
-            return Err(wrong(here, title));
-        }
-        out.path = match path.kind {
-            PathMatchType::Exact => l7::PathMatch::Exact(value.clone()),
-            PathMatchType::PathPrefix => l7::PathMatch::Prefix(value.clone()),
-            PathMatchType::RegularExpression => l7::PathMatch::Regex(pattern(here, value)?),
-        };
+    Ok(l7::Match {
+        path: match &one.path {
+            Some(one) => path(one).map_err(|wrong| wrong.in_("/path"))?,
+            None => l7::Match::default().path,
+        },
+        method: one.method.map(|one| method("/method", one)).transpose()?,
+        headers: header_matches(&one.headers)?,
+        query: query_matches(&one.query_params)?,
+    })
+}
+
+pub(crate) fn path(path: &PathMatch) -> Result<l7::PathMatch, Wrong> {
+    let here = "/value";
+    let value = &path.value;
+    let normal = l7::normal_path(value).is_some_and(|normal| normal == value.as_str());
+    if path.kind != PathMatchType::RegularExpression && !value.starts_with('/') {
+        return Err(wrong(here, "begins with '/'"));
     }
-    if let Some(method) = one.method {
-        let method = Method::from_bytes(method.as_str().as_bytes());
-        out.method = Some(method.map_err(|error| wrong("/method", error.to_string()))?);
+    if value.len() > MAX_TEXT {
+        return Err(wrong(here, "1,024 octets at most"));
     }
-    few("/headers", one.headers.len(), 16)?;
-    for (at, header) in one.headers.iter().enumerate() {
+    if path.kind != PathMatchType::RegularExpression && !normal {
+        let title = "no request has such a path: write it without '.' and '..' segments, '//', \
+                     '\\' and needless '%XX'";
+        return Err(wrong(here, title));
+    }
+    Ok(match path.kind {
+        PathMatchType::Exact => l7::PathMatch::Exact(value.clone()),
+        PathMatchType::PathPrefix => l7::PathMatch::Prefix(value.clone()),
+        PathMatchType::RegularExpression => l7::PathMatch::Regex(pattern(here, value)?),
+    })
+}
+
+pub(crate) fn method(here: &str, method: HttpMethod) -> Result<Method, Wrong> {
+    let method = Method::from_bytes(method.as_str().as_bytes());
+    method.map_err(|error| wrong(here, error.to_string()))
+}
+
+pub(crate) fn header_matches(headers: &[ValueMatch]) -> Result<Vec<l7::HeaderMatch>, Wrong> {
+    few("/headers", headers.len(), 16)?;
+    let mut out = Vec::new();
+    for (at, header) in headers.iter().enumerate() {
         let here = format!("/headers/{at}");
         let name = HeaderName::from_bytes(header.name.as_bytes());
         if header.kind == ValueMatchType::Exact {
             header_value(&format!("{here}/value"), &header.value)?;
         }
-        out.headers.push(l7::HeaderMatch {
+        out.push(l7::HeaderMatch {
             name: name.map_err(|_| wrong(format!("{here}/name"), "not a header's name"))?,
             value: value(&here, header.kind, &header.value)?,
         });
     }
-    few("/queryParams", one.query_params.len(), 16)?;
-    for (at, param) in one.query_params.iter().enumerate() {
+    Ok(out)
+}
+
+pub(crate) fn query_matches(params: &[ValueMatch]) -> Result<Vec<l7::QueryMatch>, Wrong> {
+    few("/queryParams", params.len(), 16)?;
+    let mut out = Vec::new();
+    for (at, param) in params.iter().enumerate() {
         let here = format!("/queryParams/{at}");
         if !(1..=256).contains(&param.name.len()) {
             return Err(wrong(format!("{here}/name"), "1 to 256 octets"));
         }
-        out.query.push(l7::QueryMatch {
+        out.push(l7::QueryMatch {
             name: param.name.clone(),
             value: value(&here, param.kind, &param.value)?,
         });

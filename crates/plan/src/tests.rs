@@ -1,5 +1,7 @@
 //! Through the room's door: ids, projection, envelopes; and the world that all tests share.
 
+mod policies;
+
 use std::time::Duration;
 
 use api::{

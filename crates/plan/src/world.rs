@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use api::{
-    BgpPeerSpec, CertificateSpec, Kind, LoadBalancerSpec, Object, ObjectKey, ServiceSpec, SiteSpec,
-    Spec, TenantSpec,
+    BgpPeerSpec, CertificateSpec, Isolation, Kind, LoadBalancerSpec, Object, ObjectKey, Reference,
+    ServicePolicySpec, ServiceSpec, SiteSpec, Spec, TenantSpec,
 };
 use base::{Name, SiteName};
 
@@ -30,7 +30,7 @@ impl World {
         self.0.values().filter_map(|o| match &o.spec {
             Spec::Tenant(spec) => Some((o, spec)),
             Spec::Namespace(_) | Spec::Token(_) | Spec::Site(_) => None,
-            Spec::Service(_) | Spec::LoadBalancer(_) => None,
+            Spec::ServicePolicy(_) | Spec::Service(_) | Spec::LoadBalancer(_) => None,
             Spec::Certificate(_) | Spec::BgpPeer(_) => None,
         })
     }
@@ -40,7 +40,7 @@ impl World {
         self.0.values().filter_map(|o| match &o.spec {
             Spec::Site(spec) => Some((o.key().site_name(), o, spec)),
             Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) => None,
-            Spec::Service(_) | Spec::LoadBalancer(_) => None,
+            Spec::ServicePolicy(_) | Spec::Service(_) | Spec::LoadBalancer(_) => None,
             Spec::Certificate(_) | Spec::BgpPeer(_) => None,
         })
     }
@@ -50,7 +50,7 @@ impl World {
         self.0.values().filter_map(|o| match &o.spec {
             Spec::Service(spec) => Some((o, spec)),
             Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) => None,
-            Spec::Site(_) | Spec::LoadBalancer(_) => None,
+            Spec::Site(_) | Spec::ServicePolicy(_) | Spec::LoadBalancer(_) => None,
             Spec::Certificate(_) | Spec::BgpPeer(_) => None,
         })
     }
@@ -60,7 +60,7 @@ impl World {
         self.0.values().filter_map(|o| match &o.spec {
             Spec::LoadBalancer(spec) => Some((o, spec)),
             Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) => None,
-            Spec::Site(_) | Spec::Service(_) => None,
+            Spec::Site(_) | Spec::ServicePolicy(_) | Spec::Service(_) => None,
             Spec::Certificate(_) | Spec::BgpPeer(_) => None,
         })
     }
@@ -70,7 +70,8 @@ impl World {
         self.0.values().filter_map(|o| match &o.spec {
             Spec::BgpPeer(spec) => Some((o, &**spec)),
             Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) | Spec::Site(_) => None,
-            Spec::Service(_) | Spec::LoadBalancer(_) | Spec::Certificate(_) => None,
+            Spec::ServicePolicy(_) | Spec::Service(_) => None,
+            Spec::LoadBalancer(_) | Spec::Certificate(_) => None,
         })
     }
 
@@ -127,6 +128,46 @@ impl World {
             Some(_) | None => None,
         }
     }
+}
+
+impl World {
+    /// A policy of a tenant, as an object of namespace `from` refers to it.
+    #[must_use]
+    pub fn service_policy(
+        &self,
+        tenant: &Name,
+        from: &Name,
+        reference: &Reference,
+    ) -> Option<(&Object, &ServicePolicySpec)> {
+        match self.find(&referred(Kind::ServicePolicy, tenant, from, reference)) {
+            Some(
+                object @ Object {
+                    spec: Spec::ServicePolicy(spec),
+                    ..
+                },
+            ) => Some((object, spec)),
+            Some(_) | None => None,
+        }
+    }
+
+    /// A namespace that is closed.
+    #[must_use]
+    pub fn closed(&self, tenant: &Name, namespace: &Name) -> Option<&Object> {
+        let found = self.find(&key(Kind::Namespace, tenant, None, namespace))?;
+        match &found.spec {
+            Spec::Namespace(spec) => (spec.isolation == Isolation::Closed).then_some(found),
+            Spec::Tenant(_) | Spec::Token(_) | Spec::Site(_) | Spec::ServicePolicy(_) => None,
+            Spec::Service(_) | Spec::LoadBalancer(_) => None,
+            Spec::Certificate(_) | Spec::BgpPeer(_) => None,
+        }
+    }
+}
+
+/// The key of what an object of namespace `from` refers to.
+#[must_use]
+pub(crate) fn referred(kind: Kind, tenant: &Name, from: &Name, reference: &Reference) -> ObjectKey {
+    let namespace = reference.namespace.as_ref().unwrap_or(from);
+    key(kind, tenant, Some(namespace), &reference.name)
 }
 
 /// The key of an object of a tenant.

@@ -1,8 +1,10 @@
 //! One try of a request on one endpoint.
 
 use std::{
+    borrow::Cow,
     future::{Future, poll_fn},
     io,
+    net::IpAddr,
     pin::pin,
     rc::Rc,
     sync::Arc,
@@ -13,7 +15,7 @@ use std::{
 use balance::{Cell, Connecting, Connection, EndpointStats};
 use base::SiteName;
 use http::{HeaderName, Method, StatusCode};
-use l7::{Cluster, Fields, Limits, Protocol};
+use l7::{Cluster, Fields, Limits, Protocol, headers};
 use tokio::time::timeout;
 
 use crate::{
@@ -174,6 +176,8 @@ pub(crate) struct Order<'a> {
     /// The connection is to speak something else afterwards.
     pub(crate) upgrades: bool,
     pub(crate) limits: &'a Limits,
+    /// Whom the other end of a tunnel is told of, for its policies.
+    pub(crate) client: Option<IpAddr>,
     /// Each step of the upload gives the deadline this much more.
     pub(crate) patience: Option<Duration>,
 }
@@ -236,6 +240,10 @@ pub(crate) async fn attempt(
     deadline: &mut Alarm,
 ) -> Result<(Box<UpConn>, ResponseHead), Stop> {
     let guard = worker.waiting.register(place.target());
+    let mut fields = Cow::Borrowed(order.fields);
+    if let (Some(client), Some(_)) = (order.client, &place.remote) {
+        headers::tell_client(fields.to_mut(), client);
+    }
     let mut pooled = worker.pool.take(&place.key);
     loop {
         let mut up = match pooled.take() {
@@ -243,7 +251,7 @@ pub(crate) async fn attempt(
             // Boxed, as what is seldom needed is everywhere here: a request's future stays small.
             None => Box::pin(connect(worker, place, order, &guard, deadline)).await?,
         };
-        up.start(order.method, order.target, order.fields, order.framing);
+        up.start(order.method, order.target, &fields, order.framing);
         let drive = Drive {
             worker,
             place,

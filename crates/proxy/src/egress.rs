@@ -17,6 +17,7 @@ use crate::{
     downstream::{Client, ClientError, Origin, Request, h1},
     exchange::{Story, host_asked, upgrade_of},
     forward::{clean, deliver, switch},
+    guard,
     io::Io,
     relay::Upload,
     upstream::{
@@ -90,6 +91,11 @@ pub(crate) async fn serve(
         answer(client, &message.method, refused.answer(), &mut story).await;
         return;
     }
+    if !admitted.cluster.guard.is_open()
+        && let Err(reply) = guard::egress(worker, &admitted, &request.lb, &mut message)
+    {
+        return answer(client, &message.method, reply, &mut story).await;
+    }
     let limits = &snapshot.limits;
     let upgrade = upgrade_of(&message);
     let mut sent = std::mem::take(&mut message.fields);
@@ -107,6 +113,7 @@ pub(crate) async fn serve(
         framing: message.framing,
         upgrades: upgrade.is_some(),
         limits,
+        client: None,
         patience: Some(limits.request_timeout),
     };
     let key = PoolKey {

@@ -6,8 +6,8 @@ use balance::EndpointKey;
 use base::SiteName;
 use http::{HeaderValue, Method, StatusCode};
 use l7::{
-    AccessRecord, Decision, Fault, Known, RequestHead, Respond, decide, headers, headers::TraceId,
-    host_of, normal_path,
+    AccessRecord, Decision, Fault, Known, RequestHead, Respond, VirtualHost, decide, headers,
+    headers::TraceId, host_of, normal_path,
 };
 
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
     answer::{Answer, answer},
     downstream::{Client, ConnInfo, Request},
     forward::{Asked, forward},
+    guard,
     http1::Framing,
     worker::{Current, Worker},
 };
@@ -28,6 +29,10 @@ pub(crate) struct Story {
     pub(crate) tries: u8,
     pub(crate) endpoint: Option<(EndpointKey, SiteName)>,
     pub(crate) error: Option<(&'static str, Fault)>,
+    /// The rule that decided last.
+    pub(crate) policy: Option<String>,
+    /// What the first of the shadow policies would have decided.
+    pub(crate) shadow: Option<String>,
     trace: TraceId,
 }
 
@@ -50,29 +55,47 @@ pub(crate) async fn serve(
     let path = normal_path(path);
     let decision = decided(worker, &snapshot, info, &request, path.as_deref(), query);
     let mut story = Story::default();
+    let front = decision.as_ref().ok().and_then(|decision| {
+        let host = host(decision).filter(|host| !host.guard.is_open())?;
+        let asked = guard::Asked {
+            lb: &host.lb_name,
+            client: Some(info.peer.ip()),
+            method: &request.method,
+            authority: &request.authority,
+            path: path.as_deref().unwrap_or_default(),
+            query,
+            fields: &request.fields,
+            now: time,
+        };
+        guard::front(worker, host, decision, &asked, &mut story)
+    });
     let upgrade = upgrade_of(&request);
     let mut sent = std::mem::take(&mut request.fields);
     story.trace = headers::trace(&mut sent, &mut worker.rng.borrow_mut());
-    match &decision {
-        Ok(Decision::Forward(to)) => {
+    match (&decision, front) {
+        (_, Some(reply)) => {
+            Box::pin(answer(client, &request.method, reply, &mut story)).await;
+        }
+        (Ok(Decision::Forward(to)), None) => {
             let asked = Asked {
                 info,
                 request: &request,
                 path: path.as_deref().unwrap_or_default(),
                 query,
                 upgrade,
+                time,
             };
             if wait(client, alarm, to.delay, &mut story).await {
                 forward(worker, client, alarm, asked, sent, *to, &mut story).await;
             }
         }
-        Ok(Decision::Respond(respond)) => {
+        (Ok(Decision::Respond(respond)), None) => {
             let reply = Answer::from(respond);
             if wait(client, alarm, respond.delay, &mut story).await {
                 Box::pin(answer(client, &request.method, reply, &mut story)).await;
             }
         }
-        Err(refused) => {
+        (Err(refused), None) => {
             let reply = refused.answer();
             Box::pin(answer(client, &request.method, reply, &mut story)).await;
         }
@@ -169,6 +192,14 @@ async fn wait(
     stayed
 }
 
+/// Whose host it is.
+fn host<'t>(decision: &Decision<'t>) -> Option<&'t VirtualHost> {
+    match decision {
+        Decision::Forward(to) => Some(to.host),
+        Decision::Respond(respond) => respond.host,
+    }
+}
+
 /// All that a record is made of.
 struct Told<'a> {
     decision: Option<&'a Decision<'a>>,
@@ -180,10 +211,11 @@ struct Told<'a> {
 
 impl Told<'_> {
     fn record(&self, time: base::WallTime, duration: Duration) -> AccessRecord<'_> {
-        let (host, route, service) = match self.decision {
-            Some(Decision::Forward(to)) => (Some(to.host), Some(to.route), Some(to.cluster)),
-            Some(Decision::Respond(Respond { host, route, .. })) => (*host, *route, None),
-            None => (None, None, None),
+        let host = self.decision.and_then(host);
+        let (route, service) = match self.decision {
+            Some(Decision::Forward(to)) => (Some(to.route), Some(to.cluster)),
+            Some(Decision::Respond(Respond { route, .. })) => (*route, None),
+            None => (None, None),
         };
         let (request, story) = (self.request, self.story);
         AccessRecord {
@@ -208,6 +240,8 @@ impl Told<'_> {
             duration_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
             tries: story.tries,
             error: story.error,
+            policy: story.policy.as_deref(),
+            shadow: story.shadow.as_deref(),
         }
     }
 }

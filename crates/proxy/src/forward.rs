@@ -9,7 +9,7 @@ use std::{
 };
 
 use balance::{Endpoint, EndpointKey, EndpointSet, InFlight, Retrying, pick};
-use base::{Instant, LbId, SiteName};
+use base::{Instant, LbId, SiteName, WallTime};
 use http::{HeaderValue, StatusCode, header};
 use l7::{Affinity, Cluster, Fault, Fields, Forward, Known, Limits, Retry, affinity, headers};
 use tokio::time::{sleep, timeout};
@@ -20,6 +20,7 @@ use crate::{
     attempt::{Again, Failure, Kind, Order, Place, Stop, attempt},
     downstream::{Client, ClientError, ConnInfo, Request},
     exchange::Story,
+    guard::{self, Sent},
     http1::{Framing, ResponseHead},
     mirror,
     relay::{RelayError, Upload, respond, tunnel},
@@ -39,6 +40,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) query: Option<&'a str>,
     /// What the connection is to speak afterwards.
     pub(crate) upgrade: Option<HeaderValue>,
+    /// When its head was complete.
+    pub(crate) time: WallTime,
 }
 
 /// Where tries go.
@@ -75,6 +78,7 @@ pub(crate) async fn forward(
         info,
         request,
         upgrade,
+        time,
         ..
     } = asked;
     headers::onward(&mut sent, upgrade.as_ref());
@@ -87,6 +91,22 @@ pub(crate) async fn forward(
     }
     filters.request.apply(&mut sent);
     let target = filters.rewrite.target(asked.path, asked.query, to.matched);
+    let mut mirrors = mirror::drawn(worker, to, upgrade.is_some());
+    let seen = Sent {
+        to,
+        client: info.peer.ip(),
+        method: &request.method,
+        authority: host,
+        target: &target,
+        fields: &sent,
+        now: time,
+    };
+    let told = guard::needs(to.cluster, &mirrors).then_some(info.peer.ip());
+    if told.is_some()
+        && let Some(reply) = guard::back(worker, &seen, &mut mirrors, story)
+    {
+        return Box::pin(answer(client, &request.method, reply, story)).await;
+    }
     let patience = to.route.timeouts.request;
     let order = Order {
         method: &request.method,
@@ -95,9 +115,9 @@ pub(crate) async fn forward(
         framing: request.framing,
         upgrades: upgrade.is_some(),
         limits,
+        client: told,
         patience: patience.is_none().then_some(limits.request_timeout),
     };
-    let mut mirrors = mirror::drawn(worker, to, upgrade.is_some());
     let mut upload = Upload::new(request.framing, limits.body_bytes);
     if request.framing == Framing::None {
         let mirrors = std::mem::take(&mut mirrors);
@@ -117,6 +137,7 @@ pub(crate) async fn forward(
     let tried = tries(worker, client, &order, place, &mut upload, alarm, story).await;
     match tried {
         Ok((key, up, mut head, _in_flight)) => {
+            guard::hear(&up, &head, story);
             let token = clean(&mut head, upgrade.is_some());
             if let Some(cookie) = &belongs.set_cookie {
                 head.fields.append(&header::SET_COOKIE, cookie);

@@ -48,6 +48,7 @@ mod egress;
 mod event;
 mod exchange;
 mod forward;
+mod guard;
 mod h2stream;
 mod http1;
 mod io;

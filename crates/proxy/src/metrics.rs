@@ -2,7 +2,10 @@
 
 use runtime::metrics::{Counter, Gauge, Metrics};
 
-/// All counters of the proxy, shared by its workers. Labels: none, so nothing grows.
+use crate::guard::Decisions;
+
+/// All counters of the proxy, shared by its workers. Labels: none but those of [`Decisions`], which
+/// has its own bound, so nothing grows.
 #[derive(Clone, Debug)]
 pub(crate) struct ProxyMetrics {
     pub(crate) connections: Gauge,
@@ -21,6 +24,7 @@ pub(crate) struct ProxyMetrics {
     pub(crate) mirrors_dropped: Counter,
     pub(crate) events_dropped: Counter,
     pub(crate) records_dropped: Counter,
+    pub(crate) decisions: Decisions,
 }
 
 impl ProxyMetrics {
@@ -48,6 +52,7 @@ impl ProxyMetrics {
             cancelled: m.counter("proxy_cancelled", "Tries given up on news of an endpoint"),
             events_dropped: m.counter("proxy_events_dropped", "Events lost to a full queue"),
             records_dropped: m.counter("proxy_records_dropped", "Access records lost"),
+            decisions: Decisions::new(m),
         }
     }
 }

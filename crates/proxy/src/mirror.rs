@@ -1,6 +1,6 @@
 //! Copies of requests to other services, whose answers are thrown away.
 
-use std::{cell::Cell, rc::Rc, sync::Arc};
+use std::{cell::Cell, net::IpAddr, rc::Rc, sync::Arc};
 
 use base::LbId;
 use bytes::Bytes;
@@ -26,7 +26,7 @@ pub(crate) type Whole = Option<(Vec<Bytes>, Option<HeaderMap>)>;
 
 /// Who gets a copy.
 pub(crate) struct Mirror {
-    cluster: Arc<Cluster>,
+    pub(crate) cluster: Arc<Cluster>,
     lb: LbId,
     lb_name: String,
 }
@@ -62,6 +62,7 @@ pub(crate) fn send(worker: &Rc<Worker>, mirrors: Vec<Mirror>, order: &Order<'_>,
             fields: order.fields.clone(),
             framing: order.framing,
             limits: *order.limits,
+            client: order.client,
             upload: Upload::of(body.0.clone(), body.1.clone()),
             seat: Seat::take(&worker.mirrors),
         };
@@ -93,6 +94,7 @@ struct Copy {
     fields: Fields,
     framing: Framing,
     limits: Limits,
+    client: Option<IpAddr>,
     upload: Upload,
     seat: Seat,
 }
@@ -106,6 +108,7 @@ impl Copy {
             framing: self.framing,
             upgrades: false,
             limits: &self.limits,
+            client: self.client,
             patience: None,
         };
         let once = Retry {

@@ -7,6 +7,7 @@ mod http2;
 mod recorder;
 mod rfc9113;
 mod smuggling;
+mod policy;
 mod tunnel_policy;
 mod upgrade;
 mod websocket;

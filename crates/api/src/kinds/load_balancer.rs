@@ -6,7 +6,7 @@ use base::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{HostPattern, Route};
+use super::{HostPattern, Reference, Route};
 
 /// Where and how Services are offered. Routes are those of the Gateway API's `HTTPRoute`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -29,6 +29,10 @@ pub struct LoadBalancerSpec {
     pub advertise: Vec<Advertise>,
     /// Where requests go; the most specific match wins, as the Gateway API says.
     pub routes: Vec<Route>,
+    /// ServicePolicies that a request has to pass, in this order; `NAME` or `NAMESPACE/NAME`, 16
+    /// at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<Reference>,
 }
 
 fn eighty() -> Vec<u16> {

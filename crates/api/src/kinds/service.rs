@@ -4,6 +4,7 @@ use base::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Reference;
 use crate::Span;
 
 /// An application address `SERVICE.NAMESPACE.TENANT`, and where its endpoints are.
@@ -29,6 +30,10 @@ pub struct ServiceSpec {
     /// How much of the service each node uses at a time; without it as much as is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub circuit: Option<Circuit>,
+    /// ServicePolicies that a request has to pass, in this order, whichever load balancer leads
+    /// it here; `NAME` or `NAMESPACE/NAME`, 16 at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<Reference>,
 }
 
 /// When an endpoint is taken out because of its answers: a status of 500 or more, a connection

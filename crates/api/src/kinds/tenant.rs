@@ -17,7 +17,23 @@ pub struct TenantSpec {
 /// A workspace inside a tenant.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NamespaceSpec {}
+pub struct NamespaceSpec {
+    /// What becomes of a request that no policy decides.
+    #[serde(default)]
+    pub isolation: Isolation,
+}
+
+/// What becomes of a request that no policy decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Isolation {
+    /// It passes.
+    #[default]
+    Open,
+    /// It is denied: at the namespace's LoadBalancers, and at its Services if it comes through a
+    /// LoadBalancer of another namespace.
+    Closed,
+}
 
 /// A host name in lower case, or `*.` and a host name (everything below it).
 #[derive(

@@ -124,7 +124,7 @@ mod tests {
                 }
                 Spec::LoadBalancer(lb) => hosts.extend(lb.hosts.iter().map(ToString::to_string)),
                 Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) => {}
-                Spec::Certificate(_) | Spec::BgpPeer(_) => {}
+                Spec::Certificate(_) | Spec::BgpPeer(_) | Spec::ServicePolicy(_) => {}
             }
         }
         let from = |site: &str| match topology.gateways.iter().find(|g| g.name == site) {

@@ -123,6 +123,7 @@ pub(super) fn put(
         | Spec::Tenant(_)
         | Spec::Namespace(_)
         | Spec::Site(_)
+        | Spec::ServicePolicy(_)
         | Spec::Service(_)
         | Spec::LoadBalancer(_)
         | Spec::BgpPeer(_) => Beside::Nothing,

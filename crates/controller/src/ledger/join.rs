@@ -198,6 +198,7 @@ pub(super) fn site_of(key: &ObjectKey, token: &Object) -> Option<SiteName> {
         Spec::Tenant(_)
         | Spec::Namespace(_)
         | Spec::Site(_)
+        | Spec::ServicePolicy(_)
         | Spec::Service(_)
         | Spec::LoadBalancer(_)
         | Spec::Certificate(_)

@@ -44,9 +44,11 @@ pub(super) fn object(
         },
         Spec::Token(_) => token(state, &key),
         Spec::Site(spec) => site(board, reports, &key.site_name(), spec, revision),
-        Spec::Service(_) | Spec::LoadBalancer(_) | Spec::Certificate(_) | Spec::BgpPeer(_) => {
-            delivery(state, board, reports, &key, revision)
-        }
+        Spec::ServicePolicy(_)
+        | Spec::Service(_)
+        | Spec::LoadBalancer(_)
+        | Spec::Certificate(_)
+        | Spec::BgpPeer(_) => delivery(state, board, reports, &key, revision),
     };
     object.status = Some(status);
     object

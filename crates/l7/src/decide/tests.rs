@@ -24,6 +24,7 @@ fn cluster(service: &str) -> Arc<Cluster> {
         outlier: None,
         circuit: <_>::default(),
         retries: <_>::default(),
+        guard: <_>::default(),
         cell: empty_cell(),
     })
 }

@@ -65,6 +65,7 @@ fn egress() -> Egress {
         outlier: None,
         circuit: <_>::default(),
         retries: <_>::default(),
+        guard: <_>::default(),
         cell,
     });
     Egress::build(SiteId(5), vec![EgressService { cluster, offers }])

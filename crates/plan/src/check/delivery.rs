@@ -9,7 +9,7 @@ use api::{
 use base::{Name, WallTime};
 use http::HeaderValue;
 
-use super::{bad, check_count, dangling, routers::is_host};
+use super::{bad, check_count, dangling, policies, routers::is_host};
 use crate::{
     World,
     compile::endpoint_addresses,
@@ -65,6 +65,7 @@ pub(super) fn service(world: &World, object: &Object, spec: &ServiceSpec) -> Res
             ..Problem::field("id-collision", "/metadata/name", title)
         });
     }
+    policies::attached(world, object, &spec.policies)?;
     crate::placement::placement(spec)
         .map_err(|wrong| bad(format!("/spec{}", wrong.pointer), wrong.title))?;
     if spec.protocol != ServiceProtocol::Http && spec.health_check.http.is_some() {
@@ -173,6 +174,7 @@ pub(super) fn load_balancer(
         }
     }
     tls(world, tenant, namespace, spec)?;
+    policies::attached(world, object, &spec.policies)?;
     check_count("/spec/routes", spec.routes.len(), 256)?;
     for (at, route) in spec.routes.iter().enumerate() {
         check_route(
@@ -316,7 +318,7 @@ fn check_route(
         let namespace = namespace.unwrap_or(namespace_of_it);
         let service = key(Kind::Service, tenant, Some(namespace), name);
         match world.find(&service) {
-            Some(_) => Ok(()),
+            Some(found) => policies::open_to(world, namespace_of_it, found, pointer),
             None => {
                 let service = format!("{namespace}/{name}");
                 Err(dangling(&pointer, "service", &service))

@@ -6,9 +6,12 @@ use std::{
     sync::Arc,
 };
 
-use api::{Filter, LoadBalancerSpec, NodeSpec, Object, ObjectKey, ServiceSpec, sync::Bundle};
+use api::{
+    Filter, LoadBalancerSpec, NodeSpec, Object, ObjectKey, Reference, ServiceSpec, sync::Bundle,
+};
 use balance::EndpointKey;
 use base::{LbId, Name, NetworkId, QualifiedService, ServiceId, SlotId, TenantId};
+use l7::policy::{Guard, Policy, Undecided};
 
 use super::{
     Cells, CompileError, FrontCertificate, HttpProbe, Listener, Me, Numbers, ServicePlan, Target,
@@ -17,6 +20,7 @@ use super::{
 use crate::{
     World,
     project::{backends, offered_at, vips_at},
+    route::Wrong,
     world::{gateway, scope},
 };
 
@@ -39,6 +43,7 @@ struct Compiler<'a> {
     /// The slot of this site under which a tenant's facts are announced.
     slots: BTreeMap<TenantId, SlotId>,
     clusters: BTreeMap<ObjectKey, Arc<l7::Cluster>>,
+    policies: BTreeMap<ObjectKey, Arc<Policy>>,
     out: Delivery,
 }
 
@@ -66,6 +71,7 @@ pub(super) fn compile(
         tenants: tenants.collect(),
         slots: slots.collect(),
         clusters: BTreeMap::new(),
+        policies: BTreeMap::new(),
         out: Delivery {
             ingress: l7::Table::default(),
             egress: l7::Egress::default(),
@@ -171,6 +177,7 @@ impl Compiler<'_> {
             outlier: placement.outlier.map(|outlier| outlier.failures),
             circuit: placement.circuit,
             retries: balance::RetryBudget::default(),
+            guard: self.guard(object, &spec.policies, Undecided::DenyForeign)?,
             cell,
         };
         self.clusters.insert(object.key(), Arc::new(cluster));
@@ -250,7 +257,7 @@ impl Compiler<'_> {
     }
 
     fn virtual_host(
-        &self,
+        &mut self,
         object: &Object,
         spec: &LoadBalancerSpec,
     ) -> Result<l7::VirtualHost, CompileError> {
@@ -291,7 +298,7 @@ impl Compiler<'_> {
                 retry: parts.retry,
             });
         }
-        Ok(l7::VirtualHost::build(
+        let mut host = l7::VirtualHost::build(
             LbId(object.metadata.id.unwrap_or(0)),
             lb_name(object),
             tenant,
@@ -303,7 +310,43 @@ impl Compiler<'_> {
                 .unwrap_or_default(),
             l7::Limits::default(),
             routes,
-        ))
+        );
+        host.guard = self.guard(object, &spec.policies, Undecided::Deny)?;
+        Ok(host)
+    }
+
+    /// The policies that an object names; `closed` holds if its namespace is closed.
+    fn guard(
+        &mut self,
+        object: &Object,
+        policies: &[Reference],
+        closed: Undecided,
+    ) -> Result<Guard, CompileError> {
+        let Some((tenant, namespace)) = scope(object) else {
+            return Ok(Guard::default());
+        };
+        let mut guard = Guard::default();
+        if self.world.closed(tenant, namespace).is_some() {
+            guard.undecided = closed;
+        }
+        for reference in policies {
+            let found = self.world.service_policy(tenant, namespace, reference);
+            let (policy, spec) = found.ok_or_else(|| {
+                let title = format!("names policy {reference}, which is not in this bundle");
+                wrong(object, title)
+            })?;
+            let built = match self.policies.get(&policy.key()) {
+                Some(built) => Arc::clone(built),
+                None => {
+                    let built = crate::service_policy::policy(policy, spec);
+                    let title = |w: Wrong| wrong(policy, format!("{}: {}", w.pointer, w.title));
+                    Arc::new(built.map_err(title)?)
+                }
+            };
+            self.policies.insert(policy.key(), Arc::clone(&built));
+            guard.policies.push(built);
+        }
+        Ok(guard)
     }
 
     fn cluster(

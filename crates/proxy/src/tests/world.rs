@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -15,8 +15,9 @@ use base::{LbId, NetworkId, ServiceId, SiteId, SiteName, TenantId};
 use http::StatusCode;
 use l7::{
     Action, Backend, Cluster, Egress, EgressService, Limits, Offer, Offered, Route, Table,
-    VirtualHost,
+    VirtualHost, policy::Guard,
 };
+use runtime::metrics::Metrics;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -252,7 +253,10 @@ pub(super) struct World {
     pub(super) http: SocketAddr,
     pub(super) https: SocketAddr,
     pub(super) bridge: Arc<Bridge>,
+    route: Mutex<Route>,
     pub(super) log: tempfile::TempDir,
+    /// Those of the PoP.
+    pub(super) metrics: Metrics,
     pub(super) root: rustls_pki_types::CertificateDer<'static>,
 }
 
@@ -271,9 +275,10 @@ impl World {
         });
         let log = tempfile::tempdir().expect("a folder");
         let (certificates, root) = certificates();
+        let route = default_route(cluster(&ingress_cell, l7::Protocol::Http1));
         let pop = Snapshot {
             site: POP,
-            table: Arc::new(table(&ingress_cell, limits, |_| {})),
+            table: Arc::new(table(limits, route.clone(), Guard::default())),
             certificates,
             egress: Arc::default(),
             limits,
@@ -285,8 +290,10 @@ impl World {
         };
         let target = crate::AccessTarget::File(log.path().join("access.log"));
         let access = AccessLog::open(&target).expect("a log");
-        let (pop, pop_events) = start(pop, bridge.clone(), Some(access));
-        let (gateway, events) = start(gateway, Arc::new(crate::NoTunnels), None);
+        let metrics = Metrics::default();
+        let (pop, pop_events) = start(pop, bridge.clone(), Some(access), metrics.clone());
+        let no_tunnels = Arc::new(crate::NoTunnels);
+        let (gateway, events) = start(gateway, no_tunnels, None, Metrics::default());
         let _ = bridge.gateway.set(Arc::clone(&gateway));
         let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
         let other: SocketAddr = "127.0.0.2:0".parse().expect("an address");
@@ -315,7 +322,9 @@ impl World {
             http: bound[0],
             https: bound[1],
             bridge,
+            route: Mutex::new(route),
             log,
+            metrics,
             root,
         }
     }
@@ -354,12 +363,48 @@ impl World {
 
     /// The PoP's only route, changed.
     pub(super) fn route(&self, change: impl FnOnce(&mut Route)) {
+        let mut changed = default_route(cluster(&self.ingress_cell, l7::Protocol::Http1));
+        change(&mut changed);
+        *self.route.lock().expect("no panic before") = changed;
+        self.guard_front(Guard::default());
+    }
+
+    /// Policies: the load balancer's, the service's at the ingress, and those at the egress.
+    pub(super) fn guard(&self, lb: Guard, service: Guard, egress: Guard) {
+        let cluster = guarded(&self.ingress_cell, service);
+        let backends = vec![Backend { cluster, weight: 1 }];
+        self.route.lock().expect("no panic before").action = Action::Forward(backends);
+        self.guard_front(lb);
+        self.guard_egress(egress);
+    }
+
+    /// The load balancer's policies.
+    pub(super) fn guard_front(&self, guard: Guard) {
         let now = self.pop.snapshot();
-        let table = table(&self.ingress_cell, now.limits, change);
+        let route = self.route.lock().expect("no panic before").clone();
+        let table = table(now.limits, route, guard);
         self.pop.store(Arc::new(Snapshot {
             table: Arc::new(table),
             ..Snapshot::clone(&now)
         }));
+    }
+
+    /// The service's policies at the egress.
+    pub(super) fn guard_egress(&self, guard: Guard) {
+        let now = self.gateway.snapshot();
+        let service = EgressService {
+            cluster: guarded(&self.egress_cell, guard),
+            offers: BTreeMap::from([("shop/web".to_owned(), offer())]),
+        };
+        self.gateway.store(Arc::new(Snapshot {
+            egress: Arc::new(Egress::build(GATEWAY, vec![service])),
+            ..Snapshot::clone(&now)
+        }));
+    }
+
+    /// The service of that route, with policies of its own.
+    pub(super) fn other_cluster(&self, guard: Guard) -> Arc<Cluster> {
+        guarded(&self.ingress_cell, guard)
     }
 
     /// The service's endpoints speak HTTP/2.
@@ -423,13 +468,14 @@ fn start(
     snapshot: Snapshot,
     dial: Arc<dyn Dial>,
     access_log: Option<AccessLog>,
+    metrics: Metrics,
 ) -> (Arc<Workers>, mpsc::Receiver<ProxyEvent>) {
     let (workers, events) = Workers::start(Config {
         workers: 1,
         snapshot: Arc::new(snapshot),
         dial,
         access_log,
-        metrics: runtime::metrics::Metrics::default(),
+        metrics,
         seed: 1,
         inherited: Vec::new(),
     })
@@ -452,28 +498,38 @@ fn made(cell: &Cell, protocol: l7::Protocol) -> Cluster {
         outlier: None,
         circuit: <_>::default(),
         retries: <_>::default(),
+        guard: <_>::default(),
         cell: Arc::clone(cell),
     }
 }
 
-fn table(cell: &Cell, limits: Limits, change: impl FnOnce(&mut Route)) -> Table {
-    let mut route = Route {
+fn guarded(cell: &Cell, guard: Guard) -> Arc<Cluster> {
+    let mut cluster = cluster(cell, l7::Protocol::Http1);
+    Arc::get_mut(&mut cluster)
+        .expect("nobody else has it")
+        .guard = guard;
+    cluster
+}
+
+fn default_route(cluster: Arc<Cluster>) -> Route {
+    Route {
         name: "all".into(),
-        action: Action::Forward(vec![Backend {
-            cluster: cluster(cell, l7::Protocol::Http1),
-            weight: 1,
-        }]),
+        action: Action::Forward(vec![Backend { cluster, weight: 1 }]),
         ..Route::default()
-    };
-    change(&mut route);
-    let host = Arc::new(VirtualHost::build(
+    }
+}
+
+fn table(limits: Limits, route: Route, guard: Guard) -> Table {
+    let mut host = VirtualHost::build(
         LbId(3),
         "shop/web".into(),
         TENANT,
         "acme".into(),
         limits,
         vec![route],
-    ));
+    );
+    host.guard = guard;
+    let host = Arc::new(host);
     let offer = |port, tls| Offered {
         port,
         tls,

@@ -1,0 +1,219 @@
+//! ServicePolicy: which requests may pass.
+
+use std::{fmt, str::FromStr};
+
+use base::Name;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Everything, HostPattern, HttpMethod, PathMatch, ValueMatch};
+use crate::Timestamp;
+
+/// Which requests may pass. It does nothing until a LoadBalancer or a Service names it in its
+/// `policies`: a LoadBalancer's see requests as clients send them, a Service's as its endpoints
+/// get them, at the ingress and again in the site of the endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServicePolicySpec {
+    /// Which of several rules that match decides.
+    #[serde(default)]
+    pub algorithm: PolicyAlgorithm,
+    /// `shadow`: count and log what it would decide, and decide nothing.
+    #[serde(default)]
+    pub effect: PolicyEffect,
+    /// The rules, 256 at most.
+    pub rules: Vec<PolicyRule>,
+}
+
+/// Which of several rules that match decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum PolicyAlgorithm {
+    /// The first.
+    #[default]
+    FirstMatch,
+    /// The first that denies, else the first of all.
+    DenyOverrides,
+    /// The first that allows, else the first of all.
+    AllowOverrides,
+}
+
+/// Does a policy act?
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum PolicyEffect {
+    /// It does.
+    #[default]
+    Enforce,
+    /// It only says what it would do.
+    Shadow,
+}
+
+/// One rule: everything in it has to hold; a list holds when any entry does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PolicyRule {
+    /// Its name, once in the policy: for logs and metrics.
+    #[schemars(with = "String")]
+    pub name: Name,
+    /// Who asks.
+    #[serde(default)]
+    pub client: PolicyClient,
+    /// Where it goes.
+    #[serde(default)]
+    pub server: PolicyServer,
+    /// What is asked.
+    #[serde(default)]
+    pub request: PolicyRequest,
+    /// What becomes of it.
+    #[schemars(with = "PolicyActionFields")]
+    pub action: PolicyAction,
+    /// From then on the rule does not match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Who asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct PolicyClient {
+    /// Its address is one of these: `10.0.0.0/8`, `2001:db8::/32`, `192.0.2.1`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub prefixes: Vec<String>,
+    /// Its address is none of these.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_prefixes: Vec<String>,
+}
+
+/// Where it goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct PolicyServer {
+    /// Services of the tenant: `NAME` in the policy's namespace, or `NAMESPACE/NAME`. A name that
+    /// no Service has matches nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<Reference>,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct PolicyRequest {
+    /// The methods.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub methods: Vec<HttpMethod>,
+    /// The hosts: exact names, or `*.example.com` for everything below.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<HostPattern>,
+    /// The paths, after they were made normal: no `.` and `..` segments, no `//`, no needless
+    /// `%XX`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<PathMatch>,
+    /// Headers, all of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<ValueMatch>,
+    /// Parameters of the query, all of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub query_params: Vec<ValueMatch>,
+}
+
+/// What becomes of a request; one of the fields.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", try_from = "PolicyActionFields")]
+pub enum PolicyAction {
+    /// It passes.
+    Allow(Everything),
+    /// It is refused.
+    Deny(PolicyDeny),
+}
+
+/// What becomes of a request; one of the fields.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "PolicyAction")]
+struct PolicyActionFields {
+    /// It passes: written `{}`.
+    allow: Option<Everything>,
+    /// It is refused.
+    deny: Option<PolicyDeny>,
+}
+
+impl TryFrom<PolicyActionFields> for PolicyAction {
+    type Error = &'static str;
+
+    fn try_from(fields: PolicyActionFields) -> Result<Self, Self::Error> {
+        match (fields.allow, fields.deny) {
+            (Some(all), None) => Ok(PolicyAction::Allow(all)),
+            (None, Some(deny)) => Ok(PolicyAction::Deny(deny)),
+            (None, None) | (Some(_), Some(_)) => Err("one of `allow: {}` or `deny: {status: 403}`"),
+        }
+    }
+}
+
+/// How a request is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PolicyDeny {
+    /// The status, 400 to 599; 403 by default.
+    #[serde(default = "forbidden")]
+    pub status: u16,
+}
+
+fn forbidden() -> u16 {
+    403
+}
+
+/// An object of the tenant: `NAME` in the same namespace, or `NAMESPACE/NAME`.
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct Reference {
+    /// Its namespace; that of who refers to it if absent.
+    pub namespace: Option<Name>,
+    /// Its name.
+    pub name: Name,
+}
+
+impl FromStr for Reference {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (namespace, name) = match text.split_once('/') {
+            Some((namespace, name)) => (Some(namespace), name),
+            None => (None, text),
+        };
+        let wrong = |_| {
+            let shown: String = text.chars().take(80).collect();
+            format!("{shown:?} is not a name: write NAME or NAMESPACE/NAME")
+        };
+        Ok(Reference {
+            namespace: namespace.map(str::parse).transpose().map_err(wrong)?,
+            name: name.parse().map_err(wrong)?,
+        })
+    }
+}
+
+impl TryFrom<String> for Reference {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Reference> for String {
+    fn from(reference: Reference) -> String {
+        reference.to_string()
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{namespace}/{}", self.name),
+            None => self.name.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Who may pass: the rules in front of load balancers and services.
+//!
+//! A [`Guard`] stands in front of a load balancer, which sees requests as clients send them, or of
+//! a service, which sees them as its endpoints do. It has [`Policy`]s, each of which has
+//! [`Rule`]s; [`judge`] asks them in order, and the first rule that matches decides.
+//!
+//! What a client can write in two ways is read in both: a path with an encoded slash or with path
+//! parameters, a header or a parameter that is there twice. A rule that allows holds only if every
+//! reading matches, any other if one does. So no spelling turns a denial into a pass.
+
+mod paths;
+mod prefix;
+mod rule;
+
+use std::{fmt, net::IpAddr, sync::Arc};
+
+use base::{QualifiedService, WallTime};
+use http::StatusCode;
+
+use crate::RequestHead;
+
+pub use paths::PathSet;
+pub use prefix::{Prefix, PrefixError, PrefixSet};
+pub use rule::{Hosts, Miss, Rule, RuleAction, When};
+
+/// Rules that belong together.
+#[derive(Debug)]
+pub struct Policy {
+    /// `namespace/name`.
+    pub name: String,
+    /// Say what it would decide, and decide nothing.
+    pub shadow: bool,
+    rules: Vec<Rule>,
+}
+
+/// Which of several rules that match decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// The first.
+    FirstMatch,
+    /// The first that denies, else the first of all.
+    DenyOverrides,
+    /// The first that allows, else the first of all.
+    AllowOverrides,
+}
+
+impl Policy {
+    /// Put the rules in the order in which they are asked, so that the first match decides
+    /// whatever the algorithm.
+    #[must_use]
+    pub fn build(name: String, shadow: bool, algorithm: Algorithm, mut rules: Vec<Rule>) -> Self {
+        rules.sort_by_key(|rule| match (algorithm, rule.action) {
+            (Algorithm::FirstMatch, _) => false,
+            (Algorithm::DenyOverrides, action) => action == RuleAction::Allow,
+            (Algorithm::AllowOverrides, action) => action != RuleAction::Allow,
+        });
+        Policy {
+            name,
+            shadow,
+            rules,
+        }
+    }
+
+    /// The rules in the order in which they are asked.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+}
+
+/// What becomes of a request that no rule decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Undecided {
+    /// It passes.
+    #[default]
+    Allow,
+    /// It is denied.
+    Deny,
+    /// It is denied if it comes through a load balancer of another namespace than the service's.
+    DenyForeign,
+}
+
+/// The policies in front of a load balancer or a service. The default lets everything pass.
+#[derive(Clone, Debug, Default)]
+pub struct Guard {
+    /// In the order in which they are asked.
+    pub policies: Vec<Arc<Policy>>,
+    /// What becomes of a request that none of them decides.
+    pub undecided: Undecided,
+}
+
+impl Guard {
+    /// Does everything pass, whatever it is?
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.policies.is_empty() && self.undecided == Undecided::Allow
+    }
+}
+
+/// What is judged.
+#[derive(Clone, Debug)]
+pub struct Subject<'a> {
+    head: &'a RequestHead<'a>,
+    /// The load balancer it came through, `namespace/name`.
+    lb: &'a str,
+    client: Option<IpAddr>,
+    service: Option<&'a QualifiedService>,
+    reading: paths::Reading,
+}
+
+impl<'a> Subject<'a> {
+    /// A request that came through load balancer `lb` (`namespace/name`): its head, normalised;
+    /// the address of its client, if that is known; the service to which it goes, if it goes to
+    /// one.
+    #[must_use]
+    pub fn new(
+        head: &'a RequestHead<'a>,
+        lb: &'a str,
+        client: Option<IpAddr>,
+        service: Option<&'a QualifiedService>,
+    ) -> Self {
+        Subject {
+            head,
+            lb,
+            client: client.map(|client| client.to_canonical()),
+            service,
+            reading: paths::Reading::of(head.path),
+        }
+    }
+
+    fn is_foreign(&self) -> bool {
+        let namespace = self.lb.split_once('/').map(|(namespace, _)| namespace);
+        self.service
+            .is_none_or(|service| namespace != Some(service.namespace.as_str()))
+    }
+}
+
+/// A rule that decided.
+#[derive(Clone, Copy, Debug)]
+pub struct Decided<'g> {
+    /// Whose rule it is.
+    pub policy: &'g Policy,
+    /// The rule.
+    pub rule: &'g Rule,
+}
+
+impl fmt::Display for Decided<'_> {
+    /// `namespace/policy/rule`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.policy.name, self.rule.name)
+    }
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may pass.
+    Allow,
+    /// It is answered with this.
+    Deny(StatusCode),
+}
+
+/// A verdict, and who gave it.
+#[derive(Clone, Debug)]
+pub struct Judgement<'g> {
+    /// What becomes of the request.
+    pub verdict: Verdict,
+    /// The rule that decided so; `None`: none did.
+    pub by: Option<Decided<'g>>,
+    /// What rules of shadow policies would have decided.
+    pub shadow: Vec<Decided<'g>>,
+}
+
+/// May this request pass? Policies are asked in order, in each of them the first rule that
+/// matches decides, and what no rule decides goes by [`Guard::undecided`].
+#[must_use]
+pub fn judge<'g>(guard: &'g Guard, subject: &Subject<'_>, now: WallTime) -> Judgement<'g> {
+    let mut judgement = Judgement {
+        verdict: Verdict::Allow,
+        by: None,
+        shadow: Vec::new(),
+    };
+    for policy in &guard.policies {
+        let mut rules = policy.rules.iter();
+        let Some(rule) = rules.find(|rule| rule.check(subject, now).is_ok()) else {
+            continue;
+        };
+        let decided = Decided { policy, rule };
+        if policy.shadow {
+            judgement.shadow.push(decided);
+            continue;
+        }
+        judgement.by = Some(decided);
+        judgement.verdict = match rule.action {
+            RuleAction::Allow => Verdict::Allow,
+            RuleAction::Deny(status) => Verdict::Deny(status),
+        };
+        return judgement;
+    }
+    let denied = match guard.undecided {
+        Undecided::Allow => false,
+        Undecided::Deny => true,
+        Undecided::DenyForeign => subject.is_foreign(),
+    };
+    if denied {
+        judgement.verdict = Verdict::Deny(StatusCode::FORBIDDEN);
+    }
+    judgement
+}
+
+#[cfg(test)]
+mod tests;

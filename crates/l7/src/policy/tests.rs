@@ -1,0 +1,370 @@
+//! Verdicts by data.
+
+use http::{HeaderName, Method};
+
+use super::*;
+use crate::{
+    Fields, HeaderMatch, PathMatch, Pattern, QueryMatch, ValueMatch, host_of, normal_path,
+};
+
+const NOW: WallTime = WallTime::from_unix_seconds(1_000);
+
+fn value(text: &str) -> ValueMatch {
+    match text.strip_prefix('~') {
+        Some(pattern) => ValueMatch::Regex(Pattern::new(pattern).expect("a pattern")),
+        None => ValueMatch::Exact(text.into()),
+    }
+}
+
+/// `NAME ACTION WORD…`: `from:PREFIX`, `not:PREFIX`, `to:SERVICE`, `METHOD`, `host:HOST`,
+/// `/PREFIX`, `=/EXACT`, `~PATTERN`, `head:name=value`, `?name=value`, `until:SECONDS`.
+fn rule(text: &str) -> Rule {
+    let mut words = text.split(' ');
+    let name = words.next().expect("a name").to_owned();
+    let action = match words.next().expect("an action") {
+        "allow" => RuleAction::Allow,
+        code => RuleAction::Deny(code.parse().expect("a status")),
+    };
+    let mut rule = Rule {
+        name,
+        when: When::default(),
+        action,
+        expires_at: None,
+    };
+    let (mut from, mut not, mut hosts, mut paths) = (vec![], vec![], vec![], vec![]);
+    for word in words {
+        let prefix = |text: &str| text.parse::<Prefix>().expect("a prefix");
+        if word.starts_with('/') {
+            paths.push(PathMatch::Prefix(word.into()));
+        } else if let Some(path) = word.strip_prefix('=') {
+            paths.push(PathMatch::Exact(path.into()));
+        } else if let Some(pattern) = word.strip_prefix('~') {
+            paths.push(PathMatch::Regex(Pattern::new(pattern).expect("a pattern")));
+        } else if let Some((name, text)) = word.strip_prefix('?').and_then(|w| w.split_once('=')) {
+            rule.when.query.push(QueryMatch {
+                name: name.into(),
+                value: value(text),
+            });
+        } else if let Some((what, rest)) = word.split_once(':') {
+            match what {
+                "from" => from.push(prefix(rest)),
+                "not" => not.push(prefix(rest)),
+                "to" => _ = rule.when.services.insert(rest.parse().expect("a service")),
+                "host" => hosts.push(rest),
+                "until" => {
+                    let at = rest.parse().expect("seconds");
+                    rule.expires_at = Some(WallTime::from_unix_seconds(at));
+                }
+                _ => {
+                    let (name, text) = rest.split_once('=').expect("name=value");
+                    let name: HeaderName = name.parse().expect("a name");
+                    let value = value(text);
+                    rule.when.headers.push(HeaderMatch { name, value });
+                }
+            }
+        } else {
+            rule.when.methods.push(word.parse().expect("a method"));
+        }
+    }
+    rule.when.prefixes = from.into_iter().collect();
+    rule.when.not_prefixes = not.into_iter().collect();
+    rule.when.hosts = hosts.into_iter().collect();
+    rule.when.paths = paths.into_iter().collect();
+    rule
+}
+
+fn policy(name: &str, shadow: bool, algorithm: Algorithm, rules: &[&str]) -> Arc<Policy> {
+    let rules = rules.iter().map(|text| rule(text)).collect();
+    Arc::new(Policy::build(name.to_owned(), shadow, algorithm, rules))
+}
+
+fn guard(undecided: Undecided, rules: &[&str]) -> Guard {
+    Guard {
+        policies: vec![policy("ns/p", false, Algorithm::FirstMatch, rules)],
+        undecided,
+    }
+}
+
+/// `METHOD URL [name:value]…` as the proxy reads it, from `client` to `cart.shop.acme` through
+/// load balancer `shop/web`.
+fn said(guard: &Guard, client: Option<&str>, request: &str) -> String {
+    said_through(guard, "shop/web", client, request)
+}
+
+fn said_through(guard: &Guard, lb: &str, client: Option<&str>, request: &str) -> String {
+    let mut words = request.split(' ');
+    let method: Method = words.next().expect("a method").parse().expect("a method");
+    let url = words.next().expect("a URL");
+    let (authority, target) = url.split_at(url.find('/').expect("a path"));
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    let mut fields = Fields::default();
+    for word in words {
+        let (name, value) = word.split_once(':').expect("name:value");
+        let name = name.parse::<HeaderName>().expect("a name");
+        fields.append(&name, &value.parse().expect("a value"));
+    }
+    let Some(path) = normal_path(path) else {
+        return "bad path".to_owned();
+    };
+    let head = RequestHead {
+        port: 80,
+        tls: false,
+        sni: None,
+        method: &method,
+        host: &host_of(authority).expect("a host"),
+        authority,
+        path: &path,
+        query,
+        fields: &fields,
+    };
+    let service = "cart.shop.acme".parse().expect("a service");
+    let client = client.map(|client| client.parse().expect("an address"));
+    let subject = Subject::new(&head, lb, client, Some(&service));
+    let judgement = judge(guard, &subject, NOW);
+    let by = judgement
+        .by
+        .map_or("nobody".to_owned(), |by| by.to_string());
+    let shadow: Vec<String> = judgement.shadow.iter().map(ToString::to_string).collect();
+    let verdict = match judgement.verdict {
+        Verdict::Allow => "allow".to_owned(),
+        Verdict::Deny(status) => status.as_str().to_owned(),
+    };
+    let mut text = format!("{verdict} {by}");
+    if !shadow.is_empty() {
+        text += &format!(" ({})", shadow.join(" "));
+    }
+    text
+}
+
+#[test]
+fn every_part_of_a_rule() {
+    for (text, request, matches) in [
+        ("r allow", "GET h/", true),
+        ("r allow from:10.0.0.0/8 from:192.0.2.1", "GET h/", true),
+        ("r allow from:10.0.1.0/24", "GET h/", false),
+        ("r allow from:10.0.0.0/8 not:10.0.0.1", "GET h/", false),
+        ("r allow not:10.0.0.2", "GET h/", true),
+        ("r allow to:cart.shop.acme", "GET h/", true),
+        (
+            "r allow to:cart.shop.blue to:cart.lab.acme",
+            "GET h/",
+            false,
+        ),
+        ("r allow GET HEAD", "HEAD h/", true),
+        ("r allow GET HEAD", "POST h/", false),
+        (
+            "r allow host:a.example host:*.b.example",
+            "GET A.Example.:81/",
+            true,
+        ),
+        (
+            "r allow host:a.example host:*.b.example",
+            "GET x.y.b.example/",
+            true,
+        ),
+        (
+            "r allow host:a.example host:*.b.example",
+            "GET b.example/",
+            false,
+        ),
+        (
+            "r allow host:a.example host:*.b.example",
+            "GET x.a.example/",
+            false,
+        ),
+        ("r allow /a =/b", "GET h/a/c", true),
+        ("r allow /a =/b", "GET h/b", true),
+        ("r allow /a =/b", "GET h/b/c", false),
+        ("r allow ~/v[0-9]+", "GET h/v7", true),
+        (
+            "r allow head:x-a=1 head:x-b=~[0-9]",
+            "GET h/ x-a:1 x-b:2",
+            true,
+        ),
+        ("r allow head:x-a=1 head:x-b=~[0-9]", "GET h/ x-a:1", false),
+        ("r allow ?a=1", "GET h/?b=2&a=1", true),
+        ("r allow ?a=1", "GET h/?a=2", false),
+        ("r allow until:1001", "GET h/", true),
+        ("r allow until:1000", "GET h/", false),
+        // All of them together.
+        ("r allow GET /a host:h", "GET h/a", true),
+        ("r allow GET /a host:h", "GET g/a", false),
+    ] {
+        let guard = guard(Undecided::Deny, &[text]);
+        let expect = if matches {
+            "allow ns/p/r"
+        } else {
+            "403 nobody"
+        };
+        assert_eq!(
+            said(&guard, Some("::ffff:10.0.0.1"), request),
+            expect,
+            "{text}: {request}"
+        );
+    }
+}
+
+#[test]
+fn the_reason_why_a_rule_does_not_match() {
+    let fields = Fields::default();
+    let head = RequestHead {
+        port: 80,
+        tls: false,
+        sni: None,
+        method: &Method::GET,
+        host: "h",
+        authority: "h",
+        path: "/",
+        query: None,
+        fields: &fields,
+    };
+    let subject = Subject::new(&head, "shop/web", None, None);
+    for (text, miss) in [
+        ("r allow until:1", Miss::Expired),
+        ("r allow from:10.0.0.0/8", Miss::Client),
+        ("r allow to:cart.shop.acme", Miss::Service),
+        ("r allow POST", Miss::Method),
+        ("r allow host:g", Miss::Host),
+        ("r allow /a", Miss::Path),
+        ("r allow head:a=1", Miss::Header(0)),
+        ("r allow ?a=1", Miss::Query(0)),
+    ] {
+        assert_eq!(rule(text).check(&subject, NOW), Err(miss), "{text}");
+    }
+}
+
+#[test]
+fn algorithms() {
+    let rules = ["a allow /a", "b 418 GET", "c allow GET"];
+    for (algorithm, a, b) in [
+        (Algorithm::FirstMatch, "allow ns/p/a", "418 ns/p/b"),
+        (Algorithm::DenyOverrides, "418 ns/p/b", "418 ns/p/b"),
+        (Algorithm::AllowOverrides, "allow ns/p/a", "allow ns/p/c"),
+    ] {
+        let guard = Guard {
+            policies: vec![policy("ns/p", false, algorithm, &rules)],
+            undecided: Undecided::Allow,
+        };
+        assert_eq!(said(&guard, None, "GET h/a"), a, "{algorithm:?}");
+        assert_eq!(said(&guard, None, "GET h/b"), b, "{algorithm:?}");
+        assert_eq!(
+            said(&guard, None, "PUT h/b"),
+            "allow nobody",
+            "{algorithm:?}"
+        );
+    }
+}
+
+#[test]
+fn policies_in_order_and_shadows_beside() {
+    let first = Algorithm::FirstMatch;
+    let guard = Guard {
+        policies: vec![
+            policy("ns/one", false, first, &["a allow /a"]),
+            policy("ns/two", true, first, &["all 403"]),
+            policy("ns/three", false, first, &["b 403 /b"]),
+        ],
+        undecided: Undecided::Allow,
+    };
+    assert_eq!(said(&guard, None, "GET h/a"), "allow ns/one/a");
+    assert_eq!(said(&guard, None, "GET h/b"), "403 ns/three/b (ns/two/all)");
+    assert_eq!(said(&guard, None, "GET h/c"), "allow nobody (ns/two/all)");
+}
+
+#[test]
+fn what_nobody_decides() {
+    for (undecided, own, foreign) in [
+        (Undecided::Allow, "allow nobody", "allow nobody"),
+        (Undecided::Deny, "403 nobody", "403 nobody"),
+        (Undecided::DenyForeign, "allow nobody", "403 nobody"),
+    ] {
+        let guard = guard(undecided, &["a allow /a"]);
+        for (lb, expect) in [("shop/web", own), ("lab/web", foreign), ("", foreign)] {
+            assert_eq!(
+                said_through(&guard, lb, None, "GET h/"),
+                expect,
+                "{undecided:?} {lb}"
+            );
+            assert_eq!(said_through(&guard, lb, None, "GET h/a"), "allow ns/p/a");
+        }
+    }
+    assert!(Guard::default().is_open());
+    assert!(!guard(Undecided::Allow, &[]).is_open());
+}
+
+/// Every way to write a request that should be denied, against a rule that denies it and against
+/// rules that allow others only.
+#[test]
+fn no_spelling_passes() {
+    let denies = guard(
+        Undecided::Allow,
+        &[
+            "admin 403 /admin host:h",
+            "debug 403 ?debug=1",
+            "robot 403 head:x-kind=robot",
+        ],
+    );
+    let allows = guard(
+        Undecided::Deny,
+        &["public allow /public host:h ?debug=0 head:x-kind=human"],
+    );
+    let good = "GET h/public?debug=0 x-kind:human";
+    assert_eq!(said(&denies, None, good), "allow nobody");
+    assert_eq!(said(&allows, None, good), "allow ns/p/public");
+    for path in [
+        "h/admin",
+        "h/admin/",
+        "H.:8080/admin/x",
+        "h//admin",
+        "h/./admin",
+        "h/public/../admin",
+        "h/%61dmin",
+        "h/%61%64%6d%69%6e",
+        "h/public/%2e%2e/admin",
+        "h/public/%2E./admin",
+        "h/public%2F..%2fadmin",
+        "h/public%5c..%5Cadmin",
+        "h/public/..;/admin",
+        "h/public/..;a=b/admin",
+        "h/public/..%3b/admin",
+        "h/admin;x",
+        "h/admin%2f",
+        "h/public/..%2f..%2fadmin",
+    ] {
+        let tried = format!("GET {path}?debug=0 x-kind:human");
+        let denied = said(&denies, None, &tried);
+        assert!(
+            ["403 ns/p/admin", "bad path"].contains(&&*denied),
+            "{path}: {denied}"
+        );
+        let denied = said(&allows, None, &tried);
+        assert!(
+            ["403 nobody", "bad path"].contains(&&*denied),
+            "{path}: {denied}"
+        );
+    }
+    for (request, by) in [
+        ("GET h/public?debug=0&debug=1 x-kind:human", "debug"),
+        ("GET h/public?debug=1&debug=0 x-kind:human", "debug"),
+        ("GET h/public?debug=0&de%62ug=%31 x-kind:human", "debug"),
+        ("GET h/public?debug=0 x-kind:human X-Kind:robot", "robot"),
+        ("GET h/public?debug=0 X-KIND:robot x-kind:human", "robot"),
+    ] {
+        assert_eq!(
+            said(&denies, None, request),
+            format!("403 ns/p/{by}"),
+            "{request}"
+        );
+        assert_eq!(said(&allows, None, request), "403 nobody", "{request}");
+    }
+    // A client of whom nothing is known.
+    let allows = guard(Undecided::Deny, &["office allow from:10.0.0.0/8"]);
+    let denies = guard(Undecided::Allow, &["office 403 from:10.0.0.0/8"]);
+    let others = guard(Undecided::Allow, &["others 403 not:10.0.0.0/8"]);
+    assert_eq!(said(&allows, None, "GET h/"), "403 nobody");
+    assert_eq!(said(&denies, None, "GET h/"), "403 ns/p/office");
+    assert_eq!(said(&others, None, "GET h/"), "403 ns/p/others");
+}

@@ -1,0 +1,103 @@
+//! Policies, and who names them.
+
+use api::{
+    Kind, Object, ObjectKey, PolicyAction, PolicyEffect, Problem, Reference, ServicePolicySpec,
+    Spec,
+};
+use base::Name;
+
+use super::{bad, dangling};
+use crate::{
+    World,
+    world::{referred, scope},
+};
+
+/// The most policies of a LoadBalancer or a Service.
+const MAX_ATTACHED: usize = 16;
+
+pub(super) fn service_policy(object: &Object, spec: &ServicePolicySpec) -> Result<(), Problem> {
+    let read = crate::service_policy::policy(object, spec);
+    read.map(|_| ())
+        .map_err(|wrong| bad(wrong.pointer, wrong.title))
+}
+
+/// The policies that a LoadBalancer or a Service names exist, each once.
+pub(super) fn attached(
+    world: &World,
+    object: &Object,
+    policies: &[Reference],
+) -> Result<(), Problem> {
+    let Some((tenant, namespace)) = scope(object) else {
+        return Ok(());
+    };
+    if policies.len() > MAX_ATTACHED {
+        return Err(bad("/spec/policies", format!("{MAX_ATTACHED} at most")));
+    }
+    let key = |reference| referred(Kind::ServicePolicy, tenant, namespace, reference);
+    for (at, reference) in policies.iter().enumerate() {
+        let pointer = format!("/spec/policies/{at}");
+        let this = key(reference);
+        if policies[..at].iter().any(|other| key(other) == this) {
+            return Err(bad(pointer, format!("{reference} is named twice")));
+        }
+        if world.find(&this).is_none() {
+            return Err(dangling(&pointer, "policy", &reference.to_string()));
+        }
+    }
+    Ok(())
+}
+
+/// The policies that an object names.
+pub(super) fn of(object: &Object) -> Vec<ObjectKey> {
+    let (Some((tenant, namespace)), policies) = (scope(object), named(object)) else {
+        return Vec::new();
+    };
+    let keys = policies.iter();
+    keys.map(|one| referred(Kind::ServicePolicy, tenant, namespace, one))
+        .collect()
+}
+
+fn named(object: &Object) -> &[Reference] {
+    match &object.spec {
+        Spec::LoadBalancer(spec) => &spec.policies,
+        Spec::Service(spec) => &spec.policies,
+        Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) | Spec::Site(_) => &[],
+        Spec::ServicePolicy(_) | Spec::Certificate(_) | Spec::BgpPeer(_) => &[],
+    }
+}
+
+/// May a load balancer of namespace `from` lead to this service? That of a closed namespace has
+/// to have a policy that allows something; what it allows, each request shows.
+pub(super) fn open_to(
+    world: &World,
+    from: &Name,
+    service: &Object,
+    pointer: String,
+) -> Result<(), Problem> {
+    let Some((tenant, namespace)) = scope(service) else {
+        return Ok(());
+    };
+    if namespace == from || world.closed(tenant, namespace).is_none() {
+        return Ok(());
+    }
+    let allows = |reference: &Reference| {
+        let policy = world.service_policy(tenant, namespace, reference);
+        policy.is_some_and(|(_, spec)| {
+            let allows = |action: &PolicyAction| matches!(action, PolicyAction::Allow(_));
+            spec.effect == PolicyEffect::Enforce
+                && spec.rules.iter().any(|rule| allows(&rule.action))
+        })
+    };
+    if named(service).iter().any(allows) {
+        return Ok(());
+    }
+    let name = &service.metadata.name;
+    let title = format!(
+        "namespace {namespace} is closed, and no policy of service {namespace}/{name} allows \
+         anything: name one in its `policies`"
+    );
+    Err(Problem {
+        status: 403,
+        ..Problem::field("namespace-closed", pointer, title)
+    })
+}

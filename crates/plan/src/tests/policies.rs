@@ -1,0 +1,370 @@
+//! Policies: checked, projected to whoever needs them, compiled.
+
+use http::Method;
+use l7::{
+    Decision, Fields, RequestHead, StreamClaim, admit, decide,
+    policy::{Guard, Subject, Undecided, Verdict, judge},
+};
+
+use super::*;
+use crate::{Cells, Me, check_delete, compile};
+
+const METADATA: &str = "metadata: {tenant: acme, namespace: shop, name: edge}";
+
+fn policy(rules: &str) -> String {
+    format!("{{kind: ServicePolicy, {METADATA}, spec: {{rules: [{rules}]}}}}")
+}
+
+fn service(policies: &str) -> String {
+    format!(
+        "{{kind: Service, metadata: {{tenant: acme, namespace: shop, name: cart}},
+          spec: {{port: 8080, policies: [{policies}],
+                  origins: [{{sites: [aws], addresses: ['10.0.0.1']}}]}}}}"
+    )
+}
+
+fn balancer(namespace: &str, policies: &str) -> String {
+    format!(
+        "{{kind: LoadBalancer, metadata: {{tenant: acme, namespace: {namespace}, name: other}},
+          spec: {{hosts: [other.acme.example], advertise: [{{pops: [par]}}],
+                  policies: [{policies}],
+                  routes: [{{backendRefs: [{{namespace: shop, name: cart}}]}}]}}}}"
+    )
+}
+
+fn namespace(isolation: &str) -> String {
+    format!(
+        "{{kind: Namespace, metadata: {{tenant: acme, name: shop}},
+          spec: {{isolation: {isolation}}}}}"
+    )
+}
+
+/// The shared world with these in it.
+fn with(manifests: &[&str]) -> World {
+    let objects = manifests.iter().map(|text| manifest(text));
+    objects.fold(world(), |world, object| put(&world, object))
+}
+
+fn said(world: &World, text: &str) -> String {
+    match check_put(world, &manifest(text), NOW) {
+        Ok(()) => "good".to_owned(),
+        Err(problem) => format!("{} {}", problem.code, problem.pointer.unwrap_or_default()),
+    }
+}
+
+#[test]
+fn rules_are_checked() {
+    let all = "name: all, action: {allow: {}}";
+    let rules = |count: usize| {
+        let rules = (0..count).map(|n| format!("{{name: r{n}, action: {{allow: {{}}}}}}"));
+        rules.collect::<Vec<_>>().join(",")
+    };
+    let list = |field: &str, count: usize, entry: &dyn Fn(usize) -> String| {
+        let entries: Vec<String> = (0..count).map(entry).collect();
+        format!("{{{all}, request: {{{field}: [{}]}}}}", entries.join(","))
+    };
+    let regular = |n: usize| format!("{{type: RegularExpression, value: '/{n}'}}");
+    for (rules, expect) in [
+        (format!("{{{all}}}"), "good"),
+        (rules(256), "good"),
+        (rules(257), "bad-value /spec/rules"),
+        (String::new(), "bad-value /spec/rules"),
+        (
+            format!("{{{all}}}, {{{all}}}"),
+            "bad-value /spec/rules/1/name",
+        ),
+        (
+            format!(
+                "{{{all}, client: {{prefixes: [10.0.0.0/8, '::1'], notPrefixes: [10.1.0.0/16]}}}}"
+            ),
+            "good",
+        ),
+        (
+            format!("{{{all}, client: {{prefixes: [10.0.0.0/8, 10.0.0.1/8]}}}}"),
+            "bad-value /spec/rules/0/client/prefixes/1",
+        ),
+        (
+            format!("{{{all}, client: {{notPrefixes: ['::1', '::1']}}}}"),
+            "bad-value /spec/rules/0/client/notPrefixes/1",
+        ),
+        (
+            format!("{{{all}, server: {{services: [cart, lab/cart, gone]}}}}"),
+            "good",
+        ),
+        (
+            "{name: all, action: {deny: {status: 399}}}".to_owned(),
+            "bad-value /spec/rules/0/action/deny/status",
+        ),
+        (
+            format!("{{{all}, expiresAt: '2026-12-31T23:59:59+01:00'}}"),
+            "good",
+        ),
+        (
+            format!(
+                "{{{all}, request: {{methods: [GET], hosts: ['*.example'], paths: [{{value: /a}}],
+                   headers: [{{name: X-A, value: a}}], queryParams: [{{name: a, value: b}}]}}}}"
+            ),
+            "good",
+        ),
+        (
+            format!("{{{all}, request: {{paths: [{{value: /a}}, {{value: /a/../b}}]}}}}"),
+            "bad-value /spec/rules/0/request/paths/1/value",
+        ),
+        (
+            format!("{{{all}, request: {{headers: [{{name: Sealane-Client, value: a}}]}}}}"),
+            "bad-value /spec/rules/0/request/headers/0/name",
+        ),
+        (
+            format!("{{{all}, request: {{headers: [{{name: 'a b', value: a}}]}}}}"),
+            "bad-value /spec/rules/0/request/headers/0/name",
+        ),
+        (list("paths", 64, &regular), "good"),
+        (list("paths", 65, &regular), "bad-value /spec/rules"),
+        (
+            list("paths", 257, &|n| format!("{{value: /{n}}}")),
+            "bad-value /spec/rules/0/request/paths",
+        ),
+        (
+            list("hosts", 257, &|n| format!("h{n}.example")),
+            "bad-value /spec/rules/0/request/hosts",
+        ),
+    ] {
+        let text = policy(&rules);
+        let shown: String = text.chars().take(300).collect();
+        assert_eq!(said(&world(), &text), expect, "{shown}");
+    }
+    for (text, pointer) in [
+        ("{name: a, action: {}}", "/spec/rules/0/action"),
+        (
+            "{name: a, action: {allow: {}, deny: {}}}",
+            "/spec/rules/0/action",
+        ),
+        (
+            "{name: a, action: {deny: {code: 1}}}",
+            "/spec/rules/0/action",
+        ),
+        ("{name: a}", "/spec/rules/0/action"),
+        ("{name: A, action: {allow: {}}}", "/spec/rules/0/name"),
+        (
+            "{name: a, action: {allow: {}}, client: {labels: {}}}",
+            "/spec/rules/0/client/labels",
+        ),
+        (
+            "{name: a, action: {allow: {}}, expiresAt: tomorrow}",
+            "/spec/rules/0/expiresAt",
+        ),
+        (
+            "{name: a, action: {allow: {}}, server: {services: [a/b/c]}}",
+            "/spec/rules/0/server/services/0",
+        ),
+    ] {
+        let refused = api::manifest::parse(&policy(text)).expect_err(text);
+        let place = refused.problem.pointer.unwrap_or_default();
+        assert!(place.starts_with(pointer), "{text}: {place}");
+    }
+}
+
+#[test]
+fn names_are_checked() {
+    let edge = policy("{name: all, action: {deny: {}}}");
+    let there = with(&[&edge]);
+    for (world, text, expect) in [
+        (&there, service("edge"), "good"),
+        (&there, service("shop/edge"), "good"),
+        (&there, balancer("lab", "shop/edge"), "good"),
+        (
+            &there,
+            balancer("lab", "edge"),
+            "dangling-reference /spec/policies/0",
+        ),
+        (
+            &there,
+            service("edge, gone"),
+            "dangling-reference /spec/policies/1",
+        ),
+        (
+            &there,
+            service("edge, shop/edge"),
+            "bad-value /spec/policies/1",
+        ),
+        (
+            &there,
+            service(&vec!["edge"; 17].join(",")),
+            "bad-value /spec/policies",
+        ),
+    ] {
+        assert_eq!(said(world, &text), expect, "{text}");
+    }
+    let path = key("tenants/acme/namespaces/shop/servicepolicies/edge");
+    check_delete(&there, &path).expect("nobody names it");
+    for (user, name) in [
+        (service("edge"), "services/cart"),
+        (balancer("lab", "shop/edge"), "loadbalancers/other"),
+    ] {
+        let problem = check_delete(&with(&[&edge, &user]), &path).expect_err("it is named");
+        assert_eq!((problem.status, &*problem.code), (409, "in-use"));
+        assert!(problem.title.contains(name), "{problem}");
+    }
+}
+
+#[test]
+fn a_closed_namespace_is_no_backend_unless_a_policy_allows() {
+    let closed = namespace("closed");
+    let allows = policy("{name: lab, request: {methods: [GET]}, action: {allow: {}}}");
+    let denies = policy("{name: lab, action: {deny: {}}}");
+    let shadow = allows.replace("rules:", "effect: shadow, rules:");
+    let edge = service("edge");
+    let refused = "namespace-closed /spec/routes/0/backendRefs/0/name";
+    for (there, from, expect) in [
+        (vec![], "lab", "good"),
+        (vec![&closed], "lab", refused),
+        (vec![&closed], "shop", "good"),
+        (vec![&closed, &denies, &edge], "lab", refused),
+        (vec![&closed, &shadow, &edge], "lab", refused),
+        (vec![&closed, &allows], "lab", refused),
+        (vec![&closed, &allows, &edge], "lab", "good"),
+    ] {
+        let there: Vec<&str> = there.iter().map(|text| text.as_str()).collect();
+        assert_eq!(
+            said(&with(&there), &balancer(from, "")),
+            expect,
+            "{there:?}"
+        );
+    }
+    // Who closes a namespace needs nobody's leave.
+    let open = with(&[&balancer("lab", "")]);
+    assert_eq!(said(&open, &closed), "good");
+}
+
+#[test]
+fn each_site_gets_the_policies_that_it_enforces() {
+    let edge = policy("{name: all, action: {allow: {}}}");
+    let front = edge.replace("name: edge", "name: front");
+    let unused = edge.replace("name: edge", "name: unused");
+    let closed = namespace("closed");
+    let world = with(&[
+        &edge,
+        &front,
+        &unused,
+        &service("edge"),
+        &balancer("shop", "front"),
+        &closed,
+    ]);
+    let ids = ids(&world);
+    for (at, expect) in [
+        ("par.fabric", vec!["edge", "front", "shop"]),
+        // Only the load balancer that names no policy is offered there, or leads there.
+        ("nyc.fabric", vec!["edge", "shop"]),
+        ("aws.acme", vec!["edge", "shop"]),
+        ("factory.acme", vec![]),
+        ("shop.blue", vec![]),
+    ] {
+        let resources = project(&world, &ids, &site(at)).resources;
+        let kinds = [api::Kind::ServicePolicy, api::Kind::Namespace];
+        let names = resources.keys().filter(|key| kinds.contains(&key.kind));
+        let mut names: Vec<&str> = names.map(|key| key.name.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(names, expect, "{at}");
+    }
+}
+
+/// What a guard says of `METHOD PATH` from 10.0.0.1.
+fn verdict(guard: &Guard, request: &str) -> String {
+    let (method, path) = request.split_once(' ').expect("METHOD PATH");
+    let method: Method = method.parse().expect("a method");
+    let fields = Fields::default();
+    let head = head(&method, path, &fields);
+    let service = "cart.shop.acme".parse().expect("a service");
+    let client = "10.0.0.1".parse().ok();
+    let subject = Subject::new(&head, "shop/other", client, Some(&service));
+    let judgement = judge(guard, &subject, NOW);
+    match (judgement.verdict, judgement.by) {
+        (Verdict::Allow, None) => "pass".to_owned(),
+        (Verdict::Allow, Some(by)) => format!("allow {by}"),
+        (Verdict::Deny(status), by) => {
+            let by = by.map(|by| format!(" {by}")).unwrap_or_default();
+            format!("{}{by}", status.as_str())
+        }
+    }
+}
+
+fn head<'a>(method: &'a Method, path: &'a str, fields: &'a Fields) -> RequestHead<'a> {
+    RequestHead {
+        port: 80,
+        tls: false,
+        sni: None,
+        method,
+        host: "other.acme.example",
+        authority: "other.acme.example",
+        path,
+        query: None,
+        fields,
+    }
+}
+
+#[test]
+fn policies_are_compiled_where_they_are_enforced() {
+    let edge = policy(
+        "{name: old, expiresAt: '2000-01-01T00:00:00Z', action: {deny: {}}},
+         {name: read, client: {prefixes: [10.0.0.0/8]}, request: {methods: [GET]},
+          server: {services: [cart]}, action: {allow: {}}},
+         {name: admin, request: {paths: [{value: /admin}]}, action: {deny: {status: 404}}}",
+    )
+    .replace("rules:", "algorithm: denyOverrides, rules:");
+    let world = with(&[
+        &edge,
+        &service("edge"),
+        &balancer("shop", "shop/edge"),
+        &namespace("closed"),
+    ]);
+    let ids = ids(&world);
+    let compiled = |at: &str| {
+        let me = Me {
+            site: site(at),
+            node: "n1".parse().expect("a name"),
+        };
+        compile(&bundle(&world, &ids, at, 7), &me, &Cells::new()).expect(at)
+    };
+    let par = compiled("par.fabric");
+    let (method, fields) = (Method::GET, Fields::default());
+    let head = head(&method, "/", &fields);
+    let Decision::Forward(to) = decide(&par.ingress, &head, &mut base::Rng::new(1)) else {
+        panic!("it is forwarded");
+    };
+    let (front, back) = (&to.host.guard, &to.cluster.guard);
+    assert_eq!(
+        (front.undecided, back.undecided),
+        (Undecided::Deny, Undecided::DenyForeign)
+    );
+    let aws = compiled("aws.acme");
+    let plan = &aws.services[&(to.cluster.tenant, to.cluster.id)];
+    let endpoint = *plan.own.keys().next().expect("an endpoint");
+    let set = balance::EndpointSet::build(
+        &plan.policy,
+        vec![balance::Endpoint {
+            key: endpoint,
+            site: site("aws.acme"),
+            health: balance::Health::Healthy,
+            weight: 1,
+            distance: None,
+            reachable: true,
+            stats: std::sync::Arc::default(),
+        }],
+    );
+    plan.cell.store(std::sync::Arc::new(set));
+    let claim = StreamClaim {
+        authority: "cart.shop.acme:8080",
+        endpoint,
+        lb: "shop/other",
+    };
+    let admitted = admit(&aws.egress, &site("par.fabric"), &claim).expect("admitted");
+    for (guard, undecided) in [
+        (front, "403"),
+        (back, "pass"),
+        (&admitted.cluster.guard, "pass"),
+    ] {
+        assert_eq!(verdict(guard, "GET /a"), "allow shop/edge/read");
+        assert_eq!(verdict(guard, "GET /admin"), "404 shop/edge/admin");
+        assert_eq!(verdict(guard, "POST /a"), undecided);
+    }
+}

@@ -1,0 +1,315 @@
+//! Policies on the way of a request: at the ingress, and again where it leaves a tunnel.
+
+use std::{
+    borrow::Cow,
+    cell::RefCell,
+    collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use base::{QualifiedService, WallTime};
+use http::{HeaderValue, Method, StatusCode};
+use l7::{
+    Admitted, Cluster, Decision, Fault, Fields, Forward, Known, RequestHead, VirtualHost, headers,
+    host_of, normal_path,
+    policy::{Decided, Guard, Subject, Verdict, judge},
+};
+use runtime::metrics::{Counter, Family, Metrics};
+
+use crate::{
+    answer::Answer,
+    downstream::Request,
+    exchange::Story,
+    http1::ResponseHead,
+    mirror::Mirror,
+    upstream::{UpConn, Via},
+    worker::Worker,
+};
+
+/// The code of a denial.
+const DENIED: &str = "denied";
+/// Rules counted apart in a process; those beyond are counted together.
+const MAX_SERIES: usize = 10_000;
+/// Counters a worker has at hand; it begins anew when there are more.
+const MAX_KNOWN: usize = 4096;
+
+/// A request as a policy sees it.
+pub(crate) struct Asked<'a> {
+    /// `namespace/name`.
+    pub(crate) lb: &'a str,
+    pub(crate) client: Option<IpAddr>,
+    pub(crate) method: &'a Method,
+    pub(crate) authority: &'a str,
+    /// Made normal.
+    pub(crate) path: &'a str,
+    pub(crate) query: Option<&'a str>,
+    pub(crate) fields: &'a Fields,
+    pub(crate) now: WallTime,
+}
+
+/// A request as its service is to get it.
+pub(crate) struct Sent<'a> {
+    pub(crate) to: Forward<'a>,
+    pub(crate) client: IpAddr,
+    pub(crate) method: &'a Method,
+    pub(crate) authority: &'a str,
+    pub(crate) target: &'a str,
+    pub(crate) fields: &'a Fields,
+    pub(crate) now: WallTime,
+}
+
+/// Ask the policies of a load balancer: the answer, if the request may not pass. A preflight
+/// (Fetch standard §3.3) is asked without what would let a request pass, and tells nothing but who
+/// may ask: it always passes.
+pub(crate) fn front(
+    worker: &Worker,
+    host: &VirtualHost,
+    decision: &Decision<'_>,
+    asked: &Asked<'_>,
+    story: &mut Story,
+) -> Option<Answer> {
+    let service = match decision {
+        Decision::Forward(to) => Some(&to.cluster.service),
+        Decision::Respond(respond) if respond.code == "preflight" => return None,
+        Decision::Respond(_) => None,
+    };
+    let tenant = &host.tenant_name;
+    ask(worker, &host.guard, asked, service, tenant, story)
+}
+
+/// Has anybody policies to whom this request goes?
+pub(crate) fn needs(cluster: &Cluster, mirrors: &[Mirror]) -> bool {
+    !cluster.guard.is_open() || mirrors.iter().any(|m| !m.cluster.guard.is_open())
+}
+
+/// Ask the policies of a service, and those of the services that get copies: who denies gets none.
+pub(crate) fn back(
+    worker: &Worker,
+    sent: &Sent<'_>,
+    mirrors: &mut Vec<Mirror>,
+    story: &mut Story,
+) -> Option<Answer> {
+    let (path, query) = split(sent.target);
+    let path = normal_path(path);
+    let asked = Asked {
+        lb: &sent.to.host.lb_name,
+        client: Some(sent.client),
+        method: sent.method,
+        authority: sent.authority,
+        path: path.as_deref().unwrap_or_default(),
+        query,
+        fields: sent.fields,
+        now: sent.now,
+    };
+    let tenant = &sent.to.host.tenant_name;
+    let passes = |cluster: &Cluster, story: &mut Story| {
+        if cluster.guard.is_open() {
+            return None;
+        }
+        let service = Some(&cluster.service);
+        ask(worker, &cluster.guard, &asked, service, tenant, story)
+    };
+    let refused = passes(sent.to.cluster, story);
+    if refused.is_none() {
+        mirrors.retain(|mirror| passes(&mirror.cluster, &mut Story::default()).is_none());
+    }
+    refused
+}
+
+/// Ask the policies of a service about a request out of a tunnel: by this site's own
+/// configuration, whatever the ingress thinks. What is judged is what is sent on.
+pub(crate) fn egress(
+    worker: &Worker,
+    admitted: &Admitted,
+    lb: &str,
+    message: &mut Request,
+) -> Result<(), Answer> {
+    let (path, query) = split(&message.target);
+    let Some(path) = normal_path(path) else {
+        let reason = "the path is malformed";
+        let status = StatusCode::BAD_REQUEST;
+        return Err(Answer::refusal(status, "bad-path", reason, Fault::Client));
+    };
+    let asked = Asked {
+        lb,
+        client: headers::told_client(&message.fields),
+        method: &message.method,
+        authority: &message.authority,
+        path: &path,
+        query,
+        fields: &message.fields,
+        now: runtime::wall(),
+    };
+    let (story, service) = (&mut Story::default(), &admitted.service);
+    let tenant = service.tenant.as_str();
+    if let Some(mut reply) = ask(
+        worker,
+        &admitted.cluster.guard,
+        &asked,
+        Some(service),
+        tenant,
+        story,
+    ) {
+        let code = reply.error.map_or("", |(code, _)| code);
+        let rule = story.policy.as_deref().unwrap_or_default();
+        if let Ok(value) = HeaderValue::try_from(format!("{code} {rule}")) {
+            reply.fields.append(&headers::REFUSED, &value);
+        }
+        return Err(reply);
+    }
+    if let Cow::Owned(path) = path {
+        message.target = match query {
+            Some(query) => format!("{path}?{query}"),
+            None => path,
+        };
+    }
+    Ok(())
+}
+
+/// Take note of a refusal at the other end of a tunnel.
+pub(crate) fn hear(up: &UpConn, head: &ResponseHead, story: &mut Story) {
+    if !head.fields.has(Known::Internal) || up.via() != Via::Tunnel {
+        return;
+    }
+    let value = head.fields.get(&headers::REFUSED);
+    let Some(text) = value.and_then(|value| std::str::from_utf8(value).ok()) else {
+        return;
+    };
+    let (code, rule) = text.split_once(' ').unwrap_or((text, ""));
+    let code = [DENIED].into_iter().find(|known| *known == code);
+    story.error = Some((code.unwrap_or(DENIED), Fault::Client));
+    if !rule.is_empty() {
+        story.policy = Some(rule.to_owned());
+    }
+}
+
+fn split(target: &str) -> (&str, Option<&str>) {
+    match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    }
+}
+
+/// Ask a guard, count and note what it says: the answer, if the request may not pass.
+fn ask(
+    worker: &Worker,
+    guard: &Guard,
+    asked: &Asked<'_>,
+    service: Option<&QualifiedService>,
+    tenant: &str,
+    story: &mut Story,
+) -> Option<Answer> {
+    let Some(host) = host_of(asked.authority) else {
+        let reason = "the host is malformed";
+        let status = StatusCode::BAD_REQUEST;
+        return Some(Answer::refusal(status, "bad-host", reason, Fault::Client));
+    };
+    let head = RequestHead {
+        port: 0,
+        tls: false,
+        sni: None,
+        method: asked.method,
+        host: &host,
+        authority: asked.authority,
+        path: asked.path,
+        query: asked.query,
+        fields: asked.fields,
+    };
+    let subject = Subject::new(&head, asked.lb, asked.client, service);
+    let judgement = judge(guard, &subject, asked.now);
+    let decisions = &worker.metrics.decisions;
+    for decided in &judgement.shadow {
+        decisions.count(tenant, asked.lb, Some(decided), "shadow");
+        story.shadow.get_or_insert_with(|| {
+            let action = decided.rule.action.word();
+            format!("{decided} {action}")
+        });
+    }
+    if let Some(decided) = &judgement.by {
+        story.policy = Some(decided.to_string());
+    }
+    match judgement.verdict {
+        Verdict::Allow => {
+            if let Some(decided) = &judgement.by {
+                decisions.count(tenant, asked.lb, Some(decided), "enforce");
+            }
+            None
+        }
+        Verdict::Deny(status) => {
+            decisions.count(tenant, asked.lb, judgement.by.as_ref(), "enforce");
+            let reason = "a policy does not allow this request";
+            Some(Answer::refusal(status, DENIED, reason, Fault::Client))
+        }
+    }
+}
+
+/// `sealane_policy_decisions_total`: what rules decided. A worker finds a counter without a lock
+/// once it has used it.
+#[derive(Clone, Debug)]
+pub(crate) struct Decisions {
+    family: Family<Labels, Counter>,
+    series: Arc<AtomicUsize>,
+    known: RefCell<HashMap<u64, (Labels, Counter)>>,
+}
+
+type Labels = [(&'static str, String); 6];
+
+impl Decisions {
+    pub(crate) fn new(metrics: &Metrics) -> Self {
+        let family = Family::default();
+        let help = "What the rules of policies decided, or would have (effect \"shadow\")";
+        metrics.register("policy_decisions", help, family.clone());
+        Decisions {
+            family,
+            series: Arc::default(),
+            known: RefCell::default(),
+        }
+    }
+
+    /// Without a rule: a closed namespace denied.
+    fn count(&self, tenant: &str, lb: &str, by: Option<&Decided<'_>>, effect: &'static str) {
+        let (policy, rule, action) = match by {
+            Some(by) => (&*by.policy.name, &*by.rule.name, by.rule.action.word()),
+            None => ("", "", "deny"),
+        };
+        let values = [tenant, lb, policy, rule, action, effect];
+        let mut hasher = DefaultHasher::new();
+        values.hash(&mut hasher);
+        let key = hasher.finish();
+        let mut known = self.known.borrow_mut();
+        if let Some((labels, counter)) = known.get(&key)
+            && labels.iter().map(|(_, value)| value.as_str()).eq(values)
+        {
+            counter.inc();
+            return;
+        }
+        let labels = self.labels(values);
+        let counter = self.family.get_or_create(&labels).clone();
+        counter.inc();
+        if known.len() >= MAX_KNOWN {
+            known.clear();
+        }
+        known.insert(key, (labels, counter));
+    }
+
+    fn labels(&self, values: [&str; 6]) -> Labels {
+        let names = ["tenant", "lb", "policy", "rule", "action", "effect"];
+        let labels = |values: [&str; 6]| {
+            let mut values = values.into_iter();
+            names.map(|name| (name, values.next().unwrap_or_default().to_owned()))
+        };
+        let wanted = labels(values);
+        if self.family.get(&wanted).is_some() {
+            return wanted;
+        }
+        if self.series.fetch_add(1, Relaxed) < MAX_SERIES {
+            return wanted;
+        }
+        labels(["", "", "", "(other)", "", ""])
+    }
+}

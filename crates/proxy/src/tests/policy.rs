@@ -1,0 +1,411 @@
+//! Policies at the ingress and where a request leaves a tunnel, seen from both ends.
+
+use std::sync::Arc;
+
+use balance::Health::Healthy;
+use base::WallTime;
+use http::{HeaderName, Method, StatusCode};
+use l7::{
+    Action, Cors, HeaderMatch, Mirror, NewPath, Origin, PathMatch, Percent, Rewrite, ValueMatch,
+    policy::{Algorithm, Guard, Policy, Prefix, Rule, RuleAction, Undecided, When},
+};
+use serde_json::Value;
+
+use super::world::{Manner, PATIENCE, Spot, World};
+
+const DENY: RuleAction = RuleAction::Deny(StatusCode::FORBIDDEN);
+
+fn guard(name: &str, undecided: Undecided, action: RuleAction, when: When) -> Guard {
+    let rule = Rule {
+        name: "rule".to_owned(),
+        when,
+        action,
+        expires_at: Some(WallTime::from_unix_seconds(100_000_000_000)),
+    };
+    let name = format!("shop/{name}");
+    let policy = Policy::build(name, false, Algorithm::FirstMatch, vec![rule]);
+    Guard {
+        policies: vec![Arc::new(policy)],
+        undecided,
+    }
+}
+
+fn shadowed(guard: Guard) -> Guard {
+    let policies = guard.policies.iter().map(|policy| {
+        let rules = policy.rules().to_vec();
+        let name = policy.name.clone();
+        Arc::new(Policy::build(name, true, Algorithm::FirstMatch, rules))
+    });
+    Guard {
+        policies: policies.collect(),
+        ..guard
+    }
+}
+
+fn path(path: &str) -> When {
+    When {
+        paths: [PathMatch::Prefix(path.to_owned())].into_iter().collect(),
+        ..When::default()
+    }
+}
+
+fn from(prefix: &str) -> When {
+    let prefix: Prefix = prefix.parse().expect("a prefix");
+    When {
+        prefixes: [prefix].into_iter().collect(),
+        ..When::default()
+    }
+}
+
+fn open() -> Guard {
+    Guard::default()
+}
+
+async fn world() -> (World, Spot) {
+    let world = World::new().await;
+    let spot = Spot::new("one", Manner::Echo).await;
+    world.endpoints(&[(spot.address, Healthy)]);
+    (world, spot)
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: cart.acme.example\r\n\r\n")
+}
+
+/// The access log's last record, when it has `count`.
+async fn record(world: &World, count: usize) -> Value {
+    let path = world.log.path().join("access.log");
+    let read = async {
+        loop {
+            let text = std::fs::read_to_string(&path).expect("a log");
+            let lines: Vec<&str> = text.lines().collect();
+            if lines.len() >= count && text.ends_with('\n') {
+                return serde_json::from_str(lines[count - 1]).expect("JSON");
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, read).await.expect("in time")
+}
+
+#[tokio::test]
+async fn a_load_balancers_policy_denies() {
+    let (world, spot) = world().await;
+    let denies = guard("edge", Undecided::Allow, DENY, path("/admin"));
+    world.guard(denies, open(), open());
+    let response = world.raw(&get("/admin")).await;
+    assert!(response.starts_with("HTTP/1.1 403 "), "{response}");
+    assert!(response.ends_with("a policy does not allow this request\n"));
+    assert!(!response.contains("sealane-"), "{response}");
+    let told = record(&world, 1).await;
+    assert_eq!(told["error"], "denied");
+    assert_eq!(told["fault"], "client");
+    assert_eq!(told["policy"], "shop/edge/rule");
+    assert_eq!(
+        (&told["lb"], &told["tries"]),
+        (&"shop/web".into(), &0.into())
+    );
+    assert!(world.raw(&get("/a")).await.starts_with("HTTP/1.1 200 "));
+    assert!(record(&world, 2).await.get("policy").is_none());
+    assert_eq!(spot.served(), 1);
+    let text = world.metrics.render();
+    let count = "sealane_policy_decisions_total{tenant=\"acme\",lb=\"shop/web\",\
+                 policy=\"shop/edge\",rule=\"rule\",action=\"deny\",effect=\"enforce\"} 1";
+    assert!(text.contains(count), "{text}");
+}
+
+#[tokio::test]
+async fn the_egress_judges_by_its_own_configuration() {
+    let (world, spot) = world().await;
+    let denies = guard("inner", Undecided::Allow, DENY, path("/admin"));
+    world.guard(open(), open(), denies.clone());
+    let response = world.raw(&get("/admin")).await;
+    assert!(response.starts_with("HTTP/1.1 403 "), "{response}");
+    assert!(!response.contains("sealane-"), "{response}");
+    let told = record(&world, 1).await;
+    assert_eq!(
+        (&told["error"], &told["fault"]),
+        (&"denied".into(), &"client".into())
+    );
+    assert_eq!(told["policy"], "shop/inner/rule");
+    // The stream is used again, and each of its requests is judged.
+    assert!(world.raw(&get("/a")).await.starts_with("HTTP/1.1 200 "));
+    assert!(world.raw(&get("/admin")).await.starts_with("HTTP/1.1 403 "));
+    // The ingress, once it knows, does not ask.
+    let opened = world
+        .bridge
+        .opened
+        .load(std::sync::atomic::Ordering::Relaxed);
+    world.guard(open(), denies.clone(), denies);
+    assert!(world.raw(&get("/admin")).await.starts_with("HTTP/1.1 403 "));
+    let now = world
+        .bridge
+        .opened
+        .load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!((now, spot.served()), (opened, 1));
+}
+
+#[tokio::test]
+async fn a_closed_namespace_denies_what_nobody_allows() {
+    let (world, spot) = world().await;
+    let closed = |undecided| Guard {
+        policies: Vec::new(),
+        undecided,
+    };
+    for (lb, ingress, egress, status) in [
+        (Undecided::Deny, Undecided::Allow, Undecided::Allow, 403),
+        // The load balancer is of the service's own namespace.
+        (
+            Undecided::Allow,
+            Undecided::DenyForeign,
+            Undecided::DenyForeign,
+            200,
+        ),
+    ] {
+        world.guard(closed(lb), closed(ingress), closed(egress));
+        let response = world.raw(&get("/")).await;
+        assert!(
+            response.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{response}"
+        );
+    }
+    let told = record(&world, 1).await;
+    assert_eq!(told["error"], "denied");
+    assert!(told.get("policy").is_none(), "no rule decided");
+    assert_eq!(spot.served(), 1);
+}
+
+#[tokio::test]
+async fn the_client_is_who_the_ingress_says() {
+    let (world, spot) = world().await;
+    let allows = |prefix: &str| guard("office", Undecided::Deny, RuleAction::Allow, from(prefix));
+    let forged = "GET / HTTP/1.1\r\nHost: cart.acme.example\r\nSealane-Client: 10.0.0.1\r\n\
+                  X-Forwarded-For: 10.0.0.1\r\n\r\n";
+    for (ingress, egress, status) in [
+        (open(), allows("10.0.0.0/8"), 403),
+        (allows("10.0.0.0/8"), allows("10.0.0.0/8"), 403),
+        (allows("127.0.0.0/8"), allows("10.0.0.0/8"), 403),
+        (open(), allows("127.0.0.1"), 200),
+        (allows("127.0.0.1"), allows("127.0.0.1"), 200),
+    ] {
+        world.guard(open(), ingress, egress);
+        let response = world.raw(forged).await;
+        assert!(
+            response.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{response}"
+        );
+        assert!(
+            !response.contains("sealane-"),
+            "the endpoint saw it: {response}"
+        );
+    }
+    assert_eq!(spot.served(), 2);
+    // Where the route hides who it is, the ingress says it all the same; one that does not know
+    // that the egress wants it is not believed to be anybody.
+    world.route(|route| {
+        route
+            .filters
+            .request
+            .remove(HeaderName::from_static("x-forwarded-for"))
+    });
+    world.guard_egress(allows("127.0.0.1"));
+    assert!(world.raw(&get("/")).await.starts_with("HTTP/1.1 403 "));
+    assert_eq!(spot.served(), 2);
+}
+
+#[tokio::test]
+async fn no_spelling_gets_past() {
+    let (world, spot) = world().await;
+    let when = When {
+        hosts: ["cart.acme.example"].into_iter().collect(),
+        ..path("/admin")
+    };
+    let denies = guard("edge", Undecided::Allow, DENY, when);
+    let mut tried = Vec::new();
+    for target in [
+        "/admin",
+        "//admin",
+        "/./admin",
+        "/x/../admin",
+        "/%61dmin",
+        "/x/%2e%2e/admin",
+        "/x/%2e%2E%2fadmin",
+        "/x%2f..%2fadmin",
+        "/x/..;/admin",
+        "/admin;x=1",
+        "/admin?x",
+        "/admin/%20",
+        "http://cart.acme.example/admin",
+        "HTTP://CART.acme.example.:81//admin",
+    ] {
+        tried.push(get(target));
+    }
+    for host in [
+        "CART.acme.Example",
+        "cart.acme.example.",
+        "cart.acme.example:80",
+        "cart.acme.example.:8080",
+    ] {
+        tried.push(format!("GET /admin HTTP/1.1\r\nhOsT: {host}\r\n\r\n"));
+    }
+    // The target's authority counts (RFC 9112 §3.2.2), whatever Host says.
+    tried.push(
+        "GET http://cart.acme.example/admin HTTP/1.1\r\nHost: other.example\r\n\r\n".to_owned(),
+    );
+    for (lb, service) in [(denies.clone(), open()), (open(), denies)] {
+        world.guard(lb, service.clone(), service);
+        for request in &tried {
+            let response = world.raw(request).await;
+            assert!(response.starts_with("HTTP/1.1 403 "), "{request}{response}");
+        }
+        for request in [
+            "GET /admin HTTP/1.1\r\nHost: cart.acme.example\r\nHost: other.example\r\n\r\n",
+            "GET /admin HTTP/1.1\r\nHost: cart.acme.example, other\r\n\r\n",
+            "GET /x/../../admin HTTP/1.1\r\nHost: cart.acme.example\r\n\r\n",
+            "GET \\admin HTTP/1.1\r\nHost: cart.acme.example\r\n\r\n",
+            "GET /x\\..\\admin HTTP/1.1\r\nHost: cart.acme.example\r\n\r\n",
+            "GET /admin%00 HTTP/1.1\r\nHost: cart.acme.example\r\n\r\n",
+        ] {
+            let response = world.raw(request).await;
+            assert!(response.starts_with("HTTP/1.1 400 "), "{request}{response}");
+        }
+    }
+    assert_eq!(spot.served(), 0);
+}
+
+#[tokio::test]
+async fn headers_that_are_there_twice() {
+    let (world, spot) = world().await;
+    let when = |value: &str| When {
+        headers: vec![HeaderMatch {
+            name: HeaderName::from_static("x-role"),
+            value: ValueMatch::Exact(value.into()),
+        }],
+        ..When::default()
+    };
+    let head = "GET / HTTP/1.1\r\nHost: cart.acme.example\r\nX-ROLE: user\r\nx-Role: admin\r\n\r\n";
+    for (action, value, undecided) in [
+        (DENY, "admin", Undecided::Allow),
+        (DENY, "user", Undecided::Allow),
+        (RuleAction::Allow, "user", Undecided::Deny),
+        (RuleAction::Allow, "admin", Undecided::Deny),
+    ] {
+        world.guard(
+            guard("edge", undecided, action, when(value)),
+            open(),
+            open(),
+        );
+        assert!(
+            world.raw(head).await.starts_with("HTTP/1.1 403 "),
+            "{action:?} {value}"
+        );
+    }
+    assert_eq!(spot.served(), 0);
+}
+
+#[tokio::test]
+async fn a_service_sees_what_its_endpoints_see() {
+    let (world, spot) = world().await;
+    world.route(|route| {
+        route.filters.rewrite = Rewrite {
+            host: Some("inner.example:81".into()),
+            path: Some(NewPath::Prefix("/inner".into())),
+        };
+    });
+    let when = || When {
+        hosts: ["inner.example"].into_iter().collect(),
+        ..path("/inner")
+    };
+    let allows = guard("inner", Undecided::Deny, RuleAction::Allow, when());
+    world.guard_egress(allows);
+    assert!(world.raw(&get("/a")).await.starts_with("HTTP/1.1 200 "));
+    let denies = guard("inner", Undecided::Allow, DENY, path("/a"));
+    world.guard_egress(denies);
+    assert!(world.raw(&get("/a")).await.starts_with("HTTP/1.1 200 "));
+    assert_eq!(spot.served(), 2);
+}
+
+#[tokio::test]
+async fn a_shadow_only_says_what_it_would_do() {
+    let (world, spot) = world().await;
+    let denies = shadowed(guard("next", Undecided::Allow, DENY, When::default()));
+    world.guard(denies.clone(), denies, open());
+    assert!(world.raw(&get("/")).await.starts_with("HTTP/1.1 200 "));
+    assert_eq!(spot.served(), 1);
+    let told = record(&world, 1).await;
+    assert_eq!(told["shadow"], "shop/next/rule deny");
+    assert!(told.get("policy").is_none() && told.get("error").is_none());
+    let count = "rule=\"rule\",action=\"deny\",effect=\"shadow\"} 2";
+    assert!(world.metrics.render().contains(count));
+}
+
+#[tokio::test]
+async fn preflights_pass_and_other_answers_do_not() {
+    let (world, spot) = world().await;
+    let cors = Cors {
+        origins: vec![Origin::new("https://shop.example").expect("an origin")],
+        methods: Some("PUT".parse().expect("a value")),
+        ..Cors::default()
+    };
+    world.route(|route| route.filters.cors = Some(cors));
+    let when = When {
+        methods: vec![Method::OPTIONS, Method::PUT],
+        ..When::default()
+    };
+    world.guard_front(guard("edge", Undecided::Allow, DENY, when));
+    let preflight = "OPTIONS / HTTP/1.1\r\nHost: cart.acme.example\r\n\
+                     Origin: https://shop.example\r\nAccess-Control-Request-Method: PUT\r\n\r\n";
+    assert!(world.raw(preflight).await.starts_with("HTTP/1.1 204 "));
+    assert!(world.ask("PUT").await.starts_with("HTTP/1.1 403 "));
+    world.route(|route| {
+        route.action = Action::Redirect(l7::Redirect {
+            tls: Some(true),
+            host: None,
+            path: None,
+            port: None,
+            status: StatusCode::FOUND,
+        });
+    });
+    world.guard_front(guard("edge", Undecided::Allow, DENY, When::default()));
+    assert!(world.ask("GET").await.starts_with("HTTP/1.1 403 "));
+    assert_eq!(spot.served(), 0);
+}
+
+#[tokio::test]
+async fn who_would_deny_gets_no_copy() {
+    let (world, mut spot) = world().await;
+    let other = world.other_cluster(guard("other", Undecided::Allow, DENY, path("/secret")));
+    world.route(|route| {
+        route.filters.mirrors.push(Mirror {
+            cluster: other,
+            percent: Percent(100),
+        });
+    });
+    assert!(
+        world
+            .raw(&get("/secret"))
+            .await
+            .starts_with("HTTP/1.1 200 ")
+    );
+    assert!(world.raw(&get("/a")).await.starts_with("HTTP/1.1 200 "));
+    // One of the secret, two of the other.
+    for _ in 0..3 {
+        spot.arrived.recv().await.expect("arrives");
+    }
+    assert_eq!(spot.served(), 3);
+}
+
+#[tokio::test]
+async fn upgrades_are_judged_too() {
+    let (world, spot) = world().await;
+    let denies = guard("edge", Undecided::Allow, DENY, path("/socket"));
+    world.guard(open(), open(), denies);
+    let response = world
+        .raw(
+            "GET /socket HTTP/1.1\r\nHost: cart.acme.example\r\nConnection: upgrade\r\n\
+             Upgrade: websocket\r\n\r\n",
+        )
+        .await;
+    assert!(response.starts_with("HTTP/1.1 403 "), "{response}");
+    assert_eq!(spot.served(), 0);
+}
