@@ -30,7 +30,7 @@ pub use service::{
 };
 pub use service_policy::{
     PolicyAction, PolicyAlgorithm, PolicyClient, PolicyDeny, PolicyEffect, PolicyRequest,
-    PolicyRule, PolicyServer, Reference, ServicePolicySpec,
+    PolicyRule, PolicyServer, RateLimit, RateLimitKey, Reference, ServicePolicySpec,
 };
 pub use site::{AdvertisedAddress, Attach, NodeSpec, NodeTunnel, PublicAddresses, Role, SiteSpec};
 pub use tenant::{HostPattern, Isolation, NamespaceSpec, TenantSpec};

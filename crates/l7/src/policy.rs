@@ -10,17 +10,25 @@
 
 mod paths;
 mod prefix;
+mod rate;
 mod rule;
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
-use base::{QualifiedService, WallTime};
+use base::{Instant, QualifiedService, WallTime};
 use http::StatusCode;
 
 use crate::RequestHead;
 
 pub use paths::PathSet;
 pub use prefix::{Prefix, PrefixError, PrefixSet};
+pub use rate::{Buckets, Rate, RateKey};
 pub use rule::{Hosts, Miss, Rule, RuleAction, When};
 
 /// Rules that belong together.
@@ -31,6 +39,8 @@ pub struct Policy {
     /// Say what it would decide, and decide nothing.
     pub shadow: bool,
     rules: Vec<Rule>,
+    /// Of its tenant and its name.
+    id: u64,
 }
 
 /// Which of several rules that match decides.
@@ -38,9 +48,9 @@ pub struct Policy {
 pub enum Algorithm {
     /// The first.
     FirstMatch,
-    /// The first that denies, else the first of all.
+    /// Those that deny, then those that limit, then those that allow.
     DenyOverrides,
-    /// The first that allows, else the first of all.
+    /// Those that allow, then those that deny, then those that limit.
     AllowOverrides,
 }
 
@@ -48,17 +58,47 @@ impl Policy {
     /// Put the rules in the order in which they are asked, so that the first match decides
     /// whatever the algorithm.
     #[must_use]
-    pub fn build(name: String, shadow: bool, algorithm: Algorithm, mut rules: Vec<Rule>) -> Self {
-        rules.sort_by_key(|rule| match (algorithm, rule.action) {
-            (Algorithm::FirstMatch, _) => false,
-            (Algorithm::DenyOverrides, action) => action == RuleAction::Allow,
-            (Algorithm::AllowOverrides, action) => action != RuleAction::Allow,
+    pub fn build(
+        tenant: &str,
+        name: String,
+        shadow: bool,
+        algorithm: Algorithm,
+        mut rules: Vec<Rule>,
+    ) -> Self {
+        rules.sort_by_key(|rule| match (algorithm, &rule.action) {
+            (Algorithm::FirstMatch, _) => 0,
+            (Algorithm::DenyOverrides, RuleAction::Deny(_))
+            | (Algorithm::AllowOverrides, RuleAction::Allow) => 0,
+            (Algorithm::DenyOverrides, RuleAction::Limit(_))
+            | (Algorithm::AllowOverrides, RuleAction::Deny(_)) => 1,
+            (Algorithm::DenyOverrides, RuleAction::Allow)
+            | (Algorithm::AllowOverrides, RuleAction::Limit(_)) => 2,
         });
         Policy {
+            id: balance::stable_hash(format!("{tenant}/{name}").as_bytes()),
             name,
             shadow,
             rules,
         }
+    }
+
+    /// The first rule that matches and has something to say.
+    fn decide(
+        &self,
+        subject: &Subject<'_>,
+        now: WallTime,
+        meter: &Meter<'_>,
+    ) -> Option<(&Rule, Verdict)> {
+        let mut rules = self.rules.iter();
+        rules.find_map(|rule| {
+            rule.check(subject, now).ok()?;
+            let verdict = match &rule.action {
+                RuleAction::Allow => Verdict::Allow,
+                RuleAction::Deny(status) => Verdict::Deny(*status),
+                RuleAction::Limit(rate) => Verdict::Limit(meter.over(self, rule, rate, subject)?),
+            };
+            Some((rule, verdict))
+        })
     }
 
     /// The rules in the order in which they are asked.
@@ -135,6 +175,31 @@ impl<'a> Subject<'a> {
     }
 }
 
+/// What counts requests.
+#[derive(Clone, Copy, Debug)]
+pub struct Meter<'b> {
+    /// The buckets of this process.
+    pub buckets: &'b Buckets,
+    /// Now.
+    pub now: Instant,
+}
+
+impl Meter<'_> {
+    /// Count a request; if that is too much, how long until it would not be.
+    fn over(
+        &self,
+        policy: &Policy,
+        rule: &Rule,
+        rate: &Rate,
+        subject: &Subject<'_>,
+    ) -> Option<Duration> {
+        let mut hasher = self.buckets.hasher();
+        (policy.id, &rule.name).hash(&mut hasher);
+        rate.hash(subject, &mut hasher);
+        self.buckets.take(hasher.finish(), rate, self.now).err()
+    }
+}
+
 /// A rule that decided.
 #[derive(Clone, Copy, Debug)]
 pub struct Decided<'g> {
@@ -158,6 +223,8 @@ pub enum Verdict {
     Allow,
     /// It is answered with this.
     Deny(StatusCode),
+    /// It is one too many; after this time it would not be.
+    Limit(Duration),
 }
 
 /// A verdict, and who gave it.
@@ -172,17 +239,22 @@ pub struct Judgement<'g> {
 }
 
 /// May this request pass? Policies are asked in order, in each of them the first rule that
-/// matches decides, and what no rule decides goes by [`Guard::undecided`].
+/// matches decides (one that limits only if it is over its limit), and what no rule decides goes
+/// by [`Guard::undecided`].
 #[must_use]
-pub fn judge<'g>(guard: &'g Guard, subject: &Subject<'_>, now: WallTime) -> Judgement<'g> {
+pub fn judge<'g>(
+    guard: &'g Guard,
+    subject: &Subject<'_>,
+    now: WallTime,
+    meter: &Meter<'_>,
+) -> Judgement<'g> {
     let mut judgement = Judgement {
         verdict: Verdict::Allow,
         by: None,
         shadow: Vec::new(),
     };
     for policy in &guard.policies {
-        let mut rules = policy.rules.iter();
-        let Some(rule) = rules.find(|rule| rule.check(subject, now).is_ok()) else {
+        let Some((rule, verdict)) = policy.decide(subject, now, meter) else {
             continue;
         };
         let decided = Decided { policy, rule };
@@ -191,10 +263,7 @@ pub fn judge<'g>(guard: &'g Guard, subject: &Subject<'_>, now: WallTime) -> Judg
             continue;
         }
         judgement.by = Some(decided);
-        judgement.verdict = match rule.action {
-            RuleAction::Allow => Verdict::Allow,
-            RuleAction::Deny(status) => Verdict::Deny(status),
-        };
+        judgement.verdict = verdict;
         return judgement;
     }
     let denied = match guard.undecided {

@@ -149,6 +149,7 @@ fn offer_of(mut object: Object, spec: &LoadBalancerSpec, services: &[ObjectKey])
         tls: None,
         routes: vec![route],
         policies: Vec::new(),
+        rate_limit: None,
         ..spec.clone()
     });
     object

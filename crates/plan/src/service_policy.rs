@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api::{
     Object, PathMatchType, PolicyAction, PolicyAlgorithm, PolicyEffect, PolicyRequest, PolicyRule,
-    ServicePolicySpec, ValueMatch, ValueMatchType,
+    RateLimit, RateLimitKey, ServicePolicySpec, ValueMatch, ValueMatchType,
 };
 use base::{Name, QualifiedService};
-use http::StatusCode;
-use l7::policy::{Algorithm, Policy, Prefix, PrefixSet, Rule, RuleAction, When};
+use http::{HeaderName, StatusCode};
+use l7::policy::{Algorithm, Policy, Prefix, PrefixSet, Rate, RateKey, Rule, RuleAction, When};
 
 use crate::{
     route::{Wrong, few, header_matches, method, path, query_matches, wrong},
@@ -51,7 +51,56 @@ pub(crate) fn policy(object: &Object, spec: &ServicePolicySpec) -> Result<Policy
     };
     let shadow = spec.effect == PolicyEffect::Shadow;
     let name = format!("{namespace}/{}", object.metadata.name);
-    Ok(Policy::build(name, shadow, algorithm, rules))
+    let tenant = tenant.as_str();
+    Ok(Policy::build(tenant, name, shadow, algorithm, rules))
+}
+
+/// The limit of a load balancer, as a policy of its name.
+pub(crate) fn rate_limited(object: &Object, limit: &RateLimit) -> Result<Policy, Wrong> {
+    let Some((tenant, namespace)) = scope(object) else {
+        return Err(wrong("/metadata/namespace", "has no namespace"));
+    };
+    let rate = rate(limit).map_err(|wrong| wrong.in_("/spec/rateLimit"))?;
+    let rule = Rule {
+        // No rule of a policy has such a name.
+        name: "rateLimit".to_owned(),
+        when: When::default(),
+        action: RuleAction::Limit(Box::new(rate)),
+        expires_at: None,
+    };
+    let name = format!("{namespace}/{}", object.metadata.name);
+    let (tenant, first) = (tenant.as_str(), Algorithm::FirstMatch);
+    Ok(Policy::build(tenant, name, false, first, vec![rule]))
+}
+
+fn rate(limit: &RateLimit) -> Result<Rate, Wrong> {
+    let most = 1_000_000;
+    let burst = limit.burst.unwrap_or(limit.requests);
+    for (field, number) in [("/requests", limit.requests), ("/burst", burst)] {
+        if !(1..=most).contains(&number) {
+            return Err(wrong(field, "1 to 1,000,000"));
+        }
+    }
+    let per = limit.per.0;
+    if !(1..=86_400).contains(&per.as_secs()) || per.subsec_nanos() > 0 {
+        return Err(wrong("/per", "whole seconds, 1s to 24h"));
+    }
+    few("/key", limit.key.len(), 8)?;
+    let keys = limit.key.iter().enumerate().map(|(at, key)| match key {
+        RateLimitKey::SourceAddress(_) => Ok(RateKey::Source),
+        RateLimitKey::Header(name) => {
+            let name = HeaderName::from_bytes(name.as_bytes());
+            let here = || format!("/key/{at}/header");
+            let name = name.map_err(|_| wrong(here(), "not a header's name"))?;
+            Ok(RateKey::Header(name))
+        }
+    });
+    Ok(Rate {
+        requests: limit.requests,
+        per,
+        burst,
+        key: keys.collect::<Result<_, _>>()?,
+    })
 }
 
 /// How many regular expressions a rule has.
@@ -80,9 +129,13 @@ fn rule(tenant: &Name, namespace: &Name, spec: &PolicyRule) -> Result<Rule, Wron
         PolicyAction::Allow(_) => RuleAction::Allow,
         PolicyAction::Deny(deny) => {
             let status = StatusCode::from_u16(deny.status).ok();
-            let status = status.filter(|_| (400..=599).contains(&deny.status));
-            let status = status.ok_or_else(|| wrong("/action/deny/status", "400 to 599"))?;
+            let status = status.filter(|_| (400..=499).contains(&deny.status));
+            let status = status.ok_or_else(|| wrong("/action/deny/status", "400 to 499"))?;
             RuleAction::Deny(status)
+        }
+        PolicyAction::RateLimit(limit) => {
+            let rate = rate(limit).map_err(|wrong| wrong.in_("/action/rateLimit"))?;
+            RuleAction::Limit(Box::new(rate))
         }
     };
     Ok(Rule {

@@ -10,14 +10,15 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use base::{QualifiedService, WallTime};
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use l7::{
     Admitted, Cluster, Decision, Fault, Fields, Forward, Known, RequestHead, VirtualHost, headers,
     host_of, normal_path,
-    policy::{Decided, Guard, Subject, Verdict, judge},
+    policy::{Decided, Guard, Meter, RuleAction, Subject, Verdict, judge},
 };
 use runtime::metrics::{Counter, Family, Metrics};
 
@@ -31,8 +32,11 @@ use crate::{
     worker::Worker,
 };
 
-/// The code of a denial.
+/// The codes of what policies refuse.
 const DENIED: &str = "denied";
+const LIMITED: &str = "rate-limited";
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 /// Rules counted apart in a process; those beyond are counted together.
 const MAX_SERIES: usize = 10_000;
 /// Counters a worker has at hand; it begins anew when there are more.
@@ -181,7 +185,7 @@ pub(crate) fn hear(up: &UpConn, head: &ResponseHead, story: &mut Story) {
         return;
     };
     let (code, rule) = text.split_once(' ').unwrap_or((text, ""));
-    let code = [DENIED].into_iter().find(|known| *known == code);
+    let code = [DENIED, LIMITED].into_iter().find(|known| *known == code);
     story.error = Some((code.unwrap_or(DENIED), Fault::Client));
     if !rule.is_empty() {
         story.policy = Some(rule.to_owned());
@@ -221,7 +225,11 @@ fn ask(
         fields: asked.fields,
     };
     let subject = Subject::new(&head, asked.lb, asked.client, service);
-    let judgement = judge(guard, &subject, asked.now);
+    let meter = Meter {
+        buckets: &worker.buckets,
+        now: runtime::now(),
+    };
+    let judgement = judge(guard, &subject, asked.now, &meter);
     let decisions = &worker.metrics.decisions;
     for decided in &judgement.shadow {
         decisions.count(tenant, asked.lb, Some(decided), "shadow");
@@ -245,7 +253,38 @@ fn ask(
             let reason = "a policy does not allow this request";
             Some(Answer::refusal(status, DENIED, reason, Fault::Client))
         }
+        Verdict::Limit(wait) => {
+            decisions.count(tenant, asked.lb, judgement.by.as_ref(), "enforce");
+            Some(limited(judgement.by.as_ref(), wait))
+        }
     }
+}
+
+/// One too many (RFC 6585 §4), with the fields of draft-ietf-httpapi-ratelimit-headers-10.
+fn limited(by: Option<&Decided<'_>>, wait: Duration) -> Answer {
+    let status = StatusCode::TOO_MANY_REQUESTS;
+    let reason = "too many requests: try again later";
+    let mut answer = Answer::refusal(status, LIMITED, reason, Fault::Client);
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    let fields = &mut answer.fields;
+    fields.append(&header::RETRY_AFTER, &HeaderValue::from(seconds));
+    if let Some(Decided { rule, .. }) = by
+        && let RuleAction::Limit(rate) = &rule.action
+    {
+        let (name, quota, window) = (&rule.name, rate.requests, rate.per.as_secs());
+        for (field, text) in [
+            (
+                RATE_LIMIT_POLICY,
+                format!("\"{name}\";q={quota};w={window}"),
+            ),
+            (RATE_LIMIT, format!("\"{name}\";r=0;t={seconds}")),
+        ] {
+            if let Ok(value) = HeaderValue::try_from(text) {
+                fields.append(&field, &value);
+            }
+        }
+    }
+    answer
 }
 
 /// `sealane_policy_decisions_total`: what rules decided. A worker finds a counter without a lock

@@ -19,6 +19,7 @@ use arc_swap::ArcSwap;
 use balance::EndpointKey;
 use base::{Rng, ServiceId, SiteName, TenantId};
 use http::StatusCode;
+use l7::policy::Buckets;
 use runtime::{Drain, Tasks, Thread};
 use tokio::sync::{mpsc, oneshot};
 use tokio_rustls::TlsAcceptor;
@@ -120,6 +121,7 @@ struct Start {
     acceptor: TlsAcceptor,
     events: mpsc::Sender<ProxyEvent>,
     refusals: Arc<Refusals>,
+    buckets: Arc<Buckets>,
     seed: u64,
     inherited: Inherited,
     most_seats: usize,
@@ -144,6 +146,7 @@ impl Workers {
         let refusals = Arc::new(Refusals::default());
         let mut seeds = Rng::new(config.seed);
         let patience_ms = Arc::new(AtomicU64::new(0));
+        let buckets = Arc::new(Buckets::new(seeds.next_u64()));
         let mut handles = Vec::new();
         let workers = config.workers.max(1);
         let mut inherited: Vec<Inherited> = (0..workers).map(|_| Inherited::new()).collect();
@@ -173,6 +176,7 @@ impl Workers {
                 acceptor: TlsAcceptor::from(Arc::clone(&tls)),
                 events: events.clone(),
                 refusals: Arc::clone(&refusals),
+                buckets: Arc::clone(&buckets),
                 seed: seeds.next_u64(),
                 inherited,
                 most_seats: most_seats / workers,
@@ -330,6 +334,8 @@ pub(crate) struct Worker {
     pub(crate) metrics: ProxyMetrics,
     pub(crate) acceptor: TlsAcceptor,
     pub(crate) refusals: Arc<Refusals>,
+    /// Counts requests for policies that limit them, for all workers.
+    pub(crate) buckets: Arc<Buckets>,
     events: mpsc::Sender<ProxyEvent>,
     pub(crate) rng: RefCell<Rng>,
     pub(crate) pool: Pool,
@@ -467,6 +473,7 @@ async fn run(tasks: Tasks, start: Start) {
         metrics: start.metrics,
         acceptor: start.acceptor,
         refusals: start.refusals,
+        buckets: start.buckets,
         events: start.events,
         rng: RefCell::new(Rng::new(start.seed)),
         pool: Pool::default(),

@@ -6,7 +6,7 @@ use base::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{HostPattern, Reference, Route};
+use super::{HostPattern, RateLimit, Reference, Route};
 
 /// Where and how Services are offered. Routes are those of the Gateway API's `HTTPRoute`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -33,6 +33,9 @@ pub struct LoadBalancerSpec {
     /// at most.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<Reference>,
+    /// How many requests it takes, before any policy is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
 }
 
 fn eighty() -> Vec<u16> {

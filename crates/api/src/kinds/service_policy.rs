@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Everything, HostPattern, HttpMethod, PathMatch, ValueMatch};
-use crate::Timestamp;
+use crate::{Span, Timestamp};
 
 /// Which requests may pass. It does nothing until a LoadBalancer or a Service names it in its
 /// `policies`: a LoadBalancer's see requests as clients send them, a Service's as its endpoints
@@ -32,9 +32,9 @@ pub enum PolicyAlgorithm {
     /// The first.
     #[default]
     FirstMatch,
-    /// The first that denies, else the first of all.
+    /// Those that deny are asked first, then those that limit, then those that allow.
     DenyOverrides,
-    /// The first that allows, else the first of all.
+    /// Those that allow are asked first, then those that deny, then those that limit.
     AllowOverrides,
 }
 
@@ -125,6 +125,8 @@ pub enum PolicyAction {
     Allow(Everything),
     /// It is refused.
     Deny(PolicyDeny),
+    /// It is refused if it is one too many; else the next rule is asked.
+    RateLimit(RateLimit),
 }
 
 /// What becomes of a request; one of the fields.
@@ -136,16 +138,21 @@ struct PolicyActionFields {
     allow: Option<Everything>,
     /// It is refused.
     deny: Option<PolicyDeny>,
+    /// It is refused if it is one too many; else the next rule is asked.
+    rate_limit: Option<RateLimit>,
 }
 
 impl TryFrom<PolicyActionFields> for PolicyAction {
     type Error = &'static str;
 
     fn try_from(fields: PolicyActionFields) -> Result<Self, Self::Error> {
-        match (fields.allow, fields.deny) {
-            (Some(all), None) => Ok(PolicyAction::Allow(all)),
-            (None, Some(deny)) => Ok(PolicyAction::Deny(deny)),
-            (None, None) | (Some(_), Some(_)) => Err("one of `allow: {}` or `deny: {status: 403}`"),
+        match (fields.allow, fields.deny, fields.rate_limit) {
+            (Some(all), None, None) => Ok(PolicyAction::Allow(all)),
+            (None, Some(deny), None) => Ok(PolicyAction::Deny(deny)),
+            (None, None, Some(limit)) => Ok(PolicyAction::RateLimit(limit)),
+            _ => Err(
+                "one of `allow: {}`, `deny: {status: 403}` or `rateLimit: {requests: 100, per: 1s}`",
+            ),
         }
     }
 }
@@ -154,13 +161,67 @@ impl TryFrom<PolicyActionFields> for PolicyAction {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PolicyDeny {
-    /// The status, 400 to 599; 403 by default.
+    /// The status, 400 to 499; 403 by default.
     #[serde(default = "forbidden")]
     pub status: u16,
 }
 
 fn forbidden() -> u16 {
     403
+}
+
+/// So many requests in so much time, counted by each node for itself. One too many is answered
+/// with 429 and `Retry-After`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RateLimit {
+    /// Requests, 1 to 1,000,000 …
+    pub requests: u32,
+    /// … in this time: whole seconds, 1 s to 24 h.
+    pub per: Span,
+    /// How many may come at once after a rest, 1 to 1,000,000; `requests` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u32>,
+    /// What of a request says whose bucket it is, 8 at most: requests that have the same of all
+    /// of these share one. Without it all that the rule matches do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<RateLimitKeyFields>")]
+    pub key: Vec<RateLimitKey>,
+}
+
+/// What of a request says whose bucket it is; one of the fields.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", try_from = "RateLimitKeyFields")]
+pub enum RateLimitKey {
+    /// The client's address; of IPv6 the first 64 bits.
+    SourceAddress(Everything),
+    /// A header.
+    Header(String),
+}
+
+/// What of a request says whose bucket it is; one of the fields.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "RateLimitKey")]
+struct RateLimitKeyFields {
+    /// The client's address; of IPv6 the first 64 bits. Written `{}`.
+    source_address: Option<Everything>,
+    /// A header.
+    header: Option<String>,
+}
+
+impl TryFrom<RateLimitKeyFields> for RateLimitKey {
+    type Error = &'static str;
+
+    fn try_from(fields: RateLimitKeyFields) -> Result<Self, Self::Error> {
+        match (fields.source_address, fields.header) {
+            (Some(all), None) => Ok(RateLimitKey::SourceAddress(all)),
+            (None, Some(name)) => Ok(RateLimitKey::Header(name)),
+            (None, None) | (Some(_), Some(_)) => {
+                Err("one of `sourceAddress: {}` or `header: NAME`")
+            }
+        }
+    }
 }
 
 /// An object of the tenant: `NAME` in the same namespace, or `NAMESPACE/NAME`.

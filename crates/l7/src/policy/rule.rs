@@ -5,25 +5,28 @@ use std::{collections::BTreeSet, net::IpAddr};
 use base::{QualifiedService, WallTime};
 use http::{Method, StatusCode};
 
-use super::{PathSet, PrefixSet, Subject, paths::Reading};
+use super::{PathSet, PrefixSet, Rate, Subject, paths::Reading};
 use crate::{HeaderMatch, QueryMatch, ValueMatch, query::parameters};
 
 /// What a rule that matches does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RuleAction {
     /// The request passes.
     Allow,
     /// The request is answered with this.
     Deny(StatusCode),
+    /// The request is answered with 429 if it is one too many; else the next rule is asked.
+    Limit(Box<Rate>),
 }
 
 impl RuleAction {
     /// Its word in metrics and records.
     #[must_use]
-    pub const fn word(self) -> &'static str {
+    pub const fn word(&self) -> &'static str {
         match self {
             RuleAction::Allow => "allow",
             RuleAction::Deny(_) => "deny",
+            RuleAction::Limit(_) => "rateLimit",
         }
     }
 }
@@ -170,7 +173,7 @@ impl Rule {
     fn is_careful(&self) -> bool {
         match self.action {
             RuleAction::Allow => true,
-            RuleAction::Deny(_) => false,
+            RuleAction::Deny(_) | RuleAction::Limit(_) => false,
         }
     }
 

@@ -23,6 +23,16 @@ fn rule(text: &str) -> Rule {
     let name = words.next().expect("a name").to_owned();
     let action = match words.next().expect("an action") {
         "allow" => RuleAction::Allow,
+        limit if limit.contains('/') => {
+            let (requests, seconds) = limit.split_once('/').expect("REQUESTS/SECONDS");
+            let requests = requests.parse().expect("a number");
+            RuleAction::Limit(Box::new(Rate {
+                requests,
+                per: Duration::from_secs(seconds.parse().expect("seconds")),
+                burst: requests,
+                key: vec![RateKey::Source, RateKey::Header(http::header::FROM)],
+            }))
+        }
         code => RuleAction::Deny(code.parse().expect("a status")),
     };
     let mut rule = Rule {
@@ -75,7 +85,8 @@ fn rule(text: &str) -> Rule {
 
 fn policy(name: &str, shadow: bool, algorithm: Algorithm, rules: &[&str]) -> Arc<Policy> {
     let rules = rules.iter().map(|text| rule(text)).collect();
-    Arc::new(Policy::build(name.to_owned(), shadow, algorithm, rules))
+    let name = name.to_owned();
+    Arc::new(Policy::build("acme", name, shadow, algorithm, rules))
 }
 
 fn guard(undecided: Undecided, rules: &[&str]) -> Guard {
@@ -86,12 +97,22 @@ fn guard(undecided: Undecided, rules: &[&str]) -> Guard {
 }
 
 /// `METHOD URL [name:value]…` as the proxy reads it, from `client` to `cart.shop.acme` through
-/// load balancer `shop/web`.
+/// load balancer `shop/web`, as the first request of all.
 fn said(guard: &Guard, client: Option<&str>, request: &str) -> String {
     said_through(guard, "shop/web", client, request)
 }
 
 fn said_through(guard: &Guard, lb: &str, client: Option<&str>, request: &str) -> String {
+    said_after(&Buckets::new(1), guard, lb, client, request)
+}
+
+fn said_after(
+    buckets: &Buckets,
+    guard: &Guard,
+    lb: &str,
+    client: Option<&str>,
+    request: &str,
+) -> String {
     let mut words = request.split(' ');
     let method: Method = words.next().expect("a method").parse().expect("a method");
     let url = words.next().expect("a URL");
@@ -123,7 +144,8 @@ fn said_through(guard: &Guard, lb: &str, client: Option<&str>, request: &str) ->
     let service = "cart.shop.acme".parse().expect("a service");
     let client = client.map(|client| client.parse().expect("an address"));
     let subject = Subject::new(&head, lb, client, Some(&service));
-    let judgement = judge(guard, &subject, NOW);
+    let now = Instant::from_nanos(1_000_000_000);
+    let judgement = judge(guard, &subject, NOW, &Meter { buckets, now });
     let by = judgement
         .by
         .map_or("nobody".to_owned(), |by| by.to_string());
@@ -131,6 +153,7 @@ fn said_through(guard: &Guard, lb: &str, client: Option<&str>, request: &str) ->
     let verdict = match judgement.verdict {
         Verdict::Allow => "allow".to_owned(),
         Verdict::Deny(status) => status.as_str().to_owned(),
+        Verdict::Limit(wait) => format!("wait {wait:?}"),
     };
     let mut text = format!("{verdict} {by}");
     if !shadow.is_empty() {
@@ -367,4 +390,100 @@ fn no_spelling_passes() {
     assert_eq!(said(&allows, None, "GET h/"), "403 nobody");
     assert_eq!(said(&denies, None, "GET h/"), "403 ns/p/office");
     assert_eq!(said(&others, None, "GET h/"), "403 ns/p/others");
+}
+
+#[test]
+fn rates_by_key() {
+    let first = Algorithm::FirstMatch;
+    let guard = Guard {
+        policies: vec![
+            policy(
+                "ns/p",
+                false,
+                first,
+                &["two 2/10 /a", "a allow /a/x", "none 403 /a/y"],
+            ),
+            policy("ns/q", true, first, &["one 1/10"]),
+        ],
+        undecided: Undecided::Allow,
+    };
+    let buckets = Buckets::new(7);
+    let client = Some("2001:db8::1");
+    for (client, request, expect) in [
+        (client, "GET h/a", "allow nobody"),
+        // What another rule denies afterwards has been counted.
+        (client, "GET h/a/y", "403 ns/p/none"),
+        (client, "GET h/a/x", "wait 5s ns/p/two"),
+        (client, "GET h/b", "allow nobody (ns/q/one)"),
+        // One client has 64 bits of addresses.
+        (Some("2001:db8::ffff"), "GET h/a", "wait 5s ns/p/two"),
+        (Some("2001:db8:0:1::1"), "GET h/a", "allow nobody"),
+        (client, "GET h/a from:me", "allow nobody"),
+        (client, "GET h/a/x from:me", "allow ns/p/a"),
+        (client, "GET h/a from:me", "wait 5s ns/p/two"),
+        (
+            client,
+            "GET h/a from:me from:you",
+            "allow nobody (ns/q/one)",
+        ),
+        (None, "GET h/a", "allow nobody"),
+        (Some("10.0.0.1"), "GET h/a", "allow nobody"),
+    ] {
+        let said = said_after(&buckets, &guard, "shop/web", client, request);
+        let said = said.replace(" (ns/q/one)", "");
+        let expect = expect.replace(" (ns/q/one)", "");
+        assert_eq!(said, expect, "{request}");
+    }
+    // The same policy of another tenant counts apart.
+    let rules = vec![rule("two 2/10 /a")];
+    let other = Guard {
+        policies: vec![Arc::new(Policy::build(
+            "blue",
+            "ns/p".into(),
+            false,
+            first,
+            rules,
+        ))],
+        undecided: Undecided::Allow,
+    };
+    assert_eq!(
+        said_after(&buckets, &other, "shop/web", client, "GET h/a"),
+        "allow nobody"
+    );
+}
+
+#[test]
+fn rates_among_other_rules() {
+    let rules = ["a allow /a", "limit 1/10 GET", "deny 403 /b", "c allow"];
+    for (algorithm, a, b, c) in [
+        (
+            Algorithm::FirstMatch,
+            "allow ns/p/a",
+            "wait 10s ns/p/limit",
+            "wait 10s ns/p/limit",
+        ),
+        (
+            Algorithm::DenyOverrides,
+            "wait 10s ns/p/limit",
+            "403 ns/p/deny",
+            "wait 10s ns/p/limit",
+        ),
+        (
+            Algorithm::AllowOverrides,
+            "allow ns/p/a",
+            "allow ns/p/c",
+            "allow ns/p/c",
+        ),
+    ] {
+        let guard = Guard {
+            policies: vec![policy("ns/p", false, algorithm, &rules)],
+            undecided: Undecided::Allow,
+        };
+        let buckets = Buckets::new(7);
+        let said = |request| said_after(&buckets, &guard, "shop/web", None, request);
+        said("GET h/first");
+        for (request, expect) in [("GET h/a", a), ("GET h/b", b), ("GET h/c", c)] {
+            assert_eq!(said(request), expect, "{algorithm:?} {request}");
+        }
+    }
 }

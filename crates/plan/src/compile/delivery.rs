@@ -312,6 +312,12 @@ impl Compiler<'_> {
             routes,
         );
         host.guard = self.guard(object, &spec.policies, Undecided::Deny)?;
+        if let Some(limit) = &spec.rate_limit {
+            let policy = crate::service_policy::rate_limited(object, limit);
+            let title = |w: Wrong| wrong(object, format!("{}: {}", w.pointer, w.title));
+            let policy = Arc::new(policy.map_err(title)?);
+            host.guard.policies.insert(0, policy);
+        }
         Ok(host)
     }
 

@@ -3,7 +3,7 @@
 use http::Method;
 use l7::{
     Decision, Fields, RequestHead, StreamClaim, admit, decide,
-    policy::{Guard, Subject, Undecided, Verdict, judge},
+    policy::{Buckets, Guard, Meter, Subject, Undecided, Verdict, judge},
 };
 
 use super::*;
@@ -93,6 +93,10 @@ fn rules_are_checked() {
         ),
         (
             "{name: all, action: {deny: {status: 399}}}".to_owned(),
+            "bad-value /spec/rules/0/action/deny/status",
+        ),
+        (
+            "{name: all, action: {deny: {status: 500}}}".to_owned(),
             "bad-value /spec/rules/0/action/deny/status",
         ),
         (
@@ -277,7 +281,11 @@ fn verdict(guard: &Guard, request: &str) -> String {
     let service = "cart.shop.acme".parse().expect("a service");
     let client = "10.0.0.1".parse().ok();
     let subject = Subject::new(&head, "shop/other", client, Some(&service));
-    let judgement = judge(guard, &subject, NOW);
+    let meter = Meter {
+        buckets: &Buckets::new(1),
+        now: base::Instant::ZERO,
+    };
+    let judgement = judge(guard, &subject, NOW, &meter);
     match (judgement.verdict, judgement.by) {
         (Verdict::Allow, None) => "pass".to_owned(),
         (Verdict::Allow, Some(by)) => format!("allow {by}"),
@@ -285,6 +293,7 @@ fn verdict(guard: &Guard, request: &str) -> String {
             let by = by.map(|by| format!(" {by}")).unwrap_or_default();
             format!("{}{by}", status.as_str())
         }
+        (Verdict::Limit(_), _) => "429".to_owned(),
     }
 }
 
@@ -341,6 +350,7 @@ fn policies_are_compiled_where_they_are_enforced() {
     let endpoint = *plan.own.keys().next().expect("an endpoint");
     let set = balance::EndpointSet::build(
         &plan.policy,
+        base::Instant::ZERO,
         vec![balance::Endpoint {
             key: endpoint,
             site: site("aws.acme"),
@@ -348,6 +358,8 @@ fn policies_are_compiled_where_they_are_enforced() {
             weight: 1,
             distance: None,
             reachable: true,
+            since: None,
+            ejected: false,
             stats: std::sync::Arc::default(),
         }],
     );
@@ -366,5 +378,41 @@ fn policies_are_compiled_where_they_are_enforced() {
         assert_eq!(verdict(guard, "GET /a"), "allow shop/edge/read");
         assert_eq!(verdict(guard, "GET /admin"), "404 shop/edge/admin");
         assert_eq!(verdict(guard, "POST /a"), undecided);
+    }
+}
+
+#[test]
+fn rates_are_checked() {
+    let limited = |limit: &str| {
+        let inside = policy(&format!(
+            "{{name: all, action: {{rateLimit: {{{limit}}}}}}}"
+        ));
+        let lb = balancer("lab", "").replace("policies: []", &format!("rateLimit: {{{limit}}}"));
+        [said(&world(), &inside), said(&world(), &lb)]
+    };
+    for (limit, expect) in [
+        ("requests: 1, per: 1s", "good"),
+        (
+            "requests: 1000000, per: 24h, burst: 1, key: [{sourceAddress: {}}, {header: X-A}]",
+            "good",
+        ),
+        ("requests: 0, per: 1s", "/requests"),
+        ("requests: 1000001, per: 1s", "/requests"),
+        ("requests: 1, per: 1s, burst: 0", "/burst"),
+        ("requests: 1, per: 500ms", "/per"),
+        ("requests: 1, per: 1s500ms", "/per"),
+        ("requests: 1, per: 25h", "/per"),
+        (
+            "requests: 1, per: 1s, key: [{header: 'a b'}]",
+            "/key/0/header",
+        ),
+    ] {
+        let [inside, lb] = limited(limit);
+        let at = |above: &str| match expect {
+            "good" => expect.to_owned(),
+            place => format!("bad-value {above}{place}"),
+        };
+        assert_eq!(inside, at("/spec/rules/0/action/rateLimit"), "{limit}");
+        assert_eq!(lb, at("/spec/rateLimit"), "{limit}");
     }
 }

@@ -7,7 +7,7 @@ use base::WallTime;
 use http::{HeaderName, Method, StatusCode};
 use l7::{
     Action, Cors, HeaderMatch, Mirror, NewPath, Origin, PathMatch, Percent, Rewrite, ValueMatch,
-    policy::{Algorithm, Guard, Policy, Prefix, Rule, RuleAction, Undecided, When},
+    policy::{Algorithm, Guard, Policy, Prefix, Rate, RateKey, Rule, RuleAction, Undecided, When},
 };
 use serde_json::Value;
 
@@ -23,7 +23,7 @@ fn guard(name: &str, undecided: Undecided, action: RuleAction, when: When) -> Gu
         expires_at: Some(WallTime::from_unix_seconds(100_000_000_000)),
     };
     let name = format!("shop/{name}");
-    let policy = Policy::build(name, false, Algorithm::FirstMatch, vec![rule]);
+    let policy = Policy::build("acme", name, false, Algorithm::FirstMatch, vec![rule]);
     Guard {
         policies: vec![Arc::new(policy)],
         undecided,
@@ -34,7 +34,13 @@ fn shadowed(guard: Guard) -> Guard {
     let policies = guard.policies.iter().map(|policy| {
         let rules = policy.rules().to_vec();
         let name = policy.name.clone();
-        Arc::new(Policy::build(name, true, Algorithm::FirstMatch, rules))
+        Arc::new(Policy::build(
+            "acme",
+            name,
+            true,
+            Algorithm::FirstMatch,
+            rules,
+        ))
     });
     Guard {
         policies: policies.collect(),
@@ -291,7 +297,7 @@ async fn headers_that_are_there_twice() {
         (RuleAction::Allow, "admin", Undecided::Deny),
     ] {
         world.guard(
-            guard("edge", undecided, action, when(value)),
+            guard("edge", undecided, action.clone(), when(value)),
             open(),
             open(),
         );
@@ -408,4 +414,52 @@ async fn upgrades_are_judged_too() {
         .await;
     assert!(response.starts_with("HTTP/1.1 403 "), "{response}");
     assert_eq!(spot.served(), 0);
+}
+
+#[tokio::test]
+async fn one_too_many() {
+    let (world, spot) = world().await;
+    let limits = || {
+        let rate = Rate {
+            requests: 2,
+            per: std::time::Duration::from_secs(3600),
+            burst: 2,
+            key: vec![
+                RateKey::Source,
+                RateKey::Header(HeaderName::from_static("x-user")),
+            ],
+        };
+        let action = RuleAction::Limit(Box::new(rate));
+        guard("edge", Undecided::Allow, action, When::default())
+    };
+    let ask =
+        |user: &str| format!("GET / HTTP/1.1\r\nHost: cart.acme.example\r\nX-User: {user}\r\n\r\n");
+    // At the load balancer, and at the egress alone.
+    for (at, lb, egress) in [(0, limits(), open()), (1, open(), limits())] {
+        world.guard(lb, open(), egress);
+        for status in [200, 200, 429] {
+            let response = world.raw(&ask("a")).await;
+            assert!(
+                response.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{response}"
+            );
+            if status == 429 {
+                for field in [
+                    "retry-after: 1800",
+                    "ratelimit-policy: \"rule\";q=2;w=3600",
+                    "ratelimit: \"rule\";r=0;t=1800",
+                ] {
+                    assert!(response.contains(&format!("\r\n{field}\r\n")), "{response}");
+                }
+            }
+        }
+        let told = record(&world, 4 * at + 3).await;
+        assert_eq!(told["error"], "rate-limited");
+        assert_eq!(told["policy"], "shop/edge/rule");
+        assert!(world.raw(&ask("b")).await.starts_with("HTTP/1.1 200 "));
+    }
+    // A new table does not fill the buckets.
+    world.guard(limits(), open(), open());
+    assert!(world.raw(&ask("a")).await.starts_with("HTTP/1.1 429 "));
+    assert_eq!(spot.served(), 6);
 }
