@@ -1,6 +1,6 @@
 //! A node from manifests on disk, without any controller: `examples/02-edge` at other addresses.
 
-use std::{fs, net::Ipv4Addr, path::Path, time::Duration};
+use std::{fs, net::Ipv4Addr, path::Path, process::Command, time::Duration};
 
 use kit::{Client, Http2, Role, Subnet, Turn, wait_until};
 
@@ -62,6 +62,27 @@ fn a_node_runs_from_manifests_alone() {
     status(200);
     let mut http2 = Http2::connect(https, ACME).expect("HTTP/2 over TLS");
     assert_eq!(http2.get("/").expect("an answer").status, 200);
+    let why = |url: &str| {
+        let asked = Command::new(program)
+            .args(["why", url, "--node-state", state])
+            .output()
+            .expect("it runs");
+        String::from_utf8_lossy(&[asked.stdout, asked.stderr].concat()).into_owned()
+    };
+    let said = why(&format!("http://{ACME}/a/../b"));
+    for line in [
+        "ok  listener  port 80, plain text",
+        "ok  path      /a/../b is /b",
+        &format!("    {host}:18000 in edge.fabric"),
+        "100.0 %  0 in flight  picked",
+        "=>  forward to cart.shop.acme",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    let said = why("http://nobody.example/");
+    assert!(said.ends_with("=>  404 no-such-host\n"), "{said}");
+    let said = why("nobody.example");
+    assert!(said.contains("begins with http:// or https://"), "{said}");
     demo.kill();
     status(503);
     assert_eq!(node.stop(), 0, "{}", node.log());

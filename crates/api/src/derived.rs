@@ -88,6 +88,9 @@ pub struct Question {
     /// Its headers, names and values.
     #[serde(default)]
     pub headers: Vec<(String, String)>,
+    /// The address of its client; without it, one that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<std::net::IpAddr>,
 }
 
 fn get() -> String {

@@ -227,7 +227,7 @@ impl FromStr for WallTime {
 
 /// Days since 1970-01-01 of a day that exists, by Howard Hinnant's `days_from_civil`.
 fn days_of(year: u64, month: u64, day: u64) -> Option<u64> {
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let length = match month {
         2 if leap => 29,
         2 => 28,

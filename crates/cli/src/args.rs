@@ -1,7 +1,7 @@
 //! The command line: what may be said, with help that teaches.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -67,7 +67,7 @@ pub enum Verb {
     Delete(DeleteArgs),
     /// Show what `apply` would change
     Diff(DiffArgs),
-    /// Say what becomes of a request, and why: listener, host, route, service, endpoints
+    /// Say what becomes of a request, and why: listener, host, route, policies, endpoints
     Why(WhyArgs),
     /// Say what is wrong: sites, revisions, certificates, links, listeners
     Status(StatusArgs),
@@ -374,6 +374,9 @@ pub struct WhyArgs {
     /// One of its headers; may be repeated
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
     pub headers: Vec<(String, String)>,
+    /// The address of its client, which policies may look at
+    #[arg(long, value_name = "ADDRESS")]
+    pub client: Option<IpAddr>,
     /// Which node: its state folder, or the name of a node of the running `up`
     #[arg(long, value_name = "DIR")]
     pub node_state: PathBuf,

@@ -168,6 +168,12 @@ impl<'a> Subject<'a> {
         }
     }
 
+    /// The service to which it goes.
+    #[must_use]
+    pub fn service(&self) -> Option<&'a QualifiedService> {
+        self.service
+    }
+
     fn is_foreign(&self) -> bool {
         let namespace = self.lb.split_once('/').map(|(namespace, _)| namespace);
         self.service

@@ -322,7 +322,8 @@ impl Data {
             Query::Why(question, reply) => {
                 let snapshot = self.workers.snapshot();
                 let seed = runtime::now().as_nanos();
-                let _ = reply.send(plan::explain(&snapshot.table, &question, seed));
+                let said = plan::explain(&snapshot.table, &question, runtime::wall(), seed);
+                let _ = reply.send(said);
             }
             Query::Sockets(reply) => {
                 let _ = reply.send(self.workers.sockets().await);

@@ -38,8 +38,8 @@ mod placement;
 pub mod policy;
 mod project;
 mod route;
-mod why;
 mod service_policy;
+mod why;
 mod world;
 
 #[cfg(test)]

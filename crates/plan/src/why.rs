@@ -2,16 +2,26 @@
 
 use api::derived::{EndpointStanding, Explanation, Question, Step};
 use balance::Standing;
-use base::Rng;
+use base::{Rng, WallTime};
 use http::{HeaderName, HeaderValue, Method, Uri};
-use l7::{Decision, Fields, Forward, Miss, RequestHead, Table, host_of, normal_path};
+use l7::{
+    Decision, Fields, Forward, Miss, RequestHead, Table, VirtualHost, host_of, normal_path,
+    policy::{Guard, RuleAction, Subject, Undecided},
+};
 
-/// Decide `question` by the table of an ingress. Of several backends and faults on purpose
-/// `seed` draws one.
+/// Decide `question` by the table of an ingress as it would be at `wall`. Of several backends and
+/// faults on purpose `seed` draws one. Nothing is counted: a rule with a rate is taken to have
+/// room. The policies of a service see the request as it was asked, not as a route's filters
+/// would change it.
 ///
 /// # Errors
 /// What of it is no request.
-pub fn explain(table: &Table, question: &Question, seed: u64) -> Result<Explanation, String> {
+pub fn explain(
+    table: &Table,
+    question: &Question,
+    wall: WallTime,
+    seed: u64,
+) -> Result<Explanation, String> {
     let asked = Asked::read(question)?;
     let mut steps = Steps::default();
     let (port, tls) = (asked.port, asked.tls);
@@ -64,12 +74,24 @@ pub fn explain(table: &Table, question: &Question, seed: u64) -> Result<Explanat
         };
         steps.say("route", miss.is_none(), text);
     }
-    Ok(match l7::decide(table, &head, &mut Rng::new(seed)) {
+    let decision = l7::decide(table, &head, &mut Rng::new(seed));
+    let service = match &decision {
+        Decision::Forward(to) => Some(&to.cluster.service),
+        Decision::Respond(_) => None,
+    };
+    let subject = Subject::new(&head, &host.lb_name, question.client, service);
+    if let Some(verdict) = steps.guard(host, &host.guard, &subject, wall) {
+        return Ok(steps.end(verdict));
+    }
+    Ok(match decision {
         Decision::Respond(respond) => {
             let verdict = format!("{} {}", respond.status.as_u16(), respond.code);
             steps.end(verdict)
         }
-        Decision::Forward(to) => forwarded(steps, &to),
+        Decision::Forward(to) => match steps.guard(host, &to.cluster.guard, &subject, wall) {
+            Some(verdict) => steps.end(verdict),
+            None => forwarded(steps, &to),
+        },
     })
 }
 
@@ -126,6 +148,49 @@ impl Steps {
             good,
             text,
         });
+    }
+
+    /// The rules of a guard up to the one that decides; what becomes of the request, if it may not
+    /// pass.
+    fn guard(
+        &mut self,
+        host: &VirtualHost,
+        guard: &Guard,
+        subject: &Subject<'_>,
+        wall: WallTime,
+    ) -> Option<String> {
+        for policy in &guard.policies {
+            for rule in policy.rules() {
+                let name = format!("{}/{}", policy.name, rule.name);
+                if let Err(miss) = rule.check(subject, wall) {
+                    self.say("policy", false, format!("{name}: {miss}"));
+                    continue;
+                }
+                let shadow = if policy.shadow { ", in the shadow" } else { "" };
+                let text = format!("{name}: {}{shadow}", rule.action.word());
+                self.say("policy", true, text);
+                match &rule.action {
+                    RuleAction::Limit(_) => continue,
+                    RuleAction::Allow | RuleAction::Deny(_) if policy.shadow => break,
+                    RuleAction::Allow => return None,
+                    RuleAction::Deny(status) => {
+                        return Some(format!("{} denied by {name}", status.as_u16()));
+                    }
+                }
+            }
+        }
+        let namespace = host.lb_name.split('/').next();
+        let home = subject.service().map(|service| service.namespace.as_str());
+        let denied = match guard.undecided {
+            Undecided::Allow => false,
+            Undecided::Deny => true,
+            Undecided::DenyForeign => namespace != home,
+        };
+        if denied {
+            let text = "no rule allows it, and the namespace is closed".to_owned();
+            self.say("policy", false, text);
+        }
+        denied.then(|| "403 denied".to_owned())
     }
 
     fn end(self, verdict: String) -> Explanation {
@@ -202,8 +267,9 @@ mod tests {
             url: url.to_owned(),
             method: method.to_owned(),
             headers: Vec::new(),
+            client: None,
         };
-        match explain(&compiled.ingress, &question, 1) {
+        match explain(&compiled.ingress, &question, crate::tests::NOW, 1) {
             Err(error) => format!("error: {error}"),
             Ok(said) => {
                 let steps = said.steps.iter().map(|step| {
