@@ -16,6 +16,7 @@ mod renewal;
 mod restart;
 mod routers;
 mod sharing;
+mod spill;
 mod startup;
 mod support;
 

@@ -172,6 +172,9 @@ pub struct NodeArgs {
     /// Where the access log goes, or none; STATE/access.log by default
     #[arg(long, value_name = "FILE|none")]
     pub access_log: Option<PathBuf>,
+    /// Which fields the records of the access log have, with commas between them; all by default
+    #[arg(long, value_name = "NAMES")]
+    pub access_log_fields: Option<String>,
     /// With --bundle: if a process runs this node already, take over its listening sockets, serve,
     /// and let it finish what it has (hot restart)
     #[arg(long, requires = "bundle", conflicts_with = "check")]

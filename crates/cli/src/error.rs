@@ -59,7 +59,7 @@ impl Failure {
         Failure::new(Exit::Refused, what)
     }
 
-    pub(crate) fn usage(what: impl Into<String>) -> Self {
+    pub fn usage(what: impl Into<String>) -> Self {
         Failure::new(Exit::Usage, what)
     }
 
@@ -68,7 +68,7 @@ impl Failure {
     }
 
     /// The same failure, told with its place in front of the place it has.
-    pub(crate) fn at(mut self, place: impl Into<String>) -> Self {
+    pub fn at(mut self, place: impl Into<String>) -> Self {
         let place = place.into();
         self.place = Some(match self.place {
             None => place,

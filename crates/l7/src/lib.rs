@@ -61,7 +61,7 @@ pub use host::host_of;
 pub use limits::Limits;
 pub use path::normal_path;
 pub use pattern::{Pattern, PatternError};
-pub use record::{AccessRecord, Fault};
+pub use record::{AccessRecord, Fault, RecordFields};
 pub use table::{
     Action, Backend, Cluster, HeaderMatch, Match, Miss, Offered, PathMatch, Protocol, QueryMatch,
     Retry, Route, Table, TableError, Timeouts, ValueMatch, VirtualHost,

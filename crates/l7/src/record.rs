@@ -1,6 +1,6 @@
 //! The story of one request, for the access log.
 
-use std::{io::Write as _, net::SocketAddr};
+use std::{io::Write as _, net::SocketAddr, str::FromStr};
 
 use base::{QualifiedService, SiteName, WallTime};
 
@@ -72,68 +72,185 @@ pub struct AccessRecord<'a> {
     pub shadow: Option<&'a str>,
 }
 
+/// Which fields a line has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordFields(u32);
+
+impl Default for RecordFields {
+    /// All of them.
+    fn default() -> Self {
+        RecordFields(u32::MAX)
+    }
+}
+
+/// Their names, in the order of a line; the place of a name is its bit.
+const NAMES: [&str; 21] = [
+    "time",
+    "trace",
+    "tenant",
+    "lb",
+    "route",
+    "service",
+    "endpoint",
+    "site",
+    "peer",
+    "method",
+    "path",
+    "host",
+    "protocol",
+    "status",
+    "bytes_in",
+    "bytes_out",
+    "duration_us",
+    "tries",
+    "error",
+    "policy",
+    "shadow",
+];
+
+impl FromStr for RecordFields {
+    type Err = String;
+
+    /// Names with commas between them; `error` brings `fault` along.
+    fn from_str(list: &str) -> Result<Self, Self::Err> {
+        let mut fields = 0;
+        for name in list.split(',').map(str::trim) {
+            let at = NAMES.iter().position(|known| *known == name);
+            let at = at.ok_or_else(|| {
+                format!("{name:?} is not a field of a record: {}", NAMES.join(", "))
+            })?;
+            fields |= 1 << at;
+        }
+        Ok(RecordFields(fields))
+    }
+}
+
+/// A line, field by field.
+struct Line<'o> {
+    out: &'o mut Vec<u8>,
+    fields: RecordFields,
+    at: u32,
+}
+
+impl Line<'_> {
+    /// Is the next field wanted? Asked once for each, in order.
+    fn wants(&mut self) -> bool {
+        let wanted = self.fields.0 & (1 << self.at) != 0;
+        self.at += 1;
+        wanted
+    }
+
+    /// The beginning of the next field, if it is wanted.
+    fn field(&mut self) -> Option<&mut Vec<u8>> {
+        let name = NAMES.get(self.at as usize).copied().unwrap_or_default();
+        self.wants().then(|| {
+            begin(self.out, name);
+            &mut *self.out
+        })
+    }
+
+    fn quoted(&mut self, octets: &[u8]) {
+        if let Some(out) = self.field() {
+            out.push(b'"');
+            out.extend_from_slice(octets);
+            out.push(b'"');
+        }
+    }
+
+    fn text(&mut self, value: &str) {
+        if let Some(out) = self.field() {
+            text(out, value);
+        }
+    }
+
+    fn number(&mut self, value: u64) {
+        if let Some(out) = self.field() {
+            out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+        }
+    }
+
+    /// A field that is there only if there is something to say.
+    fn seldom(&mut self, value: Option<&str>) {
+        match value {
+            Some(value) => self.text(value),
+            None => self.at += 1,
+        }
+    }
+}
+
 impl AccessRecord<'_> {
-    /// Append it as one line of JSON. A field is always there, with an empty text where nothing is
-    /// known, but for `error`, `fault`, `policy` and `shadow`. By hand, since a line is written for every request.
-    pub fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"{\"time\":\"");
-        out.extend_from_slice(&self.time.rfc3339());
-        out.extend_from_slice(b"\",\"trace\":\"");
-        out.extend_from_slice(&self.trace.digits());
-        out.push(b'"');
-        text(out, "tenant", self.tenant);
-        text(out, "lb", self.lb);
-        text(out, "route", self.route);
-        name(out, "service");
-        if let Some(service) = self.service {
-            let names = [&service.service, &service.namespace, &service.tenant];
-            dotted(out, &names.map(|name| name.as_str()));
-        }
-        out.push(b'"');
-        name(out, "endpoint");
-        if let Some((address, _)) = self.endpoint {
-            socket(out, address);
-        }
-        out.push(b'"');
-        name(out, "site");
-        if let Some((_, site)) = self.endpoint {
-            dotted(out, &[site.site.as_str(), site.tenant.as_str()]);
-        }
-        out.push(b'"');
-        name(out, "peer");
-        socket(out, self.peer);
-        out.push(b'"');
-        text(out, "method", self.method);
-        text(out, "path", self.path);
-        text(out, "host", self.host);
-        text(out, "protocol", self.protocol);
-        number(out, "status", u64::from(self.status));
-        number(out, "bytes_in", self.bytes_in);
-        number(out, "bytes_out", self.bytes_out);
-        number(out, "duration_us", self.duration_us);
-        number(out, "tries", u64::from(self.tries));
-        if let Some((error, fault)) = self.error {
-            text(out, "error", error);
-            text(out, "fault", fault.word());
-        }
-        for (field, value) in [("policy", self.policy), ("shadow", self.shadow)] {
-            if let Some(value) = value {
-                text(out, field, value);
+    /// Append it as one line of JSON with these fields. A field is always there, with an empty text
+    /// where nothing is known, but for `error`, `fault`, `policy` and `shadow`. By hand, since a
+    /// line is written for every request.
+    pub fn write(&self, fields: RecordFields, out: &mut Vec<u8>) {
+        out.push(b'{');
+        let mut line = Line { out, fields, at: 0 };
+        line.quoted(&self.time.rfc3339());
+        line.quoted(&self.trace.digits());
+        line.text(self.tenant);
+        line.text(self.lb);
+        line.text(self.route);
+        if let Some(out) = line.field() {
+            out.push(b'"');
+            if let Some(service) = self.service {
+                let names = [&service.service, &service.namespace, &service.tenant];
+                dotted(out, &names.map(|name| name.as_str()));
             }
+            out.push(b'"');
         }
+        if let Some(out) = line.field() {
+            out.push(b'"');
+            if let Some((address, _)) = self.endpoint {
+                socket(out, address);
+            }
+            out.push(b'"');
+        }
+        if let Some(out) = line.field() {
+            out.push(b'"');
+            if let Some((_, site)) = self.endpoint {
+                dotted(out, &[site.site.as_str(), site.tenant.as_str()]);
+            }
+            out.push(b'"');
+        }
+        if let Some(out) = line.field() {
+            out.push(b'"');
+            socket(out, self.peer);
+            out.push(b'"');
+        }
+        line.text(self.method);
+        line.text(self.path);
+        line.text(self.host);
+        line.text(self.protocol);
+        line.number(u64::from(self.status));
+        line.number(self.bytes_in);
+        line.number(self.bytes_out);
+        line.number(self.duration_us);
+        line.number(u64::from(self.tries));
+        let wants_error = line.wants();
+        if let Some((error, fault)) = self.error.filter(|_| wants_error) {
+            begin(line.out, "error");
+            text(line.out, error);
+            begin(line.out, "fault");
+            text(line.out, fault.word());
+        }
+        line.seldom(self.policy);
+        line.seldom(self.shadow);
         out.extend_from_slice(b"}\n");
     }
 }
 
-/// The beginning of a field whose value is a text.
-fn name(out: &mut Vec<u8>, name: &str) {
-    out.extend_from_slice(b",\"");
+/// The name of a field, and what separates it from the one before.
+fn begin(out: &mut Vec<u8>, name: &str) {
+    if out.last() != Some(&b'{') {
+        out.push(b',');
+    }
+    out.push(b'"');
     out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":\"");
+    out.extend_from_slice(b"\":");
 }
 
-fn text(out: &mut Vec<u8>, field: &str, value: &str) {
-    name(out, field);
+fn text(out: &mut Vec<u8>, value: &str) {
+    out.push(b'"');
     let mut rest = value.as_bytes();
     // RFC 8259 §7; DEL too, which terminals act on.
     let odd = |octet: &u8| *octet < b' ' || matches!(octet, b'"' | b'\\' | 0x7F);
@@ -146,13 +263,6 @@ fn text(out: &mut Vec<u8>, field: &str, value: &str) {
     }
     out.extend_from_slice(rest);
     out.push(b'"');
-}
-
-fn number(out: &mut Vec<u8>, name: &str, value: u64) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
-    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// Names have only letters, digits and `-`.
@@ -224,7 +334,7 @@ mod tests {
         };
         let read = |record: &AccessRecord<'_>| -> serde_json::Value {
             let mut line = Vec::new();
-            record.write(&mut line);
+            record.write(RecordFields::default(), &mut line);
             assert_eq!(line.pop(), Some(b'\n'));
             serde_json::from_slice(&line).expect("JSON")
         };
@@ -252,6 +362,29 @@ mod tests {
         assert_eq!(
             (&value["policy"], &value["shadow"]),
             (&"shop/edge/office".into(), &"shop/next/all deny".into())
+        );
+        let only = |list: &str| {
+            let fields: RecordFields = list.parse().expect(list);
+            let mut line = Vec::new();
+            full.write(fields, &mut line);
+            String::from_utf8(line).expect("text")
+        };
+        assert_eq!(
+            only("status, path,service"),
+            "{\"service\":\"cart.shop.acme\",\"path\":\"/\\u0022\\u005c\\u0001\\u007fä\",\"status\":200}\n"
+        );
+        assert_eq!(
+            only("error,shadow"),
+            "{\"error\":\"refused\",\"fault\":\"upstream\",\"shadow\":\"shop/next/all deny\"}\n"
+        );
+        for name in NAMES {
+            let line: serde_json::Value = serde_json::from_str(&only(name)).expect(name);
+            assert!(line.get(name).is_some(), "{name}: {line}");
+        }
+        let error = "status,size".parse::<RecordFields>().expect_err("no field");
+        assert!(
+            error.starts_with("\"size\" is not a field of a record: time, trace,"),
+            "{error}"
         );
     }
 }

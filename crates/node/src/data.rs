@@ -64,6 +64,7 @@ pub(crate) struct Config {
     pub(crate) metrics: Metrics,
     pub(crate) workers: usize,
     pub(crate) access_log: Option<PathBuf>,
+    pub(crate) access_fields: proxy::RecordFields,
     /// Told once the first listeners serve (or there is nothing to serve).
     pub(crate) ready: oneshot::Sender<()>,
 }
@@ -125,7 +126,7 @@ async fn start(tasks: Tasks, config: Config) -> Result<(), String> {
         None => None,
         Some(path) => {
             let target = proxy::AccessTarget::File(path.clone());
-            Some(proxy::AccessLog::open(&target).map_err(|e| words(&e))?)
+            Some(proxy::AccessLog::open(&target, config.access_fields).map_err(|e| words(&e))?)
         }
     };
     let (workers, proxy_events) = Workers::start(proxy::Config {

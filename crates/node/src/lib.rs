@@ -54,6 +54,7 @@ use tokio::{
 
 pub use bundle::BundleError;
 pub use join::JoinFailure;
+pub use proxy::RecordFields;
 pub use state::StateError;
 
 use state::State;
@@ -91,6 +92,8 @@ pub struct Config {
     pub workers: usize,
     /// Where the access log goes; `STATE/access.log` by default, none if empty.
     pub access_log: Option<PathBuf>,
+    /// Which fields its records have; all by default.
+    pub access_fields: RecordFields,
     /// Which parts of the node this process is.
     pub parts: Parts,
     /// Take the listening sockets of the process that runs this node, serve, and let it end.
@@ -134,6 +137,7 @@ impl Config {
             bundle: None,
             workers,
             access_log,
+            access_fields: RecordFields::default(),
             parts: Parts::Both,
             take_over: false,
         }
@@ -405,6 +409,7 @@ impl Node {
             metrics: self.metrics.clone(),
             workers: config.workers,
             access_log: config.access_log,
+            access_fields: config.access_fields,
             ready: begin.ready,
             material: material.transpose()?,
         };

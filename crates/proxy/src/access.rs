@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use l7::AccessRecord;
+use l7::{AccessRecord, RecordFields};
 use runtime::metrics::Counter;
 use tokio::{
     sync::{Notify, mpsc},
@@ -37,14 +37,15 @@ pub enum AccessTarget {
 #[derive(Clone, Debug)]
 pub struct AccessLog {
     queue: mpsc::Sender<Bytes>,
+    fields: RecordFields,
 }
 
 impl AccessLog {
-    /// Open the log and start its writer.
+    /// Open the log, whose records are to have these fields, and start its writer.
     ///
     /// # Errors
     /// The file cannot be opened, or the thread not started.
-    pub fn open(target: &AccessTarget) -> io::Result<Self> {
+    pub fn open(target: &AccessTarget, fields: RecordFields) -> io::Result<Self> {
         let out: Box<dyn Write + Send> = match target {
             AccessTarget::File(path) => {
                 Box::new(OpenOptions::new().create(true).append(true).open(path)?)
@@ -53,7 +54,7 @@ impl AccessLog {
         };
         let (queue, lines) = mpsc::channel(QUEUE);
         runtime::thread("access-log", |_| write(BufWriter::new(out), lines))?;
-        Ok(AccessLog { queue })
+        Ok(AccessLog { queue, fields })
     }
 }
 
@@ -85,7 +86,7 @@ impl Records {
     pub(crate) fn add(&self, record: &AccessRecord<'_>) {
         let mut batch = self.batch.borrow_mut();
         let before = batch.octets.len();
-        record.write(&mut batch.octets);
+        record.write(self.log.fields, &mut batch.octets);
         batch.records += 1;
         if before == 0 {
             self.begun.notify_one();

@@ -3,11 +3,11 @@
 use std::{borrow::Cow, future::poll_fn, rc::Rc, task::Poll, time::Duration};
 
 use balance::EndpointKey;
-use base::SiteName;
+use base::{LbId, SiteName, TenantId};
 use http::{HeaderValue, Method, StatusCode};
 use l7::{
-    AccessRecord, Decision, Fault, Known, RequestHead, Respond, VirtualHost, decide, headers,
-    headers::TraceId, host_of, normal_path,
+    AccessRecord, Cluster, Decision, Fault, Known, RequestHead, Respond, Route, VirtualHost,
+    decide, headers, headers::TraceId, host_of, normal_path,
 };
 
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
     forward::{Asked, forward},
     guard,
     http1::Framing,
+    traffic::{Passed, Whose},
     worker::{Current, Worker},
 };
 
@@ -100,15 +101,16 @@ pub(crate) async fn serve(
             Box::pin(answer(client, &request.method, reply, &mut story)).await;
         }
     }
+    let duration = runtime::now().since(started);
+    let told = Told {
+        decision: decision.as_ref().ok(),
+        info,
+        request: &request,
+        target: &target,
+        story: &story,
+    };
+    told.count(worker, duration);
     if let Some(records) = &worker.records {
-        let told = Told {
-            decision: decision.as_ref().ok(),
-            info,
-            request: &request,
-            target: &target,
-            story: &story,
-        };
-        let duration = runtime::now().since(started);
         records.add(&told.record(time, duration));
     }
 }
@@ -210,13 +212,40 @@ struct Told<'a> {
 }
 
 impl Told<'_> {
-    fn record(&self, time: base::WallTime, duration: Duration) -> AccessRecord<'_> {
-        let host = self.decision.and_then(host);
-        let (route, service) = match self.decision {
+    fn route(&self) -> (Option<&Route>, Option<&Cluster>) {
+        match self.decision {
             Some(Decision::Forward(to)) => (Some(to.route), Some(to.cluster)),
             Some(Decision::Respond(Respond { route, .. })) => (*route, None),
             None => (None, None),
+        }
+    }
+
+    fn count(&self, worker: &Worker, took: Duration) {
+        let (host, (_, service)) = (self.decision.and_then(host), self.route());
+        let whose = Whose {
+            tenant: host.map_or(TenantId(0), |h| h.tenant),
+            lb: host.map_or(LbId(0), |h| h.lb),
+            service: service.map(|cluster| cluster.id),
         };
+        let story = self.story;
+        let passed = Passed {
+            status: story.status,
+            tries: story.tries,
+            bytes_in: story.bytes_in,
+            bytes_out: story.bytes_out,
+            took,
+        };
+        worker.traffic.count(whose, &passed, || {
+            let service = service.map(|cluster| cluster.service.to_string());
+            host.map_or(("", "", String::new()), |h| {
+                (&*h.tenant_name, &*h.lb_name, service.unwrap_or_default())
+            })
+        });
+    }
+
+    fn record(&self, time: base::WallTime, duration: Duration) -> AccessRecord<'_> {
+        let host = self.decision.and_then(host);
+        let (route, service) = self.route();
         let (request, story) = (self.request, self.story);
         AccessRecord {
             time,

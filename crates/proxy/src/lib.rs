@@ -59,12 +59,14 @@ mod refusals;
 mod relay;
 mod snapshot;
 pub mod tasks;
+mod traffic;
 mod upstream;
 mod worker;
 
 pub use access::{AccessLog, AccessTarget};
 pub use event::{FailureKind, ProxyEvent};
 pub use io::{BoxDuplex, Duplex};
+pub use l7::RecordFields;
 pub use listener::{ListenerFailed, ListenerSpec};
 pub use snapshot::{Certificates, Snapshot};
 pub use upstream::connect::{

@@ -32,6 +32,7 @@ use crate::{
     metrics::ProxyMetrics,
     refusals::Refusals,
     snapshot::{Resolver, Snapshot},
+    traffic::{self, Traffic},
     upstream::{
         Pool, Target, Waiting,
         connect::{Dial, Incoming},
@@ -118,6 +119,7 @@ struct Start {
     dial: Arc<dyn Dial>,
     log: Option<AccessLog>,
     metrics: ProxyMetrics,
+    traffic: traffic::All,
     acceptor: TlsAcceptor,
     events: mpsc::Sender<ProxyEvent>,
     refusals: Arc<Refusals>,
@@ -143,6 +145,7 @@ impl Workers {
             runtime::tls::front_server(resolver, &[b"h2", b"http/1.1"]).map_err(StartError::Tls)?;
         let (events, received) = mpsc::channel(EVENTS);
         let metrics = ProxyMetrics::new(&config.metrics);
+        let traffic = traffic::All::declare(&config.metrics);
         let refusals = Arc::new(Refusals::default());
         let mut seeds = Rng::new(config.seed);
         let patience_ms = Arc::new(AtomicU64::new(0));
@@ -173,6 +176,7 @@ impl Workers {
                 dial: Arc::clone(&config.dial),
                 log: config.access_log.clone(),
                 metrics: metrics.clone(),
+                traffic: traffic.clone(),
                 acceptor: TlsAcceptor::from(Arc::clone(&tls)),
                 events: events.clone(),
                 refusals: Arc::clone(&refusals),
@@ -332,6 +336,7 @@ pub(crate) struct Worker {
     pub(crate) dial: Arc<dyn Dial>,
     pub(crate) records: Option<Records>,
     pub(crate) metrics: ProxyMetrics,
+    pub(crate) traffic: Traffic,
     pub(crate) acceptor: TlsAcceptor,
     pub(crate) refusals: Arc<Refusals>,
     /// Counts requests for policies that limit them, for all workers.
@@ -471,6 +476,7 @@ async fn run(tasks: Tasks, start: Start) {
             .log
             .map(|log| Records::new(log, start.metrics.records_dropped.clone())),
         metrics: start.metrics,
+        traffic: Traffic::new(start.traffic),
         acceptor: start.acceptor,
         refusals: start.refusals,
         buckets: start.buckets,
@@ -489,6 +495,7 @@ async fn run(tasks: Tasks, start: Start) {
     });
     tasks.spawn_local("reaper", reap(Rc::clone(&worker)));
     tasks.spawn_local("records", gather(Rc::clone(&worker)));
+    tasks.spawn_local("traffic", tally(Rc::clone(&worker)));
     let mut listeners = Listeners::new(inherited);
     let draining = worker.drain();
     let mut leaving = std::pin::pin!(async {
@@ -521,6 +528,7 @@ async fn run(tasks: Tasks, start: Start) {
     if let Some(records) = &worker.records {
         records.flush();
     }
+    worker.traffic.flush();
 }
 
 fn take(worker: &Rc<Worker>, incoming: Box<dyn Incoming>) {
@@ -538,6 +546,17 @@ async fn gather(worker: Rc<Worker>) {
         tokio::select! {
             () = drain.draining() => {}
             () = records.run() => {}
+        }
+    }
+}
+
+async fn tally(worker: Rc<Worker>) {
+    let drain = worker.drain();
+    let mut draining = std::pin::pin!(drain.draining());
+    loop {
+        tokio::select! {
+            () = &mut draining => return,
+            () = tokio::time::sleep(traffic::EVERY) => worker.traffic.flush(),
         }
     }
 }

@@ -13,7 +13,11 @@ pub type Counter = prometheus_client::metrics::counter::Counter<u64, AtomicU64>;
 /// What goes up and down.
 pub type Gauge = prometheus_client::metrics::gauge::Gauge;
 
-pub use prometheus_client::metrics::{family::Family, histogram::Histogram};
+pub use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, NoLabelSet},
+    metrics::{MetricType as Kind, family::Family, histogram::Histogram},
+};
 
 /// Counters apart by one label, whose values are words of a closed set.
 #[derive(Clone, Debug)]
@@ -95,6 +99,11 @@ impl Metrics {
         metric: impl prometheus_client::registry::Metric,
     ) {
         self.lock().register(name, help, metric);
+    }
+
+    /// Declares whatever `collector` says when somebody asks.
+    pub fn collect(&self, collector: impl Collector) {
+        self.lock().register_collector(Box::new(collector));
     }
 
     /// Everything as text.

@@ -39,6 +39,11 @@ fn node(args: NodeArgs) -> Result<ExitCode, Failure> {
         Some(path) => Some(path).filter(|path| path.as_os_str() != "none"),
         None => config.access_log,
     };
+    if let Some(list) = args.access_log_fields {
+        let fields = list.parse();
+        config.access_fields =
+            fields.map_err(|error: String| Failure::usage(error).at("--access-log-fields"))?;
+    }
     config.parts = match args.part {
         NodePart::Both => node::Parts::Both,
         NodePart::Control => node::Parts::Control,

@@ -289,7 +289,7 @@ impl World {
             ..Snapshot::empty(GATEWAY)
         };
         let target = crate::AccessTarget::File(log.path().join("access.log"));
-        let access = AccessLog::open(&target).expect("a log");
+        let access = AccessLog::open(&target, <_>::default()).expect("a log");
         let metrics = Metrics::default();
         let (pop, pop_events) = start(pop, bridge.clone(), Some(access), metrics.clone());
         let no_tunnels = Arc::new(crate::NoTunnels);
