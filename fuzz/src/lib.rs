@@ -7,6 +7,7 @@
 //! `cargo test -p fuzz` runs all of that again.
 
 pub mod differential;
+mod front;
 mod fsm;
 mod reflector;
 mod wire;
@@ -23,7 +24,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 11] = [
     Target {
         name: "open",
         about: "OPEN: decoded, encoded and decoded again the same",
@@ -68,6 +69,16 @@ pub const TARGETS: [Target; 9] = [
         name: "reflector",
         about: "a table under announcements, ends, refreshes, stalls and subscriptions",
         run: reflector::run,
+    },
+    Target {
+        name: "hello",
+        about: "ClientHello: the same in one piece and in many",
+        run: front::hello,
+    },
+    Target {
+        name: "proxy-header",
+        about: "the PROXY protocol's headers: bounded, written again the same",
+        run: front::proxy_header,
     },
 ];
 

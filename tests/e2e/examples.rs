@@ -11,12 +11,12 @@ use std::{
 
 use bytes::Bytes;
 use http::Request;
-use kit::{Client, Reply, Role, Subnet, Turn, wait_until};
+use kit::{Client, Http2, Reply, Role, Subnet, Turn, wait_until};
 use serde::Deserialize;
 use serde_json::Value;
 
 /// How long a node may take to serve.
-const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// An example's `expect/exchanges.json`.
 #[derive(Deserialize)]
@@ -24,6 +24,9 @@ const SOON: Duration = Duration::from_secs(10);
 struct Expect {
     host: String,
     http: String,
+    /// Each exchange on an HTTP/2 connection of its own, over TLS.
+    #[serde(default)]
+    tls: bool,
     /// Demo applications: names and addresses.
     endpoints: BTreeMap<String, String>,
     /// Those that are failing (`sealane lab demo ADDRESS failing`).
@@ -35,6 +38,13 @@ struct Expect {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Exchange {
+    /// Another address than `http`.
+    at: Option<String>,
+    /// Another host than all others.
+    host: Option<String>,
+    /// There is to be no connection.
+    #[serde(default)]
+    refused: bool,
     #[serde(default = "get")]
     method: String,
     path: String,
@@ -81,11 +91,14 @@ struct Answer {
 }
 
 impl Exchange {
-    fn request(&self, host: &str) -> Request<Bytes> {
-        let mut request = Request::builder()
-            .method(&*self.method)
-            .uri(&self.path)
-            .header("host", host);
+    /// With a URI that is whole, for HTTP/2.
+    fn request(&self, host: &str, whole: bool) -> Request<Bytes> {
+        let request = Request::builder().method(&*self.method);
+        let mut request = if whole {
+            request.uri(format!("https://{host}{}", self.path))
+        } else {
+            request.uri(&self.path).header("host", host)
+        };
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
@@ -155,15 +168,15 @@ impl Exchange {
 }
 
 /// An example at addresses that no other run uses.
-struct Example {
-    source: PathBuf,
-    folder: tempfile::TempDir,
-    host: String,
+pub(crate) struct Example {
+    pub(crate) source: PathBuf,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) host: String,
     _subnet: Subnet,
 }
 
 impl Example {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let subnet = Subnet::hold().expect("a loopback network");
         let [a, b, c, _] = subnet.network().octets();
         let example = Example {
@@ -188,12 +201,12 @@ impl Example {
     }
 
     /// A file of the example, with its own addresses in it.
-    fn text(&self, path: &Path) -> String {
+    pub(crate) fn text(&self, path: &Path) -> String {
         let text = fs::read_to_string(path).expect("a file");
         text.replace("127.0.0.9", &self.host)
     }
 
-    fn start(&self, name: &str, args: &[&str]) -> Role {
+    pub(crate) fn start(&self, name: &str, args: &[&str]) -> Role {
         let program = Path::new(env!("CARGO_BIN_EXE_sealane"));
         Role::start(
             program,
@@ -203,7 +216,7 @@ impl Example {
     }
 
     /// The node `edge`.
-    fn node(&self) -> Role {
+    pub(crate) fn node(&self) -> Role {
         let path = |name: &str| {
             let path = self.folder.path().join(name);
             path.to_str().expect("a plain path").to_owned()
@@ -246,11 +259,23 @@ fn play(name: &str) {
         // The first one waits for endpoints to be healthy.
         let waits = at == 0 || exchange.eventually;
         let patience = if waits { SOON } else { Duration::ZERO };
+        let at = exchange.at.as_ref();
+        let to = at.map_or(http, |at| at.parse().expect("an address"));
+        let host = exchange.host.as_ref().unwrap_or(&expect.host);
         let mut ask = || -> Result<Reply, String> {
-            let reply = client.send(http, exchange.request(&expect.host))?;
+            let request = exchange.request(host, expect.tls);
+            let reply = if expect.tls {
+                Http2::connect(to, host)?.send(request)?
+            } else {
+                client.send(to, request)?
+            };
             exchange.compare(&reply)?;
             Ok(reply)
         };
+        if exchange.refused {
+            assert!(Http2::connect(to, host).is_err(), "{what}");
+            continue;
+        }
         let mut answered = BTreeSet::new();
         wait_until(&what, patience, || {
             let reply = ask()?;
@@ -285,6 +310,16 @@ fn resilience() {
 #[test]
 fn policies() {
     play("07-policy");
+}
+
+#[test]
+fn tcp() {
+    play("08-tcp");
+}
+
+#[test]
+fn tls() {
+    play("09-tls");
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod edge;
 mod examples;
 mod faults;
 mod isolation;
+mod layer4;
 mod limits;
 mod refusals;
 mod renewal;

@@ -26,12 +26,14 @@ pub use route::{
 };
 pub use service::{
     Balance, BalanceAlgorithm, BalanceScope, Circuit, Everything, HashCookie, HashOn, HealthCheck,
-    HttpCheck, Origin, Outlier, ServiceProtocol, ServiceSpec,
+    HttpCheck, Origin, Outlier, ProxyProtocol, ServiceProtocol, ServiceSpec,
 };
 pub use service_policy::{
     PolicyAction, PolicyAlgorithm, PolicyClient, PolicyDeny, PolicyEffect, PolicyRequest,
     PolicyRule, PolicyServer, RateLimit, RateLimitKey, Reference, ServicePolicySpec,
 };
-pub use site::{AdvertisedAddress, Attach, NodeSpec, NodeTunnel, PublicAddresses, Role, SiteSpec};
+pub use site::{
+    AdvertisedAddress, Attach, NodeSpec, NodeTunnel, ProxySenders, PublicAddresses, Role, SiteSpec,
+};
 pub use tenant::{HostPattern, Isolation, NamespaceSpec, TenantSpec};
 pub use token::TokenSpec;

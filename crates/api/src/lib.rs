@@ -36,10 +36,10 @@ pub use kinds::{
     LbType, LoadBalancerSpec, LoadBalancerTls, MirrorRef, NamespaceSpec, NodeSpec, NodeTunnel,
     Origin, Outlier, PathMatch, PathMatchType, PathModifier, PolicyAction, PolicyAlgorithm,
     PolicyClient, PolicyDeny, PolicyEffect, PolicyRequest, PolicyRule, PolicyServer,
-    PolicyStatement, PublicAddresses, RateLimit, RateLimitKey, Reference, RequestMirror,
-    RequestRedirect, Role, Route, RouteMatch, RouteRetry, RouteTimeouts, Scheme, ServicePolicySpec,
-    ServiceProtocol, ServiceSpec, SiteSpec, SiteVip, TenantSpec, TokenSpec, UrlRewrite, ValueMatch,
-    ValueMatchType,
+    PolicyStatement, ProxyProtocol, ProxySenders, PublicAddresses, RateLimit, RateLimitKey,
+    Reference, RequestMirror, RequestRedirect, Role, Route, RouteMatch, RouteRetry, RouteTimeouts,
+    Scheme, ServicePolicySpec, ServiceProtocol, ServiceSpec, SiteSpec, SiteVip, TenantSpec,
+    TokenSpec, UrlRewrite, ValueMatch, ValueMatchType,
 };
 pub use object::{
     Condition, Kind, Metadata, Object, ObjectKey, Scope, SiteReport, Spec, Status, path_pointer,

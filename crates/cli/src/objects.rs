@@ -354,13 +354,10 @@ fn origins(spec: &ServiceSpec) -> String {
 }
 
 fn ports(spec: &LoadBalancerSpec) -> String {
-    let plain = spec.ports.iter().map(|port| format!("http:{port}"));
-    let tls = spec
-        .tls
-        .iter()
-        .flat_map(|tls| &tls.ports)
-        .map(|port| format!("https:{port}"));
-    plain.chain(tls).collect::<Vec<_>>().join(",")
+    let kind = spec.kind.as_str();
+    let own = spec.ports().iter().map(|port| format!("{kind}:{port}"));
+    let tls = spec.tls_ports().iter().map(|port| format!("https:{port}"));
+    own.chain(tls).collect::<Vec<_>>().join(",")
 }
 
 fn backends(spec: &LoadBalancerSpec) -> String {

@@ -201,7 +201,8 @@ fn answer<'t>(status: StatusCode, code: &'static str, fields: Fields, body: Byte
     }
 }
 
-fn backend<'t>(backends: &'t [Backend], rng: &mut Rng) -> Option<&'t Cluster> {
+/// One of them, by weight.
+pub(crate) fn backend<'t>(backends: &'t [Backend], rng: &mut Rng) -> Option<&'t Cluster> {
     if let [only] = backends {
         return (only.weight > 0).then_some(&*only.cluster);
     }

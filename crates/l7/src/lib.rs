@@ -10,7 +10,7 @@
 //!
 //! The way of data: the shell parses a head, normalises host and path with [`host_of`] and
 //! [`normal_path`], calls [`decide`] on its current table and gets a closed [`Decision`]: forward to a [`Cluster`], or
-//! answer now. At the gateway the shell calls [`admit`] on the head of the tunnel stream before it
+//! answer now. What is not HTTP has no decision but a draw ([`Layer4`]). At the gateway the shell calls [`admit`] on the head of the tunnel stream before it
 //! looks at any HTTP.
 //!
 //! ```
@@ -40,11 +40,14 @@ mod egress;
 mod fields;
 mod filter;
 pub mod headers;
+mod hello;
 mod host;
+mod layer4;
 mod limits;
 mod path;
 mod pattern;
 pub mod policy;
+mod proxy_protocol;
 mod query;
 mod record;
 mod table;
@@ -57,12 +60,17 @@ pub use filter::{
     Abort, Cors, Delay, DirectResponse, Filters, HeaderEdits, Mirror, NewPath, Origin, OriginError,
     Percent, Redirect, Rewrite,
 };
+pub use hello::{Hello, HelloError, HelloReader, MAX_HELLO};
 pub use host::host_of;
+pub use layer4::{Addresses, Layer4, ListenerProtocol};
 pub use limits::Limits;
 pub use path::normal_path;
 pub use pattern::{Pattern, PatternError};
+pub use proxy_protocol::{
+    Expected, MAX_V1, MAX_V2, ProxyError, ProxyHeader, ProxyVersion, SenderError, Senders,
+};
 pub use record::{AccessRecord, Fault, RecordFields};
 pub use table::{
-    Action, Backend, Cluster, HeaderMatch, Match, Miss, Offered, PathMatch, Protocol, QueryMatch,
-    Retry, Route, Table, TableError, Timeouts, ValueMatch, VirtualHost,
+    Action, Backend, Cluster, HeaderMatch, Match, Miss, Offered, Passed, PathMatch, Protocol,
+    QueryMatch, Retry, Route, Table, TableError, Timeouts, ValueMatch, VirtualHost,
 };

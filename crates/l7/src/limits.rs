@@ -19,8 +19,11 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// A connection without a request, or a body without a byte: 60 s.
     pub idle_timeout: Duration,
-    /// A connection that was upgraded and on which nothing moves: 1 h.
+    /// A connection that was upgraded, or whose octets are carried as they are, and on which
+    /// nothing moves: 1 h.
     pub upgrade_idle_timeout: Duration,
+    /// A flow of datagrams in which nothing moves: 30 s.
+    pub flow_idle_timeout: Duration,
     /// From the end of the request head to the response head, all tries together: 30 s; a route
     /// may say otherwise.
     pub request_timeout: Duration,
@@ -30,6 +33,9 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// Client connections a worker holds; more are closed at once: 20,000.
     pub connections: usize,
+    /// Of these, connections of one load balancer that carries them unread, or flows of
+    /// datagrams on one of its sockets: 10,000.
+    pub lb_connections: usize,
     /// Streams at a time on one HTTP/2 connection: 128.
     pub concurrent_streams: u32,
 }
@@ -44,10 +50,12 @@ impl Default for Limits {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             upgrade_idle_timeout: Duration::from_secs(3600),
+            flow_idle_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(2),
             handshake_timeout: Duration::from_secs(10),
             connections: 20_000,
+            lb_connections: 10_000,
             concurrent_streams: 128,
         }
     }

@@ -7,11 +7,11 @@ use base::{LbId, QualifiedService, Rng, ServiceId, TenantId};
 use http::{HeaderName, Method, StatusCode};
 
 use crate::{
-    DirectResponse, Fields, Filters, HashOn, Limits, Pattern, Redirect, RequestHead, policy::Guard,
-    query::parameter,
+    DirectResponse, Fields, Filters, HashOn, Layer4, Limits, Pattern, ProxyVersion, Redirect,
+    RequestHead, policy::Guard, query::parameter,
 };
 
-/// What endpoints speak, in plain text.
+/// What endpoints speak.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/1.1.
@@ -19,6 +19,10 @@ pub enum Protocol {
     Http1,
     /// HTTP/2 from the first octet.
     Http2,
+    /// Something over TCP that is nobody's business here.
+    Tcp,
+    /// Datagrams.
+    Udp,
 }
 
 /// A service as an ingress or egress forwards to it; its endpoints change without the table.
@@ -34,6 +38,8 @@ pub struct Cluster {
     pub port: u16,
     /// What its endpoints speak.
     pub protocol: Protocol,
+    /// How its endpoints are told whose a connection is.
+    pub proxy: Option<ProxyVersion>,
     /// What of a request says where it belongs.
     pub hash_on: Vec<HashOn>,
     /// After how many bad answers in a row an endpoint is to be taken out.
@@ -400,17 +406,38 @@ pub enum TableError {
     BadHost(String),
 }
 
+/// TLS that is ended by others, shared by server name with what is ended here.
+#[derive(Clone, Debug)]
+pub struct Passed {
+    /// The logical port.
+    pub port: u16,
+    /// Server names, exact or `*.suffix`, any case.
+    pub hosts: Vec<String>,
+    /// Who gets the connections.
+    pub to: Arc<Layer4>,
+}
+
+/// Whose a host is.
+#[derive(Clone, Debug)]
+enum Owner {
+    Http(Arc<VirtualHost>),
+    Passed(Arc<Layer4>),
+}
+
 #[derive(Debug, Default)]
 struct Hosts {
-    exact: BTreeMap<String, Arc<VirtualHost>>,
+    exact: BTreeMap<String, Owner>,
     /// By suffix, without `*.`.
-    wildcard: BTreeMap<String, Arc<VirtualHost>>,
+    wildcard: BTreeMap<String, Owner>,
+    /// Is any of them passed on?
+    passes: bool,
 }
 
 /// Everything an ingress serves: (logical port, tls) → host → routes.
 #[derive(Debug, Default)]
 pub struct Table {
     listeners: BTreeMap<(u16, bool), Hosts>,
+    layer4: BTreeMap<LbId, Arc<Layer4>>,
 }
 
 impl Table {
@@ -421,30 +448,90 @@ impl Table {
     pub fn build(offers: Vec<Offered>) -> Result<Self, TableError> {
         let mut table = Table::default();
         for offer in offers {
-            let hosts = table.listeners.entry((offer.port, offer.tls)).or_default();
-            for name in offer.hosts {
-                let (map, key) = match name.strip_prefix("*.") {
-                    Some(suffix) => (&mut hosts.wildcard, suffix),
-                    None => (&mut hosts.exact, name.as_str()),
-                };
-                let Some(key) = crate::host_of(key).map(|host| host.into_owned()) else {
-                    return Err(TableError::BadHost(name));
-                };
-                if map.insert(key, Arc::clone(&offer.host)).is_some() {
-                    return Err(TableError::HostTaken {
-                        host: name,
-                        port: offer.port,
-                    });
-                }
-            }
+            let owner = Owner::Http(offer.host);
+            table.claim((offer.port, offer.tls), offer.hosts, &owner)?;
         }
         Ok(table)
+    }
+
+    /// With TLS that is ended by others.
+    ///
+    /// # Errors
+    /// A host that is offered twice, or that is no host name.
+    pub fn with_passed(mut self, all: Vec<Passed>) -> Result<Self, TableError> {
+        for passed in all {
+            let owner = Owner::Passed(passed.to);
+            self.claim((passed.port, true), passed.hosts, &owner)?;
+        }
+        Ok(self)
+    }
+
+    fn claim(
+        &mut self,
+        listener: (u16, bool),
+        names: Vec<String>,
+        owner: &Owner,
+    ) -> Result<(), TableError> {
+        let hosts = self.listeners.entry(listener).or_default();
+        hosts.passes |= matches!(owner, Owner::Passed(_));
+        for name in names {
+            let (map, key) = match name.strip_prefix("*.") {
+                Some(suffix) => (&mut hosts.wildcard, suffix),
+                None => (&mut hosts.exact, name.as_str()),
+            };
+            let Some(key) = crate::host_of(key).map(|host| host.into_owned()) else {
+                return Err(TableError::BadHost(name));
+            };
+            if map.insert(key, owner.clone()).is_some() {
+                return Err(TableError::HostTaken {
+                    host: name,
+                    port: listener.0,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// With these load balancers that have ports of their own; of two with one id the last stays.
+    #[must_use]
+    pub fn with_layer4(mut self, all: Vec<Arc<Layer4>>) -> Self {
+        self.layer4 = all.into_iter().map(|one| (one.lb, one)).collect();
+        self
+    }
+
+    /// A load balancer that has ports of its own.
+    #[must_use]
+    pub fn layer4(&self, lb: LbId) -> Option<&Arc<Layer4>> {
+        self.layer4.get(&lb)
     }
 
     /// Who serves `host` (lower case, without port) on this logical port: exact before wildcard,
     /// the longest wildcard first. A wildcard stands for one or more labels.
     #[must_use]
     pub fn host(&self, port: u16, tls: bool, host: &str) -> Option<&VirtualHost> {
+        match self.owner(port, tls, host)? {
+            Owner::Http(host) => Some(host),
+            Owner::Passed(_) => None,
+        }
+    }
+
+    /// Who gets the TLS connections for this server name, as they are.
+    #[must_use]
+    pub fn passed(&self, port: u16, name: &str) -> Option<&Arc<Layer4>> {
+        match self.owner(port, true, name)? {
+            Owner::Http(_) => None,
+            Owner::Passed(to) => Some(to),
+        }
+    }
+
+    /// Does it depend on the server name who speaks TLS on this logical port?
+    #[must_use]
+    pub fn passes(&self, port: u16) -> bool {
+        let hosts = self.listeners.get(&(port, true));
+        hosts.is_some_and(|hosts| hosts.passes)
+    }
+
+    fn owner(&self, port: u16, tls: bool, host: &str) -> Option<&Owner> {
         let hosts = self.listeners.get(&(port, tls))?;
         if let Some(found) = hosts.exact.get(host) {
             return Some(found);

@@ -563,6 +563,7 @@ impl Data {
             table: Arc::clone(&table.ingress),
             certificates: Arc::new(certificates),
             egress: Arc::clone(&table.egress),
+            senders: Arc::clone(&table.senders),
             limits: plan::Limits::default(),
         }));
         self.listen(table).await;
@@ -596,7 +597,7 @@ impl Data {
         let listeners = table.listeners.iter().map(|l| ListenerSpec {
             bind: l.bind,
             port: l.port,
-            tls: l.tls,
+            protocol: l.protocol,
         });
         let listeners: Vec<ListenerSpec> = listeners.collect();
         let bound = self.workers.set_listeners(&listeners).await;

@@ -3,8 +3,10 @@
 //! What is accepted here compiles on every node; what is refused changes nothing.
 
 mod delivery;
+mod layer4;
 mod places;
 mod policies;
+mod ports;
 mod routers;
 
 use api::{Kind, Object, ObjectKey, Problem, Spec};

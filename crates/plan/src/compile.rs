@@ -50,6 +50,8 @@ pub struct Compiled {
     pub listeners: BTreeSet<Listener>,
     /// Addresses of its own that it offers, by what has to be healthy.
     pub vips: Vips,
+    /// Who stands before this node and is believed whose connections it passes on.
+    pub senders: Arc<l7::Senders>,
     /// Routers that are told of these, by the name of the `BGPPeer`.
     pub routers: BTreeMap<Name, Router>,
     /// Tunnels.
@@ -88,8 +90,8 @@ pub struct Listener {
     pub bind: SocketAddr,
     /// The logical port it stands for.
     pub port: u16,
-    /// Is TLS terminated on it?
-    pub tls: bool,
+    /// What users speak on it.
+    pub protocol: l7::ListenerProtocol,
 }
 
 /// A key and chain for users' TLS.
@@ -192,6 +194,12 @@ pub struct Target {
     pub slot: SlotId,
     /// Its share, 1 to 255.
     pub weight: u8,
+    /// The port that is asked, if not the endpoint's own.
+    pub port: Option<u16>,
+    /// What is said first, where endpoints are told whose a connection is: nobody's but ours.
+    pub preamble: Vec<u8>,
+    /// There is nothing to ask: it counts as healthy.
+    pub blind: bool,
     /// The request to send; `None`: a connect alone.
     pub http: Option<HttpProbe>,
     /// From the start of one probe to the start of the next.
@@ -242,6 +250,12 @@ pub enum CompileError {
     /// Resources do not fit together.
     #[error("the load balancers do not fit together")]
     Table(#[source] l7::TableError),
+    /// The node's `proxyProtocol` cannot be run.
+    #[error("the node's proxyProtocol{0}")]
+    Senders(String),
+    /// One socket cannot stand for two ports, or speak two things.
+    #[error("{0} is wanted for two ports or protocols")]
+    Socket(SocketAddr),
 }
 
 /// Compile `bundle` for node `me`, reusing the cells of services that are known.
@@ -283,6 +297,7 @@ pub fn compile(bundle: &Bundle, me: &Me, cells: &Cells) -> Result<Compiled, Comp
         certificates: delivery.certificates,
         listeners: delivery.listeners,
         vips: delivery.vips,
+        senders: Arc::new(delivery.senders),
         routers: routers::compile(&world, &me.site)?,
         fabric,
         site_table: fabric::site_table(bundle),

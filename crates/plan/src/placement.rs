@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use api::{Balance, BalanceAlgorithm, BalanceScope, ServiceProtocol, ServiceSpec};
+use api::{
+    Balance, BalanceAlgorithm, BalanceScope, LbType, ProxyProtocol, ProxySenders, ServiceProtocol,
+    ServiceSpec,
+};
 use balance::{Algorithm, BalancePolicy, Circuit, Outlier, Scope};
 use http::{HeaderName, HeaderValue, Method};
-use l7::{HashOn, Protocol};
+use l7::{Expected, HashOn, Protocol, ProxyVersion, Senders};
 
 use crate::route::{Wrong, wrong};
 
@@ -27,8 +30,8 @@ pub(crate) fn placement(spec: &ServiceSpec) -> Result<Placement, Wrong> {
         ..wrong
     };
     Ok(Placement {
-        policy: policy(&spec.balance).map_err(below)?,
-        hash_on: hash_on(&spec.balance).map_err(below)?,
+        policy: policy(&spec.balance, spec.protocol).map_err(below)?,
+        hash_on: hash_on(&spec.balance, spec.protocol).map_err(below)?,
         outlier: spec.outlier.as_ref().map(outlier).transpose()?,
         circuit: spec.circuit.as_ref().map_or_else(Circuit::default, circuit),
     })
@@ -66,8 +69,8 @@ fn circuit(spec: &api::Circuit) -> Circuit {
     }
 }
 
-fn policy(spec: &Balance) -> Result<BalancePolicy, Wrong> {
-    let hashes = hashes(spec.algorithm);
+fn policy(spec: &Balance, protocol: ServiceProtocol) -> Result<BalancePolicy, Wrong> {
+    let hashes = hashes(spec.algorithm) || by_client(spec, protocol);
     if !(1..=100).contains(&spec.spill_at) {
         return Err(wrong("/spillAt", "1 to 100"));
     }
@@ -88,6 +91,7 @@ fn policy(spec: &Balance) -> Result<BalancePolicy, Wrong> {
             BalanceScope::Distributed => Scope::Distributed,
         },
         algorithm: match spec.algorithm {
+            BalanceAlgorithm::LeastRequest if by_client(spec, protocol) => Algorithm::Maglev,
             BalanceAlgorithm::LeastRequest => Algorithm::LeastRequest,
             BalanceAlgorithm::RoundRobin => Algorithm::RoundRobin,
             BalanceAlgorithm::Random => Algorithm::Random,
@@ -111,16 +115,116 @@ const fn hashes(algorithm: BalanceAlgorithm) -> bool {
     }
 }
 
+/// Flows of datagrams go by the client's address where nothing is said, so that they stay where
+/// they were when another worker or PoP gets them.
+fn by_client(spec: &Balance, protocol: ServiceProtocol) -> bool {
+    protocol == ServiceProtocol::Udp
+        && spec.algorithm == BalanceAlgorithm::LeastRequest
+        && spec.hash_on.is_empty()
+}
+
 /// Read what endpoints speak.
 pub(crate) const fn protocol(protocol: ServiceProtocol) -> Protocol {
     match protocol {
         ServiceProtocol::Http => Protocol::Http1,
         ServiceProtocol::Http2 | ServiceProtocol::Grpc => Protocol::Http2,
+        ServiceProtocol::Tcp | ServiceProtocol::Tls => Protocol::Tcp,
+        ServiceProtocol::Udp => Protocol::Udp,
     }
 }
 
-/// Read what says where a request belongs.
-fn hash_on(spec: &Balance) -> Result<Vec<HashOn>, Wrong> {
+/// Does a load balancer of this type lead to Services that speak this?
+pub(crate) const fn carries(kind: LbType, spoken: ServiceProtocol) -> bool {
+    goes(kind, protocol(spoken))
+}
+
+/// The same, of what is spoken in the end.
+pub(crate) const fn goes(kind: LbType, spoken: Protocol) -> bool {
+    match (kind, spoken) {
+        (LbType::Http, Protocol::Http1 | Protocol::Http2)
+        | (LbType::Tcp | LbType::Tls | LbType::Connect, Protocol::Tcp)
+        | (LbType::Udp, Protocol::Udp) => true,
+        (LbType::Http, Protocol::Tcp | Protocol::Udp)
+        | (
+            LbType::Tcp | LbType::Tls | LbType::Connect,
+            Protocol::Http1 | Protocol::Http2 | Protocol::Udp,
+        )
+        | (LbType::Udp, Protocol::Http1 | Protocol::Http2 | Protocol::Tcp) => false,
+    }
+}
+
+/// The protocols that a type goes with, in words.
+pub(crate) const fn words(kind: LbType) -> &'static str {
+    match kind {
+        LbType::Http => "protocol http, http2 or grpc",
+        LbType::Tcp | LbType::Tls | LbType::Connect => "protocol tcp or tls",
+        LbType::Udp => "protocol udp",
+    }
+}
+
+/// Read how endpoints are told whose a connection is.
+pub(crate) fn proxy(spec: &ServiceSpec) -> Result<Option<ProxyVersion>, Wrong> {
+    let Some(version) = spec.proxy_protocol else {
+        return Ok(None);
+    };
+    let title = match protocol(spec.protocol) {
+        Protocol::Http1 | Protocol::Tcp => None,
+        Protocol::Http2 => {
+            Some("connections over HTTP/2 are shared between clients: remove it, or use http")
+        }
+        Protocol::Udp => Some("goes before the octets of a connection: remove it"),
+    };
+    if let Some(title) = title {
+        return Err(wrong("/proxyProtocol", title));
+    }
+    Ok(Some(match version {
+        ProxyProtocol::V1 => ProxyVersion::V1,
+        ProxyProtocol::V2 => ProxyVersion::V2,
+    }))
+}
+
+/// Read whose word about clients' addresses is taken.
+pub(crate) fn senders(spec: &ProxySenders) -> Result<Senders, Wrong> {
+    let mut senders = Senders::default();
+    for (field, prefixes, expected) in [
+        ("from", &spec.from, Expected::Header),
+        ("optionalFrom", &spec.optional_from, Expected::Maybe),
+    ] {
+        if prefixes.len() > 64 {
+            return Err(wrong(format!("/{field}"), "64 at most"));
+        }
+        for (at, prefix) in prefixes.iter().enumerate() {
+            let read = senders.trust(prefix, expected);
+            read.map_err(|error| wrong(format!("/{field}/{at}"), error.to_string()))?;
+        }
+    }
+    if let Some(at) = spec
+        .optional_from
+        .iter()
+        .position(|p| spec.from.contains(p))
+    {
+        let title = "must and may at once: remove it here or from `from`";
+        return Err(wrong(format!("/optionalFrom/{at}"), title));
+    }
+    if senders.is_empty() {
+        return Err(wrong(
+            "",
+            "name who stands before this node, in `from` or `optionalFrom`",
+        ));
+    }
+    Ok(senders)
+}
+
+/// Are the requests of this protocol looked at?
+const fn requests(protocol: ServiceProtocol) -> bool {
+    carries(LbType::Http, protocol)
+}
+
+/// Read what says where a request, or else a connection, belongs.
+fn hash_on(spec: &Balance, protocol: ServiceProtocol) -> Result<Vec<HashOn>, Wrong> {
+    if by_client(spec, protocol) {
+        return Ok(vec![HashOn::Source]);
+    }
     let hashes = hashes(spec.algorithm);
     if hashes == spec.hash_on.is_empty() {
         let title = if hashes {
@@ -136,6 +240,10 @@ fn hash_on(spec: &Balance) -> Result<Vec<HashOn>, Wrong> {
     let rules = spec.hash_on.iter().enumerate();
     let rules = rules.map(|(at, rule)| {
         let here = |field: &str| format!("/hashOn/{at}/{field}");
+        if !requests(protocol) && !matches!(rule, api::HashOn::SourceAddress(_)) {
+            let title = "only a request has that: a connection has `sourceAddress: {}`";
+            return Err(wrong(format!("/hashOn/{at}"), title));
+        }
         match rule {
             api::HashOn::Header(name) => {
                 let name = HeaderName::from_bytes(name.as_bytes());

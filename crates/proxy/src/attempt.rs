@@ -15,8 +15,8 @@ use std::{
 use balance::{Cell, Connecting, Connection, EndpointStats};
 use base::SiteName;
 use http::{HeaderName, Method, StatusCode};
-use l7::{Cluster, Fields, Limits, Protocol, headers};
-use tokio::time::timeout;
+use l7::{Addresses, Cluster, Fields, Limits, Protocol, headers};
+use tokio::{io::AsyncWriteExt, time::timeout};
 
 use crate::{
     alarm::Alarm,
@@ -203,6 +203,8 @@ pub(crate) struct Place<'a> {
     pub(crate) cluster: &'a Cluster,
     /// The endpoint's counters.
     pub(crate) stats: &'a Arc<EndpointStats>,
+    /// Whose connection it is, where the endpoint is told.
+    pub(crate) client: Option<Addresses>,
     /// The other site and what to ask it for; `None`: this site.
     pub(crate) remote: Option<(SiteName, StreamRequest)>,
 }
@@ -244,7 +246,10 @@ pub(crate) async fn attempt(
     if let (Some(client), Some(_)) = (order.client, &place.remote) {
         headers::tell_client(fields.to_mut(), client);
     }
-    let mut pooled = worker.pool.take(&place.key);
+    let mut pooled = match place.cluster.proxy {
+        None => worker.pool.take(&place.key),
+        Some(_) => None,
+    };
     loop {
         let mut up = match pooled.take() {
             Some(up) => up,
@@ -288,7 +293,7 @@ fn judged(up: Box<UpConn>, head: ResponseHead) -> Result<(Box<UpConn>, ResponseH
 }
 
 /// Tell the prober about an endpoint of this site.
-fn tell(worker: &Worker, place: &Place<'_>, kind: Kind) {
+pub(crate) fn tell(worker: &Worker, place: &Place<'_>, kind: Kind) {
     let kind = match kind {
         Kind::Refused => FailureKind::Refused,
         Kind::Reset => FailureKind::Reset,
@@ -344,28 +349,50 @@ async fn dial(
             Err(NoStream::Full) => Err(Failure::unsent(Kind::Full)),
         };
     }
+    let via = match place.remote {
+        Some(_) => Via::Tunnel,
+        None => Via::Tcp,
+    };
+    let (io, counted) = open(worker, place, patience).await?;
+    let up = UpConn::http1(io, via, counted);
+    Ok(Box::new(match place.cluster.proxy {
+        None => up,
+        Some(_) => up.private(),
+    }))
+}
+
+/// A connection to the place, or a stream to its site, on which nothing was said yet.
+pub(crate) async fn open(
+    worker: &Worker,
+    place: &Place<'_>,
+    patience: Duration,
+) -> Result<(Io, Connection), Failure> {
     let _connecting = place.connecting().ok_or(Failure::unsent(Kind::Full))?;
     let counted = Connection::open(place.stats);
     let Some((site, request)) = &place.remote else {
-        return match runtime::net::tcp_connect(place.key.endpoint.address, patience).await {
-            Ok(stream) => Ok(Box::new(UpConn::http1(Io::Tcp(stream), Via::Tcp, counted))),
-            Err(error) => Err(unreached(&error)),
-        };
+        let connected = runtime::net::tcp_connect(place.key.endpoint.address, patience).await;
+        let mut stream = connected.map_err(|error| unreached(&error))?;
+        if let Some(version) = place.cluster.proxy {
+            let mut header = Vec::new();
+            version.write(place.client.as_ref(), &mut header);
+            // A socket that is new has room for it.
+            let written = stream.write_all(&header).await;
+            written.map_err(|error| unreached(&error))?;
+        }
+        return Ok((Io::Tcp(stream), counted));
     };
     match timeout(patience, worker.dial.open(site, request.clone())).await {
-        Ok(Ok(stream)) => Ok(Box::new(UpConn::http1(
-            Io::Other(stream),
-            Via::Tunnel,
-            counted,
-        ))),
+        Ok(Ok(stream)) => Ok((Io::Other(stream), counted)),
         Ok(Err(DialError::Refused { status, reason })) => {
             tracing::debug!(%site, %status, reason, "stream refused");
-            // A site that drains or is too busy says so for all its endpoints.
-            let busy = status == StatusCode::SERVICE_UNAVAILABLE;
-            Err(Failure::unsent(if busy {
-                Kind::Link
-            } else {
-                Kind::Denied
+            Err(Failure::unsent(match status {
+                StatusCode::SERVICE_UNAVAILABLE if reason == Kind::Full.code() => Kind::Full,
+                // A site that drains or is too busy says so for all its endpoints.
+                StatusCode::SERVICE_UNAVAILABLE => Kind::Link,
+                // What the endpoint did, where the other site asks it first.
+                StatusCode::BAD_GATEWAY => Kind::Refused,
+                StatusCode::GATEWAY_TIMEOUT => Kind::Timeout,
+                _ => Kind::Denied,
             }))
         }
         Ok(Err(DialError::NoLink | DialError::Broken(_))) | Err(_) => {

@@ -11,10 +11,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use base::SiteName;
+use base::{LbId, SiteName};
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
-use l7::Fields;
+use l7::{Addresses, Fields};
 
 use crate::{
     http1::{BodyError, Framing, Piece},
@@ -24,12 +24,26 @@ use crate::{
 /// What is known about a connection before its first request.
 #[derive(Debug)]
 pub(crate) struct ConnInfo {
+    /// The client: who has connected, or who was passed on.
     pub(crate) peer: SocketAddr,
+    /// What it has connected to.
+    pub(crate) local: SocketAddr,
     /// Logical port.
     pub(crate) port: u16,
     pub(crate) tls: bool,
+    /// Only CONNECT is served here, of this load balancer.
+    pub(crate) connect: Option<LbId>,
     /// Normalised server name.
     pub(crate) sni: Option<String>,
+}
+
+impl ConnInfo {
+    pub(crate) const fn addresses(&self) -> Addresses {
+        Addresses {
+            source: self.peer,
+            destination: self.local,
+        }
+    }
 }
 
 /// On whose behalf requests come.
@@ -129,6 +143,18 @@ impl Client<'_> {
                 Ok(())
             }
             Client::H2(c) => c.switch(fields),
+            Client::Nobody => Ok(()),
+        }
+    }
+
+    /// Its CONNECT is granted: from now on `data` and `poll_body` are the octets of a connection.
+    pub(crate) fn connected(&mut self) -> Result<(), ClientError> {
+        match self {
+            Client::H1(c) => {
+                c.connected();
+                Ok(())
+            }
+            Client::H2(c) => c.switch(Fields::default()),
             Client::Nobody => Ok(()),
         }
     }

@@ -7,7 +7,7 @@ use base::LbId;
 use base::SiteName;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
-use l7::{Fault, Known, Refusal, StreamClaim, admit, headers};
+use l7::{Fault, Known, Protocol, Refusal, StreamClaim, admit, headers};
 use tokio::time::timeout;
 
 use crate::{
@@ -18,8 +18,11 @@ use crate::{
     exchange::{Story, host_asked, upgrade_of},
     forward::{clean, deliver, switch},
     guard,
+    http1::Wire,
     io::Io,
+    layer4,
     relay::Upload,
+    udp,
     upstream::{
         PoolKey,
         connect::{Incoming, StreamRequest},
@@ -36,16 +39,31 @@ pub(crate) async fn accept(worker: Rc<Worker>, incoming: Box<dyn Incoming>) {
         incoming.refuse(StatusCode::BAD_REQUEST, "bad-head");
         return;
     };
-    if let Err(refusal) = admit(&snapshot.egress, &peer, &claim(&request)) {
-        count(&worker, &peer, &request, refusal);
-        incoming.refuse(refusal.status(), refusal.code());
-        return;
-    }
+    let admitted = match admit(&snapshot.egress, &peer, &claim(&request)) {
+        Ok(admitted) => admitted,
+        Err(refusal) => {
+            count(&worker, &peer, &request, refusal);
+            incoming.refuse(refusal.status(), refusal.code());
+            return;
+        }
+    };
     worker.metrics.streams.inc();
+    match admitted.protocol {
+        Protocol::Http1 | Protocol::Http2 => {}
+        Protocol::Tcp => {
+            drop(snapshot);
+            return Box::pin(layer4::leave(&worker, incoming, &request, admitted)).await;
+        }
+        Protocol::Udp => {
+            drop(snapshot);
+            return Box::pin(udp::leave(&worker, incoming, admitted)).await;
+        }
+    }
     let accepting = timeout(snapshot.limits.handshake_timeout, incoming.accept());
     drop(snapshot);
     if let Ok(Ok(stream)) = accepting.await {
-        h1::serve(worker, Io::Other(stream), Origin::Site { peer, request }).await;
+        let wire = Wire::new(Io::Other(stream));
+        h1::serve(worker, wire, Origin::Site { peer, request }).await;
     }
 }
 
@@ -127,6 +145,7 @@ pub(crate) async fn serve(
         cell: None,
         cluster: &admitted.cluster,
         stats: &admitted.stats,
+        client: request.client,
         remote: None,
     };
     let cluster = &admitted.cluster;

@@ -13,6 +13,7 @@ use l7::{
 use crate::{
     alarm::Alarm,
     answer::{Answer, answer},
+    connect,
     downstream::{Client, ConnInfo, Request},
     forward::{Asked, forward},
     guard,
@@ -46,6 +47,9 @@ pub(crate) async fn serve(
     mut request: Request,
 ) {
     worker.metrics.requests.inc();
+    if let Some(lb) = info.connect {
+        return Box::pin(connect::serve(worker, info, lb, client, alarm, &request)).await;
+    }
     let (started, time) = (runtime::now(), runtime::wall());
     let snapshot = worker.snapshot();
     let target = std::mem::take(&mut request.target);

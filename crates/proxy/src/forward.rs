@@ -11,7 +11,9 @@ use std::{
 use balance::{Endpoint, EndpointKey, EndpointSet, InFlight, Retrying, pick};
 use base::{Instant, LbId, SiteName, WallTime};
 use http::{HeaderValue, StatusCode, header};
-use l7::{Affinity, Cluster, Fault, Fields, Forward, Known, Limits, Retry, affinity, headers};
+use l7::{
+    Addresses, Affinity, Cluster, Fault, Fields, Forward, Known, Limits, Retry, affinity, headers,
+};
 use tokio::time::{sleep, timeout};
 
 use crate::{
@@ -55,6 +57,8 @@ pub(crate) struct To<'t> {
     pub(crate) patience: Option<Duration>,
     /// Where the request belongs.
     pub(crate) hash: Option<u64>,
+    /// Whose connection it is, where endpoints are to be told.
+    pub(crate) client: Option<Addresses>,
 }
 
 /// Send a request on and give its answer to the client.
@@ -133,6 +137,7 @@ pub(crate) async fn forward(
         retry: &to.route.retry,
         patience: to.route.timeouts.backend_request,
         hash: belongs.hash,
+        client: to.cluster.proxy.map(|_| info.addresses()),
     };
     let tried = tries(worker, client, &order, place, &mut upload, alarm, story).await;
     match tried {
@@ -330,7 +335,12 @@ async fn rest(
 }
 
 /// A site without a link takes all its endpoints with it.
-fn exclude(tried: &mut Vec<EndpointKey>, set: &EndpointSet, key: EndpointKey, kind: Kind) {
+pub(crate) fn exclude(
+    tried: &mut Vec<EndpointKey>,
+    set: &EndpointSet,
+    key: EndpointKey,
+    kind: Kind,
+) {
     tried.push(key);
     if kind == Kind::Link {
         let of_site = set.endpoints().iter().map(|e| e.key);
@@ -338,7 +348,8 @@ fn exclude(tried: &mut Vec<EndpointKey>, set: &EndpointSet, key: EndpointKey, ki
     }
 }
 
-fn choose<'s>(
+/// Whom to ask next, but for those in `tried`.
+pub(crate) fn choose<'s>(
     worker: &Worker,
     set: &'s EndpointSet,
     to: To<'_>,
@@ -356,6 +367,7 @@ fn choose<'s>(
             authority: format!("{}:{}", to.cluster.service, to.cluster.port),
             endpoint: endpoint.key,
             lb: to.lb_name.to_owned(),
+            client: to.client,
         };
         (endpoint.site.clone(), request)
     });
@@ -363,7 +375,7 @@ fn choose<'s>(
 }
 
 impl<'t> To<'t> {
-    fn place<'p>(
+    pub(crate) fn place<'p>(
         self,
         endpoint: &'p Endpoint,
         remote: Option<(SiteName, StreamRequest)>,
@@ -381,12 +393,13 @@ impl<'t> To<'t> {
             cell: Some(&self.cluster.cell),
             cluster: self.cluster,
             stats: &endpoint.stats,
+            client: self.client,
             remote,
         }
     }
 
     /// May one more try repeat another?
-    fn repeats(&self, set: &EndpointSet) -> Option<Retrying<'t>> {
+    pub(crate) fn repeats(&self, set: &EndpointSet) -> Option<Retrying<'t>> {
         let most = self.cluster.circuit.retries;
         self.cluster.retries.take(set.running(), most)
     }
@@ -409,6 +422,11 @@ fn judge(
         Err(Stop::Deadline) => false,
         Err(Stop::Client(_)) => return,
     };
+    verdict(worker, most, place, good);
+}
+
+/// Every so many bad ones in a row, whoever spares endpoints is told.
+pub(crate) fn verdict(worker: &Worker, most: u32, place: &Place<'_>, good: bool) {
     let in_row = place.stats.judged(good);
     if in_row > 0 && in_row.is_multiple_of(most.max(1)) {
         worker.endpoint_outlier(place.target());

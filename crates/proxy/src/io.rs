@@ -12,6 +12,8 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
+use crate::front::Front;
+
 /// A stream that somebody else made: a tunnel's, or a test's in memory.
 pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
 
@@ -23,7 +25,7 @@ pub type BoxDuplex = Box<dyn Duplex>;
 /// Any stream the proxy reads and writes.
 pub(crate) enum Io {
     Tcp(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Front>>),
     Other(BoxDuplex),
 }
 
@@ -34,6 +36,17 @@ impl fmt::Debug for Io {
             Io::Tls(_) => "Tls",
             Io::Other(_) => "Other",
         })
+    }
+}
+
+impl Io {
+    /// Have the peer see that this is no orderly end, when the stream is dropped. A tunnel's
+    /// stream does so by itself.
+    pub(crate) fn abort(&self) {
+        match self {
+            Io::Tcp(tcp) => runtime::net::reset_on_close(tcp),
+            Io::Tls(_) | Io::Other(_) => {}
+        }
     }
 }
 

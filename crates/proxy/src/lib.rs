@@ -11,9 +11,10 @@
 //! it was given last, reads each service's cell for every pick, and tells what it notices about
 //! endpoints as [`ProxyEvent`]s.
 //!
-//! The way of data: listener → (TLS) → `downstream` (h1 or h2) → `exchange` → `forward` →
+//! The way of data: listener → (PROXY header) → (TLS) → `downstream` (h1 or h2) → `exchange` → `forward` →
 //! `attempt` → `upstream` (pool, or connect) → `relay` both bodies → access record. Through a tunnel:
-//! `egress` → `attempt` → endpoint. A failed try is repeated on another endpoint where that is
+//! `egress` → `attempt` → endpoint. Connections that are not HTTP go `layer4` → `pipe`, at both
+//! ends, and datagrams stay in `udp`. A failed try is repeated on another endpoint where that is
 //! safe: for any request when provably nothing reached the endpoint, for safe methods when the
 //! connection broke, the link closed, or news came that the endpoint is down, always within the
 //! request's deadline and only while its body (up to 64 KiB) is still at hand.
@@ -32,7 +33,11 @@
 //! })?;
 //! let bind = "127.0.0.1:8080".parse().expect("an address");
 //! let bound = workers
-//!     .set_listeners(&[proxy::ListenerSpec { bind, port: 80, tls: false }])
+//!     .set_listeners(&[proxy::ListenerSpec {
+//!         bind,
+//!         port: 80,
+//!         protocol: l7::ListenerProtocol::Http,
+//!     }])
 //!     .await;
 //! # let _ = bound;
 //! # Ok(())
@@ -43,23 +48,28 @@ mod access;
 mod alarm;
 mod answer;
 mod attempt;
+mod connect;
 mod downstream;
 mod egress;
 mod event;
 mod exchange;
 mod forward;
+mod front;
 mod guard;
 mod h2stream;
 mod http1;
 mod io;
+mod layer4;
 mod listener;
 mod metrics;
 mod mirror;
+mod pipe;
 mod refusals;
 mod relay;
 mod snapshot;
 pub mod tasks;
 mod traffic;
+mod udp;
 mod upstream;
 mod worker;
 

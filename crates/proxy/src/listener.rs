@@ -11,18 +11,22 @@ use std::{
 };
 
 use bytes::BytesMut;
+use l7::{HelloError, ListenerProtocol};
 use runtime::{
     Task,
-    net::{Share, tcp_listener},
+    net::{Share, tcp_listener, udp_listener},
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     time::{sleep, timeout},
 };
 
 use crate::{
     downstream::{ConnInfo, Origin, h1, h2},
+    front::{Front, FrontError},
+    http1::Wire,
     io::Io,
+    layer4, udp,
     worker::Worker,
 };
 
@@ -32,12 +36,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 /// An address to serve on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerSpec {
-    /// Address and port to bind; this alone identifies a listener. Port 0 takes any free port.
+    /// Address and port to bind; this, and whether datagrams come to it, identifies a listener.
+    /// Port 0 takes any free port.
     pub bind: SocketAddr,
     /// The logical port it offers.
     pub port: u16,
-    /// Is TLS terminated here?
-    pub tls: bool,
+    /// What is spoken on it.
+    pub protocol: ListenerProtocol,
+}
+
+impl ListenerSpec {
+    const fn socket(&self) -> (SocketAddr, bool) {
+        (self.bind, matches!(self.protocol, ListenerProtocol::Udp(_)))
+    }
 }
 
 /// A listener that does not serve; the others do.
@@ -62,7 +73,8 @@ pub(crate) type Inherited = BTreeMap<SocketAddr, Vec<net::TcpListener>>;
 /// The listeners of one worker.
 #[derive(Debug, Default)]
 pub(crate) struct Listeners {
-    open: BTreeMap<SocketAddr, Open>,
+    /// By address, and whether datagrams come to it.
+    open: BTreeMap<(SocketAddr, bool), Open>,
     /// Of the process before this one, until the first listeners are set.
     inherited: Inherited,
 }
@@ -74,7 +86,7 @@ struct Open {
     local: SocketAddr,
     /// One, or those of several workers of the process before this one. A task that has ended has
     /// closed its socket.
-    sockets: Vec<(Weak<TcpListener>, Task)>,
+    sockets: Vec<Served>,
 }
 
 impl Listeners {
@@ -87,7 +99,7 @@ impl Listeners {
 
     /// Copies of all sockets.
     pub(crate) fn sockets(&self) -> Vec<(SocketAddr, OwnedFd)> {
-        let all = self.open.iter().flat_map(|(bind, open)| {
+        let all = self.open.iter().flat_map(|((bind, _), open)| {
             let sockets = open.sockets.iter();
             sockets.filter_map(|(socket, _)| Some((*bind, socket.upgrade()?)))
         });
@@ -100,9 +112,9 @@ impl Listeners {
 
     /// Make it so: unchanged ones are not touched, connections never.
     pub(crate) fn set(&mut self, worker: &Rc<Worker>, wanted: &[Wanted]) -> Vec<Bound> {
-        let keep: BTreeSet<SocketAddr> = wanted.iter().map(|(spec, _)| spec.bind).collect();
-        self.open.retain(|bind, open| {
-            let kept = keep.contains(bind);
+        let keep: BTreeSet<_> = wanted.iter().map(|(spec, _)| spec.socket()).collect();
+        self.open.retain(|socket, open| {
+            let kept = keep.contains(socket);
             if !kept {
                 open.sockets.iter().for_each(|(_, task)| task.abort());
             }
@@ -117,7 +129,7 @@ impl Listeners {
     }
 
     fn open(&mut self, worker: &Rc<Worker>, spec: ListenerSpec, address: SocketAddr) -> Bound {
-        if let Some(open) = self.open.get(&spec.bind) {
+        if let Some(open) = self.open.get(&spec.socket()) {
             open.spec.set(spec);
             return Ok(open.local);
         }
@@ -125,37 +137,78 @@ impl Listeners {
             bind: spec.bind,
             error: error.to_string(),
         };
-        let inherited = self.inherited.remove(&spec.bind).unwrap_or_default();
-        let mut listeners = inherited
-            .into_iter()
-            .map(TcpListener::from_std)
-            .collect::<io::Result<Vec<_>>>()
-            .map_err(failed)?;
-        if listeners.is_empty() {
-            listeners.push(tcp_listener(address, Share::ReusePort).map_err(failed)?);
-        }
-        let local = match listeners.first() {
-            Some(listener) => listener.local_addr().map_err(failed)?,
-            None => address,
-        };
         let shared = Rc::new(Cell::new(spec));
-        let sockets = listeners.into_iter().map(|listener| {
-            let listener = Rc::new(listener);
-            let socket = Rc::downgrade(&listener);
-            let run = accept(Rc::clone(worker), listener, Rc::clone(&shared));
-            (socket, worker.tasks.spawn_local("listener", run))
-        });
+        let opened = match spec.protocol {
+            ListenerProtocol::Udp(_) => datagram_socket(worker, &shared, address),
+            ListenerProtocol::Http
+            | ListenerProtocol::Tls
+            | ListenerProtocol::Tcp(_)
+            | ListenerProtocol::Connect(_) => {
+                let inherited = self.inherited.remove(&spec.bind).unwrap_or_default();
+                sockets(worker, &shared, address, inherited)
+            }
+        };
+        let (local, sockets) = opened.map_err(failed)?;
         let open = Open {
-            sockets: sockets.collect(),
+            sockets,
             spec: shared,
             local,
         };
-        self.open.insert(spec.bind, open);
+        self.open.insert(spec.socket(), open);
         Ok(local)
     }
 }
 
-async fn accept(worker: Rc<Worker>, listener: Rc<TcpListener>, spec: Rc<Cell<ListenerSpec>>) {
+/// A socket and the task that serves it; one for datagrams is its task's alone.
+type Served = (Weak<TcpListener>, Task);
+
+/// Listen on the sockets that were handed over, or else on a new one.
+fn sockets(
+    worker: &Rc<Worker>,
+    spec: &Rc<Cell<ListenerSpec>>,
+    address: SocketAddr,
+    inherited: Vec<net::TcpListener>,
+) -> io::Result<(SocketAddr, Vec<Served>)> {
+    let mut listeners = inherited
+        .into_iter()
+        .map(TcpListener::from_std)
+        .collect::<io::Result<Vec<_>>>()?;
+    if listeners.is_empty() {
+        listeners.push(tcp_listener(address, Share::ReusePort)?);
+    }
+    let local = match listeners.first() {
+        Some(listener) => listener.local_addr()?,
+        None => address,
+    };
+    let sockets = listeners.into_iter().map(|listener| {
+        let listener = Rc::new(listener);
+        let socket = Rc::downgrade(&listener);
+        let run = accept(Rc::clone(worker), listener, local, Rc::clone(spec));
+        (socket, worker.tasks.spawn_local("listener", run))
+    });
+    Ok((local, sockets.collect()))
+}
+
+/// Take datagrams. Such a socket is not handed over: the next process has its own at the same
+/// address, and flows find their way anew.
+fn datagram_socket(
+    worker: &Rc<Worker>,
+    spec: &Rc<Cell<ListenerSpec>>,
+    address: SocketAddr,
+) -> io::Result<(SocketAddr, Vec<Served>)> {
+    let socket = udp_listener(address, Share::ReusePort)?;
+    let local = socket.local_addr()?;
+    let run = datagrams(Rc::clone(worker), socket, local, Rc::clone(spec));
+    let task = worker.tasks.spawn_local("datagrams", run);
+    Ok((local, vec![(Weak::new(), task)]))
+}
+
+async fn accept(
+    worker: Rc<Worker>,
+    listener: Rc<TcpListener>,
+    local: SocketAddr,
+    spec: Rc<Cell<ListenerSpec>>,
+) {
     let drain = worker.drain();
     loop {
         // On drain, who is connected already is still taken: closing would reset them.
@@ -165,7 +218,11 @@ async fn accept(worker: Rc<Worker>, listener: Rc<TcpListener>, spec: Rc<Cell<Lis
             () = drain.draining() => return,
         };
         match accepted {
-            Ok((stream, peer)) => seat(&worker, stream, peer, spec.get()),
+            Ok((tcp, peer)) => {
+                let spec = spec.get();
+                let info = info(&tcp, peer, local, spec);
+                seat(&worker, tcp, info, spec.protocol);
+            }
             Err(error) => {
                 if worker.may_say() {
                     tracing::warn!(%error, "a client connection cannot be taken");
@@ -176,33 +233,157 @@ async fn accept(worker: Rc<Worker>, listener: Rc<TcpListener>, spec: Rc<Cell<Lis
     }
 }
 
-fn seat(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, spec: ListenerSpec) {
+/// Serve the datagrams that come to a socket.
+async fn datagrams(
+    worker: Rc<Worker>,
+    socket: UdpSocket,
+    local: SocketAddr,
+    spec: Rc<Cell<ListenerSpec>>,
+) {
+    let mine = Rc::clone(&worker);
+    let whose = move |peer| {
+        let spec = spec.get();
+        let info = ConnInfo {
+            peer,
+            local,
+            port: spec.port,
+            tls: false,
+            connect: None,
+            sni: None,
+        };
+        let to = match spec.protocol {
+            ListenerProtocol::Udp(lb) => mine.snapshot().table.layer4(lb).cloned(),
+            ListenerProtocol::Http
+            | ListenerProtocol::Tls
+            | ListenerProtocol::Tcp(_)
+            | ListenerProtocol::Connect(_) => None,
+        };
+        (info, to)
+    };
+    udp::listen(worker, socket, whose).await;
+}
+
+fn seat(worker: &Rc<Worker>, tcp: TcpStream, info: ConnInfo, protocol: ListenerProtocol) {
     let Some(seat) = worker.seat() else {
         worker.metrics.connections_refused.inc();
         return;
     };
     let mine = Rc::clone(worker);
     worker.tasks.spawn_local("connection", async move {
-        serve(mine, stream, peer, spec).await;
+        serve(mine, tcp, info, protocol).await;
         drop(seat);
     });
 }
 
-async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, spec: ListenerSpec) {
-    // Without it small responses wait for acknowledgements; with a closed socket nothing matters.
-    let _ = stream.set_nodelay(true);
-    let mut info = ConnInfo {
+/// What is known of a connection when it is accepted.
+fn info(tcp: &TcpStream, peer: SocketAddr, local: SocketAddr, spec: ListenerSpec) -> ConnInfo {
+    // The system is asked only where the listener does not know.
+    let asked = local.ip().is_unspecified().then(|| tcp.local_addr().ok());
+    ConnInfo {
         peer,
+        local: asked.flatten().unwrap_or(local),
         port: spec.port,
-        tls: spec.tls,
+        tls: spec.protocol == ListenerProtocol::Tls,
+        connect: match spec.protocol {
+            ListenerProtocol::Connect(lb) => Some(lb),
+            ListenerProtocol::Http
+            | ListenerProtocol::Tls
+            | ListenerProtocol::Tcp(_)
+            | ListenerProtocol::Udp(_) => None,
+        },
         sni: None,
-    };
-    if !spec.tls {
-        h1::serve(worker, Io::Tcp(stream), Origin::Client(info)).await;
-        return;
     }
+}
+
+async fn serve(worker: Rc<Worker>, tcp: TcpStream, mut info: ConnInfo, protocol: ListenerProtocol) {
+    // Without it small responses wait for acknowledgements; with a closed socket nothing matters.
+    let _ = tcp.set_nodelay(true);
+    let mut front = Front {
+        early: BytesMut::new(),
+        tcp,
+    };
+    let expected = worker.snapshot().senders.expect(info.peer.ip());
+    if let Some(expected) = expected {
+        let patience = worker.snapshot().limits.header_timeout;
+        match Box::pin(front.header(expected, patience)).await {
+            Ok(None) => {}
+            Ok(Some(client)) => (info.peer, info.local) = (client.source, client.destination),
+            // Whoever asks whether somebody listens says nothing.
+            Err(FrontError::Gone) => return,
+            Err(error) => {
+                worker.metrics.headers_refused.inc();
+                tracing::debug!(peer = %info.peer, error = %base::Chain(&error), "closed");
+                return;
+            }
+        }
+    }
+    match protocol {
+        ListenerProtocol::Http | ListenerProtocol::Connect(_) => {
+            let wire = Wire::begun(Io::Tcp(front.tcp), front.early);
+            h1::serve(worker, wire, Origin::Client(info)).await;
+        }
+        ListenerProtocol::Tls if worker.snapshot().table.passes(info.port) => {
+            Box::pin(by_name(worker, front, info)).await;
+        }
+        ListenerProtocol::Tls => secure(worker, front, info).await,
+        ListenerProtocol::Tcp(lb) => {
+            let to = worker.snapshot().table.layer4(lb).cloned();
+            let wire = Wire::begun(Io::Tcp(front.tcp), front.early);
+            match to {
+                Some(to) => Box::pin(layer4::serve(&worker, wire, &info, to, "tcp")).await,
+                // Its load balancer is gone, and soon the listener.
+                None => wire.abort(),
+            }
+        }
+        // No connections come where datagrams do.
+        ListenerProtocol::Udp(_) => {}
+    }
+}
+
+/// Alerts (RFC 8446 §6).
+const DECODE_ERROR: u8 = 50;
+const UNRECOGNIZED_NAME: u8 = 112;
+
+/// TLS on a port where the server name says who ends it.
+async fn by_name(worker: Rc<Worker>, mut front: Front, mut info: ConnInfo) {
+    let patience = worker.snapshot().limits.header_timeout;
+    let hello = match front.hello(patience).await {
+        Ok(hello) => hello,
+        Err(error) => {
+            worker.metrics.handshakes_failed.inc();
+            tracing::debug!(peer = %info.peer, error = %base::Chain(&error), "closed");
+            // Who does not speak TLS does not understand an alert either.
+            if matches!(
+                error,
+                FrontError::Hello(HelloError::Malformed(_) | HelloError::TooLong)
+            ) {
+                front.alert(DECODE_ERROR, patience).await;
+            }
+            return;
+        }
+    };
+    let snapshot = worker.snapshot();
+    let name = hello.server_name.as_deref();
+    let passed = name.and_then(|name| snapshot.table.passed(info.port, name));
+    if let Some(to) = passed.cloned() {
+        drop(snapshot);
+        info.sni = hello.server_name;
+        let wire = Wire::begun(Io::Tcp(front.tcp), front.early);
+        return layer4::serve(&worker, wire, &info, to, "tls").await;
+    }
+    let known = name.is_some_and(|name| snapshot.certificates.find(name).is_some());
+    drop(snapshot);
+    if !known {
+        worker.metrics.names_unknown.inc();
+        return front.alert(UNRECOGNIZED_NAME, patience).await;
+    }
+    secure(worker, front, info).await;
+}
+
+/// TLS that ends here.
+async fn secure(worker: Rc<Worker>, front: Front, mut info: ConnInfo) {
     let patience = worker.snapshot().limits.handshake_timeout;
-    let Ok(Ok(stream)) = timeout(patience, worker.acceptor.accept(stream)).await else {
+    let Ok(Ok(stream)) = timeout(patience, worker.acceptor.accept(front)).await else {
         worker.metrics.handshakes_failed.inc();
         return;
     };
@@ -216,6 +397,6 @@ async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, spec: Li
     if is_h2 {
         h2::serve(worker, io, BytesMut::new(), info).await;
     } else {
-        h1::serve(worker, io, Origin::Client(info)).await;
+        h1::serve(worker, Wire::new(io), Origin::Client(info)).await;
     }
 }

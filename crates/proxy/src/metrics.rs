@@ -10,6 +10,8 @@ use crate::guard::Decisions;
 pub(crate) struct ProxyMetrics {
     pub(crate) connections: Gauge,
     pub(crate) connections_refused: Counter,
+    pub(crate) layer4: Counter,
+    pub(crate) datagrams_dropped: Counter,
     pub(crate) requests: Counter,
     pub(crate) retries: Counter,
     pub(crate) retries_denied: Counter,
@@ -17,6 +19,8 @@ pub(crate) struct ProxyMetrics {
     pub(crate) circuits_open: Counter,
     pub(crate) malformed: Counter,
     pub(crate) handshakes_failed: Counter,
+    pub(crate) names_unknown: Counter,
+    pub(crate) headers_refused: Counter,
     pub(crate) streams: Counter,
     pub(crate) streams_refused: Counter,
     pub(crate) cancelled: Counter,
@@ -32,6 +36,14 @@ impl ProxyMetrics {
         ProxyMetrics {
             connections: m.gauge("proxy_connections", "Client connections open"),
             connections_refused: m.counter("proxy_connections_refused", "Closed at the limit"),
+            layer4: m.counter(
+                "proxy_layer4",
+                "Connections and flows carried unread, from clients",
+            ),
+            datagrams_dropped: m.counter(
+                "proxy_datagrams_dropped",
+                "Datagrams dropped for want of room, or of a place for their flow",
+            ),
             requests: m.counter("proxy_requests", "Requests from clients"),
             retries: m.counter("proxy_retries", "Tries after the first"),
             retries_denied: m.counter("proxy_retries_denied", "Tries over the budget, not made"),
@@ -42,6 +54,14 @@ impl ProxyMetrics {
             ),
             malformed: m.counter("proxy_malformed", "Messages refused by the codec"),
             handshakes_failed: m.counter("proxy_handshakes_failed", "TLS handshakes failed"),
+            names_unknown: m.counter(
+                "proxy_names_unknown",
+                "TLS connections for no server name or an unknown one, where some are passed on",
+            ),
+            headers_refused: m.counter(
+                "proxy_headers_refused",
+                "Connections without the PROXY header that their sender must send",
+            ),
             streams: m.counter("proxy_streams", "Tunnel streams admitted"),
             streams_refused: m.counter("proxy_streams_refused", "Tunnel streams refused"),
             mirrored: m.counter("proxy_mirrored", "Copies of requests sent to mirrors"),

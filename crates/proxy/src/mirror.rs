@@ -122,6 +122,7 @@ impl Copy {
             retry: &once,
             patience: None,
             hash: None,
+            client: None,
         };
         let (client, mut story) = (&mut Client::Nobody, Story::default());
         let alarm = &mut Alarm::new(self.limits.request_timeout);

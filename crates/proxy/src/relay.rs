@@ -227,22 +227,23 @@ pub(crate) async fn respond(
             Poll::Ready(done) => return Poll::Ready(done),
             Poll::Pending => {}
         }
-        poll_idle(cx, alarm, idle, &mut last, *bytes + upload.taken())
+        let moved = *bytes + upload.taken();
+        poll_idle(cx, alarm, idle, &mut last, moved).map(|()| Err(RelayError::Idle))
     })
     .await
 }
 
 /// Ready when nothing has moved for `idle`: all that has is what it was the last time.
-fn poll_idle<T>(
+pub(crate) fn poll_idle(
     cx: &mut Context<'_>,
     alarm: &mut Alarm,
     idle: Duration,
     last: &mut u64,
     moved: u64,
-) -> Poll<Result<T, RelayError>> {
+) -> Poll<()> {
     while alarm.poll(cx).is_ready() {
         if moved == *last {
-            return Poll::Ready(Err(RelayError::Idle));
+            return Poll::Ready(());
         }
         *last = moved;
         alarm.set(idle);
@@ -300,14 +301,14 @@ pub(crate) async fn tunnel(
             return Poll::Ready(Ok(()));
         }
         let moved = story.bytes_in + story.bytes_out;
-        poll_idle(cx, alarm, idle, &mut last, moved)
+        poll_idle(cx, alarm, idle, &mut last, moved).map(|()| Err(RelayError::Idle))
     })
     .await
 }
 
 /// One direction of a connection that was handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+pub(crate) enum Way {
     Open,
     /// Its source has ended, which is to be passed on.
     Ending,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 use base::SiteId;
-use l7::{Egress, Limits, Table, host_of};
+use l7::{Egress, Limits, Senders, Table, host_of};
 use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
@@ -43,6 +43,8 @@ pub struct Snapshot {
     pub certificates: Arc<Certificates>,
     /// What may come out of tunnels.
     pub egress: Arc<Egress>,
+    /// Whose word about clients' addresses is taken.
+    pub senders: Arc<Senders>,
     /// Limits of connections, before a host is known, and of tunnel streams.
     pub limits: Limits,
 }
@@ -56,6 +58,7 @@ impl Snapshot {
             table: Arc::default(),
             certificates: Arc::default(),
             egress: Arc::default(),
+            senders: Arc::default(),
             limits: Limits::default(),
         }
     }

@@ -21,6 +21,9 @@
 //!                access-log thread
 //! ```
 //!
+//! A socket for datagrams has one task, and each flow one of its own, to which 64 datagrams wait;
+//! more are dropped and counted.
+//!
 //! Nothing is shared between workers but the snapshot, the endpoints' counters and the metrics.
 //! A worker takes no lock and never waits for the node. Within a connection there is one task
 //! that reads and writes both sides in turn, so backpressure is a matter of not polling: a side

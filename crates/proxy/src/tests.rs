@@ -1,14 +1,19 @@
 //! The proxy through its door: client → ingress → (streams in memory) → egress → endpoint.
 
+mod connect;
 mod faults;
 mod filters;
 mod front;
 mod http2;
+mod layer4;
+mod passthrough;
 mod policy;
+mod proxy_protocol;
 mod recorder;
 mod rfc9113;
 mod smuggling;
 mod tunnel_policy;
+mod udp;
 mod upgrade;
 mod websocket;
 mod world;

@@ -28,11 +28,13 @@ use crate::{
     access::{AccessLog, Records},
     egress,
     event::{FailureKind, ProxyEvent},
+    layer4::Seats,
     listener::{Bound, Inherited, ListenerFailed, ListenerSpec, Listeners, Wanted},
     metrics::ProxyMetrics,
     refusals::Refusals,
     snapshot::{Resolver, Snapshot},
     traffic::{self, Traffic},
+    udp::Scratch,
     upstream::{
         Pool, Target, Waiting,
         connect::{Dial, Incoming},
@@ -347,6 +349,9 @@ pub(crate) struct Worker {
     /// Connections that requests share.
     pub(crate) shared: Shared,
     pub(crate) waiting: Waiting,
+    /// Connections carried unread.
+    pub(crate) layer4: Seats,
+    pub(crate) scratch: Scratch,
     pub(crate) tasks: Tasks,
     drain: Drain,
     patience_ms: Arc<AtomicU64>,
@@ -485,6 +490,8 @@ async fn run(tasks: Tasks, start: Start) {
         pool: Pool::default(),
         shared: Shared::default(),
         waiting: Waiting::default(),
+        layer4: Seats::default(),
+        scratch: Scratch::default(),
         drain: tasks.token(),
         patience_ms: start.patience_ms,
         tasks: tasks.clone(),

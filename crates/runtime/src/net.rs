@@ -8,7 +8,7 @@ use std::{io, net::SocketAddr, os::unix::net as std_unix, path::Path, time::Dura
 
 use rustix::fs::Mode;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
 
 /// Connections the kernel completes for us before we accept them.
 const BACKLOG: i32 = 1024;
@@ -45,6 +45,27 @@ pub fn tcp_listener(address: SocketAddr, share: Share) -> io::Result<TcpListener
     TcpListener::from_std(socket.into())
 }
 
+/// Takes datagrams at `address`. An IPv6 socket takes IPv6 only.
+///
+/// # Errors
+/// What the system said: address taken, not ours, no permission.
+pub fn udp_listener(address: SocketAddr, share: Share) -> io::Result<UdpSocket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
+    if share == Share::ReusePort {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
 /// Connects to `address` within `timeout`, with TCP_NODELAY.
 ///
 /// # Errors
@@ -68,6 +89,14 @@ pub fn tune_tunnel(stream: &TcpStream) {
         if let Err(error) = tuned {
             tracing::trace!(%error, "socket option refused");
         }
+    }
+}
+
+/// Has the connection reset when it is closed, so that its peer cannot take that for an orderly
+/// end; what is not sent by then is lost. Failing is not an error.
+pub fn reset_on_close(stream: &TcpStream) {
+    if let Err(error) = SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
+        tracing::trace!(%error, "socket option refused");
     }
 }
 

@@ -15,6 +15,7 @@ const MAX_FIELD: usize = 512;
 
 const ENDPOINT: HeaderName = HeaderName::from_static("sealane-endpoint");
 const LB: HeaderName = HeaderName::from_static("sealane-lb");
+const CLIENT: HeaderName = HeaderName::from_static("sealane-client");
 const TRACE: HeaderName = HeaderName::from_static("sealane-trace");
 const ORIGIN: HeaderName = HeaderName::from_static("sealane-origin");
 const NODE: HeaderName = HeaderName::from_static("sealane-node");
@@ -31,6 +32,15 @@ pub struct EndpointRef {
     pub address: SocketAddr,
 }
 
+/// The two ends of a client's connection, as the client sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientRef {
+    /// The client.
+    pub source: SocketAddr,
+    /// What it has connected to.
+    pub destination: SocketAddr,
+}
+
 /// The head of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StreamHead {
@@ -41,6 +51,8 @@ pub struct StreamHead {
     pub endpoint: Option<EndpointRef>,
     /// The load balancer the request came through. At most 512 visible ASCII characters.
     pub lb: Option<String>,
+    /// Whose connection it is, where the endpoint is to be told.
+    pub client: Option<ClientRef>,
     /// W3C `traceparent`. At most 512 visible ASCII characters.
     pub trace: Option<String>,
     /// The site a relay forwards for; the peer vouches for it.
@@ -112,6 +124,9 @@ impl StreamHead {
         if let Some(lb) = &self.lb {
             headers.insert(LB, value(lb, "sealane-lb")?);
         }
+        if let Some(client) = &self.client {
+            headers.insert(CLIENT, value(&client.to_string(), "sealane-client")?);
+        }
         if let Some(trace) = &self.trace {
             headers.insert(TRACE, value(trace, "sealane-trace")?);
         }
@@ -144,6 +159,7 @@ impl StreamHead {
             authority: authority.to_owned(),
             endpoint: parsed(headers, &ENDPOINT, "sealane-endpoint")?,
             lb: text(headers, &LB, "sealane-lb")?.map(str::to_owned),
+            client: parsed(headers, &CLIENT, "sealane-client")?,
             trace: text(headers, &TRACE, "sealane-trace")?.map(str::to_owned),
             origin: parsed(headers, &ORIGIN, "sealane-origin")?,
             node: parsed(headers, &NODE, "sealane-node")?,
@@ -231,6 +247,34 @@ impl FromStr for EndpointRef {
             Ok(endpoint)
         } else {
             Err(EndpointRefError)
+        }
+    }
+}
+
+impl fmt::Display for ClientRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.source, self.destination)
+    }
+}
+
+/// A text is not `SOURCE:PORT/DESTINATION:PORT` in its one canonical form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not SOURCE:PORT/DESTINATION:PORT")]
+pub struct ClientRefError;
+
+impl FromStr for ClientRef {
+    type Err = ClientRefError;
+
+    fn from_str(s: &str) -> Result<Self, ClientRefError> {
+        let (source, destination) = s.split_once('/').ok_or(ClientRefError)?;
+        let client = ClientRef {
+            source: source.parse().map_err(|_| ClientRefError)?,
+            destination: destination.parse().map_err(|_| ClientRefError)?,
+        };
+        if client.to_string() == s {
+            Ok(client)
+        } else {
+            Err(ClientRefError)
         }
     }
 }

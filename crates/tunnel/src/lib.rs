@@ -54,7 +54,8 @@ mod transport;
 pub use config::{Admit, Config, DialTarget};
 pub use event::{DownReason, LinkEvent, LinkId};
 pub use head::{
-    EndpointRef, EndpointRefError, HeadError, MAX_HEAD_BYTES, RESERVED_DOMAIN, StreamHead,
+    ClientRef, ClientRefError, EndpointRef, EndpointRefError, HeadError, MAX_HEAD_BYTES,
+    RESERVED_DOMAIN, StreamHead,
 };
 pub use hub::Listening;
 pub use incoming::Incoming;

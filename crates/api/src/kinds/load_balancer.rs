@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{HostPattern, RateLimit, Reference, Route};
 
-/// Where and how Services are offered. Routes are those of the Gateway API's `HTTPRoute`.
+/// Where and how Services are offered. Routes are those of the Gateway API's `HTTPRoute`; of other
+/// types than `http` there is one, with `backendRefs` alone, as in its `TCPRoute` and `TLSRoute`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LoadBalancerSpec {
@@ -16,11 +17,15 @@ pub struct LoadBalancerSpec {
     #[serde(rename = "type", default)]
     pub kind: LbType,
     /// The names users ask for; each under a `publicHosts` entry of the tenant, each with one
-    /// owner in the whole network.
+    /// owner in the whole network. Type `tls`: server names. With types `tcp` and `udp` there
+    /// are none; with type `connect` there may be.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<HostPattern>,
-    /// The logical ports in plain text; 80 by default, none with `[]`.
-    #[serde(default = "eighty")]
-    pub ports: Vec<u16>,
+    /// The logical ports. Type `http`: those in plain text, 80 by default, none with `[]`. Type
+    /// `tls`: 443 by default, shared with the TLS of type `http`. Types `tcp`, `udp` and `connect`: to be
+    /// named, and its own in the whole network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports: Option<Vec<u16>>,
     /// TLS, on ports of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<LoadBalancerTls>,
@@ -38,8 +43,23 @@ pub struct LoadBalancerSpec {
     pub rate_limit: Option<RateLimit>,
 }
 
-fn eighty() -> Vec<u16> {
-    vec![80]
+impl LoadBalancerSpec {
+    /// The logical ports that are not TLS to be ended here; by default those of the type.
+    #[must_use]
+    pub fn ports(&self) -> &[u16] {
+        match (&self.ports, self.kind) {
+            (Some(ports), _) => ports,
+            (None, LbType::Http) => &[80],
+            (None, LbType::Tls) => &[443],
+            (None, LbType::Tcp | LbType::Udp | LbType::Connect) => &[],
+        }
+    }
+
+    /// The logical ports where TLS is ended here.
+    #[must_use]
+    pub fn tls_ports(&self) -> &[u16] {
+        self.tls.as_ref().map_or(&[], |tls| &tls.ports)
+    }
 }
 
 /// What users speak.
@@ -49,6 +69,29 @@ pub enum LbType {
     /// HTTP/1.1 and HTTP/2.
     #[default]
     Http,
+    /// Octets that are carried as they are, a connection at a time.
+    Tcp,
+    /// TLS that is carried as it is, to whom its server name leads: nothing is decrypted here.
+    Tls,
+    /// Datagrams; those from one address of a client are a flow, until 30 s pass without one.
+    Udp,
+    /// CONNECT, over HTTP/1.1 and HTTP/2: clients ask for one of the route's Services by its
+    /// application address `SERVICE.NAMESPACE.TENANT:PORT`, or by one of the hosts and its port.
+    Connect,
+}
+
+impl LbType {
+    /// The word for it in a manifest.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            LbType::Http => "http",
+            LbType::Tcp => "tcp",
+            LbType::Tls => "tls",
+            LbType::Udp => "udp",
+            LbType::Connect => "connect",
+        }
+    }
 }
 
 /// TLS termination at the ingress.

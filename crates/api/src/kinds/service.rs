@@ -16,6 +16,10 @@ pub struct ServiceSpec {
     /// What the endpoints speak.
     #[serde(default)]
     pub protocol: ServiceProtocol,
+    /// Tell endpoints whose a connection is by the PROXY protocol, which they must understand.
+    /// Their connections are not shared between clients then. Not with `http2`, `grpc` and `udp`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// Where the endpoints are.
     pub origins: Vec<Origin>,
     /// How an endpoint's health is found out; a TCP connect by default.
@@ -95,6 +99,38 @@ pub enum ServiceProtocol {
     Http2,
     /// gRPC, which is HTTP/2.
     Grpc,
+    /// Anything over TCP: octets are carried as they are.
+    Tcp,
+    /// TLS, carried as it is: the endpoints hold the keys.
+    Tls,
+    /// Datagrams. With the balance algorithm `leastRequest`, the default, flows go by the client's
+    /// address; without `healthCheck.port` the endpoints count as healthy.
+    Udp,
+}
+
+impl ServiceProtocol {
+    /// The word for it in a manifest.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ServiceProtocol::Http => "http",
+            ServiceProtocol::Http2 => "http2",
+            ServiceProtocol::Grpc => "grpc",
+            ServiceProtocol::Tcp => "tcp",
+            ServiceProtocol::Tls => "tls",
+            ServiceProtocol::Udp => "udp",
+        }
+    }
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyProtocol {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 /// Some endpoints: the same addresses in each of the named sites.
@@ -125,6 +161,9 @@ pub struct HealthCheck {
     /// Send a request; a connect alone if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpCheck>,
+    /// The port that is asked, if not the endpoint's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
     /// From the start of one probe to the start of the next (± 10 %), 50 ms to 5 m.
     pub interval: Span,
     /// How long an answer may take, 10 ms to 1 m.
@@ -141,6 +180,7 @@ impl Default for HealthCheck {
         let ms = |ms| Span(std::time::Duration::from_millis(ms));
         HealthCheck {
             http: None,
+            port: None,
             interval: ms(300),
             timeout: ms(300),
             rise: 3,

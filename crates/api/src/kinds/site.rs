@@ -45,6 +45,9 @@ pub struct NodeSpec {
     /// Of a PoP: where it accepts users.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public: Option<PublicAddresses>,
+    /// Who stands before this node and says by the PROXY protocol for whom it connects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxySenders>,
 }
 
 /// Where a node accepts tunnels.
@@ -73,6 +76,20 @@ pub struct AdvertisedAddress {
 
 fn any() -> String {
     "any".to_owned()
+}
+
+/// Whose word about clients' addresses is taken: `ADDRESS` or `ADDRESS/LENGTH`, of two that fit
+/// the longer one. On every port for users; from all others no header is taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ProxySenders {
+    /// Those that begin every connection with a PROXY header (version 1 or 2); one without is
+    /// closed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub from: Vec<String>,
+    /// Those that may. Where neither side speaks first, such a connection waits for 10 s.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub optional_from: Vec<String>,
 }
 
 /// Where a node accepts users.

@@ -20,6 +20,7 @@ fn cluster(service: &str) -> Arc<Cluster> {
         id: ServiceId(1),
         port: 80,
         protocol: crate::Protocol::Http1,
+        proxy: None,
         hash_on: Vec::new(),
         outlier: None,
         circuit: <_>::default(),

@@ -61,6 +61,7 @@ fn egress() -> Egress {
         id: ServiceId(2),
         port: 80,
         protocol: crate::Protocol::Http1,
+        proxy: None,
         hash_on: Vec::new(),
         outlier: None,
         circuit: <_>::default(),

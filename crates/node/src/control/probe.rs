@@ -13,8 +13,16 @@ const HEAD: usize = 512;
 
 /// Probe once; never takes longer than the target's timeout.
 pub(crate) async fn probe(key: TargetKey, target: &Target) -> ProbeResult {
+    if target.blind {
+        return ProbeResult {
+            outcome: ProbeOutcome::Success,
+            rtt: None,
+        };
+    }
     let start = runtime::now();
-    let outcome = tokio::time::timeout(target.timeout, attempt(key.address, target)).await;
+    let port = target.port.unwrap_or(key.address.port());
+    let address = SocketAddr::new(key.address.ip(), port);
+    let outcome = tokio::time::timeout(target.timeout, attempt(address, target)).await;
     let outcome = outcome.unwrap_or(ProbeOutcome::Failure);
     let rtt: Option<Duration> =
         (outcome == ProbeOutcome::Success).then(|| runtime::now().since(start));
@@ -29,6 +37,9 @@ async fn attempt(address: SocketAddr, target: &Target) -> ProbeOutcome {
         }
         Err(_) => return ProbeOutcome::Failure,
     };
+    if !target.preamble.is_empty() && stream.write_all(&target.preamble).await.is_err() {
+        return ProbeOutcome::Failure;
+    }
     match &target.http {
         None => ProbeOutcome::Success,
         Some(http) => match ask(&mut stream, address, http).await {

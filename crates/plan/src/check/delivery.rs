@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use api::{
-    Advertise, CertificateSource, CertificateSpec, Filter, HealthCheck, HostPattern, Kind,
+    Advertise, CertificateSource, CertificateSpec, Filter, HealthCheck, HostPattern, Kind, LbType,
     LoadBalancerSpec, Object, Problem, Route, ServiceProtocol, ServiceSpec, SiteVip, Span,
 };
 use base::{Name, WallTime};
 use http::HeaderValue;
 
-use super::{bad, check_count, dangling, policies, routers::is_host};
+use super::{bad, check_count, dangling, layer4, policies, ports, routers::is_host};
 use crate::{
     World,
     compile::endpoint_addresses,
@@ -66,11 +66,15 @@ pub(super) fn service(world: &World, object: &Object, spec: &ServiceSpec) -> Res
         });
     }
     policies::attached(world, object, &spec.policies)?;
-    crate::placement::placement(spec)
-        .map_err(|wrong| bad(format!("/spec{}", wrong.pointer), wrong.title))?;
-    if spec.protocol != ServiceProtocol::Http && spec.health_check.http.is_some() {
-        let title =
-            "speaks HTTP/1.1, which these endpoints do not: remove it, then a connect counts";
+    layer4::service(world, object, spec)?;
+    let below = |wrong: crate::route::Wrong| bad(format!("/spec{}", wrong.pointer), wrong.title);
+    crate::placement::proxy(spec).map_err(below)?;
+    crate::placement::placement(spec).map_err(below)?;
+    let elsewhere = spec.health_check.port.is_some();
+    let speaks = spec.protocol == ServiceProtocol::Http || elsewhere;
+    if !speaks && spec.health_check.http.is_some() {
+        let title = "speaks HTTP/1.1, which these endpoints do not: remove it, or name the port \
+                     where they do";
         return Err(bad("/spec/healthCheck/http", title));
     }
     health_check(&spec.health_check)
@@ -91,6 +95,9 @@ fn health_check(check: &HealthCheck) -> Result<(), Problem> {
         if !(1..=20).contains(&n) {
             return Err(bad(format!("/spec/healthCheck/{field}"), "1 to 20"));
         }
+    }
+    if check.port == Some(0) {
+        return Err(bad("/spec/healthCheck/port", "1 to 65535"));
     }
     let Some(http) = &check.http else {
         return Ok(());
@@ -126,7 +133,12 @@ pub(super) fn load_balancer(
     let Some((tenant, namespace)) = scope(object) else {
         return Ok(());
     };
-    check_count("/spec/hosts", spec.hosts.len(), 100)?;
+    match spec.kind {
+        LbType::Http => check_count("/spec/hosts", spec.hosts.len(), 100)?,
+        LbType::Tcp | LbType::Tls | LbType::Udp | LbType::Connect => {
+            layer4::load_balancer(spec)?;
+        }
+    }
     let allowed = world.tenants().find(|(o, _)| o.metadata.name == *tenant);
     let allowed = allowed
         .map(|(_, t)| t.public_hosts.as_slice())
@@ -153,7 +165,7 @@ pub(super) fn load_balancer(
             });
         }
     }
-    ports(world, object, spec)?;
+    ports::check(world, object, spec)?;
     check_count("/spec/advertise", spec.advertise.len(), 64)?;
     for (at, place) in spec.advertise.iter().enumerate() {
         match place {
@@ -184,6 +196,7 @@ pub(super) fn load_balancer(
         check_route(
             world,
             (tenant, namespace),
+            spec.kind,
             &format!("/spec/routes/{at}"),
             route,
         )?;
@@ -212,72 +225,13 @@ fn vip(world: &World, tenant: &Name, here: &str, at: &SiteVip) -> Result<(), Pro
 
 fn host_taken(world: &World, object: &Object, spec: &LoadBalancerSpec, host: &HostPattern) -> bool {
     let key = object.key();
-    let all_ports = |lb: &LoadBalancerSpec| -> Vec<u16> {
-        lb.ports
-            .iter()
-            .chain(lb.tls.iter().flat_map(|tls| &tls.ports))
-            .copied()
-            .collect()
-    };
-    let own = all_ports(spec);
+    let own = ports::of(spec);
     world.load_balancers().any(|(other, lb)| {
         other.key() != key
             && lb.hosts.contains(host)
             && (other.metadata.tenant != object.metadata.tenant
-                || all_ports(lb).iter().any(|port| own.contains(port)))
+                || ports::of(lb).iter().any(|port| own.contains(port)))
     })
-}
-
-fn ports(world: &World, object: &Object, spec: &LoadBalancerSpec) -> Result<(), Problem> {
-    let tls: &[u16] = spec
-        .tls
-        .as_ref()
-        .map(|tls| tls.ports.as_slice())
-        .unwrap_or_default();
-    if spec.ports.is_empty() && tls.is_empty() {
-        return Err(bad(
-            "/spec/ports",
-            "no port at all: name one here or under tls",
-        ));
-    }
-    if spec.ports.len() + tls.len() > 16 {
-        return Err(bad("/spec/ports", "16 ports at most"));
-    }
-    if spec.ports.iter().chain(tls).any(|port| *port == 0) {
-        return Err(bad("/spec/ports", "1 to 65535"));
-    }
-    for (pointer, list) in [
-        ("/spec/ports", spec.ports.as_slice()),
-        ("/spec/tls/ports", tls),
-    ] {
-        let twice = (1..list.len()).find(|at| list[..*at].contains(&list[*at]));
-        if let Some(at) = twice {
-            return Err(bad(pointer, format!("{} is named twice", list[at])));
-        }
-    }
-    if let Some(port) = spec.ports.iter().find(|port| tls.contains(port)) {
-        return Err(bad(
-            "/spec/tls/ports",
-            format!("{port} is in plain text already"),
-        ));
-    }
-    let key = object.key();
-    for (_, other) in world.load_balancers().filter(|(o, _)| o.key() != key) {
-        let other_tls: &[u16] = other
-            .tls
-            .as_ref()
-            .map(|t| t.ports.as_slice())
-            .unwrap_or_default();
-        let clash = spec.ports.iter().find(|port| other_tls.contains(port));
-        if let Some(port) = clash.or_else(|| tls.iter().find(|port| other.ports.contains(port))) {
-            let title = format!("port {port} is taken with the other of TLS and plain text");
-            return Err(Problem {
-                status: 409,
-                ..Problem::field("port-taken", "/spec/ports", title)
-            });
-        }
-    }
-    Ok(())
 }
 
 fn tls(
@@ -313,6 +267,7 @@ fn tls(
 fn check_route(
     world: &World,
     (tenant, namespace_of_it): (&Name, &Name),
+    kind: LbType,
     here: &str,
     route: &Route,
 ) -> Result<(), Problem> {
@@ -322,7 +277,10 @@ fn check_route(
         let namespace = namespace.unwrap_or(namespace_of_it);
         let service = key(Kind::Service, tenant, Some(namespace), name);
         match world.find(&service) {
-            Some(found) => policies::open_to(world, namespace_of_it, found, pointer),
+            Some(found) => {
+                layer4::backend(world, kind, &service, &pointer)?;
+                policies::open_to(world, namespace_of_it, found, pointer)
+            }
             None => {
                 let service = format!("{namespace}/{name}");
                 Err(dangling(&pointer, "service", &service))

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use api::{Object, Problem, Role, SiteSpec, TenantSpec, TokenSpec};
 use base::SiteName;
 
-use super::{bad, check_count, dangling};
+use super::{bad, check_count, dangling, ports};
 use crate::{World, world::pop};
 
 pub(super) fn tenant(world: &World, object: &Object, spec: &TenantSpec) -> Result<(), Problem> {
@@ -129,6 +129,12 @@ pub(super) fn site(world: &World, object: &Object, spec: &SiteSpec) -> Result<()
             }
             (None, false) => {}
         }
+        if let Some(senders) = &node.proxy_protocol {
+            crate::placement::senders(senders).map_err(|wrong| {
+                let pointer = format!("{here}/proxyProtocol{}", wrong.pointer);
+                bad(pointer, wrong.title)
+            })?;
+        }
         if let Some(public) = &node.public {
             if !is_pop {
                 return Err(bad(
@@ -149,6 +155,14 @@ pub(super) fn site(world: &World, object: &Object, spec: &SiteSpec) -> Result<()
                 return Err(bad(here + "/public/portMap", title));
             }
         }
+    }
+    if let Some((at, port)) = ports::overlapped(world, &own, spec) {
+        let pointer = format!("/spec/nodes/{at}/public/portMap");
+        let title = format!("{port} is offered here as it is: lead no other port there");
+        return Err(Problem {
+            status: 409,
+            ..Problem::field("in-use", pointer, title)
+        });
     }
     Ok(())
 }

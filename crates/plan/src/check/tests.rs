@@ -1,5 +1,7 @@
 //! Every rule: one good world, one change each, the code and the pointer that answer it.
 
+mod layer4;
+
 use super::*;
 use crate::tests::{NOW, key, manifest, put, world};
 
@@ -376,7 +378,7 @@ fn balancer(fields: &[(&str, &str)]) -> String {
 fn load_balancers() {
     for (field, value, expect) in [
         ("ports", "[80]", "good"),
-        ("ports", "[80, 8080]", "good"),
+        ("ports", "[80, 8081]", "good"),
         ("hosts", "[]", "bad-value /spec/hosts"),
         (
             "hosts",
@@ -474,11 +476,11 @@ fn load_balancers() {
         balancer(&[("hosts", "[a.blue.example]")]).replace("tenant: acme", "tenant: blue");
     check("", &of_blue, "good");
     // The same host on other ports is one owner's business.
-    let again = balancer(&[("hosts", "[cart.acme.example]"), ("ports", "[8080]")]);
+    let again = balancer(&[("hosts", "[cart.acme.example]"), ("ports", "[8081]")]);
     check("", &again, "good");
     check(
         "",
-        &again.replace("8080", "8080, 443"),
+        &again.replace("8081", "8081, 443"),
         "host-taken /spec/hosts/0",
     );
 }

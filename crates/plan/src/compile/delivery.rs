@@ -7,7 +7,8 @@ use std::{
 };
 
 use api::{
-    Filter, LoadBalancerSpec, NodeSpec, Object, ObjectKey, Reference, ServiceSpec, sync::Bundle,
+    Filter, LbType, LoadBalancerSpec, NodeSpec, Object, ObjectKey, Reference, Route,
+    ServiceProtocol, ServiceSpec, sync::Bundle,
 };
 use balance::EndpointKey;
 use base::{LbId, Name, NetworkId, QualifiedService, ServiceId, SlotId, TenantId};
@@ -30,6 +31,7 @@ pub(super) struct Delivery {
     pub(super) certificates: Vec<FrontCertificate>,
     pub(super) listeners: BTreeSet<Listener>,
     pub(super) vips: Vips,
+    pub(super) senders: l7::Senders,
     pub(super) targets: BTreeMap<TargetKey, Target>,
     pub(super) services: BTreeMap<(TenantId, ServiceId), ServicePlan>,
 }
@@ -78,12 +80,19 @@ pub(super) fn compile(
             certificates: Vec::new(),
             listeners: BTreeSet::new(),
             vips: Vips::new(),
+            senders: l7::Senders::default(),
             targets: BTreeMap::new(),
             services: BTreeMap::new(),
         },
     };
     for (object, spec) in world.services() {
         compiler.service(object, spec, cells)?;
+    }
+    if let Some(senders) = &node.proxy_protocol {
+        let read = crate::placement::senders(senders);
+        let senders =
+            read.map_err(|w| CompileError::Senders(format!("{}: {}", w.pointer, w.title)))?;
+        compiler.out.senders = senders;
     }
     compiler.ingress()?;
     compiler.egress()?;
@@ -145,10 +154,12 @@ impl Compiler<'_> {
                 );
             }
         }
-        let placement = crate::placement::placement(spec).map_err(|w| {
+        let below = |w: crate::route::Wrong| {
             let title = format!("/spec{}: {}", w.pointer, w.title);
             wrong(object, title)
-        })?;
+        };
+        let placement = crate::placement::placement(spec).map_err(below)?;
+        let proxy = crate::placement::proxy(spec).map_err(below)?;
         let service = QualifiedService {
             tenant: tenant_name.clone(),
             namespace: namespace.clone(),
@@ -173,6 +184,7 @@ impl Compiler<'_> {
             id,
             port: spec.port,
             protocol: crate::placement::protocol(spec.protocol),
+            proxy,
             hash_on: placement.hash_on,
             outlier: placement.outlier.map(|outlier| outlier.failures),
             circuit: placement.circuit,
@@ -185,7 +197,7 @@ impl Compiler<'_> {
     }
 
     fn ingress(&mut self) -> Result<(), CompileError> {
-        let mut offers = Vec::new();
+        let (mut offers, mut layer4, mut passed) = (Vec::new(), Vec::new(), Vec::new());
         let mut used = BTreeSet::new();
         for (object, spec) in self.world.load_balancers() {
             if !offered_at(object, spec, &self.me.site) {
@@ -199,22 +211,45 @@ impl Compiler<'_> {
                     services.extend(cluster.map(|cluster| (cluster.tenant, cluster.id)));
                 }
             }
-            let host = Arc::new(self.virtual_host(object, spec)?);
+            let own = match spec.kind {
+                LbType::Http => l7::ListenerProtocol::Http,
+                LbType::Tls => l7::ListenerProtocol::Tls,
+                LbType::Tcp | LbType::Udp | LbType::Connect => {
+                    let one = self.layer4(object, spec)?;
+                    let lb = one.lb;
+                    layer4.push(Arc::new(one));
+                    match spec.kind {
+                        LbType::Udp => l7::ListenerProtocol::Udp(lb),
+                        LbType::Connect => l7::ListenerProtocol::Connect(lb),
+                        LbType::Http | LbType::Tls | LbType::Tcp => l7::ListenerProtocol::Tcp(lb),
+                    }
+                }
+            };
+            let tls = l7::ListenerProtocol::Tls;
+            let own_ports = spec.ports().iter().map(|port| (*port, own));
+            let tls_ports = spec.tls_ports().iter().map(|port| (*port, tls));
+            let ports: Vec<_> = own_ports.chain(tls_ports).collect();
+            for (port, protocol) in &ports {
+                let sockets = self.sockets(&vips, *port, *protocol);
+                self.out.listeners.extend(sockets);
+            }
             let hosts: Vec<String> = spec.hosts.iter().map(ToString::to_string).collect();
-            let tls_ports = spec.tls.iter().flat_map(|tls| &tls.ports);
-            let ports = spec
-                .ports
-                .iter()
-                .map(|p| (*p, false))
-                .chain(tls_ports.map(|p| (*p, true)));
-            for (port, tls) in ports {
-                offers.push(l7::Offered {
-                    port,
-                    tls,
+            if spec.kind == LbType::Tls {
+                let to = Arc::new(self.layer4(object, spec)?);
+                passed.extend(ports.iter().map(|(port, _)| l7::Passed {
+                    port: *port,
+                    hosts: hosts.clone(),
+                    to: Arc::clone(&to),
+                }));
+            }
+            if spec.kind == LbType::Http {
+                let host = Arc::new(self.virtual_host(object, spec)?);
+                offers.extend(ports.iter().map(|(port, protocol)| l7::Offered {
+                    port: *port,
+                    tls: *protocol == tls,
                     hosts: hosts.clone(),
                     host: Arc::clone(&host),
-                });
-                self.out.listeners.extend(self.sockets(&vips, port, tls));
+                }));
             }
             for name in spec.tls.iter().flat_map(|tls| &tls.certificates) {
                 if let Some((tenant, namespace)) = scope(object) {
@@ -222,7 +257,18 @@ impl Compiler<'_> {
                 }
             }
         }
-        self.out.ingress = l7::Table::build(offers).map_err(CompileError::Table)?;
+        let mut binds = BTreeSet::new();
+        let socket = |l: &Listener| {
+            let datagrams = matches!(l.protocol, l7::ListenerProtocol::Udp(_));
+            (l.bind, datagrams)
+        };
+        let mut listeners = self.out.listeners.iter();
+        if let Some(twice) = listeners.find(|l| !binds.insert(socket(l))) {
+            return Err(CompileError::Socket(twice.bind));
+        }
+        let table = l7::Table::build(offers).and_then(|table| table.with_passed(passed));
+        let table = table.map_err(CompileError::Table)?;
+        self.out.ingress = table.with_layer4(layer4);
         for (tenant, namespace, name) in used {
             let key = crate::world::key(api::Kind::Certificate, &tenant, Some(&namespace), &name);
             let wrong = |title: String| CompileError::Resource(key.clone(), title);
@@ -241,11 +287,16 @@ impl Compiler<'_> {
     }
 
     /// At a PoP on the addresses for users, at a gateway on those of its own.
-    fn sockets(&self, vips: &BTreeSet<IpAddr>, port: u16, tls: bool) -> Vec<Listener> {
+    fn sockets(
+        &self,
+        vips: &BTreeSet<IpAddr>,
+        port: u16,
+        protocol: l7::ListenerProtocol,
+    ) -> Vec<Listener> {
         let listener = |ip: &IpAddr, bound| Listener {
             bind: SocketAddr::new(*ip, bound),
             port,
-            tls,
+            protocol,
         };
         let public = self.node.public.iter().flat_map(|public| {
             let bound = public.port_map.get(&port).copied().unwrap_or(port);
@@ -282,13 +333,7 @@ impl Compiler<'_> {
                     });
                 }
             }
-            let backends = route.backend_refs.iter().map(|backend| {
-                Ok(l7::Backend {
-                    cluster: self.cluster(object, backend.namespace.as_ref(), &backend.name)?,
-                    weight: u32::from(backend.weight),
-                })
-            });
-            let backends = backends.collect::<Result<_, CompileError>>()?;
+            let backends = self.backends(object, spec, route)?;
             routes.push(l7::Route {
                 name,
                 matches: parts.matches,
@@ -353,6 +398,45 @@ impl Compiler<'_> {
             guard.policies.push(built);
         }
         Ok(guard)
+    }
+
+    /// A load balancer that carries octets as they are.
+    fn layer4(&self, object: &Object, spec: &LoadBalancerSpec) -> Result<l7::Layer4, CompileError> {
+        let [route] = &spec.routes[..] else {
+            return Err(wrong(object, "has not one route"));
+        };
+        let (name, tenant) = (route.name.as_ref(), object.metadata.tenant.as_ref());
+        Ok(l7::Layer4 {
+            lb: LbId(object.metadata.id.unwrap_or(0)),
+            lb_name: lb_name(object),
+            tenant: self.tenant(object)?,
+            tenant_name: tenant.map(ToString::to_string).unwrap_or_default(),
+            hosts: spec.hosts.iter().map(ToString::to_string).collect(),
+            route: name.map_or_else(|| "route-0".to_owned(), ToString::to_string),
+            limits: l7::Limits::default(),
+            backends: self.backends(object, spec, route)?,
+        })
+    }
+
+    fn backends(
+        &self,
+        object: &Object,
+        spec: &LoadBalancerSpec,
+        route: &Route,
+    ) -> Result<Vec<l7::Backend>, CompileError> {
+        let backends = route.backend_refs.iter().map(|backend| {
+            let cluster = self.cluster(object, backend.namespace.as_ref(), &backend.name)?;
+            if !crate::placement::goes(spec.kind, cluster.protocol) {
+                let title = format!(
+                    "leads to {}, which speaks another protocol",
+                    cluster.service
+                );
+                return Err(wrong(object, title));
+            }
+            let weight = u32::from(backend.weight);
+            Ok(l7::Backend { cluster, weight })
+        });
+        backends.collect()
     }
 
     fn cluster(
@@ -423,6 +507,13 @@ fn offer(object: &Object, spec: &LoadBalancerSpec) -> l7::Offer {
 
 fn target(spec: &ServiceSpec, slot: SlotId, weight: u8) -> Target {
     let check = &spec.health_check;
+    let mut preamble = Vec::new();
+    // Another port may be somebody's who knows nothing of it.
+    if check.port.is_none()
+        && let Ok(Some(version)) = crate::placement::proxy(spec)
+    {
+        version.write(None, &mut preamble);
+    }
     let http = check.http.as_ref().map(|http| HttpProbe {
         path: http.path.clone(),
         host: http.host.clone(),
@@ -431,6 +522,9 @@ fn target(spec: &ServiceSpec, slot: SlotId, weight: u8) -> Target {
     Target {
         slot,
         weight,
+        port: check.port,
+        preamble,
+        blind: spec.protocol == ServiceProtocol::Udp && check.port.is_none(),
         http,
         interval: check.interval.0,
         timeout: check.timeout.0,

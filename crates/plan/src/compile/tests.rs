@@ -1,5 +1,7 @@
 //! The shared world, compiled for each of its nodes.
 
+mod layer4;
+
 use base::{NetworkId, Rng};
 use http::Method;
 use l7::{Decision, RequestHead, StreamClaim, admit, decide};
@@ -32,22 +34,19 @@ fn a_pop_listens_and_accepts() {
     let listeners: Vec<String> = par
         .listeners
         .iter()
-        .map(|l| format!("{} {} {}", l.bind, l.port, l.tls))
+        .map(|l| format!("{} {} {:?}", l.bind, l.port, l.protocol))
         .collect();
     assert_eq!(
         listeners,
-        ["127.1.0.1:8080 80 false", "127.1.0.1:8443 443 true"]
+        ["127.1.0.1:8080 80 Http", "127.1.0.1:8443 443 Tls"]
     );
     let nyc = golden("nyc.fabric");
     let listeners: Vec<String> = nyc
         .listeners
         .iter()
-        .map(|l| format!("{} {} {}", l.bind, l.port, l.tls))
+        .map(|l| format!("{} {} {:?}", l.bind, l.port, l.protocol))
         .collect();
-    assert_eq!(
-        listeners,
-        ["127.2.0.1:80 80 false", "127.2.0.1:443 443 true"]
-    );
+    assert_eq!(listeners, ["127.2.0.1:80 80 Http", "127.2.0.1:443 443 Tls"]);
     assert_eq!(par.revision, Revision(7));
     assert_eq!(par.certificates.len(), 1);
     assert_eq!(par.certificates[0].hosts, ["cart.acme.example"]);
@@ -303,7 +302,7 @@ fn a_vip_is_listened_on_and_its_routers_are_told() {
     let mut world = world();
     for text in [
         "{kind: LoadBalancer, metadata: {tenant: acme, namespace: shop, name: inside},
-          spec: {hosts: [in.acme.example], ports: [80, 8080],
+          spec: {hosts: [in.acme.example], ports: [80, 8081],
                  advertise: [{pops: [par]}, {sites: [factory], vip: 192.0.2.10}],
                  routes: [{backendRefs: [{name: cart}, {name: hidden}]}]}}",
         "{kind: BGPPeer, metadata: {tenant: acme, name: tor},
@@ -321,7 +320,7 @@ fn a_vip_is_listened_on_and_its_routers_are_told() {
         .iter()
         .map(|l| l.bind.to_string())
         .collect();
-    assert_eq!(listeners, ["192.0.2.10:80", "192.0.2.10:8080"]);
+    assert_eq!(listeners, ["192.0.2.10:80", "192.0.2.10:8081"]);
     assert_eq!(factory.vips.len(), 1);
     let (vip, services) = factory.vips.first_key_value().expect("a VIP");
     assert_eq!(vip.to_string(), "192.0.2.10");

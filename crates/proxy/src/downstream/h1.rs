@@ -22,7 +22,6 @@ use crate::{
         BodyDecoder, BodyEncoder, Framing, HeadError, Piece, RequestHead, Version, Wire, encode,
         head, wire::ReadError,
     },
-    io::Io,
     worker::Worker,
 };
 
@@ -61,9 +60,9 @@ enum Next {
 }
 
 /// Serve a connection until it ends or the worker drains.
-pub(crate) async fn serve(worker: Rc<Worker>, io: Io, origin: Origin) {
+pub(crate) async fn serve(worker: Rc<Worker>, wire: Wire, origin: Origin) {
     let mut conn = H1 {
-        wire: Wire::new(io),
+        wire,
         decoder: BodyDecoder::Done,
         encoder: BodyEncoder::Plain,
         version: Version::V11,
@@ -257,8 +256,16 @@ impl H1 {
 
     /// The connection speaks something else from now on: both ways octets go as they come.
     pub(super) fn switch(&mut self, fields: &Fields) {
+        self.hand_over(StatusCode::SWITCHING_PROTOCOLS, fields);
+    }
+
+    /// A CONNECT is granted (RFC 9110 §9.3.6).
+    pub(super) fn connected(&mut self) {
+        self.hand_over(StatusCode::OK, &Fields::default());
+    }
+
+    fn hand_over(&mut self, status: StatusCode, fields: &Fields) {
         let out = &mut self.wire.output;
-        let status = StatusCode::SWITCHING_PROTOCOLS;
         self.encoder = encode::response(out, status, fields, Framing::None, false, true);
         self.decoder = BodyDecoder::Close;
         self.close = true;

@@ -252,8 +252,9 @@ fn target_of(
         (None, _) => return Err(HeadError::Bad("no host")),
         (Some(_), Some(_)) => return Err(HeadError::Bad("two hosts")),
     };
+    // The target names whom it is for, whatever Host says (RFC 9112 §3.2.3).
     if method == Method::CONNECT {
-        return Ok((host, String::new()));
+        return Ok((target.to_owned(), String::new()));
     }
     if target.starts_with('/') || (target == "*" && method == Method::OPTIONS) {
         return Ok((host, target.to_owned()));

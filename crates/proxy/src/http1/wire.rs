@@ -57,6 +57,19 @@ impl Wire {
         }
     }
 
+    /// A stream of which some octets were read already.
+    pub(crate) fn begun(io: Io, early: BytesMut) -> Self {
+        Wire {
+            input: early,
+            ..Wire::new(io)
+        }
+    }
+
+    /// Have the peer see that this is no orderly end, when the stream is dropped.
+    pub(crate) fn abort(&self) {
+        self.io.abort();
+    }
+
     /// The stream, and what was read of it.
     pub(crate) fn into_parts(self) -> (Io, BytesMut) {
         (self.io, self.input)

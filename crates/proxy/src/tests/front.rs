@@ -313,7 +313,7 @@ async fn listeners_change_without_touching_connections() {
     let spec = |bind: SocketAddr, port| ListenerSpec {
         bind,
         port,
-        tls: false,
+        protocol: l7::ListenerProtocol::Http,
     };
     let foreign = "192.0.2.1:80".parse().expect("not ours");
     let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");

@@ -14,8 +14,8 @@ use balance::{BalancePolicy, Cell, Endpoint, EndpointKey, EndpointSet, Health, e
 use base::{LbId, NetworkId, ServiceId, SiteId, SiteName, TenantId};
 use http::StatusCode;
 use l7::{
-    Action, Backend, Cluster, Egress, EgressService, Limits, Offer, Offered, Route, Table,
-    VirtualHost, policy::Guard,
+    Action, Backend, Cluster, Egress, EgressService, Limits, ListenerProtocol, Offer, Offered,
+    Route, Table, VirtualHost, policy::Guard,
 };
 use runtime::metrics::Metrics;
 use tokio::{
@@ -281,10 +281,11 @@ impl World {
             table: Arc::new(table(limits, route.clone(), Guard::default())),
             certificates,
             egress: Arc::default(),
+            senders: Arc::default(),
             limits,
         };
         let gateway = Snapshot {
-            egress: Arc::new(egress(&egress_cell)),
+            egress: Arc::new(egress(&egress_cell, l7::Protocol::Http1)),
             limits,
             ..Snapshot::empty(GATEWAY)
         };
@@ -302,12 +303,12 @@ impl World {
                 ListenerSpec {
                     bind: any,
                     port: 80,
-                    tls: false,
+                    protocol: ListenerProtocol::Http,
                 },
                 ListenerSpec {
                     bind: other,
                     port: 443,
-                    tls: true,
+                    protocol: ListenerProtocol::Tls,
                 },
             ])
             .await;
@@ -410,12 +411,8 @@ impl World {
     /// The service's endpoints speak HTTP/2.
     pub(super) fn speak_http2(&self) {
         let now = self.gateway.snapshot();
-        let service = EgressService {
-            cluster: cluster(&self.egress_cell, l7::Protocol::Http2),
-            offers: BTreeMap::from([("shop/web".to_owned(), offer())]),
-        };
         self.gateway.store(Arc::new(Snapshot {
-            egress: Arc::new(Egress::build(GATEWAY, vec![service])),
+            egress: Arc::new(egress(&self.egress_cell, l7::Protocol::Http2)),
             ..Snapshot::clone(&now)
         }));
     }
@@ -483,17 +480,18 @@ fn start(
     (Arc::new(workers), events)
 }
 
-fn cluster(cell: &Cell, protocol: l7::Protocol) -> Arc<Cluster> {
+pub(super) fn cluster(cell: &Cell, protocol: l7::Protocol) -> Arc<Cluster> {
     Arc::new(made(cell, protocol))
 }
 
-fn made(cell: &Cell, protocol: l7::Protocol) -> Cluster {
+pub(super) fn made(cell: &Cell, protocol: l7::Protocol) -> Cluster {
     Cluster {
         service: "cart.shop.acme".parse().expect("a service"),
         tenant: TENANT,
         id: SERVICE,
         port: 80,
         protocol,
+        proxy: None,
         hash_on: Vec::new(),
         outlier: None,
         circuit: <_>::default(),
@@ -517,6 +515,12 @@ fn default_route(cluster: Arc<Cluster>) -> Route {
         action: Action::Forward(vec![Backend { cluster, weight: 1 }]),
         ..Route::default()
     }
+}
+
+/// The PoP's table, with nothing changed.
+pub(super) fn plain(cell: &Cell, limits: Limits) -> Table {
+    let route = default_route(cluster(cell, l7::Protocol::Http1));
+    table(limits, route, Guard::default())
 }
 
 fn table(limits: Limits, route: Route, guard: Guard) -> Table {
@@ -546,9 +550,13 @@ fn offer() -> Offer {
     }
 }
 
-fn egress(cell: &Cell) -> Egress {
+pub(super) fn egress(cell: &Cell, protocol: l7::Protocol) -> Egress {
+    egress_of(cluster(cell, protocol))
+}
+
+pub(super) fn egress_of(cluster: Arc<Cluster>) -> Egress {
     let service = EgressService {
-        cluster: cluster(cell, l7::Protocol::Http1),
+        cluster,
         offers: BTreeMap::from([("shop/web".to_owned(), offer())]),
     };
     Egress::build(GATEWAY, vec![service])

@@ -43,6 +43,8 @@ pub(crate) enum RecvError {
 #[derive(Debug)]
 pub(crate) struct UpConn {
     via: Via,
+    /// It is one client's, and the endpoint knows whose.
+    private: bool,
     speaks: Speaks,
     /// Of a stream, its connection is counted where that is.
     _counted: Option<Connection>,
@@ -61,13 +63,23 @@ impl UpConn {
         UpConn {
             via,
             _counted: Some(counted),
+            private: false,
             speaks: Speaks::One(H1::new(io)),
+        }
+    }
+
+    /// For one client alone: nobody else gets it afterwards.
+    pub(crate) fn private(self) -> Self {
+        UpConn {
+            private: true,
+            ..self
         }
     }
 
     pub(crate) const fn http2(stream: H2) -> Self {
         UpConn {
             via: Via::Tcp,
+            private: false,
             speaks: Speaks::Two(stream),
             _counted: None,
         }
@@ -169,7 +181,7 @@ impl UpConn {
     /// of a stream is in the pool all the time.
     pub(crate) fn is_reusable(&self) -> bool {
         match &self.speaks {
-            Speaks::One(conn) => conn.is_reusable(),
+            Speaks::One(conn) => !self.private && conn.is_reusable(),
             Speaks::Two(_) => false,
         }
     }

@@ -5,6 +5,7 @@ use std::{future::Future, io, pin::Pin};
 use balance::EndpointKey;
 use base::SiteName;
 use http::StatusCode;
+use l7::Addresses;
 
 use crate::io::BoxDuplex;
 
@@ -17,6 +18,8 @@ pub struct StreamRequest {
     pub endpoint: EndpointKey,
     /// The load balancer the traffic came through, `namespace/name`.
     pub lb: String,
+    /// Whose connection it is, where the endpoint is to be told.
+    pub client: Option<Addresses>,
 }
 
 /// Why there is no stream.

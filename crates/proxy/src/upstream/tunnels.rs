@@ -2,7 +2,8 @@
 
 use base::SiteName;
 use http::StatusCode;
-use tunnel::{EndpointRef, Links, OpenError, StreamHead};
+use l7::Addresses;
+use tunnel::{ClientRef, EndpointRef, Links, OpenError, StreamHead};
 
 use super::connect::{Accepting, Dial, DialError, Dialing, Incoming, StreamRequest};
 use crate::io::BoxDuplex;
@@ -17,6 +18,10 @@ impl Dial for Links {
                 address: request.endpoint.address,
             }),
             lb: Some(request.lb),
+            client: request.client.map(|client| ClientRef {
+                source: client.source,
+                destination: client.destination,
+            }),
             ..StreamHead::to(request.authority)
         };
         Box::pin(async move {
@@ -74,6 +79,10 @@ impl Incoming for TunnelStream {
                 address: endpoint.address,
             },
             lb: head.lb.clone()?,
+            client: head.client.map(|client| Addresses {
+                source: client.source,
+                destination: client.destination,
+            }),
         })
     }
 

@@ -5,6 +5,11 @@ fn full() -> StreamHead {
         authority: "cart.shop.acme:80".to_owned(),
         endpoint: Some("7/0/10.0.0.1:8080".parse().expect("an endpoint")),
         lb: Some("shop/cart".to_owned()),
+        client: Some(
+            "192.0.2.1:51000/[2001:db8::1]:80"
+                .parse()
+                .expect("a client"),
+        ),
         trace: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
         origin: Some("aws.acme".parse().expect("a site")),
         node: Some("n1".parse().expect("a name")),
@@ -112,6 +117,9 @@ fn crafted_requests_are_refused() {
         ("sealane-endpoint", "7/0/10.0.0.1"),
         ("sealane-endpoint", ""),
         ("sealane-lb", "a b"),
+        ("sealane-client", "192.0.2.1:1"),
+        ("sealane-client", "192.0.2.1:01/192.0.2.2:1"),
+        ("sealane-client", "192.0.2.1:1/192.0.2.2:1/192.0.2.3:1"),
         ("sealane-lb", "\u{e9}"),
         ("sealane-origin", "aws"),
     ] {
