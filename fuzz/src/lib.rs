@@ -1,15 +1,17 @@
 //! What foreign octets can reach, as functions that must not panic, whatever they are given.
 //!
 //! Each target checks more than that: what was read is written and read again the same, typed and
-//! octet-wise views agree, the state machine's events have an order, and every neighbour of a
-//! table ends up holding what the table says. `cargo xtask fuzz TARGET` looks for octets that
+//! octet-wise views agree, the state machine's events have an order, every neighbour of a table ends
+//! up holding what the table says, and what decides about a request reads it as a plain reader does. `cargo xtask fuzz TARGET` looks for octets that
 //! break it, guided by coverage; `fuzz/corpus` holds what it found worth keeping, and
 //! `cargo test -p fuzz` runs all of that again.
 
 pub mod differential;
 mod front;
 mod fsm;
+mod http1;
 mod reflector;
+mod requests;
 mod wire;
 
 /// One function to be fuzzed.
@@ -24,7 +26,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 20] = [
     Target {
         name: "open",
         about: "OPEN: decoded, encoded and decoded again the same",
@@ -79,6 +81,51 @@ pub const TARGETS: [Target; 11] = [
         name: "proxy-header",
         about: "the PROXY protocol's headers: bounded, written again the same",
         run: front::proxy_header,
+    },
+    Target {
+        name: "http-request",
+        about: "a request head: the same in pieces, and never ambiguous",
+        run: http1::request,
+    },
+    Target {
+        name: "http-response",
+        about: "a response head: the same in pieces, with a body only where there may be one",
+        run: http1::response,
+    },
+    Target {
+        name: "http-body",
+        about: "bodies of every framing: the same in pieces, and as read plainly",
+        run: http1::body,
+    },
+    Target {
+        name: "path",
+        about: "paths: one spelling each, and as read plainly",
+        run: requests::path,
+    },
+    Target {
+        name: "host",
+        about: "hosts: one spelling each, and nothing of a URL in them",
+        run: requests::host,
+    },
+    Target {
+        name: "query",
+        about: "parameters: the first of a name, and as read plainly",
+        run: requests::query,
+    },
+    Target {
+        name: "cookies",
+        about: "cookies: in one line or in crumbs the same",
+        run: requests::cookies,
+    },
+    Target {
+        name: "pattern",
+        about: "patterns: the whole is compared, whatever they say",
+        run: requests::pattern,
+    },
+    Target {
+        name: "decision",
+        about: "a request against a fixed table, beside a plain reading of the precedence",
+        run: requests::decision,
     },
 ];
 

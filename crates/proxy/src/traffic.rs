@@ -214,7 +214,7 @@ impl Collector for All {
         let mut metric = encoder.encode_descriptor(name, help, None, Kind::Histogram)?;
         for numbers in all.values() {
             let bounds = BOUNDS.iter().map(|bound| seconds(*bound));
-            let bounds = bounds.chain([f64::MAX]);
+            let bounds = bounds.chain([f64::INFINITY]);
             let buckets: Vec<(f64, u64)> = bounds.zip(numbers.took).collect();
             let count = numbers.took.iter().sum();
             let labels = labels(&numbers.names);

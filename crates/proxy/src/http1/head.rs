@@ -84,7 +84,7 @@ pub(crate) fn request(
         *seen = 0;
     }
     let Some(end) = end_of_head(buf, seen, limits.header_bytes)? else {
-        let line = buf.get(..limits.request_line_bytes);
+        let line = buf.get(..=limits.request_line_bytes);
         if line.is_some_and(|line| !line.contains(&b'\n')) {
             return Err(HeadError::LineTooLong);
         }

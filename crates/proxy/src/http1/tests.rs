@@ -218,6 +218,23 @@ fn limits_hold() {
 }
 
 #[test]
+fn the_longest_line_may_come_in_pieces() {
+    let limits = Limits::default();
+    for (more, fits) in [(0, true), (1, false)] {
+        let path = "a".repeat(limits.request_line_bytes - "GET / HTTP/1.1\r".len() + more);
+        let raw = format!("GET /{path} HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(parse(&raw).is_ok(), fits);
+        let mut buf = BytesMut::new();
+        let mut seen = 0;
+        let read = raw.bytes().find_map(|octet| {
+            buf.extend_from_slice(&[octet]);
+            head::request(&mut buf, &mut seen, &limits).transpose()
+        });
+        assert_eq!(read.expect("an end").is_ok(), fits);
+    }
+}
+
+#[test]
 fn heads_come_in_pieces_and_leave_the_rest() {
     let raw = b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /next";
     let limits = Limits::default();
