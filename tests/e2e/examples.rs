@@ -327,15 +327,16 @@ fn routes() {
     play("04-routes");
 }
 
-/// A Python that has grpcio: the one that `.ci/run` prepares, or the system's.
-fn python() -> Option<String> {
+/// A Python that has this package: the one that `.ci/run` prepares, or the system's.
+fn python(package: &str) -> Option<String> {
     let prepared = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../../target/python/bin/python"
     );
     let has = |python: &&str| {
         let mut import = Command::new(python);
-        import.args(["-c", "import grpc"]).stderr(Stdio::null());
+        import.args(["-c", &format!("import {package}")]);
+        import.stderr(Stdio::null());
         import.status().is_ok_and(|status| status.success())
     };
     [prepared, "python3"]
@@ -344,18 +345,33 @@ fn python() -> Option<String> {
         .map(|python| (*python).to_owned())
 }
 
+/// What is not played because somebody else's part of it is missing. Where everything has to be
+/// there, that is a failure.
+pub(super) fn skip(what: &str, missing: &str) {
+    let all = std::env::var_os("SEALANE_REQUIRE").is_some_and(|value| value == "all");
+    assert!(!all, "SEALANE_REQUIRE=all, and yet {missing} is missing");
+    kit::figure(format!("skipped: {what}, since {missing} is missing"));
+}
+
 #[test]
 fn grpc() {
-    let Some(python) = python() else {
-        let all = std::env::var_os("SEALANE_REQUIRE").is_some_and(|value| value == "all");
-        assert!(
-            !all,
-            "SEALANE_REQUIRE=all, and yet grpcio is missing (pip install grpcio)"
-        );
-        kit::figure("skipped: gRPC, since grpcio is missing (pip install grpcio)");
-        return;
-    };
-    let example = Example::new("06-grpc");
+    match python("grpc") {
+        Some(python) => play_script("06-grpc", &python),
+        None => skip("gRPC", "grpcio (pip install grpcio)"),
+    }
+}
+
+#[test]
+fn websocket() {
+    match python("websockets") {
+        Some(python) => play_script("11-websocket", &python),
+        None => skip("WebSocket", "websockets (pip install websockets)"),
+    }
+}
+
+/// Run the example's manifests at a node `edge`, and its `try.py` against it.
+fn play_script(name: &str, python: &str) {
+    let example = Example::new(name);
     let _turn = Turn::beside();
     let mut node = example.node();
     let script = example.source.join("try.py");

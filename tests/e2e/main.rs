@@ -5,6 +5,7 @@
 
 mod bundle;
 mod change;
+mod clients;
 mod controller;
 mod edge;
 mod examples;
@@ -17,6 +18,7 @@ mod renewal;
 mod restart;
 mod routers;
 mod sharing;
+mod slow;
 mod spill;
 mod startup;
 mod support;

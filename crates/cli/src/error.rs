@@ -59,6 +59,7 @@ impl Failure {
         Failure::new(Exit::Refused, what)
     }
 
+    /// What was asked for makes no sense.
     pub fn usage(what: impl Into<String>) -> Self {
         Failure::new(Exit::Usage, what)
     }
