@@ -6,10 +6,7 @@ use balance::Health::Healthy;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use l7::{Layer4, Limits, ListenerProtocol};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    time::timeout,
-};
+use tokio::{io::AsyncWriteExt, time::timeout};
 
 use super::{
     layer4::{LB, carrying_to, connect, echo, expect, records, rest},

@@ -83,10 +83,12 @@ pub(super) fn stand_here(cell: &Cell, addresses: &[SocketAddr]) {
         weight: 1,
         distance: None,
         reachable: true,
+        ejected: false,
+        since: None,
         stats: Arc::default(),
     };
     let all = addresses.iter().map(endpoint).collect();
-    let set = EndpointSet::build(&BalancePolicy::default(), all);
+    let set = EndpointSet::build(&BalancePolicy::default(), base::Instant::ZERO, all);
     cell.store(Arc::new(set));
 }
 
@@ -336,7 +338,7 @@ async fn running_connections_outlive_news_changes_and_the_beginning_of_a_drain()
     world.pop.set_listeners(&[]).await;
     stream.write_all(b"here").await.expect("written");
     expect(&mut stream, b"here").await;
-    let drained = async { world.pop.drain().await };
+    let drained = async { world.pop.drain(PATIENCE).await };
     let last = async {
         stream.write_all(b"and now").await.expect("written");
         expect(&mut stream, b"and now").await;

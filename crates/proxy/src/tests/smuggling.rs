@@ -239,6 +239,7 @@ async fn egress(file: &str, text: &str) {
             authority: "cart.shop.acme:80".to_owned(),
             endpoint: key(GATEWAY, recorder.address),
             lb: "shop/web".to_owned(),
+            client: None,
         };
         let stream = world.bridge.open(&site("aws.acme"), request).await;
         let heard = played(stream.expect("a stream"), &case, &expect).await;

@@ -51,6 +51,7 @@ async fn the_other_end_parses_for_itself() {
             authority: "cart.shop.acme:80".to_owned(),
             endpoint: key(GATEWAY, spot.address),
             lb: "shop/web".to_owned(),
+            client: None,
         };
         let stream = world.bridge.open(&site("aws.acme"), request).await;
         let mut stream = stream.expect("a stream");

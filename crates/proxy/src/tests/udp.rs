@@ -185,5 +185,7 @@ async fn a_drain_does_not_wait_for_flows() {
     world.endpoints(&[(endpoint, Healthy)]);
     ask(&client(address).await, b"1").await;
     // Idle flows would last for 30 s.
-    timeout(PATIENCE, world.pop.drain()).await.expect("in time");
+    timeout(PATIENCE, world.pop.drain(PATIENCE))
+        .await
+        .expect("in time");
 }

@@ -70,10 +70,12 @@ fn a_tcp_load_balancer_has_its_own_listeners() {
             weight: u16::from(*weight),
             distance: None,
             reachable: true,
+            ejected: false,
+            since: None,
             stats: Arc::default(),
         };
         let own = plan.own.iter().map(endpoint).collect();
-        let set = balance::EndpointSet::build(&plan.policy, own);
+        let set = balance::EndpointSet::build(&plan.policy, base::Instant::ZERO, own);
         plan.cell.store(Arc::new(set));
     }
     let claim = StreamClaim {
