@@ -2,8 +2,9 @@
 //!
 //! What it is: the pure engine of the application datapath. It owns the compiled configuration
 //! that `proxy` serves by ([`Table`] at an ingress, [`Egress`] at a gateway), the decision
-//! ([`decide`]), the second look at the other end of a tunnel ([`admit`]), the hygiene of headers
-//! ([`headers`]), the limits ([`Limits`]) and the story of a request ([`AccessRecord`]).
+//! ([`decide`]), who may pass ([`policy`]), the second look at the other end of a tunnel
+//! ([`admit`]), the hygiene of headers ([`headers`]), the limits ([`Limits`]) and the story of a
+//! request ([`AccessRecord`]).
 //!
 //! What it is not: it reads no bytes off a wire, dials nobody, picks no endpoint (that is
 //! `balance`), knows no clock, and its snapshots are not serialisable: `plan` compiles them.

@@ -72,14 +72,15 @@ pub(crate) async fn serve(
             fields: &request.fields,
             now: time,
         };
-        guard::front(worker, host, decision, &asked, &mut story)
+        // Boxed, so that the futures of those that pass stay small.
+        guard::front(worker, host, decision, &asked, &mut story).map(Box::new)
     });
     let upgrade = upgrade_of(&request);
     let mut sent = std::mem::take(&mut request.fields);
     story.trace = headers::trace(&mut sent, &mut worker.rng.borrow_mut());
     match (&decision, front) {
         (_, Some(reply)) => {
-            Box::pin(answer(client, &request.method, reply, &mut story)).await;
+            Box::pin(answer(client, &request.method, *reply, &mut story)).await;
         }
         (Ok(Decision::Forward(to)), None) => {
             let asked = Asked {

@@ -24,9 +24,10 @@ impl PathSet {
     #[must_use]
     pub fn contains(&self, path: &str) -> bool {
         let leads = |end: usize| path.get(..end).is_some_and(|s| self.prefixes.contains(s));
+        let slashes = || path.match_indices('/').any(|(at, _)| leads(at));
+        // The empty prefix is every path, that of `OPTIONS *` too.
         self.exact.contains(path)
-            || (!self.prefixes.is_empty()
-                && (leads(path.len()) || path.match_indices('/').any(|(at, _)| leads(at))))
+            || (!self.prefixes.is_empty() && (leads(0) || leads(path.len()) || slashes()))
             || self.patterns.iter().any(|p| p.is_match(path.as_bytes()))
     }
 }
@@ -117,7 +118,8 @@ mod tests {
             assert_eq!(set.contains(path), inside, "{path}");
         }
         let all: PathSet = [PathMatch::Prefix("/".into())].into_iter().collect();
-        assert!(all.contains("/") && all.contains("/x/y") && !all.is_empty());
+        assert!(all.contains("/") && all.contains("/x/y") && all.contains("*"));
+        assert!(!all.is_empty());
         assert!(PathSet::default().is_empty() && !PathSet::default().contains("/"));
     }
 
