@@ -17,7 +17,7 @@ use h2::{
     server::{Connection, SendResponse},
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
-use l7::{Fields, Limits};
+use l7::{Fields, Known, Limits};
 use tokio::time::timeout;
 
 use super::{Client, ClientError, ConnInfo, Request, coalesce::Coalesced};
@@ -55,6 +55,8 @@ pub(crate) struct H2 {
     outgoing: Option<Outgoing>,
     /// It asked to speak something else (RFC 8441).
     connects: bool,
+    /// It waits for a word before it sends its body (RFC 9110 §10.1.1).
+    expects_continue: bool,
 }
 
 /// Serve a connection until it ends; on drain it says GOAWAY and finishes its streams.
@@ -181,11 +183,15 @@ fn start(
         }
     };
     let extended = request.protocol == EXTENDED;
+    let expects = request.fields.first(Known::Expect);
+    let expects_continue = !incoming.is_done()
+        && expects.is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
     let mut stream = H2 {
         incoming,
         respond,
         outgoing: None,
         connects: extended,
+        expects_continue,
     };
     let (worker, info) = (Rc::clone(worker), Rc::clone(info));
     Some(async move {
@@ -309,6 +315,9 @@ fn gone(error: h2::Error) -> ClientError {
 
 impl H2 {
     pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, ClientError>> {
+        if std::mem::take(&mut self.expects_continue) {
+            self.inform(StatusCode::CONTINUE, &Fields::default());
+        }
         self.incoming.poll_piece(cx).map_err(gone)
     }
 

@@ -295,6 +295,8 @@ async fn downgraded(peer: &mut Peer, said: &Said) -> String {
         match (frame.kind, frame.stream) {
             (GOAWAY, _) => return "goaway".to_owned(),
             (RST_STREAM, 1) => return "reset".to_owned(),
+            // An interim answer is none yet.
+            (HEADERS, 1) if wire::status(&frame.payload) < 200 => {}
             (HEADERS, 1) => return wire::status(&frame.payload).to_string(),
             _ => {}
         }

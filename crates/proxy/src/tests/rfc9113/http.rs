@@ -276,3 +276,23 @@ async fn s10_5_1_fields_longer_than_allowed_are_refused() {
     assert!(recorder.take().0.is_empty());
     assert!(peer.is_alive(3).await);
 }
+
+/// RFC 9110 §10.1.1: who waits for a word before it sends its body hears it.
+#[tokio::test]
+async fn s8_1_an_expectation_is_answered() {
+    let (world, _recorder) = world(Limits::default()).await;
+    let mut peer = Peer::new(&world, &[]).await;
+    let expects = with("POST", &[("expect", "100-continue")]);
+    peer.send(&frame(HEADERS, END_HEADERS, 1, expects)).await;
+    let word = peer
+        .until(1, &[HEADERS, RST_STREAM])
+        .await
+        .expect("a frame");
+    assert_eq!((word.kind, status(&word.payload)), (HEADERS, 100));
+    peer.send(&data(1, END_STREAM, b"hello")).await;
+    let head = peer
+        .until(1, &[HEADERS, RST_STREAM])
+        .await
+        .expect("a frame");
+    assert_eq!((head.kind, status(&head.payload)), (HEADERS, 200));
+}
