@@ -193,6 +193,8 @@ async fn connect(endpoint: SocketAddr) -> Result<Datagrams, Failure> {
     let connected = async {
         let socket = UdpSocket::bind((any, 0)).await?;
         socket.connect(endpoint).await?;
+        // Before that is known of a new socket, tokio sends nothing by itself.
+        socket.writable().await?;
         io::Result::Ok(Datagrams::Socket(socket))
     };
     connected.await.map_err(|_| Failure::unsent(Kind::Refused))

@@ -72,7 +72,7 @@ fn what_is_wrong_is_pointed_at() {
             "/spec/prot",
         ),
         (
-            with("/spec/protocol", json!("udp")),
+            with("/spec/protocol", json!("sctp")),
             "bad-value",
             "/spec/protocol",
         ),
