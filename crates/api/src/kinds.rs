@@ -3,6 +3,7 @@
 mod bgp_peer;
 mod certificate;
 mod filter;
+mod jwt;
 mod load_balancer;
 mod route;
 mod service;
@@ -17,6 +18,7 @@ pub use filter::{
     Cors, DirectResponse, Fault, FaultAbort, FaultDelay, Filter, HeaderModifier, HttpHeader,
     MirrorRef, PathModifier, RequestMirror, RequestRedirect, Scheme, UrlRewrite,
 };
+pub use jwt::{JwtPresence, JwtProvider, JwtSource};
 pub use load_balancer::{
     Advertise, Everywhere, LbType, LoadBalancerSpec, LoadBalancerTls, SiteVip,
 };

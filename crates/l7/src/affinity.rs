@@ -89,7 +89,7 @@ impl Session {
 }
 
 /// The value of a cookie (RFC 6265 §4.2.1).
-fn cookie<'f>(fields: &'f Fields, name: &str) -> Option<&'f [u8]> {
+pub(crate) fn cookie<'f>(fields: &'f Fields, name: &str) -> Option<&'f [u8]> {
     let lines = fields.all(Known::Cookie);
     let mut pairs = lines.flat_map(|line| line.split(|octet| *octet == b';'));
     pairs.find_map(|pair| {

@@ -43,6 +43,7 @@ mod filter;
 pub mod headers;
 mod hello;
 mod host;
+pub mod jwt;
 mod layer4;
 mod limits;
 mod path;

@@ -24,7 +24,10 @@ use std::{
 use base::{Instant, QualifiedService, WallTime};
 use http::StatusCode;
 
-use crate::RequestHead;
+use crate::{
+    RequestHead,
+    jwt::{Claims, Verifier},
+};
 
 pub use paths::PathSet;
 pub use prefix::{Prefix, PrefixError, PrefixSet};
@@ -127,13 +130,15 @@ pub struct Guard {
     pub policies: Vec<Arc<Policy>>,
     /// What becomes of a request that none of them decides.
     pub undecided: Undecided,
+    /// Whose tokens are believed, before any policy is asked.
+    pub tokens: Option<Arc<Verifier>>,
 }
 
 impl Guard {
     /// Does everything pass, whatever it is?
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.policies.is_empty() && self.undecided == Undecided::Allow
+        self.policies.is_empty() && self.undecided == Undecided::Allow && self.tokens.is_none()
     }
 }
 
@@ -145,6 +150,8 @@ pub struct Subject<'a> {
     lb: &'a str,
     client: Option<IpAddr>,
     service: Option<&'a QualifiedService>,
+    /// What its token says, verified.
+    claims: Option<&'a Claims>,
     reading: paths::Reading,
 }
 
@@ -164,6 +171,7 @@ impl<'a> Subject<'a> {
             lb,
             client: client.map(|client| client.to_canonical()),
             service,
+            claims: None,
             reading: paths::Reading::of(head.path),
         }
     }
@@ -172,6 +180,12 @@ impl<'a> Subject<'a> {
     #[must_use]
     pub fn service(&self) -> Option<&'a QualifiedService> {
         self.service
+    }
+
+    /// The same request, with what its token says.
+    #[must_use]
+    pub fn with_claims(self, claims: Option<&'a Claims>) -> Self {
+        Subject { claims, ..self }
     }
 
     fn is_foreign(&self) -> bool {

@@ -31,7 +31,7 @@ pub fn check_put(world: &World, object: &Object, now: WallTime) -> Result<(), Pr
             Spec::Namespace(_) => Ok(()),
             Spec::Token(spec) => places::token(world, object, spec),
             Spec::Site(spec) => places::site(world, object, spec),
-            Spec::ServicePolicy(spec) => policies::service_policy(object, spec),
+            Spec::ServicePolicy(spec) => policies::service_policy(world, object, spec),
             Spec::Service(spec) => delivery::service(world, object, spec),
             Spec::LoadBalancer(spec) => delivery::load_balancer(world, object, spec),
             Spec::Certificate(spec) => delivery::certificate(world, object, spec, now),

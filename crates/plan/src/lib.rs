@@ -33,6 +33,7 @@ mod brain;
 mod check;
 mod compile;
 mod ids;
+mod jwt;
 mod open;
 mod placement;
 pub mod policy;

@@ -150,6 +150,7 @@ fn offer_of(mut object: Object, spec: &LoadBalancerSpec, services: &[ObjectKey])
         routes: vec![route],
         policies: Vec::new(),
         rate_limit: None,
+        jwt: Vec::new(),
         ..spec.clone()
     });
     object

@@ -227,7 +227,7 @@ pub(crate) fn query_matches(params: &[ValueMatch]) -> Result<Vec<l7::QueryMatch>
     Ok(out)
 }
 
-fn value(here: &str, kind: ValueMatchType, text: &str) -> Result<l7::ValueMatch, Wrong> {
+pub(crate) fn value(here: &str, kind: ValueMatchType, text: &str) -> Result<l7::ValueMatch, Wrong> {
     let here = format!("{here}/value");
     if text.len() > MAX_TEXT {
         return Err(wrong(here, "1,024 octets at most"));

@@ -3,15 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::{
-    Object, PathMatchType, PolicyAction, PolicyAlgorithm, PolicyEffect, PolicyRequest, PolicyRule,
-    RateLimit, RateLimitKey, ServicePolicySpec, ValueMatch, ValueMatchType,
+    JwtPresence, Object, PathMatchType, PolicyAction, PolicyAlgorithm, PolicyEffect, PolicyRequest,
+    PolicyRule, RateLimit, RateLimitKey, ServicePolicySpec, ValueMatch, ValueMatchType,
 };
 use base::{Name, QualifiedService};
 use http::{HeaderName, StatusCode};
-use l7::policy::{Algorithm, Policy, Prefix, PrefixSet, Rate, RateKey, Rule, RuleAction, When};
+use l7::{
+    jwt::ClaimMatch,
+    policy::{Algorithm, Policy, Prefix, PrefixSet, Rate, RateKey, Rule, RuleAction, When},
+};
 
 use crate::{
-    route::{Wrong, few, header_matches, method, path, query_matches, wrong},
+    route::{Wrong, few, header_matches, method, path, query_matches, value, wrong},
     world::scope,
 };
 
@@ -55,6 +58,24 @@ pub(crate) fn policy(object: &Object, spec: &ServicePolicySpec) -> Result<Policy
     Ok(Policy::build(tenant, name, shadow, algorithm, rules))
 }
 
+/// Has the policy rules that go by tokens?
+pub(crate) fn wants_tokens(spec: &ServicePolicySpec) -> bool {
+    spec.rules.iter().any(|rule| {
+        let request = &rule.request;
+        let keyed = match &rule.action {
+            PolicyAction::Allow(_) | PolicyAction::Deny(_) => false,
+            PolicyAction::RateLimit(limit) => keyed_by_claims(limit),
+        };
+        request.jwt.is_some() || !request.claims.is_empty() || keyed
+    })
+}
+
+/// Does the limit go by tokens?
+pub(crate) fn keyed_by_claims(limit: &RateLimit) -> bool {
+    let mut keys = limit.key.iter();
+    keys.any(|key| matches!(key, RateLimitKey::Claim(_)))
+}
+
 /// The limit of a load balancer, as a policy of its name.
 pub(crate) fn rate_limited(object: &Object, limit: &RateLimit) -> Result<Policy, Wrong> {
     let Some((tenant, namespace)) = scope(object) else {
@@ -88,6 +109,10 @@ fn rate(limit: &RateLimit) -> Result<Rate, Wrong> {
     few("/key", limit.key.len(), 8)?;
     let keys = limit.key.iter().enumerate().map(|(at, key)| match key {
         RateLimitKey::SourceAddress(_) => Ok(RateKey::Source),
+        RateLimitKey::Claim(name) if (1..=256).contains(&name.len()) => {
+            Ok(RateKey::Claim(name.clone()))
+        }
+        RateLimitKey::Claim(_) => Err(wrong(format!("/key/{at}/claim"), "1 to 256 octets")),
         RateLimitKey::Header(name) => {
             let name = HeaderName::from_bytes(name.as_bytes());
             let here = || format!("/key/{at}/header");
@@ -110,6 +135,7 @@ fn patterns(rule: &PolicyRule) -> usize {
     let paths = request.paths.iter();
     let paths = paths.filter(|path| path.kind == PathMatchType::RegularExpression);
     let values = request.headers.iter().chain(&request.query_params);
+    let values = values.chain(&request.claims);
     paths.count() + values.filter(regular).count()
 }
 
@@ -166,7 +192,20 @@ fn request(spec: &PolicyRequest) -> Result<When, Wrong> {
         let title = "headers that begin with `sealane-` never come from clients";
         return Err(wrong(format!("/headers/{at}/name"), title));
     }
+    few("/claims", spec.claims.len(), 16)?;
+    let claims = spec.claims.iter().enumerate().map(|(at, claim)| {
+        let here = format!("/claims/{at}");
+        if !(1..=256).contains(&claim.name.len()) {
+            return Err(wrong(here + "/name", "1 to 256 octets"));
+        }
+        Ok(ClaimMatch {
+            name: claim.name.clone(),
+            value: value(&here, claim.kind, &claim.value)?,
+        })
+    });
     Ok(When {
+        token: spec.jwt.map(|jwt| jwt == JwtPresence::Present),
+        claims: claims.collect::<Result<_, _>>()?,
         methods,
         hosts: spec.hosts.iter().map(|host| host.as_str()).collect(),
         paths: paths.into_iter().collect(),

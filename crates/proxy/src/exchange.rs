@@ -72,13 +72,18 @@ pub(crate) async fn serve(
             fields: &request.fields,
             now: time,
         };
-        // Boxed, so that the futures of those that pass stay small.
-        guard::front(worker, host, decision, &asked, &mut story).map(Box::new)
+        Some(guard::front(worker, host, decision, &asked, &mut story))
     });
+    // Boxed, so that the futures of those that pass stay small.
+    let guard::Front { reply, hide } = front.unwrap_or_default();
+    let refused = reply.map(Box::new);
+    if let Some(name) = hide {
+        request.fields.remove(&name);
+    }
     let upgrade = upgrade_of(&request);
     let mut sent = std::mem::take(&mut request.fields);
     story.trace = headers::trace(&mut sent, &mut worker.rng.borrow_mut());
-    match (&decision, front) {
+    match (&decision, refused) {
         (_, Some(reply)) => {
             Box::pin(answer(client, &request.method, *reply, &mut story)).await;
         }

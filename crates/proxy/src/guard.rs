@@ -17,7 +17,9 @@ use base::{QualifiedService, WallTime};
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use l7::{
     Admitted, Cluster, Decision, Fault, Fields, Forward, Known, RequestHead, VirtualHost, headers,
-    host_of, normal_path,
+    host_of,
+    jwt::{Claims, TokenError},
+    normal_path,
     policy::{Decided, Guard, Meter, RuleAction, Subject, Verdict, judge},
 };
 use runtime::metrics::{Counter, Family, Metrics};
@@ -35,6 +37,7 @@ use crate::{
 /// The codes of what policies refuse.
 const DENIED: &str = "denied";
 const LIMITED: &str = "rate-limited";
+const BAD_TOKEN: &str = "bad-token";
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 /// Rules counted apart in a process; those beyond are counted together.
@@ -67,23 +70,61 @@ pub(crate) struct Sent<'a> {
     pub(crate) now: WallTime,
 }
 
-/// Ask the policies of a load balancer: the answer, if the request may not pass. A preflight
-/// (Fetch standard §3.3) is asked without what would let a request pass, and tells nothing but who
-/// may ask: it always passes.
+/// What the front of a load balancer says of a request.
+#[derive(Default)]
+pub(crate) struct Front {
+    /// The answer, if it may not pass.
+    pub(crate) reply: Option<Answer>,
+    /// The header with its token, if the service is not to get that.
+    pub(crate) hide: Option<HeaderName>,
+}
+
+/// Look at the token of a request, and ask the policies of its load balancer. A preflight (Fetch
+/// standard §3.3) is asked without what would let a request pass, and tells nothing but who may
+/// ask: it always passes.
 pub(crate) fn front(
     worker: &Worker,
     host: &VirtualHost,
     decision: &Decision<'_>,
     asked: &Asked<'_>,
     story: &mut Story,
-) -> Option<Answer> {
+) -> Front {
     let service = match decision {
         Decision::Forward(to) => Some(&to.cluster.service),
-        Decision::Respond(respond) if respond.code == "preflight" => return None,
+        Decision::Respond(respond) if respond.code == "preflight" => return Front::default(),
         Decision::Respond(_) => None,
     };
-    let tenant = &host.tenant_name;
-    ask(worker, &host.guard, asked, service, tenant, story)
+    let (tenant, guard) = (&host.tenant_name, &host.guard);
+    let mut told = None;
+    if let Some(verifier) = &guard.tokens {
+        let cache = &mut worker.tokens.borrow_mut();
+        match verifier.read(asked.fields, asked.query, asked.now, cache) {
+            Ok(read) => told = read,
+            Err(error) => {
+                return Front {
+                    reply: Some(bad_token(error)),
+                    hide: None,
+                };
+            }
+        }
+    }
+    let claims = told.as_ref().map(|told| &*told.claims);
+    Front {
+        reply: ask(worker, guard, asked, service, claims, tenant, story),
+        hide: told.and_then(|told| told.hide),
+    }
+}
+
+/// RFC 6750 §3.
+fn bad_token(error: TokenError) -> Answer {
+    let status = StatusCode::UNAUTHORIZED;
+    let reason = "the token of this request is not accepted";
+    let mut answer = Answer::refusal(status, BAD_TOKEN, reason, Fault::Client);
+    let challenge = format!("Bearer error=\"invalid_token\", error_description=\"{error}\"");
+    if let Ok(value) = HeaderValue::try_from(challenge) {
+        answer.fields.append(&header::WWW_AUTHENTICATE, &value);
+    }
+    answer
 }
 
 /// Has anybody policies to whom this request goes?
@@ -116,7 +157,7 @@ pub(crate) fn back(
             return None;
         }
         let service = Some(&cluster.service);
-        ask(worker, &cluster.guard, &asked, service, tenant, story)
+        ask(worker, &cluster.guard, &asked, service, None, tenant, story)
     };
     let refused = passes(sent.to.cluster, story);
     if refused.is_none() {
@@ -156,6 +197,7 @@ pub(crate) fn egress(
         &admitted.cluster.guard,
         &asked,
         Some(service),
+        None,
         tenant,
         story,
     ) {
@@ -205,6 +247,7 @@ fn ask(
     guard: &Guard,
     asked: &Asked<'_>,
     service: Option<&QualifiedService>,
+    claims: Option<&Claims>,
     tenant: &str,
     story: &mut Story,
 ) -> Option<Answer> {
@@ -224,7 +267,7 @@ fn ask(
         query: asked.query,
         fields: asked.fields,
     };
-    let subject = Subject::new(&head, asked.lb, asked.client, service);
+    let subject = Subject::new(&head, asked.lb, asked.client, service).with_claims(claims);
     let meter = Meter {
         buckets: &worker.buckets,
         now: runtime::now(),
@@ -251,7 +294,13 @@ fn ask(
         Verdict::Deny(status) => {
             decisions.count(tenant, asked.lb, judgement.by.as_ref(), "enforce");
             let reason = "a policy does not allow this request";
-            Some(Answer::refusal(status, DENIED, reason, Fault::Client))
+            let mut answer = Answer::refusal(status, DENIED, reason, Fault::Client);
+            if status == StatusCode::UNAUTHORIZED {
+                // RFC 9110 §11.6.1.
+                let challenge = HeaderValue::from_static("Bearer");
+                answer.fields.append(&header::WWW_AUTHENTICATE, &challenge);
+            }
+            Some(answer)
         }
         Verdict::Limit(wait) => {
             decisions.count(tenant, asked.lb, judgement.by.as_ref(), "enforce");

@@ -343,6 +343,8 @@ pub(crate) struct Worker {
     pub(crate) refusals: Arc<Refusals>,
     /// Counts requests for policies that limit them, for all workers.
     pub(crate) buckets: Arc<Buckets>,
+    /// Tokens that were verified.
+    pub(crate) tokens: RefCell<l7::jwt::Cache>,
     events: mpsc::Sender<ProxyEvent>,
     pub(crate) rng: RefCell<Rng>,
     pub(crate) pool: Pool,
@@ -485,6 +487,7 @@ async fn run(tasks: Tasks, start: Start) {
         acceptor: start.acceptor,
         refusals: start.refusals,
         buckets: start.buckets,
+        tokens: RefCell::default(),
         events: start.events,
         rng: RefCell::new(Rng::new(start.seed)),
         pool: Pool::default(),

@@ -6,7 +6,7 @@ use base::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{HostPattern, RateLimit, Reference, Route};
+use super::{HostPattern, JwtProvider, RateLimit, Reference, Route};
 
 /// Where and how Services are offered. Routes are those of the Gateway API's `HTTPRoute`; of other
 /// types than `http` there is one, with `backendRefs` alone, as in its `TCPRoute` and `TLSRoute`.
@@ -38,6 +38,10 @@ pub struct LoadBalancerSpec {
     /// at most.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<Reference>,
+    /// Who issues tokens to its clients, 8 at most: their claims are what the `policies` above can
+    /// go by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jwt: Vec<JwtProvider>,
     /// How many requests it takes, before any policy is asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimit>,

@@ -6,7 +6,7 @@ use base::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Everything, HostPattern, HttpMethod, PathMatch, ValueMatch};
+use super::{Everything, HostPattern, HttpMethod, JwtPresence, PathMatch, ValueMatch};
 use crate::{Span, Timestamp};
 
 /// Which requests may pass. It does nothing until a LoadBalancer or a Service names it in its
@@ -115,6 +115,14 @@ pub struct PolicyRequest {
     /// Parameters of the query, all of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub query_params: Vec<ValueMatch>,
+    /// It has a token of one of the LoadBalancer's `jwt` providers, or has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<JwtPresence>,
+    /// Claims of its token, all of them: `sub`, or `a.b` for `b` in `a`. A value is a text, or a
+    /// number, `true` or `false` as JSON writes it; of a list any entry counts, of `scope` any
+    /// word.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub claims: Vec<ValueMatch>,
 }
 
 /// What becomes of a request; one of the fields.
@@ -197,6 +205,8 @@ pub enum RateLimitKey {
     SourceAddress(Everything),
     /// A header.
     Header(String),
+    /// A claim of its token.
+    Claim(String),
 }
 
 /// What of a request says whose bucket it is; one of the fields.
@@ -208,18 +218,19 @@ struct RateLimitKeyFields {
     source_address: Option<Everything>,
     /// A header.
     header: Option<String>,
+    /// A claim of its token.
+    claim: Option<String>,
 }
 
 impl TryFrom<RateLimitKeyFields> for RateLimitKey {
     type Error = &'static str;
 
     fn try_from(fields: RateLimitKeyFields) -> Result<Self, Self::Error> {
-        match (fields.source_address, fields.header) {
-            (Some(all), None) => Ok(RateLimitKey::SourceAddress(all)),
-            (None, Some(name)) => Ok(RateLimitKey::Header(name)),
-            (None, None) | (Some(_), Some(_)) => {
-                Err("one of `sourceAddress: {}` or `header: NAME`")
-            }
+        match (fields.source_address, fields.header, fields.claim) {
+            (Some(all), None, None) => Ok(RateLimitKey::SourceAddress(all)),
+            (None, Some(name), None) => Ok(RateLimitKey::Header(name)),
+            (None, None, Some(name)) => Ok(RateLimitKey::Claim(name)),
+            _ => Err("one of `sourceAddress: {}`, `header: NAME` or `claim: NAME`"),
         }
     }
 }

@@ -43,6 +43,8 @@ pub enum RateKey {
     Source,
     /// A header, all lines of it.
     Header(HeaderName),
+    /// A claim of its token.
+    Claim(String),
 }
 
 impl Rate {
@@ -60,6 +62,10 @@ impl Rate {
                     Some(IpAddr::V4(v4)) => v4.hash(hasher),
                     Some(IpAddr::V6(v6)) => (v6.to_bits() >> 64).hash(hasher),
                 },
+                RateKey::Claim(name) => {
+                    let claims = subject.claims;
+                    claims.and_then(|claims| claims.octets(name)).hash(hasher);
+                }
                 RateKey::Header(name) => {
                     let lines = subject.head.fields.get_all(name);
                     lines.for_each(|line| line.hash(hasher));

@@ -6,7 +6,7 @@ use base::{QualifiedService, WallTime};
 use http::{Method, StatusCode};
 
 use super::{PathSet, PrefixSet, Rate, Subject, paths::Reading};
-use crate::{HeaderMatch, QueryMatch, ValueMatch, query::parameters};
+use crate::{HeaderMatch, QueryMatch, ValueMatch, jwt::ClaimMatch, query::parameters};
 
 /// What a rule that matches does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +63,10 @@ pub struct When {
     pub headers: Vec<HeaderMatch>,
     /// It has all of these parameters.
     pub query: Vec<QueryMatch>,
+    /// It has a token, or has none.
+    pub token: Option<bool>,
+    /// Its token has all of these claims.
+    pub claims: Vec<ClaimMatch>,
 }
 
 /// Hosts, some of them with all below.
@@ -131,6 +135,12 @@ pub enum Miss {
     /// This parameter, counted from 0, is missing or another.
     #[error("parameter {0} is missing or another")]
     Query(usize),
+    /// It has no token, or has one.
+    #[error("there is no token, or there is one")]
+    Token,
+    /// This claim, counted from 0, is missing or another.
+    #[error("claim {0} is missing or another")]
+    Claim(usize),
 }
 
 impl Rule {
@@ -165,6 +175,13 @@ impl Rule {
             let values: Vec<_> = parameters(head.query, &param.name).collect();
             let values = values.iter().map(|value| value.as_bytes());
             hold(self.holds(&param.value, values), Miss::Query(at))?;
+        }
+        let claims = subject.claims;
+        let token = when.token.is_none_or(|wanted| wanted == claims.is_some());
+        hold(token, Miss::Token)?;
+        for (at, claim) in when.claims.iter().enumerate() {
+            let holds = claims.is_some_and(|claims| claim.holds(claims));
+            hold(holds, Miss::Claim(at))?;
         }
         Ok(())
     }

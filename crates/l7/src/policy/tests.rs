@@ -4,7 +4,8 @@ use http::{HeaderName, Method};
 
 use super::*;
 use crate::{
-    Fields, HeaderMatch, PathMatch, Pattern, QueryMatch, ValueMatch, host_of, normal_path,
+    Fields, HeaderMatch, PathMatch, Pattern, QueryMatch, ValueMatch, host_of, jwt::ClaimMatch,
+    normal_path,
 };
 
 const NOW: WallTime = WallTime::from_unix_seconds(1_000);
@@ -93,6 +94,7 @@ fn guard(undecided: Undecided, rules: &[&str]) -> Guard {
     Guard {
         policies: vec![policy("ns/p", false, Algorithm::FirstMatch, rules)],
         undecided,
+        tokens: None,
     }
 }
 
@@ -269,7 +271,7 @@ fn algorithms() {
     ] {
         let guard = Guard {
             policies: vec![policy("ns/p", false, algorithm, &rules)],
-            undecided: Undecided::Allow,
+            ..Guard::default()
         };
         assert_eq!(said(&guard, None, "GET h/a"), a, "{algorithm:?}");
         assert_eq!(said(&guard, None, "GET h/b"), b, "{algorithm:?}");
@@ -290,7 +292,7 @@ fn policies_in_order_and_shadows_beside() {
             policy("ns/two", true, first, &["all 403"]),
             policy("ns/three", false, first, &["b 403 /b"]),
         ],
-        undecided: Undecided::Allow,
+        ..Guard::default()
     };
     assert_eq!(said(&guard, None, "GET h/a"), "allow ns/one/a");
     assert_eq!(said(&guard, None, "GET h/b"), "403 ns/three/b (ns/two/all)");
@@ -405,7 +407,7 @@ fn rates_by_key() {
             ),
             policy("ns/q", true, first, &["one 1/10"]),
         ],
-        undecided: Undecided::Allow,
+        ..Guard::default()
     };
     let buckets = Buckets::new(7);
     let client = Some("2001:db8::1");
@@ -444,7 +446,7 @@ fn rates_by_key() {
             first,
             rules,
         ))],
-        undecided: Undecided::Allow,
+        ..Guard::default()
     };
     assert_eq!(
         said_after(&buckets, &other, "shop/web", client, "GET h/a"),
@@ -477,13 +479,59 @@ fn rates_among_other_rules() {
     ] {
         let guard = Guard {
             policies: vec![policy("ns/p", false, algorithm, &rules)],
-            undecided: Undecided::Allow,
+            ..Guard::default()
         };
         let buckets = Buckets::new(7);
         let said = |request| said_after(&buckets, &guard, "shop/web", None, request);
         said("GET h/first");
         for (request, expect) in [("GET h/a", a), ("GET h/b", b), ("GET h/c", c)] {
             assert_eq!(said(request), expect, "{algorithm:?} {request}");
+        }
+    }
+}
+
+#[test]
+fn claims_and_tokens() {
+    let fields = Fields::default();
+    let head = RequestHead {
+        port: 80,
+        tls: false,
+        sni: None,
+        method: &Method::GET,
+        host: "h",
+        authority: "h",
+        path: "/",
+        query: None,
+        fields: &fields,
+    };
+    let ann = Claims::of(serde_json::json!({"sub": "ann", "team": {"name": "shop"}}));
+    let claim = |name: &str, value: &str| ClaimMatch {
+        name: name.to_owned(),
+        value: ValueMatch::Exact(value.into()),
+    };
+    for (token, claims, with, without) in [
+        (Some(true), vec![], Ok(()), Err(Miss::Token)),
+        (Some(false), vec![], Err(Miss::Token), Ok(())),
+        (
+            None,
+            vec![claim("sub", "ann"), claim("team.name", "shop")],
+            Ok(()),
+            Err(Miss::Claim(0)),
+        ),
+        (
+            None,
+            vec![claim("sub", "ann"), claim("team.name", "bank")],
+            Err(Miss::Claim(1)),
+            Err(Miss::Claim(0)),
+        ),
+    ] {
+        for action in ["r allow", "r 403"] {
+            let mut rule = rule(action);
+            (rule.when.token, rule.when.claims) = (token, claims.clone());
+            let subject = Subject::new(&head, "shop/web", None, None);
+            assert_eq!(rule.check(&subject, NOW), without, "{action} {claims:?}");
+            let subject = subject.with_claims(Some(&ann));
+            assert_eq!(rule.check(&subject, NOW), with, "{action} {claims:?}");
         }
     }
 }

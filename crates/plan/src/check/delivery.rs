@@ -187,10 +187,7 @@ pub(super) fn load_balancer(
     }
     tls(world, tenant, namespace, spec)?;
     policies::attached(world, object, &spec.policies)?;
-    if let Some(limit) = &spec.rate_limit {
-        crate::service_policy::rate_limited(object, limit)
-            .map_err(|wrong| bad(wrong.pointer, wrong.title))?;
-    }
+    policies::front(object, spec)?;
     check_count("/spec/routes", spec.routes.len(), 256)?;
     for (at, route) in spec.routes.iter().enumerate() {
         check_route(

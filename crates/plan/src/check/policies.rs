@@ -1,24 +1,67 @@
 //! Policies, and who names them.
 
 use api::{
-    Kind, Object, ObjectKey, PolicyAction, PolicyEffect, Problem, Reference, ServicePolicySpec,
-    Spec,
+    Kind, LoadBalancerSpec, Object, ObjectKey, PolicyAction, PolicyEffect, Problem, Reference,
+    ServicePolicySpec, Spec,
 };
 use base::Name;
 
 use super::{bad, dangling};
 use crate::{
     World,
+    service_policy::{keyed_by_claims, wants_tokens},
     world::{referred, scope},
 };
 
 /// The most policies of a LoadBalancer or a Service.
 const MAX_ATTACHED: usize = 16;
 
-pub(super) fn service_policy(object: &Object, spec: &ServicePolicySpec) -> Result<(), Problem> {
+pub(super) fn service_policy(
+    world: &World,
+    object: &Object,
+    spec: &ServicePolicySpec,
+) -> Result<(), Problem> {
     let read = crate::service_policy::policy(object, spec);
-    read.map(|_| ())
-        .map_err(|wrong| bad(wrong.pointer, wrong.title))
+    read.map_err(|wrong| bad(wrong.pointer, wrong.title))?;
+    if !wants_tokens(spec) {
+        return Ok(());
+    }
+    let key = object.key();
+    let mut users = world.0.values();
+    let user = users.find(|user| !has_tokens(user) && of(user).contains(&key));
+    user.map_or(Ok(()), |user| {
+        let title = format!(
+            "{} names it, where no token is verified: its rules cannot go by tokens",
+            user.key()
+        );
+        Err(bad("/spec/rules", title))
+    })
+}
+
+/// What stands in front of a LoadBalancer beside its policies.
+pub(super) fn front(object: &Object, spec: &LoadBalancerSpec) -> Result<(), Problem> {
+    let read = crate::jwt::verifier(&spec.jwt);
+    read.map_err(|wrong| bad(wrong.pointer, wrong.title))?;
+    let Some(limit) = &spec.rate_limit else {
+        return Ok(());
+    };
+    let read = crate::service_policy::rate_limited(object, limit);
+    read.map_err(|wrong| bad(wrong.pointer, wrong.title))?;
+    if keyed_by_claims(limit) && spec.jwt.is_empty() {
+        let title = "goes by a claim, and no token is verified: say in `jwt` who issues them";
+        return Err(bad("/spec/rateLimit/key", title));
+    }
+    Ok(())
+}
+
+/// Are tokens verified there?
+fn has_tokens(object: &Object) -> bool {
+    match &object.spec {
+        Spec::LoadBalancer(spec) => !spec.jwt.is_empty(),
+        Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) | Spec::Site(_) => false,
+        Spec::Service(_) | Spec::ServicePolicy(_) => false,
+        Spec::Certificate(_) | Spec::BgpPeer(_) => false,
+    }
 }
 
 /// The policies that a LoadBalancer or a Service names exist, each once.
@@ -40,8 +83,16 @@ pub(super) fn attached(
         if policies[..at].iter().any(|other| key(other) == this) {
             return Err(bad(pointer, format!("{reference} is named twice")));
         }
-        if world.find(&this).is_none() {
+        let Some((_, policy)) = world.service_policy(tenant, namespace, reference) else {
             return Err(dangling(&pointer, "policy", &reference.to_string()));
+        };
+        if wants_tokens(policy) && !has_tokens(object) {
+            let title = if object.kind == Kind::LoadBalancer {
+                "has rules that go by tokens: say in `jwt` who issues them"
+            } else {
+                "has rules that go by tokens, which only LoadBalancers verify: name it there"
+            };
+            return Err(bad(pointer, title));
         }
     }
     Ok(())

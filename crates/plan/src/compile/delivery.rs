@@ -357,6 +357,9 @@ impl Compiler<'_> {
             routes,
         );
         host.guard = self.guard(object, &spec.policies, Undecided::Deny)?;
+        let tokens = crate::jwt::verifier(&spec.jwt);
+        let title = |w: Wrong| wrong(object, format!("{}: {}", w.pointer, w.title));
+        host.guard.tokens = tokens.map_err(title)?;
         if let Some(limit) = &spec.rate_limit {
             let policy = crate::service_policy::rate_limited(object, limit);
             let title = |w: Wrong| wrong(object, format!("{}: {}", w.pointer, w.title));

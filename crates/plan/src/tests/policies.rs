@@ -416,3 +416,119 @@ fn rates_are_checked() {
         assert_eq!(lb, at("/spec/rateLimit"), "{limit}");
     }
 }
+
+const KEYS: &str = r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "one", "x": "_0LoFStupKSgKZEu0AYWx47SFBsDGZY9GxJ-vtosndo"}]}"#;
+
+#[test]
+fn tokens_are_checked() {
+    let provider = |change: (&str, &str)| {
+        let good = format!("issuer: 'https://id.example', audiences: [shop], jwks: '{KEYS}'");
+        let list = format!("jwt: [{{{good}}}], policies: []");
+        balancer("shop", "").replace("policies: []", &list.replace(change.0, change.1))
+    };
+    for (change, expect) in [
+        (("", ""), "good"),
+        (
+            (
+                "audiences: [shop]",
+                "from: [{header: X-A}, {header: authorization}], forward: false",
+            ),
+            "good",
+        ),
+        (
+            (
+                "audiences: [shop]",
+                "from: [{cookie: a}, {queryParam: b}], clockSkew: 5m",
+            ),
+            "good",
+        ),
+        (
+            ("audiences: [shop]", "from: [{cookie: a}], forward: false"),
+            "bad-value /spec/jwt/0/forward",
+        ),
+        (
+            ("audiences: [shop]", "clockSkew: 301s"),
+            "bad-value /spec/jwt/0/clockSkew",
+        ),
+        (
+            (
+                "audiences: [shop]",
+                "from: [{header: X-A}, {header: connection}]",
+            ),
+            "bad-value /spec/jwt/0/from/1/header",
+        ),
+        (
+            ("audiences: [shop]", "from: [{cookie: 'a b'}]"),
+            "bad-value /spec/jwt/0/from/0/cookie",
+        ),
+        (
+            ("audiences: [shop]", "audiences: [a, '']"),
+            "bad-value /spec/jwt/0/audiences/1",
+        ),
+        (("https://id.example", ""), "bad-value /spec/jwt/0/issuer"),
+        (("Ed25519", "X25519"), "bad-value /spec/jwt/0/jwks"),
+        (("\"keys\"", "\"key\""), "bad-value /spec/jwt/0/jwks"),
+        (
+            (
+                "policies: []",
+                "rateLimit: {requests: 1, per: 1s, key: [{claim: sub}]}",
+            ),
+            "good",
+        ),
+    ] {
+        assert_eq!(said(&world(), &provider(change)), expect, "{change:?}");
+    }
+    let twice = provider(("", "")).replace(
+        "jwt: [",
+        &format!("jwt: [{{issuer: 'https://id.example', jwks: '{KEYS}'}}, "),
+    );
+    assert_eq!(said(&world(), &twice), "bad-value /spec/jwt/1/issuer");
+    let limit = "rateLimit: {requests: 1, per: 1s, key: [{claim: sub}]}";
+    let limited = balancer("shop", "").replace("policies: []", limit);
+    assert_eq!(said(&world(), &limited), "bad-value /spec/rateLimit/key");
+}
+
+#[test]
+fn rules_about_tokens_go_where_tokens_are_verified() {
+    let plain = policy("{name: all, action: {allow: {}}}");
+    let with_jwt = |policies: &str| {
+        let list = format!(
+            "jwt: [{{issuer: 'https://id.example', jwks: '{KEYS}'}}], policies: [{policies}]"
+        );
+        balancer("shop", "").replace("policies: []", &list)
+    };
+    for rule in [
+        "request: {jwt: present}, action: {allow: {}}",
+        "request: {claims: [{name: sub, value: ann}]}, action: {allow: {}}",
+        "action: {rateLimit: {requests: 1, per: 1s, key: [{claim: sub}]}}",
+    ] {
+        let claims = policy(&format!("{{name: all, {rule}}}"));
+        let there = with(&[&claims]);
+        let refused = "bad-value /spec/policies/0";
+        for (user, expect) in [
+            (with_jwt("edge"), "good"),
+            (balancer("shop", "edge"), refused),
+            (service("edge"), refused),
+        ] {
+            assert_eq!(said(&there, &user), expect, "{rule}: {user}");
+            // The same when the policy comes after.
+            let after = with(&[&plain, &user]);
+            let expect = if expect == "good" {
+                expect
+            } else {
+                "bad-value /spec/rules"
+            };
+            assert_eq!(said(&after, &claims), expect, "{rule}: {user}");
+        }
+    }
+    let bad = policy("{name: all, request: {claims: [{name: '', value: a}]}, action: {allow: {}}}");
+    let place = "bad-value /spec/rules/0/request/claims/0/name";
+    assert_eq!(said(&world(), &bad), place);
+    // Keys go where tokens are verified, and nowhere else.
+    let world = with(&[&plain, &with_jwt("edge"), &service("")]);
+    let ids = ids(&world);
+    for (at, has) in [("par.fabric", true), ("aws.acme", false)] {
+        let text = format!("{:?}", project(&world, &ids, &site(at)));
+        assert_eq!(text.contains("id.example"), has, "{at}");
+    }
+}

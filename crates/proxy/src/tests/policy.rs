@@ -27,6 +27,7 @@ fn guard(name: &str, undecided: Undecided, action: RuleAction, when: When) -> Gu
     Guard {
         policies: vec![Arc::new(policy)],
         undecided,
+        tokens: None,
     }
 }
 
@@ -155,8 +156,8 @@ async fn the_egress_judges_by_its_own_configuration() {
 async fn a_closed_namespace_denies_what_nobody_allows() {
     let (world, spot) = world().await;
     let closed = |undecided| Guard {
-        policies: Vec::new(),
         undecided,
+        ..Guard::default()
     };
     for (lb, ingress, egress, status) in [
         (Undecided::Deny, Undecided::Allow, Undecided::Allow, 403),
@@ -462,4 +463,75 @@ async fn one_too_many() {
     world.guard(limits(), open(), open());
     assert!(world.raw(&ask("a")).await.starts_with("HTTP/1.1 429 "));
     assert_eq!(spot.served(), 6);
+}
+
+/// A token that `KEYS` verifies, for `sub: ann`, until 2100.
+const TOKEN: &str = "eyJhbGciOiJFZERTQSIsImtpZCI6Im9uZSJ9.eyJpc3MiOiJodHRwczovL2lkLmV4YW1wbGUiLCJhdWQiOiJzaG9wIiwiZXhwIjo0MTAyNDQ0ODAwLCJzdWIiOiJhbm4iLCJncm91cHMiOlsic3RhZmYiXX0._TiIT__aC5vz52m-T7Q9TlLD0Wc6rbnatUC8a7CMf1LzjKnRol6DV0-51L2tVOLyCWP8FZMePyiHhR_WinklAQ";
+const KEYS: &str = r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "one", "x": "_0LoFStupKSgKZEu0AYWx47SFBsDGZY9GxJ-vtosndo"}]}"#;
+
+#[tokio::test]
+async fn tokens_are_verified() {
+    let (world, spot) = world().await;
+    let mut claims = guard(
+        "edge",
+        Undecided::Deny,
+        RuleAction::Allow,
+        When {
+            claims: vec![l7::jwt::ClaimMatch {
+                name: "sub".to_owned(),
+                value: ValueMatch::Exact("ann".into()),
+            }],
+            ..When::default()
+        },
+    );
+    let provider = |forward| l7::jwt::Provider {
+        issuer: "https://id.example".to_owned(),
+        audiences: vec!["shop".to_owned()],
+        keys: l7::jwt::KeySet::parse(KEYS).expect("keys"),
+        from: vec![l7::jwt::Source::Bearer],
+        forward,
+        skew: std::time::Duration::from_secs(60),
+    };
+    let ask = |token: &str| {
+        let token = match token {
+            "" => String::new(),
+            token => format!("Authorization: Bearer {token}\r\n"),
+        };
+        format!("GET / HTTP/1.1\r\nHost: cart.acme.example\r\n{token}\r\n")
+    };
+    for forward in [true, false] {
+        let verifier = l7::jwt::Verifier::new(vec![provider(forward)], 1);
+        claims.tokens = Some(Arc::new(verifier));
+        world.guard(claims.clone(), open(), open());
+        // The second time it is known.
+        for _ in 0..2 {
+            let response = world.raw(&ask(TOKEN)).await;
+            assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
+            assert_eq!(response.contains(TOKEN), forward, "{response}");
+        }
+    }
+    let response = world.raw(&ask("")).await;
+    assert!(response.starts_with("HTTP/1.1 403 "), "{response}");
+    let bad = TOKEN.replace('.', ".A");
+    let response = world.raw(&ask(&bad)).await;
+    assert!(response.starts_with("HTTP/1.1 401 "), "{response}");
+    let challenge = "\r\nwww-authenticate: Bearer error=\"invalid_token\", error_description=";
+    assert!(response.contains(challenge), "{response}");
+    assert_eq!(record(&world, 6).await["error"], "bad-token");
+    // Who denies with 401 says what is missing.
+    let when = When {
+        token: Some(false),
+        ..When::default()
+    };
+    let deny = RuleAction::Deny(StatusCode::UNAUTHORIZED);
+    let mut needs = guard("edge", Undecided::Allow, deny, when);
+    needs.tokens = claims.tokens.clone();
+    world.guard(needs, open(), open());
+    let response = world.raw(&ask("")).await;
+    assert!(
+        response.contains("\r\nwww-authenticate: Bearer\r\n"),
+        "{response}"
+    );
+    assert!(world.raw(&ask(TOKEN)).await.starts_with("HTTP/1.1 200 "));
+    assert_eq!(spot.served(), 5);
 }
