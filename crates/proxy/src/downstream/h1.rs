@@ -110,12 +110,23 @@ pub(crate) async fn serve(worker: Rc<Worker>, wire: Wire, origin: Origin) {
         let mut client = Client::H1(&mut conn);
         match &origin {
             Origin::Client(info) => {
-                exchange::serve(&worker, info, &mut client, alarm, request).await;
+                // Boxed: most connections carry no request at the moment.
+                Box::pin(exchange::serve(&worker, info, &mut client, alarm, request)).await;
             }
             Origin::Site {
                 peer,
                 request: claim,
-            } => egress::serve(&worker, peer, claim, &mut client, alarm, request).await,
+            } => {
+                Box::pin(egress::serve(
+                    &worker,
+                    peer,
+                    claim,
+                    &mut client,
+                    alarm,
+                    request,
+                ))
+                .await
+            }
         }
         if conn.aborted {
             return;

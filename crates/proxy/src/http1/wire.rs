@@ -77,7 +77,7 @@ impl Wire {
 
     /// Read more; false at the end of the stream. Reads grow while they come back full.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        if self.input.is_empty() && self.read_size == SMALLEST_READ {
+        if self.read_size == SMALLEST_READ {
             return self.poll_fill_small(cx);
         }
         self.input.reserve(self.read_size);
