@@ -6,10 +6,10 @@ use std::{
 };
 
 use balance::{EndpointKey, EndpointStats};
-use base::{QualifiedService, ServiceId, SiteName, TenantId};
+use base::{QualifiedService, SiteName};
 use http::StatusCode;
 
-use crate::{Cluster, Protocol};
+use crate::Cluster;
 
 /// To whom a load balancer offers a service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,17 +63,9 @@ pub struct StreamClaim<'a> {
 #[derive(Clone, Debug)]
 pub struct Admitted {
     /// The service.
-    pub service: QualifiedService,
-    /// Its owner.
-    pub tenant: TenantId,
-    /// The service as a number.
-    pub id: ServiceId,
+    pub cluster: Arc<Cluster>,
     /// The endpoint.
     pub endpoint: EndpointKey,
-    /// What it speaks.
-    pub protocol: Protocol,
-    /// The service as it is forwarded to.
-    pub cluster: Arc<Cluster>,
     /// Its counters in this site.
     pub stats: Arc<EndpointStats>,
 }
@@ -155,13 +147,9 @@ pub fn admit(
     let set = known.cluster.cell.load();
     let endpoint = set.find(&claim.endpoint).ok_or(Refusal::NoEndpoint)?;
     Ok(Admitted {
-        tenant: known.cluster.tenant,
-        id: known.cluster.id,
-        endpoint: endpoint.key,
-        protocol: known.cluster.protocol,
         cluster: Arc::clone(&known.cluster),
+        endpoint: endpoint.key,
         stats: Arc::clone(&endpoint.stats),
-        service,
     })
 }
 

@@ -274,8 +274,8 @@ impl Data {
         let mut ticks = tokio::time::interval(REPORT_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let due = self.brain.poll_timeout();
-            let due = due.map_or(REPORT_EVERY, |at| at.since(runtime::now()));
+            let now = runtime::now();
+            let timer = self.brain.poll_timeout().map(|at| at.since(now));
             tokio::select! {
                 () = &mut leaving => break,
                 Some(event) = queues.inbox.recv() => self.brain.handle(runtime::now(), event),
@@ -297,7 +297,9 @@ impl Data {
                     let event = Event::Bundle(Box::new(bundle));
                     self.brain.handle(runtime::now(), event);
                 }
-                () = tokio::time::sleep(due) => self.brain.handle_timeout(runtime::now()),
+                () = tokio::time::sleep(timer.unwrap_or_default()), if timer.is_some() => {
+                    self.brain.handle_timeout(runtime::now());
+                }
                 _ = ticks.tick() => {
                     self.tick();
                     let late = |table: &&Arc<Compiled>| self.vips.is_missing(&table.vips);

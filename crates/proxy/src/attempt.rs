@@ -90,6 +90,16 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// Does it speak against the endpoint? Otherwise it is not its fault, or not known.
+    pub(crate) const fn blames_endpoint(self) -> bool {
+        match self {
+            Kind::Refused | Kind::Reset | Kind::Timeout | Kind::Protocol | Kind::Status => true,
+            Kind::Link | Kind::Denied | Kind::Cancelled | Kind::Full => false,
+        }
+    }
+}
+
 /// Who may repeat a failed try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Again {

@@ -48,7 +48,7 @@ pub(crate) async fn accept(worker: Rc<Worker>, incoming: Box<dyn Incoming>) {
         }
     };
     worker.metrics.streams.inc();
-    match admitted.protocol {
+    match admitted.cluster.protocol {
         Protocol::Http1 | Protocol::Http2 => {}
         Protocol::Tcp => {
             drop(snapshot);
@@ -135,8 +135,8 @@ pub(crate) async fn serve(
         patience: Some(limits.request_timeout),
     };
     let key = PoolKey {
-        tenant: admitted.tenant,
-        service: admitted.id,
+        tenant: admitted.cluster.tenant,
+        service: admitted.cluster.id,
         endpoint: admitted.endpoint,
         lb: LbId(0),
     };

@@ -414,12 +414,8 @@ fn judge(
 ) {
     let good = match ended {
         Ok((_, head)) => !head.status.is_server_error(),
-        Err(Stop::Failure(failure)) => match failure.kind {
-            Kind::Refused | Kind::Reset | Kind::Timeout | Kind::Protocol | Kind::Status => false,
-            // Not its fault, or not known.
-            Kind::Link | Kind::Denied | Kind::Cancelled | Kind::Full => return,
-        },
-        Err(Stop::Deadline) => false,
+        Err(Stop::Failure(failure)) if !failure.kind.blames_endpoint() => return,
+        Err(Stop::Failure(_) | Stop::Deadline) => false,
         Err(Stop::Client(_)) => return,
     };
     verdict(worker, most, place, good);

@@ -190,7 +190,7 @@ pub(crate) fn egress(
         fields: &message.fields,
         now: runtime::wall(),
     };
-    let (story, service) = (&mut Story::default(), &admitted.service);
+    let (story, service) = (&mut Story::default(), &admitted.cluster.service);
     let tenant = service.tenant.as_str();
     if let Some(mut reply) = ask(
         worker,

@@ -243,15 +243,10 @@ pub(crate) async fn reach<T>(
 
 /// What reaching an endpoint, or not, says about it.
 fn judge(worker: &Worker, most: u32, place: &Place<'_>, failure: Option<&Failure>) {
-    let Some(failure) = failure else {
-        return verdict(worker, most, place, true);
-    };
-    match failure.kind {
-        Kind::Refused | Kind::Reset | Kind::Timeout | Kind::Protocol | Kind::Status => {
-            verdict(worker, most, place, false);
-        }
-        // Not its fault, or not known.
-        Kind::Link | Kind::Denied | Kind::Cancelled | Kind::Full => {}
+    match failure {
+        None => verdict(worker, most, place, true),
+        Some(failure) if failure.kind.blames_endpoint() => verdict(worker, most, place, false),
+        Some(_) => {}
     }
 }
 
@@ -291,8 +286,8 @@ pub(crate) async fn leave(
     let in_flight = InFlight::start(&admitted.stats);
     let place = Place {
         key: PoolKey {
-            tenant: admitted.tenant,
-            service: admitted.id,
+            tenant: admitted.cluster.tenant,
+            service: admitted.cluster.id,
             endpoint: admitted.endpoint,
             lb: LbId(0),
         },

@@ -45,13 +45,8 @@ const LAST_FLUSH: Duration = Duration::from_secs(1);
 const LARGEST: usize = 64 << 10;
 
 /// Where a worker's datagrams are received; each is copied out at once.
+#[derive(Default)]
 pub(crate) struct Scratch(RefCell<Box<[u8]>>);
-
-impl Default for Scratch {
-    fn default() -> Self {
-        Scratch(RefCell::new(Box::default()))
-    }
-}
 
 impl Scratch {
     /// Receive into it. Its memory is taken with the first datagram.

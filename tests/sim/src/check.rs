@@ -339,7 +339,7 @@ impl Sim {
         let Ok(admitted) = l7::admit(&table.egress, &peer, claim) else {
             return;
         };
-        if admitted.service.tenant.as_str() != tenant
+        if admitted.cluster.service.tenant.as_str() != tenant
             || self.planet.sites[gateway].tenant.as_str() != tenant
         {
             let what = format!("gateway {gateway} admits {claim:?} from {peer}");
@@ -355,8 +355,8 @@ impl Sim {
             Some((Manner::Silent, _)) => TroubleKind::Suspect,
         };
         let key = TargetKey {
-            tenant: admitted.tenant,
-            service: admitted.id,
+            tenant: admitted.cluster.tenant,
+            service: admitted.cluster.id,
             address,
         };
         self.give(gateway, Part::Control, Event::Trouble(key, kind));

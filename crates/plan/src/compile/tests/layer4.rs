@@ -88,7 +88,7 @@ fn a_tcp_load_balancer_has_its_own_listeners() {
         lb: "shop/db",
     };
     let admitted = admit(&aws.egress, &site("par.fabric"), &claim).expect("admitted");
-    assert_eq!(admitted.protocol, Protocol::Tcp);
+    assert_eq!(admitted.cluster.protocol, Protocol::Tcp);
     assert!(admit(&aws.egress, &site("nyc.fabric"), &claim).is_err());
     assert!(admit(&aws.egress, &site("factory.acme"), &claim).is_ok());
 }
