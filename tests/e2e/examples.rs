@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -242,6 +242,11 @@ fn play(name: &str) {
         example.start(name, &args)
     });
     let _demos: Vec<Role> = demos.collect();
+    // A probe that comes before they listen would leave one out for seconds.
+    for (name, listen) in &expect.endpoints {
+        let connect = || TcpStream::connect(listen).map_err(|error| error.to_string());
+        wait_until(name, SOON, connect);
+    }
     let mut node = example.node();
     let http = expect.http.parse().expect("an address");
     let mut client = Client::new();
