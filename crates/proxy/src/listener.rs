@@ -18,8 +18,10 @@ use runtime::{
 };
 use tokio::{
     net::{TcpListener, TcpStream, UdpSocket},
+    task::yield_now,
     time::{sleep, timeout},
 };
+use tokio_rustls::server::TlsStream;
 
 use crate::{
     downstream::{ConnInfo, Origin, h1, h2},
@@ -32,6 +34,8 @@ use crate::{
 
 /// When the system has no file descriptor left, waiting helps more than asking again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+/// Connections taken at once, before those that are there get on.
+const AT_ONCE: u32 = 16;
 
 /// An address to serve on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,6 +214,7 @@ async fn accept(
     spec: Rc<Cell<ListenerSpec>>,
 ) {
     let drain = worker.drain();
+    let mut taken = 0;
     loop {
         // On drain, who is connected already is still taken: closing would reset them.
         let accepted = tokio::select! {
@@ -222,6 +227,10 @@ async fn accept(
                 let spec = spec.get();
                 let info = info(&tcp, peer, local, spec);
                 seat(&worker, tcp, info, spec.protocol);
+                taken += 1;
+                if taken % AT_ONCE == 0 {
+                    yield_now().await;
+                }
             }
             Err(error) => {
                 if worker.may_say() {
@@ -322,10 +331,20 @@ async fn serve(worker: Rc<Worker>, tcp: TcpStream, mut info: ConnInfo, protocol:
             let wire = Wire::begun(Io::Tcp(front.tcp), front.early);
             h1::serve(worker, wire, Origin::Client(info)).await;
         }
-        ListenerProtocol::Tls if worker.snapshot().table.passes(info.port) => {
-            Box::pin(by_name(worker, front, info)).await;
+        ListenerProtocol::Tls => {
+            // Boxed, and over before the first request: what most connections are at most times,
+            // waiting for one, is to be small.
+            let Some((stream, info)) = Box::pin(unsealed(&worker, front, info)).await else {
+                return;
+            };
+            let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            let io = Io::Tls(stream);
+            if is_h2 {
+                Box::pin(h2::serve(worker, io, BytesMut::new(), info)).await;
+            } else {
+                h1::serve(worker, Wire::new(io), Origin::Client(info)).await;
+            }
         }
-        ListenerProtocol::Tls => secure(worker, front, info).await,
         ListenerProtocol::Tcp(lb) => {
             let to = worker.snapshot().table.layer4(lb).cloned();
             let wire = Wire::begun(Io::Tcp(front.tcp), front.early);
@@ -344,8 +363,23 @@ async fn serve(worker: Rc<Worker>, tcp: TcpStream, mut info: ConnInfo, protocol:
 const DECODE_ERROR: u8 = 50;
 const UNRECOGNIZED_NAME: u8 = 112;
 
-/// TLS on a port where the server name says who ends it.
-async fn by_name(worker: Rc<Worker>, mut front: Front, mut info: ConnInfo) {
+/// A client behind TLS that ends here, whose handshake was good.
+type Unsealed = Option<(Box<TlsStream<Front>>, ConnInfo)>;
+
+/// TLS, which somebody else may end: then this serves the connection.
+async fn unsealed(worker: &Rc<Worker>, mut front: Front, mut info: ConnInfo) -> Unsealed {
+    if worker.snapshot().table.passes(info.port) {
+        (front, info) = Box::pin(by_name(worker, front, info)).await?;
+    }
+    secure(worker, front, info).await
+}
+
+/// TLS on a port where the server name says who ends it; the connection, if it is us.
+async fn by_name(
+    worker: &Rc<Worker>,
+    mut front: Front,
+    mut info: ConnInfo,
+) -> Option<(Front, ConnInfo)> {
     let patience = worker.snapshot().limits.header_timeout;
     let hello = match front.hello(patience).await {
         Ok(hello) => hello,
@@ -359,7 +393,7 @@ async fn by_name(worker: Rc<Worker>, mut front: Front, mut info: ConnInfo) {
             ) {
                 front.alert(DECODE_ERROR, patience).await;
             }
-            return;
+            return None;
         }
     };
     let snapshot = worker.snapshot();
@@ -369,34 +403,30 @@ async fn by_name(worker: Rc<Worker>, mut front: Front, mut info: ConnInfo) {
         drop(snapshot);
         info.sni = hello.server_name;
         let wire = Wire::begun(Io::Tcp(front.tcp), front.early);
-        return layer4::serve(&worker, wire, &info, to, "tls").await;
+        layer4::serve(worker, wire, &info, to, "tls").await;
+        return None;
     }
     let known = name.is_some_and(|name| snapshot.certificates.find(name).is_some());
     drop(snapshot);
     if !known {
         worker.metrics.names_unknown.inc();
-        return front.alert(UNRECOGNIZED_NAME, patience).await;
+        front.alert(UNRECOGNIZED_NAME, patience).await;
+        return None;
     }
-    secure(worker, front, info).await;
+    Some((front, info))
 }
 
 /// TLS that ends here.
-async fn secure(worker: Rc<Worker>, front: Front, mut info: ConnInfo) {
+async fn secure(worker: &Worker, front: Front, mut info: ConnInfo) -> Unsealed {
     let patience = worker.snapshot().limits.handshake_timeout;
     let Ok(Ok(stream)) = timeout(patience, worker.acceptor.accept(front)).await else {
         worker.metrics.handshakes_failed.inc();
-        return;
+        return None;
     };
     let (_, session) = stream.get_ref();
-    let is_h2 = session.alpn_protocol() == Some(b"h2");
     info.sni = session
         .server_name()
         .and_then(l7::host_of)
         .map(|name| name.into_owned());
-    let io = Io::Tls(Box::new(stream));
-    if is_h2 {
-        h2::serve(worker, io, BytesMut::new(), info).await;
-    } else {
-        h1::serve(worker, Wire::new(io), Origin::Client(info)).await;
-    }
+    Some((Box::new(stream), info))
 }
