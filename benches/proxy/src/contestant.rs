@@ -56,7 +56,7 @@ impl fmt::Display for Contestant {
 pub(crate) struct Found {
     pub(crate) contestant: Contestant,
     pub(crate) version: String,
-    program: PathBuf,
+    pub(crate) program: PathBuf,
 }
 
 /// Those asked for, or those that are installed.
@@ -69,7 +69,10 @@ pub(crate) fn find(arguments: &Arguments) -> Result<Vec<Found>> {
     };
     let mut found = Vec::new();
     for &contestant in wanted {
-        let Some(program) = program(arguments, contestant) else {
+        let program = program(arguments, contestant);
+        // A run has a folder of its own: a path from here would not be found there.
+        let program = program.and_then(|file| file.canonicalize().ok());
+        let Some(program) = program else {
             ensure!(!named, "{contestant} is not installed");
             eprintln!("{contestant} is not installed: left out");
             continue;
@@ -128,7 +131,7 @@ fn version(contestant: Contestant, program: &Path) -> Result<String> {
 }
 
 /// Pinned to a core: the proxy has the first, all else the second.
-fn pinned(core: &str, program: &Path) -> Command {
+pub(crate) fn pinned(core: &str, program: &Path) -> Command {
     let mut command = leashed(Path::new("taskset"));
     command.args(["-c", core]).arg(program);
     command
@@ -182,7 +185,7 @@ impl Proxy {
         listens(HTTP, START).with_context(|| self.last_words())?;
         let deadline = Deadline::after(START);
         loop {
-            if probe().is_ok_and(|status| status == "200") {
+            if probe("localhost").is_ok_and(|status| status == "200") {
                 return Ok(now().duration_since(self.began).as_secs_f64());
             }
             if deadline.passed() {
@@ -199,11 +202,12 @@ impl Proxy {
 }
 
 /// The status of one request.
-fn probe() -> Result<String> {
+pub(crate) fn probe(host: &str) -> Result<String> {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", HTTP))?;
     stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut head = [0; 12];
     stream.read_exact(&mut head)?;
     Ok(String::from_utf8_lossy(&head[9..]).into_owned())

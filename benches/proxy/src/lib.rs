@@ -11,6 +11,7 @@
 //! where the system allows it.
 
 mod contestant;
+mod hops;
 mod load;
 mod origin;
 mod report;
@@ -108,7 +109,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut number = 0;
     for &scenario in scenarios {
         for round in 1..=arguments.rounds {
-            for found in &found {
+            let asked = found.iter().filter(|one| scenario.asks(one.contestant));
+            for found in asked {
                 number += 1;
                 let name = format!("{number:03}-{scenario}-{}", found.contestant);
                 let folder = root.join(name);

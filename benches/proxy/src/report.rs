@@ -56,6 +56,13 @@ const TARGETS: [(Scenario, Contestant, f64); 10] = [
     (Scenario::Bodies, Contestant::Envoy, 0.65),
 ];
 
+/// Two hops to one, of CPU a request.
+const HOPS: f64 = 1.6;
+
+const fn verdict(ratio: f64, bound: f64) -> &'static str {
+    if ratio <= bound { "met" } else { "missed" }
+}
+
 /// Figures of one run, in one line.
 pub(crate) fn line(figures: &Figures) -> String {
     let words = figures.iter();
@@ -158,14 +165,22 @@ impl Report {
         text += "\n## Targets: CPU a request\n| scenario | beside | bound | measured | verdict |\n|---|---|---|---|---|\n";
         for (scenario, to, bound) in TARGETS {
             let ratio = self.ratio(scenario, to, "cpu_us");
-            let verdict = match ratio {
-                None => "not measured",
-                Some(ratio) if ratio <= bound => "met",
-                Some(_) => "missed",
-            };
+            let verdict = ratio.map_or("not measured", |ratio| verdict(ratio, bound));
             let measured = ratio.map_or("–".to_owned(), number);
             let bound = number(bound);
             text += &format!("| {scenario} | {to} | ≤ {bound} | {measured} | {verdict} |\n");
+        }
+        let hops = |figure| self.median(Scenario::Hops, Contestant::Sealane, figure);
+        if let (Some(one), Some(two), Some(ratio)) =
+            (hops("one_hop_us"), hops("two_hops_us"), hops("hops"))
+        {
+            let verdict = verdict(ratio, HOPS);
+            let [one, two, ratio, bound] = [one, two, ratio, HOPS].map(number);
+            text += &format!(
+                "\n## Two hops beside one: CPU a request, µs\n| one hop | two hops, both proxies | \
+                 ratio | bound | verdict |\n|---|---|---|---|---|\n\
+                 | {one} | {two} | {ratio} | ≤ {bound} | {verdict} |\n"
+            );
         }
         for run in &self.runs {
             if let Some(failed) = &run.failed {

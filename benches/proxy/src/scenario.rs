@@ -9,19 +9,20 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bench_kit::clock::Deadline;
 use clap::ValueEnum;
 
 use crate::{
-    contestant::{Found, Proxy, origin},
+    contestant::{Contestant, Found, Proxy, origin},
+    hops,
     load::{Answered, h2load, latencies, wrk},
 };
 
 /// Hosts of [`Scenario::Hosts`].
 pub(crate) const HOSTS: u32 = 10_000;
 /// Connections of HTTP/1.1.
-const CONNECTIONS: u32 = 128;
+pub(crate) const CONNECTIONS: u32 = 128;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -40,6 +41,8 @@ pub enum Scenario {
     Hosts,
     /// HTTP/1.1 at 70 % of what the slowest can do: how long answers take.
     Latency,
+    /// HTTP/1.1 through a second proxy of ours at the other end of a tunnel, beside one alone.
+    Hops,
 }
 
 impl fmt::Display for Scenario {
@@ -52,7 +55,15 @@ impl fmt::Display for Scenario {
             Scenario::Bodies => "bodies",
             Scenario::Hosts => "hosts",
             Scenario::Latency => "latency",
+            Scenario::Hops => "hops",
         })
+    }
+}
+
+impl Scenario {
+    /// Is it one for this contestant?
+    pub(crate) fn asks(self, contestant: Contestant) -> bool {
+        self != Scenario::Hops || contestant == Contestant::Sealane
     }
 }
 
@@ -71,6 +82,9 @@ pub(crate) struct Setting<'a> {
 
 /// Start the proxy, put it to work, measure.
 pub(crate) fn run(setting: &Setting<'_>) -> Result<Figures> {
+    if setting.scenario == Scenario::Hops {
+        return hops::run(setting);
+    }
     let _origin = origin(&setting.folder)?;
     let hosts = if setting.scenario == Scenario::Hosts {
         HOSTS
@@ -128,6 +142,7 @@ fn measure(setting: &Setting<'_>, proxy: &Proxy) -> Result<Figures> {
             })
         }
         Scenario::Latency => latency(setting, proxy, &http),
+        Scenario::Hops => bail!("it has a planet of its own"),
     }
 }
 
