@@ -22,6 +22,7 @@ use crate::{
     io::Io,
     layer4,
     relay::Upload,
+    turns::Turn,
     udp,
     upstream::{
         PoolKey,
@@ -105,6 +106,18 @@ pub(crate) async fn serve(
             return;
         }
     };
+    match worker.turns.take(admitted.cluster.tenant, runtime::now()) {
+        Turn::Now => {}
+        Turn::Later(place) => {
+            worker.metrics.requests_later.inc();
+            Box::pin(place.turn()).await;
+        }
+        Turn::Never => {
+            worker.metrics.requests_busy.inc();
+            fail(client, &message, Failure::unsent(Kind::Full), &mut story).await;
+            return;
+        }
+    }
     if let Err(refused) = host_asked(&message) {
         answer(client, &message.method, refused.answer(), &mut story).await;
         return;

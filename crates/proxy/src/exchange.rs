@@ -19,6 +19,7 @@ use crate::{
     guard,
     http1::Framing,
     traffic::{Passed, Whose},
+    turns::Turn,
     worker::{Current, Worker},
 };
 
@@ -60,8 +61,22 @@ pub(crate) async fn serve(
     let path = normal_path(path);
     let decision = decided(worker, &snapshot, info, &request, path.as_deref(), query);
     let mut story = Story::default();
+    let tenant = decision.as_ref().ok().and_then(host).map(|h| h.tenant);
+    let turn = worker.turns.take(tenant.unwrap_or(NOBODY), started);
+    let busy = match turn {
+        Turn::Now => None,
+        Turn::Later(place) => {
+            worker.metrics.requests_later.inc();
+            Box::pin(place.turn()).await;
+            None
+        }
+        Turn::Never => {
+            worker.metrics.requests_busy.inc();
+            Some(busy())
+        }
+    };
     let front = decision.as_ref().ok().and_then(|decision| {
-        let host = host(decision).filter(|host| !host.guard.is_open())?;
+        let host = host(decision).filter(|host| busy.is_none() && !host.guard.is_open())?;
         let asked = guard::Asked {
             lb: &host.lb_name,
             client: Some(info.peer.ip()),
@@ -76,7 +91,7 @@ pub(crate) async fn serve(
     });
     // Boxed, so that the futures of those that pass stay small.
     let guard::Front { reply, hide } = front.unwrap_or_default();
-    let refused = reply.map(Box::new);
+    let refused = busy.or(reply).map(Box::new);
     if let Some(name) = hide {
         request.fields.remove(&name);
     }
@@ -123,6 +138,19 @@ pub(crate) async fn serve(
     if let Some(records) = &worker.records {
         records.add(&told.record(time, duration));
     }
+}
+
+/// Whose requests those are that are for nobody.
+const NOBODY: TenantId = TenantId(0);
+
+/// There are more of the tenant's requests than this worker gets to.
+fn busy() -> Answer {
+    Answer::refusal(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "busy",
+        "more is asked here than there is time for; try again",
+        Fault::Upstream,
+    )
 }
 
 /// What is refused before anybody's routes are looked at.
@@ -233,7 +261,7 @@ impl Told<'_> {
     fn count(&self, worker: &Worker, took: Duration) {
         let (host, (_, service)) = (self.decision.and_then(host), self.route());
         let whose = Whose {
-            tenant: host.map_or(TenantId(0), |h| h.tenant),
+            tenant: host.map_or(NOBODY, |h| h.tenant),
             lb: host.map_or(LbId(0), |h| h.lb),
             service: service.map(|cluster| cluster.id),
         };

@@ -69,6 +69,7 @@ mod relay;
 mod snapshot;
 pub mod tasks;
 mod traffic;
+mod turns;
 mod udp;
 mod upstream;
 mod worker;

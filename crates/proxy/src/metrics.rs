@@ -13,6 +13,8 @@ pub(crate) struct ProxyMetrics {
     pub(crate) layer4: Counter,
     pub(crate) datagrams_dropped: Counter,
     pub(crate) requests: Counter,
+    pub(crate) requests_later: Counter,
+    pub(crate) requests_busy: Counter,
     pub(crate) retries: Counter,
     pub(crate) retries_denied: Counter,
     pub(crate) failures: Counter,
@@ -45,6 +47,14 @@ impl ProxyMetrics {
                 "Datagrams dropped for want of room, or of a place for their flow",
             ),
             requests: m.counter("proxy_requests", "Requests from clients"),
+            requests_later: m.counter(
+                "proxy_requests_later",
+                "Requests that waited for their tenant's turn, beside others",
+            ),
+            requests_busy: m.counter(
+                "proxy_requests_busy",
+                "Requests refused because too many of their tenant wait",
+            ),
             retries: m.counter("proxy_retries", "Tries after the first"),
             retries_denied: m.counter("proxy_retries_denied", "Tries over the budget, not made"),
             failures: m.counter("proxy_failures", "Tries that failed"),

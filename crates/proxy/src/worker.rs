@@ -34,6 +34,7 @@ use crate::{
     refusals::Refusals,
     snapshot::{Resolver, Snapshot},
     traffic::{self, Traffic},
+    turns::Turns,
     udp::Scratch,
     upstream::{
         Pool, Target, Waiting,
@@ -353,6 +354,7 @@ pub(crate) struct Worker {
     pub(crate) waiting: Waiting,
     /// Connections carried unread.
     pub(crate) layer4: Seats,
+    pub(crate) turns: Turns,
     pub(crate) scratch: Scratch,
     pub(crate) tasks: Tasks,
     drain: Drain,
@@ -414,6 +416,17 @@ impl Worker {
                 open: self.metrics.connections.clone(),
             }
         })
+    }
+
+    /// How long a connection may wait for what makes it useful: less where places are few.
+    pub(crate) fn bear(&self, patience: Duration) -> Duration {
+        const CROWDED: Duration = Duration::from_secs(1);
+        let most = self.snapshot().limits.connections.min(self.most_seats);
+        if self.seats.get() > most / 4 * 3 {
+            patience.min(CROWDED)
+        } else {
+            patience
+        }
     }
 
     /// Is it long enough ago that something was said about connections that are not taken?
@@ -494,6 +507,7 @@ async fn run(tasks: Tasks, start: Start) {
         shared: Shared::default(),
         waiting: Waiting::default(),
         layer4: Seats::default(),
+        turns: Turns::default(),
         scratch: Scratch::default(),
         drain: tasks.token(),
         patience_ms: start.patience_ms,
@@ -506,6 +520,7 @@ async fn run(tasks: Tasks, start: Start) {
     tasks.spawn_local("reaper", reap(Rc::clone(&worker)));
     tasks.spawn_local("records", gather(Rc::clone(&worker)));
     tasks.spawn_local("traffic", tally(Rc::clone(&worker)));
+    tasks.spawn_local("turns", take_turns(Rc::clone(&worker)));
     let mut listeners = Listeners::new(inherited);
     let draining = worker.drain();
     let mut leaving = std::pin::pin!(async {
@@ -569,6 +584,15 @@ async fn tally(worker: Rc<Worker>) {
             () = tokio::time::sleep(traffic::EVERY) => worker.traffic.flush(),
         }
     }
+}
+
+async fn take_turns(worker: Rc<Worker>) {
+    let drain = worker.drain();
+    tokio::select! {
+        () = drain.draining() => {}
+        () = worker.turns.run() => {}
+    }
+    worker.turns.end();
 }
 
 async fn reap(worker: Rc<Worker>) {

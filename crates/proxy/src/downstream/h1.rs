@@ -74,7 +74,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, wire: Wire, origin: Origin) {
     let drain = worker.drain();
     let mut draining = pin!(drain.draining());
     let limits = worker.snapshot().limits;
-    let mut patience = limits.header_timeout;
+    let mut patience = worker.bear(limits.header_timeout);
     let alarm = &mut Alarm::new(patience);
     // Only a client in plain text may begin with HTTP/2: over TLS it says so in the handshake.
     let mut fresh = matches!(&origin, Origin::Client(info) if !info.tls);
@@ -103,7 +103,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, wire: Wire, origin: Origin) {
             Next::Leave => break,
             Next::Over => return,
         };
-        patience = limits.idle_timeout;
+        patience = worker.bear(limits.idle_timeout);
         fresh = false;
         let request = conn.begin(*head);
         conn.close |= drain.is_draining();
