@@ -10,6 +10,7 @@ pub mod differential;
 mod front;
 mod fsm;
 mod http1;
+mod http3;
 mod reflector;
 mod requests;
 mod wire;
@@ -96,6 +97,21 @@ pub const TARGETS: [Target; 20] = [
         name: "http-body",
         about: "bodies of every framing: the same in pieces, and as read plainly",
         run: http1::body,
+    },
+    Target {
+        name: "http3-request",
+        about: "frames of HTTP/3: the same in pieces, and never held beyond the limit",
+        run: http3::request,
+    },
+    Target {
+        name: "http3-control",
+        about: "a client's control and QPACK streams: the same in pieces",
+        run: http3::control,
+    },
+    Target {
+        name: "field-section",
+        about: "QPACK without a table: bounded, and written again the same",
+        run: http3::section,
     },
     Target {
         name: "path",

@@ -11,7 +11,7 @@ use std::{
 
 use kit::{Role, Turn, wait_until};
 
-use crate::examples::{Example, skip};
+use crate::examples::{Example, python, skip};
 
 /// The manifests: one service in plain text and over TLS.
 const MANIFESTS: &str = "11-websocket";
@@ -46,8 +46,13 @@ struct Served {
 
 impl Served {
     fn new() -> Self {
+        Served::of(MANIFESTS)
+    }
+
+    /// By the manifests of this example, which have the same name and addresses.
+    fn of(manifests: &str) -> Self {
         let turn = Turn::beside();
-        let example = Example::new(MANIFESTS);
+        let example = Example::new(manifests);
         let listener = TcpListener::bind((&*example.host, 18000)).expect("a free address");
         thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
@@ -375,12 +380,8 @@ fn nghttp() {
     served.ends();
 }
 
-#[test]
-fn chromium() {
-    let Some(chromium) = program("chromium") else {
-        return skip("a browser", "chromium (apt install chromium)");
-    };
-    let served = Served::new();
+/// What a browser shows of the page, with these arguments more.
+fn browse(served: &Served, chromium: &PathBuf, more: &[&str]) -> String {
     let profile = tempfile::tempdir().expect("a folder");
     let map = format!("--host-resolver-rules=MAP {NAME} {}", served.example.host);
     let folder = format!("--user-data-dir={}", profile.path().display());
@@ -398,6 +399,7 @@ fn chromium() {
         "--no-first-run",
         "--disable-background-networking",
     ]);
+    command.args(more);
     command.args([
         &*map,
         &*folder,
@@ -406,8 +408,51 @@ fn chromium() {
         "--dump-dom",
         &*url,
     ]);
-    let text = said(&mut command);
+    said(&mut command)
+}
+
+#[test]
+fn chromium() {
+    let Some(chromium) = program("chromium") else {
+        return skip("a browser", "chromium (apt install chromium)");
+    };
+    let served = Served::new();
+    let text = browse(&served, &chromium, &[]);
     let expect = format!("answers=40;octets={FILE};posted=500000;protocol=h2;heard=hello;done;");
+    assert!(text.contains(&expect), "{text}{}", served.node.log());
+    served.ends();
+}
+
+/// What a browser has to be told of a certificate that it is to take over QUIC: the SHA-256 of its
+/// key.
+const KEY: &str = "
+import base64, hashlib, socket, ssl, sys
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+context = ssl.create_default_context()
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+tcp = socket.create_connection((sys.argv[1], 18443))
+tls = context.wrap_socket(tcp, server_hostname=sys.argv[2])
+key = x509.load_der_x509_certificate(tls.getpeercert(True)).public_key()
+key = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+print(base64.b64encode(hashlib.sha256(key).digest()).decode())
+";
+
+#[test]
+fn chromium_http3() {
+    let Some(chromium) = program("chromium") else {
+        return skip("a browser", "chromium (apt install chromium)");
+    };
+    let Some(python) = python("aioquic") else {
+        return skip("HTTP/3 in a browser", "aioquic (pip install aioquic)");
+    };
+    let served = Served::of("12-http3");
+    let mut key = Command::new(python);
+    let key = said(key.args(["-c", KEY, &served.example.host, NAME]));
+    let key = format!("--ignore-certificate-errors-spki-list={}", key.trim());
+    let origin = format!("--origin-to-force-quic-on={NAME}:18443");
+    let text = browse(&served, &chromium, &["--enable-quic", &key, &origin]);
+    let expect = format!("answers=40;octets={FILE};posted=500000;protocol=h3;heard=hello;done;");
     assert!(text.contains(&expect), "{text}{}", served.node.log());
     served.ends();
 }

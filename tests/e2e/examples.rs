@@ -333,7 +333,7 @@ fn routes() {
 }
 
 /// A Python that has this package: the one that `.ci/run` prepares, or the system's.
-fn python(package: &str) -> Option<String> {
+pub(super) fn python(package: &str) -> Option<String> {
     let prepared = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../../target/python/bin/python"
@@ -371,6 +371,14 @@ fn websocket() {
     match python("websockets") {
         Some(python) => play_script("11-websocket", &python),
         None => skip("WebSocket", "websockets (pip install websockets)"),
+    }
+}
+
+#[test]
+fn http3() {
+    match python("aioquic") {
+        Some(python) => play_script("12-http3", &python),
+        None => skip("HTTP/3", "aioquic (pip install aioquic)"),
     }
 }
 

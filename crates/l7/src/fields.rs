@@ -11,7 +11,7 @@ use crate::headers::INTERNAL_PREFIX;
 #[repr(u8)]
 #[expect(
     missing_docs,
-    reason = "RFC 9110, 9112 and 9113 and W3C Trace Context name them"
+    reason = "RFC 7838, 9110, 9112 and 9113 and W3C Trace Context name them"
 )]
 pub enum Known {
     Host,
@@ -23,6 +23,7 @@ pub enum Known {
     TransferEncoding,
     Upgrade,
     Http2Settings,
+    AltSvc,
     ContentLength,
     Expect,
     Cookie,
@@ -50,6 +51,7 @@ impl Known {
             b"transfer-encoding" => Known::TransferEncoding,
             b"upgrade" => Known::Upgrade,
             b"http2-settings" => Known::Http2Settings,
+            b"alt-svc" => Known::AltSvc,
             b"content-length" => Known::ContentLength,
             b"expect" => Known::Expect,
             b"cookie" => Known::Cookie,

@@ -22,8 +22,9 @@ pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// RFC 9110 §7.6.1, what older proxies understood, and our own.
-const STRIPPED: [Known; 9] = [
+/// RFC 9110 §7.6.1, what older proxies understood, where else the sender is found (RFC 7838 §3:
+/// behind us that says nothing to whoever is in front), and our own.
+const STRIPPED: [Known; 10] = [
     Known::Connection,
     Known::KeepAlive,
     Known::ProxyConnection,
@@ -32,6 +33,7 @@ const STRIPPED: [Known; 9] = [
     Known::TransferEncoding,
     Known::Upgrade,
     Known::Http2Settings,
+    Known::AltSvc,
     Known::Internal,
 ];
 

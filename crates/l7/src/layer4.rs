@@ -15,10 +15,26 @@ pub enum ListenerProtocol {
     Tls,
     /// Octets, all of them this load balancer's.
     Tcp(LbId),
+    /// QUIC, on the port of TLS, shared by server name.
+    Quic,
     /// Datagrams, all of them this load balancer's.
     Udp(LbId),
     /// HTTP in plain text, of which CONNECT is served, all of it this load balancer's.
     Connect(LbId),
+}
+
+impl ListenerProtocol {
+    /// Do datagrams come to it, and no connections?
+    #[must_use]
+    pub const fn is_datagrams(self) -> bool {
+        match self {
+            ListenerProtocol::Quic | ListenerProtocol::Udp(_) => true,
+            ListenerProtocol::Http
+            | ListenerProtocol::Tls
+            | ListenerProtocol::Tcp(_)
+            | ListenerProtocol::Connect(_) => false,
+        }
+    }
 }
 
 /// A load balancer that carries octets as they are.

@@ -218,13 +218,15 @@ pub struct VirtualHost {
     pub limits: Limits,
     /// Which requests it takes.
     pub guard: Guard,
+    /// Is it offered over HTTP/3 where TLS ends, too?
+    pub http3: bool,
     routes: Vec<Route>,
     /// (match, index of its route) in the order they are tried.
     order: Vec<(Match, usize)>,
 }
 
 impl VirtualHost {
-    /// Without a guard. Sort the routes by Gateway API precedence: exact path, regular expression, prefix, of two
+    /// Without a guard and HTTP/3. Sort the routes by Gateway API precedence: exact path, regular expression, prefix, of two
     /// the longer one; then a method, most headers, most parameters, the order given.
     #[must_use]
     pub fn build(
@@ -250,6 +252,7 @@ impl VirtualHost {
             tenant_name,
             limits,
             guard: Guard::default(),
+            http3: false,
             routes,
             order,
         }
@@ -513,6 +516,13 @@ impl Table {
             Owner::Http(host) => Some(host),
             Owner::Passed(_) => None,
         }
+    }
+
+    /// Is a server name, in lower case, offered over HTTP/3 on any port?
+    #[must_use]
+    pub fn offers_http3(&self, name: &str) -> bool {
+        let mut ports = self.ports().filter(|(_, tls)| *tls);
+        ports.any(|(port, tls)| self.host(port, tls, name).is_some_and(|host| host.http3))
     }
 
     /// Who gets the TLS connections for this server name, as they are.

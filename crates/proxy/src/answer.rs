@@ -85,6 +85,9 @@ pub(crate) async fn answer(
     if status != StatusCode::NO_CONTENT {
         fields.insert(&header::CONTENT_LENGTH, &HeaderValue::from(body.len()));
     }
+    if let Some(elsewhere) = &story.elsewhere {
+        fields.insert(&header::ALT_SVC, elsewhere);
+    }
     let bodiless = method == Method::HEAD || body.is_empty();
     let framing = if bodiless {
         Framing::None

@@ -1,9 +1,10 @@
-//! Toward the clients: HTTP/1.1 and HTTP/2 servers that look the same to an exchange.
+//! Toward the clients: HTTP/1.1, HTTP/2 and HTTP/3 servers that look the same to an exchange.
 
 mod coalesce;
 mod frames;
 pub(crate) mod h1;
 pub(crate) mod h2;
+pub(crate) mod h3;
 
 use std::{
     io,
@@ -86,6 +87,7 @@ pub(crate) enum ClientError {
 pub(crate) enum Client<'a> {
     H1(&'a mut h1::H1),
     H2(&'a mut h2::H2),
+    H3(&'a mut h3::H3),
     /// Nobody waits for the response, as with a copy of a request.
     Nobody,
 }
@@ -95,6 +97,7 @@ impl Client<'_> {
         match self {
             Client::H1(c) => c.poll_body(cx),
             Client::H2(c) => c.poll_body(cx),
+            Client::H3(c) => c.poll_body(cx),
             Client::Nobody => Poll::Ready(Ok(Piece::End(None))),
         }
     }
@@ -104,6 +107,7 @@ impl Client<'_> {
         match self {
             Client::H1(c) => c.poll_gone(cx),
             Client::H2(c) => c.poll_gone(cx),
+            Client::H3(c) => c.poll_gone(cx),
             Client::Nobody => Poll::Pending,
         }
     }
@@ -113,6 +117,7 @@ impl Client<'_> {
         match self {
             Client::H1(c) => c.inform(status, fields),
             Client::H2(c) => c.inform(status, fields),
+            Client::H3(c) => c.inform(status, fields),
             Client::Nobody => {}
         }
     }
@@ -130,6 +135,7 @@ impl Client<'_> {
                 Ok(())
             }
             Client::H2(c) => c.head(status, fields, framing),
+            Client::H3(c) => c.head(status, fields, framing),
             Client::Nobody => Ok(()),
         }
     }
@@ -143,6 +149,7 @@ impl Client<'_> {
                 Ok(())
             }
             Client::H2(c) => c.switch(fields),
+            Client::H3(c) => c.switch(fields),
             Client::Nobody => Ok(()),
         }
     }
@@ -155,6 +162,7 @@ impl Client<'_> {
                 Ok(())
             }
             Client::H2(c) => c.switch(Fields::default()),
+            Client::H3(c) => c.switch(Fields::default()),
             Client::Nobody => Ok(()),
         }
     }
@@ -164,6 +172,7 @@ impl Client<'_> {
         match self {
             Client::H1(c) => c.poll_shutdown(cx),
             Client::H2(c) => c.poll_flush(cx),
+            Client::H3(c) => c.poll_flush(cx),
             Client::Nobody => Poll::Ready(Ok(())),
         }
     }
@@ -173,6 +182,7 @@ impl Client<'_> {
         match self {
             Client::H1(c) => c.poll_room(cx),
             Client::H2(c) => c.poll_flush(cx),
+            Client::H3(c) => c.poll_flush(cx),
             Client::Nobody => Poll::Ready(Ok(())),
         }
     }
@@ -181,6 +191,7 @@ impl Client<'_> {
         match self {
             Client::H1(c) => c.data(piece),
             Client::H2(c) => c.data(piece),
+            Client::H3(c) => c.data(piece),
             Client::Nobody => {}
         }
     }
@@ -189,6 +200,7 @@ impl Client<'_> {
         match self {
             Client::H1(c) => c.end(trailers.as_ref()),
             Client::H2(c) => c.end(trailers),
+            Client::H3(c) => c.end(trailers),
             Client::Nobody => {}
         }
     }
@@ -198,6 +210,7 @@ impl Client<'_> {
         match self {
             Client::H1(c) => c.poll_flush(cx),
             Client::H2(c) => c.poll_flush(cx),
+            Client::H3(c) => c.poll_flush(cx),
             Client::Nobody => Poll::Ready(Ok(())),
         }
     }
@@ -207,6 +220,7 @@ impl Client<'_> {
         match self {
             Client::H1(c) => c.abort(),
             Client::H2(c) => c.abort(),
+            Client::H3(c) => c.abort(),
             Client::Nobody => {}
         }
     }

@@ -37,6 +37,8 @@ pub(crate) struct Story {
     /// What the first of the shadow policies would have decided.
     pub(crate) shadow: Option<String>,
     trace: TraceId,
+    /// What is said of HTTP/3 to whoever came otherwise.
+    pub(crate) elsewhere: Option<HeaderValue>,
 }
 
 /// Serve one request of a client, whatever happens, and record it.
@@ -75,6 +77,7 @@ pub(crate) async fn serve(
             Some(busy())
         }
     };
+    story.elsewhere = elsewhere(info, &request, decision.as_ref().ok());
     let front = decision.as_ref().ok().and_then(|decision| {
         let host = host(decision).filter(|host| busy.is_none() && !host.guard.is_open())?;
         let asked = guard::Asked {
@@ -237,6 +240,23 @@ fn host<'t>(decision: &Decision<'t>) -> Option<&'t VirtualHost> {
     match decision {
         Decision::Forward(to) => Some(to.host),
         Decision::Respond(respond) => respond.host,
+    }
+}
+
+/// Where else the host is served (RFC 7838 §3), for clients that came over another version.
+fn elsewhere(
+    info: &ConnInfo,
+    request: &Request,
+    decision: Option<&Decision<'_>>,
+) -> Option<HeaderValue> {
+    const USUAL: HeaderValue = HeaderValue::from_static("h3=\":443\"; ma=86400");
+    let offered = info.tls && decision.and_then(host).is_some_and(|host| host.http3);
+    if !offered || request.protocol.starts_with("h3") {
+        return None;
+    }
+    match info.port {
+        443 => Some(USUAL),
+        port => HeaderValue::try_from(format!("h3=\":{port}\"; ma=86400")).ok(),
     }
 }
 

@@ -151,6 +151,9 @@ pub(crate) async fn forward(
             if let Some(cors) = &filters.cors {
                 cors.apply(origin.as_deref(), &mut head.fields);
             }
+            if let Some(elsewhere) = &story.elsewhere {
+                head.fields.insert(&header::ALT_SVC, elsewhere);
+            }
             if let Some(token) = token {
                 headers::upgrade(&mut head.fields, &token);
                 Box::pin(switch(client, alarm, up, head, limits, story)).await;

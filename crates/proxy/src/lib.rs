@@ -2,8 +2,8 @@
 //!
 //! What it is: the shell around `l7` and `balance`. [`Workers`] are threads, one a core, each with
 //! its own listeners (`SO_REUSEPORT`), its own pool of upstream connections and no lock. At an
-//! ingress a worker speaks HTTP/1.1 and HTTP/2, over TLS or not, asks `l7` what to do with each
-//! request, picks an endpoint with `balance`, and reaches it by TCP in this site or through a
+//! ingress a worker speaks HTTP/1.1 and HTTP/2, over TLS or not, and HTTP/3, asks `l7` what to do
+//! with each request, picks an endpoint with `balance`, and reaches it by TCP in this site or through a
 //! stream to the proxy of its own site ([`Dial`]). At that other end the same workers take the
 //! stream ([`Incoming`]), look a second time whether it may be, and forward to the endpoint.
 //!
@@ -11,8 +11,8 @@
 //! it was given last, reads each service's cell for every pick, and tells what it notices about
 //! endpoints as [`ProxyEvent`]s.
 //!
-//! The way of data: listener → (PROXY header) → (TLS) → `downstream` (h1 or h2) → `exchange` → `forward` →
-//! `attempt` → `upstream` (pool, or connect) → `relay` both bodies → access record. Through a tunnel:
+//! The way of data: listener → (PROXY header) → (TLS), or `quic` → `downstream` (h1, h2 or h3) →
+//! `exchange` → `forward` → `attempt` → `upstream` (pool, or connect) → `relay` both bodies → access record. Through a tunnel:
 //! `egress` → `attempt` → endpoint. Connections that are not HTTP go `layer4` → `pipe`, at both
 //! ends, and datagrams stay in `udp`. A failed try is repeated on another endpoint where that is
 //! safe: for any request when provably nothing reached the endpoint, for safe methods when the
@@ -58,12 +58,14 @@ mod front;
 mod guard;
 mod h2stream;
 mod http1;
+mod http3;
 mod io;
 mod layer4;
 mod listener;
 mod metrics;
 mod mirror;
 mod pipe;
+mod quic;
 mod refusals;
 mod relay;
 mod snapshot;

@@ -28,7 +28,7 @@ use crate::{
     front::{Front, FrontError},
     http1::Wire,
     io::Io,
-    layer4, udp,
+    layer4, quic, udp,
     worker::Worker,
 };
 
@@ -51,7 +51,7 @@ pub struct ListenerSpec {
 
 impl ListenerSpec {
     const fn socket(&self) -> (SocketAddr, bool) {
-        (self.bind, matches!(self.protocol, ListenerProtocol::Udp(_)))
+        (self.bind, self.protocol.is_datagrams())
     }
 }
 
@@ -144,6 +144,7 @@ impl Listeners {
         let shared = Rc::new(Cell::new(spec));
         let opened = match spec.protocol {
             ListenerProtocol::Udp(_) => datagram_socket(worker, &shared, address),
+            ListenerProtocol::Quic => quic_socket(worker, &shared, address),
             ListenerProtocol::Http
             | ListenerProtocol::Tls
             | ListenerProtocol::Tcp(_)
@@ -207,6 +208,19 @@ fn datagram_socket(
     Ok((local, vec![(Weak::new(), task)]))
 }
 
+/// Take QUIC. The next process has its own socket here, too; connections stay with this one.
+fn quic_socket(
+    worker: &Rc<Worker>,
+    spec: &Rc<Cell<ListenerSpec>>,
+    address: SocketAddr,
+) -> io::Result<(SocketAddr, Vec<Served>)> {
+    let socket = udp_listener(address, Share::ReusePort)?;
+    let local = socket.local_addr()?;
+    let run = quic::listen(Rc::clone(worker), socket, Rc::clone(spec))?;
+    let task = worker.tasks.spawn_local("quic-listener", run);
+    Ok((local, vec![(Weak::new(), task)]))
+}
+
 async fn accept(
     worker: Rc<Worker>,
     listener: Rc<TcpListener>,
@@ -264,6 +278,7 @@ async fn datagrams(
             ListenerProtocol::Udp(lb) => mine.snapshot().table.layer4(lb).cloned(),
             ListenerProtocol::Http
             | ListenerProtocol::Tls
+            | ListenerProtocol::Quic
             | ListenerProtocol::Tcp(_)
             | ListenerProtocol::Connect(_) => None,
         };
@@ -297,6 +312,7 @@ fn info(tcp: &TcpStream, peer: SocketAddr, local: SocketAddr, spec: ListenerSpec
             ListenerProtocol::Connect(lb) => Some(lb),
             ListenerProtocol::Http
             | ListenerProtocol::Tls
+            | ListenerProtocol::Quic
             | ListenerProtocol::Tcp(_)
             | ListenerProtocol::Udp(_) => None,
         },
@@ -355,7 +371,7 @@ async fn serve(worker: Rc<Worker>, tcp: TcpStream, mut info: ConnInfo, protocol:
             }
         }
         // No connections come where datagrams do.
-        ListenerProtocol::Udp(_) => {}
+        ListenerProtocol::Udp(_) | ListenerProtocol::Quic => {}
     }
 }
 

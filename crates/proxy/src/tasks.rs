@@ -21,14 +21,21 @@
 //!                access-log thread
 //! ```
 //!
+//! A socket for QUIC has an endpoint of the `quinn` crate, which has a task for itself and one a
+//! connection; a connection's streams are one task of ours, as with HTTP/2. At a socket 256 clients
+//! wait to be looked at, and 256 datagrams that came to another worker; more are dropped. Within
+//! `quinn` events go from an endpoint to its connections without a bound of their own: as many as
+//! datagrams are read in one turn. When an address is given up, each connection gets a socket of
+//! its own, with a task that hands on what comes to it.
+//!
 //! A socket for datagrams has one task, and each flow one of its own, to which 64 datagrams wait;
 //! more are dropped and counted.
 //!
-//! Nothing is shared between workers but the snapshot, the endpoints' counters and the metrics.
+//! Nothing is shared between workers but the inboxes for datagrams of QUIC, the snapshot, the endpoints' counters and the metrics.
 //! A worker takes no lock and never waits for the node. Within a connection there is one task
 //! that reads and writes both sides in turn, so backpressure is a matter of not polling: a side
 //! that cannot take more (64 KiB unsent) is not given more, and then the other is not read.
 //!
-//! Drain: listeners stop, HTTP/2 says GOAWAY, running requests finish, idle connections get a while
-//! for one more request, whose answer says that it was the last, and what is left at the deadline
-//! is dropped. News of endpoints is taken to the end.
+//! Drain: listeners stop, HTTP/2 and HTTP/3 say GOAWAY, running requests finish, idle connections
+//! get a while for one more request, whose answer says that it was the last, and what is left at
+//! the deadline is dropped. News of endpoints is taken to the end.

@@ -4,6 +4,7 @@ mod connect;
 mod faults;
 mod filters;
 mod front;
+mod h3;
 mod http2;
 mod layer4;
 mod passthrough;

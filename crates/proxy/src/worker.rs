@@ -31,6 +31,7 @@ use crate::{
     layer4::Seats,
     listener::{Bound, Inherited, ListenerFailed, ListenerSpec, Listeners, Wanted},
     metrics::ProxyMetrics,
+    quic::Quic,
     refusals::Refusals,
     snapshot::{Resolver, Snapshot},
     traffic::{self, Traffic},
@@ -87,7 +88,7 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
-    /// The TLS front cannot be made.
+    /// The TLS front, or that of QUIC, cannot be made.
     #[error("the TLS front cannot be made")]
     Tls(#[source] runtime::tls::TlsError),
 }
@@ -129,6 +130,8 @@ struct Start {
     buckets: Arc<Buckets>,
     seed: u64,
     inherited: Inherited,
+    quic: Quic,
+    index: u16,
     most_seats: usize,
     patience_ms: Arc<AtomicU64>,
     commands: mpsc::Receiver<Command>,
@@ -146,6 +149,7 @@ impl Workers {
         let resolver = Arc::new(Resolver(Arc::clone(&store)));
         let tls =
             runtime::tls::front_server(resolver, &[b"h2", b"http/1.1"]).map_err(StartError::Tls)?;
+        let quic = Quic::new(Arc::clone(&store)).map_err(StartError::Tls)?;
         let (events, received) = mpsc::channel(EVENTS);
         let metrics = ProxyMetrics::new(&config.metrics);
         let traffic = traffic::All::declare(&config.metrics);
@@ -186,6 +190,8 @@ impl Workers {
                 buckets: Arc::clone(&buckets),
                 seed: seeds.next_u64(),
                 inherited,
+                quic: quic.clone(),
+                index: u16::try_from(index).unwrap_or(u16::MAX),
                 most_seats: most_seats / workers,
                 patience_ms: Arc::clone(&patience_ms),
                 commands: take_commands,
@@ -341,6 +347,11 @@ pub(crate) struct Worker {
     pub(crate) metrics: ProxyMetrics,
     pub(crate) traffic: Traffic,
     pub(crate) acceptor: TlsAcceptor,
+    pub(crate) quic: Quic,
+    /// Its place among the workers.
+    pub(crate) index: u16,
+    /// Handshakes of QUIC under way.
+    pub(crate) shaking: Rc<Cell<usize>>,
     pub(crate) refusals: Arc<Refusals>,
     /// Counts requests for policies that limit them, for all workers.
     pub(crate) buckets: Arc<Buckets>,
@@ -498,6 +509,9 @@ async fn run(tasks: Tasks, start: Start) {
         metrics: start.metrics,
         traffic: Traffic::new(start.traffic),
         acceptor: start.acceptor,
+        quic: start.quic,
+        index: start.index,
+        shaking: Rc::default(),
         refusals: start.refusals,
         buckets: start.buckets,
         tokens: RefCell::default(),

@@ -4,7 +4,13 @@ pub mod handover;
 pub mod hops;
 pub mod router;
 
-use std::{io, net::SocketAddr, os::unix::net as std_unix, path::Path, time::Duration};
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::unix::net as std_unix,
+    path::Path,
+    time::Duration,
+};
 
 use rustix::fs::Mode;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
@@ -64,6 +70,33 @@ pub fn udp_listener(address: SocketAddr, share: Share) -> io::Result<UdpSocket> 
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     UdpSocket::from_std(socket.into())
+}
+
+/// Takes datagrams at `local`, which others share (`SO_REUSEPORT`), from `peer` alone: they come
+/// here and to none of those that are not connected.
+///
+/// # Errors
+/// What the system said.
+pub fn udp_connected(local: SocketAddr, peer: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = udp_listener(local, Share::ReusePort)?;
+    SockRef::from(&socket).connect(&peer.into())?;
+    Ok(socket)
+}
+
+/// Has a socket of [`udp_listener`] take nothing more from anybody, so that what comes goes to
+/// others at its address: it is connected to itself. It goes on sending to whom it is told.
+///
+/// # Errors
+/// What the system said.
+pub fn udp_retire(socket: &UdpSocket) -> io::Result<()> {
+    let mut own = socket.local_addr()?;
+    if own.ip().is_unspecified() {
+        own.set_ip(match own {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    SockRef::from(socket).connect(&own.into())
 }
 
 /// Connects to `address` within `timeout`, with TCP_NODELAY.

@@ -47,6 +47,9 @@ pub enum TlsError {
     /// The system gives no randomness for the keys of session tickets.
     #[error("keys for session tickets cannot be made")]
     Tickets(#[source] rustls::Error),
+    /// The provider has not what QUIC begins with.
+    #[error("QUIC is not supported")]
+    Quic,
 }
 
 /// A certificate chain, leaf first, and its private key.
@@ -176,8 +179,28 @@ pub fn front_server(
     resolver: Arc<dyn ResolvesServerCert>,
     alpn: &[&[u8]],
 ) -> Result<Arc<ServerConfig>, TlsError> {
+    let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
+    front(resolver, alpn, &versions)
+}
+
+/// The same inside QUIC (RFC 9001): TLS 1.3 alone.
+///
+/// # Errors
+/// See [`TlsError`].
+pub fn quic_server(
+    resolver: Arc<dyn ResolvesServerCert>,
+    alpn: &[&[u8]],
+) -> Result<Arc<ServerConfig>, TlsError> {
+    front(resolver, alpn, &[&rustls::version::TLS13])
+}
+
+fn front(
+    resolver: Arc<dyn ResolvesServerCert>,
+    alpn: &[&[u8]],
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> Result<Arc<ServerConfig>, TlsError> {
     let mut config = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .with_protocol_versions(versions)
         .map_err(TlsError::Versions)?
         .with_no_client_auth()
         .with_cert_resolver(resolver);

@@ -64,13 +64,19 @@ impl LoadBalancerSpec {
     pub fn tls_ports(&self) -> &[u16] {
         self.tls.as_ref().map_or(&[], |tls| &tls.ports)
     }
+
+    /// Is HTTP/3 offered on those, too?
+    #[must_use]
+    pub fn http3(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.http3)
+    }
 }
 
 /// What users speak.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LbType {
-    /// HTTP/1.1 and HTTP/2.
+    /// HTTP/1.1 and HTTP/2, and HTTP/3 where `tls.http3` says so.
     #[default]
     Http,
     /// Octets that are carried as they are, a connection at a time.
@@ -108,6 +114,10 @@ pub struct LoadBalancerTls {
     /// Certificates of the same namespace; together they cover the hosts.
     #[schemars(with = "Vec<String>")]
     pub certificates: Vec<Name>,
+    /// Offer HTTP/3, too, on the same ports of UDP: answers over HTTP/1.1 and HTTP/2 say so
+    /// (`alt-svc`). Not by default: nothing else needs UDP to reach a PoP.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub http3: bool,
 }
 
 fn https() -> Vec<u16> {

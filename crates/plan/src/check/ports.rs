@@ -1,5 +1,7 @@
 //! Who has which port, and where.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use api::{LbType, LoadBalancerSpec, Object, Problem};
 use base::SiteName;
 
@@ -18,6 +20,8 @@ enum Claim {
     Tls,
     /// To have it alone.
     Whole,
+    /// To share its datagrams by server name.
+    Quic,
     /// To have the datagrams alone.
     Datagrams,
 }
@@ -26,8 +30,9 @@ impl Claim {
     /// Can one port not be both?
     fn excludes(self, other: Claim) -> bool {
         match (self, other) {
-            (Claim::Datagrams, Claim::Datagrams) => true,
-            (Claim::Datagrams, _) | (_, Claim::Datagrams) => false,
+            (Claim::Quic, Claim::Quic) => false,
+            (Claim::Quic | Claim::Datagrams, Claim::Quic | Claim::Datagrams) => true,
+            (Claim::Quic | Claim::Datagrams, _) | (_, Claim::Quic | Claim::Datagrams) => false,
             (Claim::Whole, _) | (_, Claim::Whole) => true,
             (Claim::Plain | Claim::Tls, Claim::Plain | Claim::Tls) => self != other,
         }
@@ -42,17 +47,30 @@ fn claims(spec: &LoadBalancerSpec) -> impl Iterator<Item = (u16, Claim)> {
         LbType::Udp => Claim::Datagrams,
     };
     let ports = spec.ports().iter().map(move |port| (*port, own));
-    ports.chain(spec.tls_ports().iter().map(|port| (*port, Claim::Tls)))
+    let tls = spec.tls_ports().iter().map(|port| (*port, Claim::Tls));
+    let quic = spec.tls_ports().iter().filter(|_| spec.http3());
+    ports
+        .chain(tls)
+        .chain(quic.map(|port| (*port, Claim::Quic)))
 }
 
 /// All logical ports of a load balancer.
 pub(super) fn of(spec: &LoadBalancerSpec) -> Vec<u16> {
-    claims(spec).map(|(port, _)| port).collect()
+    let (ports, tls) = (spec.ports(), spec.tls_ports());
+    ports.iter().chain(tls).copied().collect()
 }
 
 /// Those to which connections come.
 fn connections(spec: &LoadBalancerSpec) -> impl Iterator<Item = u16> {
-    let claims = claims(spec).filter(|(_, claim)| *claim != Claim::Datagrams);
+    let of = |claim| matches!(claim, Claim::Plain | Claim::Tls | Claim::Whole);
+    let claims = claims(spec).filter(move |(_, claim)| of(*claim));
+    claims.map(|(port, _)| port)
+}
+
+/// Those to which datagrams come.
+fn datagrams(spec: &LoadBalancerSpec) -> impl Iterator<Item = u16> {
+    let of = |claim| matches!(claim, Claim::Quic | Claim::Datagrams);
+    let claims = claims(spec).filter(move |(_, claim)| of(*claim));
     claims.map(|(port, _)| port)
 }
 
@@ -149,6 +167,11 @@ fn sockets(world: &World, object: &Object, spec: &LoadBalancerSpec) -> Result<()
         if !offered_at(object, spec, &site) {
             continue;
         }
+        let mut used: Option<BTreeSet<u16>> = None;
+        if datagrams(spec).next().is_some() {
+            let all = datagrams_at(world, &site, Some(object));
+            used = Some(all.chain(datagrams(spec)).collect());
+        }
         for public in place.nodes.iter().filter_map(|node| node.public.as_ref()) {
             let mapped = |port: u16| {
                 let mut map = public.port_map.iter();
@@ -156,8 +179,9 @@ fn sockets(world: &World, object: &Object, spec: &LoadBalancerSpec) -> Result<()
             };
             // A port that is mapped away leaves its own number free.
             let bound = |port: &u16| !public.port_map.contains_key(port) && mapped(*port);
+            let both = used.as_ref().and_then(|used| clash(used, &public.port_map));
             let mut ports = connections(spec);
-            if let Some(port) = ports.find(|port| bound(port)) {
+            if let Some(port) = ports.find(|port| bound(port)).or(both) {
                 let title = format!(
                     "port {port} is taken at {site}, whose portMap leads another port there: \
                      choose another"
@@ -167,6 +191,30 @@ fn sockets(world: &World, object: &Object, spec: &LoadBalancerSpec) -> Result<()
         }
     }
     Ok(())
+}
+
+/// Those to which datagrams come at a PoP, but for this load balancer.
+fn datagrams_at<'w>(
+    world: &'w World,
+    site: &'w SiteName,
+    but: Option<&Object>,
+) -> impl Iterator<Item = u16> + use<'w> {
+    let but = but.map(Object::key);
+    let all = world.load_balancers();
+    let all = all.filter(move |(object, spec)| {
+        but.as_ref() != Some(&object.key()) && offered_at(object, spec, site)
+    });
+    all.flat_map(|(_, spec)| datagrams(spec))
+}
+
+/// The socket to which two of these ports lead. One that stands for connections may be free for
+/// datagrams.
+fn clash(used: &BTreeSet<u16>, map: &BTreeMap<u16, u16>) -> Option<u16> {
+    let led = map
+        .iter()
+        .filter(|(from, to)| from != to && used.contains(from));
+    let mut sockets = led.map(|(_, to)| *to);
+    sockets.find(|to| used.contains(to) && !map.contains_key(to))
 }
 
 /// The first port that load balancers use as it is at this PoP and that a node's `portMap` (the
@@ -179,11 +227,12 @@ pub(super) fn overlapped(
     let offers = world.load_balancers();
     let offers = offers.filter(|(object, spec)| offered_at(object, spec, site));
     let used: Vec<u16> = offers.flat_map(|(_, spec)| connections(spec)).collect();
+    let both: BTreeSet<u16> = datagrams_at(world, site, None).collect();
     place.nodes.iter().enumerate().find_map(|(at, node)| {
         let map = &node.public.as_ref()?.port_map;
         let into = map.iter().filter(|(from, to)| from != to);
         let mut into = into.map(|(_, to)| *to);
-        into.find(|to| used.contains(to) && !map.contains_key(to))
-            .map(|port| (at, port))
+        let found = into.find(|to| used.contains(to) && !map.contains_key(to));
+        found.or_else(|| clash(&both, map)).map(|port| (at, port))
     })
 }

@@ -233,6 +233,12 @@ impl Compiler<'_> {
                 let sockets = self.sockets(&vips, *port, *protocol);
                 self.out.listeners.extend(sockets);
             }
+            if spec.http3() {
+                for port in spec.tls_ports() {
+                    let sockets = self.sockets(&vips, *port, l7::ListenerProtocol::Quic);
+                    self.out.listeners.extend(sockets);
+                }
+            }
             let hosts: Vec<String> = spec.hosts.iter().map(ToString::to_string).collect();
             if spec.kind == LbType::Tls {
                 let to = Arc::new(self.layer4(object, spec)?);
@@ -258,10 +264,7 @@ impl Compiler<'_> {
             }
         }
         let mut binds = BTreeSet::new();
-        let socket = |l: &Listener| {
-            let datagrams = matches!(l.protocol, l7::ListenerProtocol::Udp(_));
-            (l.bind, datagrams)
-        };
+        let socket = |l: &Listener| (l.bind, l.protocol.is_datagrams());
         let mut listeners = self.out.listeners.iter();
         if let Some(twice) = listeners.find(|l| !binds.insert(socket(l))) {
             return Err(CompileError::Socket(twice.bind));
@@ -356,6 +359,7 @@ impl Compiler<'_> {
             l7::Limits::default(),
             routes,
         );
+        host.http3 = spec.http3();
         host.guard = self.guard(object, &spec.policies, Undecided::Deny)?;
         let tokens = crate::jwt::verifier(&spec.jwt);
         let title = |w: Wrong| wrong(object, format!("{}: {}", w.pointer, w.title));

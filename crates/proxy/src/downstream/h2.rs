@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// How a record calls an extended CONNECT.
-const EXTENDED: &str = "h2 connect";
+pub(super) const EXTENDED: &str = "h2 connect";
 /// Any sixteen octets: RFC 8441 §5.1 has no key, RFC 6455 wants one.
 const WEBSOCKET_KEY: HeaderValue = HeaderValue::from_static("AAAAAAAAAAAAAAAAAAAAAA==");
 /// Receive windows: one stream, and all streams of a connection together.
@@ -203,7 +203,10 @@ fn start(
 
 /// An extended CONNECT (RFC 8441 §4) as the upgrade that an HTTP/1.1 endpoint knows; the key is
 /// only there to be echoed.
-fn upgraded(mut request: Request, protocol: Option<Protocol>) -> Result<Request, StatusCode> {
+pub(super) fn upgraded(
+    mut request: Request,
+    protocol: Option<Protocol>,
+) -> Result<Request, StatusCode> {
     let Some(protocol) = protocol else {
         return Ok(request);
     };
@@ -231,7 +234,11 @@ fn is_token(text: &str) -> bool {
 }
 
 /// What `h2` leaves to check, and the shape an HTTP/1.1 upstream needs.
-fn checked(parts: Parts, bodiless: bool, limits: &Limits) -> Result<Request, StatusCode> {
+pub(super) fn checked(
+    parts: Parts,
+    bodiless: bool,
+    limits: &Limits,
+) -> Result<Request, StatusCode> {
     let Parts {
         method,
         uri,

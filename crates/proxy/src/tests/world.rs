@@ -330,6 +330,23 @@ impl World {
         }
     }
 
+    /// Serve HTTP/3 beside everything else: where.
+    pub(super) async fn quic(&self) -> SocketAddr {
+        let spec = |bind: &str, port, protocol| ListenerSpec {
+            bind: bind.parse().expect("an address"),
+            port,
+            protocol,
+        };
+        let listeners = [
+            spec("127.0.0.1:0", 80, ListenerProtocol::Http),
+            spec("127.0.0.2:0", 443, ListenerProtocol::Tls),
+            spec("127.0.0.2:0", 443, ListenerProtocol::Quic),
+        ];
+        let bound = self.pop.set_listeners(&listeners).await;
+        let quic = bound.into_iter().next_back().expect("three");
+        quic.expect("bound")
+    }
+
     /// These endpoints stand in the gateway's site, all healthy there; the ingress sees them as
     /// told (in order of preference: each a tier farther than the one before).
     pub(super) fn endpoints(&self, endpoints: &[(SocketAddr, Health)]) {
@@ -533,6 +550,7 @@ fn table(limits: Limits, route: Route, guard: Guard) -> Table {
         vec![route],
     );
     host.guard = guard;
+    host.http3 = true;
     let host = Arc::new(host);
     let offer = |port, tls| Offered {
         port,

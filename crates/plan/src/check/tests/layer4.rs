@@ -1,6 +1,10 @@
 //! What is not HTTP.
 
 use super::{balancer, check, tenant};
+use crate::{
+    check_put,
+    tests::{NOW, manifest, put, world},
+};
 
 /// acme's service `db`, with these fields.
 fn db(fields: &str) -> String {
@@ -348,4 +352,38 @@ fn load_balancers_of_type_connect() {
     ] {
         check(&db("protocol: tcp"), &connect(&[(field, value)]), expect);
     }
+}
+
+#[test]
+fn the_port_of_http3_has_no_other_datagrams() {
+    let udp =
+        |port: &str| tcp(&[("type", "udp"), ("ports", port)]).replace("name: db", "name: cart");
+    let web = "{kind: LoadBalancer, metadata: {tenant: acme, namespace: shop, name: web},
+        spec: {hosts: [cart.acme.example], tls: {certificates: [web], http3: true},
+               advertise: [{public: {}}], routes: [{backendRefs: [{name: cart}]}]}}";
+    // 8443 is where par's users reach port 443.
+    for (port, expect) in [
+        ("[443]", "port-taken /spec/ports"),
+        ("[8443]", "port-taken /spec/ports"),
+        ("[444]", "good"),
+    ] {
+        check(&udp(port), web, expect);
+    }
+    for (port, expect) in [
+        ("[443]", "port-taken /spec/ports"),
+        ("[8443]", "port-taken /spec/ports"),
+        ("[80]", "bad-value /spec/routes/0/backendRefs/0/name"),
+    ] {
+        check(web, &udp(port), expect);
+    }
+    // Without HTTP/3 all of them are free.
+    let plain = web.replace(", http3: true", "");
+    check(&udp("[8443]"), &plain, "good");
+    // The map may not lead there later, either.
+    let par = "{kind: Site, metadata: {name: par}, spec: {role: pop, nodes: [{name: n1,
+        tunnel: {bind: ['127.1.0.1:7000']},
+        public: {bind: ['127.1.0.1'], portMap: {80: 8080, 443: 444}}}]}}";
+    let both = put(&put(&world(), manifest(&udp("[444]"))), manifest(web));
+    let problem = check_put(&both, &manifest(par), NOW).expect_err("taken");
+    assert_eq!(problem.code, "in-use");
 }

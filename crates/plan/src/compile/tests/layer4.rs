@@ -32,6 +32,7 @@ fn a_tcp_load_balancer_has_its_own_listeners() {
         let lbs = listeners.filter_map(|listener| match listener.protocol {
             ListenerProtocol::Http
             | ListenerProtocol::Tls
+            | ListenerProtocol::Quic
             | ListenerProtocol::Udp(_)
             | ListenerProtocol::Connect(_) => None,
             ListenerProtocol::Tcp(lb) => Some((listener.bind, lb)),
@@ -168,4 +169,32 @@ fn datagrams_have_listeners_of_their_own() {
     };
     assert_eq!(policy("dns"), Some(balance::Algorithm::Maglev));
     assert_eq!(policy("db"), Some(balance::Algorithm::LeastRequest));
+}
+
+#[test]
+fn quic_stands_beside_tls_where_it_is_asked_for() {
+    let web = |http3: &str| {
+        manifest(&format!(
+            "{{kind: LoadBalancer, metadata: {{tenant: acme, namespace: shop, name: web}},
+              spec: {{hosts: [cart.acme.example], tls: {{certificates: [web]{http3}}},
+                      advertise: [{{public: {{}}}}], routes: [{{backendRefs: [{{name: cart}}]}}]}}}}"
+        ))
+    };
+    for (http3, expect) in [
+        ("", false),
+        (", http3: false", false),
+        (", http3: true", true),
+    ] {
+        let object = web(http3);
+        crate::check_put(&world(), &object, crate::tests::NOW).expect("good");
+        let world = put(&world(), object);
+        let par = built(&world, &ids(&world), "par.fabric", &Cells::new());
+        let quic = par.listeners.iter();
+        let quic = quic.filter(|listener| listener.protocol == ListenerProtocol::Quic);
+        let quic: Vec<_> = quic.map(|l| (l.bind.to_string(), l.port)).collect();
+        let wanted = [("127.1.0.1:8443".to_owned(), 443)];
+        assert_eq!(quic == wanted, expect, "{quic:?}");
+        assert_eq!(par.ingress.offers_http3("cart.acme.example"), expect);
+        assert!(!par.ingress.offers_http3("cart.blue.example"));
+    }
 }

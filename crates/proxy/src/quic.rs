@@ -1,0 +1,355 @@
+//! QUIC (RFC 9000) toward the clients: endpoints on sockets that the workers share.
+//!
+//! Each worker has its own endpoint at an address, as it has its own socket for TCP. Their IDs say
+//! whose a connection is (`ids`), so that one which moves stays with its worker (`socket`). A
+//! client that has not shown that its address is its own costs a handshake's state; when many
+//! are under way it is asked to show it first (RFC 9000 §8.1.2). Early data is never taken.
+
+mod ids;
+mod socket;
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    fmt, io,
+    net::SocketAddr,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use l7::{Expected, Limits};
+use quinn::{
+    AsyncTimer, AsyncUdpSocket, Connecting, Connection, Endpoint, EndpointConfig, IdleTimeout,
+    Incoming, Runtime, TransportConfig, VarInt,
+    crypto::rustls::{HandshakeData, QuicServerConfig},
+};
+use runtime::{Task, Tasks};
+use rustls::{
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use tokio::{
+    net::UdpSocket,
+    sync::watch,
+    time::{Sleep, sleep_until, timeout},
+};
+
+use crate::{
+    downstream::{ConnInfo, h3},
+    listener::ListenerSpec,
+    snapshot::Snapshot,
+    worker::{Seat, Worker},
+};
+use ids::{Generator, Ids};
+use socket::{Peers, Socket};
+
+/// Handshakes of a worker at a time without more being asked of new clients.
+const UNPROVEN: usize = 64;
+/// Clients that wait to be looked at, and octets that wait with each and with all.
+const WAITING: usize = 256;
+const WAITING_OCTETS: u64 = 16 << 10;
+const ALL_WAITING_OCTETS: u64 = 1 << 20;
+/// A client's control stream, its two of QPACK, and what it makes up (RFC 9114 §6.2.3).
+const UNI_STREAMS: u32 = 8;
+/// Receive windows: one stream, and all streams of a connection before its first request.
+const STREAM_WINDOW: u32 = 256 << 10;
+const FIRST_WINDOW: u32 = 64 << 10;
+/// How much longer than a connection without requests one without datagrams lasts.
+const SILENCE: Duration = Duration::from_secs(5);
+/// Octets of a connection that the client has not acknowledged.
+const SEND_WINDOW: u64 = 1 << 20;
+
+/// What the workers of a process have in common.
+#[derive(Clone)]
+pub(crate) struct Quic {
+    server: quinn::ServerConfig,
+    ids: Ids,
+    peers: Arc<Peers>,
+}
+
+impl Quic {
+    /// # Errors
+    /// See [`runtime::tls::TlsError`].
+    pub(crate) fn new(store: Arc<ArcSwap<Snapshot>>) -> Result<Self, runtime::tls::TlsError> {
+        let tls = runtime::tls::quic_server(Arc::new(Resolver(store)), &[b"h3"])?;
+        let tls = QuicServerConfig::try_from(tls).map_err(|_| runtime::tls::TlsError::Quic)?;
+        let mut server = quinn::ServerConfig::with_crypto(Arc::new(tls));
+        server
+            .max_incoming(WAITING)
+            .incoming_buffer_size(WAITING_OCTETS)
+            .incoming_buffer_size_total(ALL_WAITING_OCTETS);
+        Ok(Quic {
+            server,
+            ids: Ids::default(),
+            peers: Arc::default(),
+        })
+    }
+
+    fn server(&self, limits: &Limits) -> quinn::ServerConfig {
+        let mut transport = TransportConfig::default();
+        // Connections on which nothing runs are told before they end.
+        let idle = IdleTimeout::try_from(limits.idle_timeout + SILENCE).ok();
+        transport
+            .max_concurrent_bidi_streams(VarInt::from_u32(limits.concurrent_streams))
+            .max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS))
+            .max_idle_timeout(idle)
+            .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+            .receive_window(VarInt::from_u32(FIRST_WINDOW))
+            .send_window(SEND_WINDOW)
+            .datagram_receive_buffer_size(None);
+        let mut server = self.server.clone();
+        server.transport_config(Arc::new(transport));
+        server
+    }
+}
+
+/// Looks certificates up in the snapshot of the moment, of hosts that are offered over HTTP/3.
+struct Resolver(Arc<ArcSwap<Snapshot>>);
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Resolver")
+    }
+}
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = l7::host_of(hello.server_name()?)?;
+        let snapshot = self.0.load();
+        let offered = snapshot.table.offers_http3(&name);
+        let key = snapshot.certificates.find(&name).filter(|_| offered);
+        key.cloned()
+    }
+}
+
+/// A worker's part of an address.
+struct Listening {
+    socket: Arc<Socket>,
+    /// Connections, and what hears their clients once the address is others'.
+    live: RefCell<BTreeMap<usize, (Connection, Option<Task>)>>,
+    gone: watch::Sender<bool>,
+    tasks: Tasks,
+}
+
+impl Listening {
+    /// The address is others' from now on: connections stay as long as they have something to do.
+    fn leave(&self) {
+        // A runtime that is torn down has nobody left to hear.
+        if tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        for (connection, kept) in self.live.borrow_mut().values_mut() {
+            let client = connection.remote_address();
+            match self.socket.keep(&self.tasks, client, connection.local_ip()) {
+                Ok(task) => *kept = Some(task),
+                Err(error) => tracing::debug!(%error, "a client of HTTP/3 may not be heard"),
+            }
+        }
+        self.socket.retire();
+        self.gone.send_replace(true);
+    }
+}
+
+/// One of its connections; dropping it ends what is kept for it.
+struct Live(Rc<Listening>, usize);
+
+impl Live {
+    fn enter(listening: &Rc<Listening>, connection: &Connection) -> Self {
+        let id = connection.stable_id();
+        let entry = (connection.clone(), None);
+        listening.live.borrow_mut().insert(id, entry);
+        Live(Rc::clone(listening), id)
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let gone = self.0.live.borrow_mut().remove(&self.1);
+        if let Some((_, Some(task))) = gone {
+            task.abort();
+        }
+    }
+}
+
+/// The end of a listener, however it comes.
+struct Leave(Rc<Listening>);
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// Take the connections that come to a socket, until the worker drains or this is dropped.
+///
+/// # Errors
+/// The system does not let the socket be prepared.
+pub(crate) fn listen(
+    worker: Rc<Worker>,
+    io: UdpSocket,
+    spec: Rc<Cell<ListenerSpec>>,
+) -> io::Result<impl Future<Output = ()> + 'static> {
+    let quic = &worker.quic;
+    let dropped = worker.metrics.datagrams_dropped.clone();
+    let (ids, peers) = (quic.ids.clone(), Arc::clone(&quic.peers));
+    let socket = Arc::new(Socket::new(io, worker.index, ids, peers, dropped)?);
+    let (ids, owner) = (quic.ids.clone(), worker.index);
+    let mut config = EndpointConfig::default();
+    config.cid_generator(move || {
+        let ids = ids.clone();
+        Box::new(Generator { ids, owner })
+    });
+    let server = quic.server(&worker.snapshot().limits);
+    let shared: Arc<dyn AsyncUdpSocket> = Arc::clone(&socket) as _;
+    let on = Arc::new(On(worker.tasks.clone()));
+    let endpoint = Endpoint::new_with_abstract_socket(config, Some(server), shared, on)?;
+    let listening = Rc::new(Listening {
+        socket,
+        live: RefCell::default(),
+        gone: watch::Sender::new(false),
+        tasks: worker.tasks.clone(),
+    });
+    Ok(async move {
+        let leave = Leave(listening);
+        let drain = worker.drain();
+        let mut draining = std::pin::pin!(drain.draining());
+        loop {
+            let incoming = tokio::select! {
+                biased;
+                () = &mut draining => break,
+                incoming = endpoint.accept() => incoming,
+            };
+            match incoming {
+                Some(incoming) => admit(&worker, &leave.0, incoming, spec.get()),
+                None => break,
+            }
+        }
+        endpoint.set_server_config(None);
+    })
+}
+
+/// A client that comes.
+fn admit(worker: &Rc<Worker>, listening: &Rc<Listening>, incoming: Incoming, spec: ListenerSpec) {
+    let peer = incoming.remote_address();
+    // Whoever must say by the PROXY protocol for whom he comes cannot say so here.
+    let expected = worker.snapshot().senders.expect(peer.ip());
+    if expected == Some(Expected::Header) {
+        worker.metrics.headers_refused.inc();
+        return incoming.refuse();
+    }
+    let proven = incoming.remote_address_validated() || !incoming.may_retry();
+    if !proven && worker.shaking.get() >= UNPROVEN {
+        // It may, as was asked.
+        let _ = incoming.retry();
+        return;
+    }
+    let Some(seat) = worker.seat() else {
+        worker.metrics.connections_refused.inc();
+        return incoming.refuse();
+    };
+    let Ok(connecting) = incoming.accept() else {
+        worker.metrics.handshakes_failed.inc();
+        return;
+    };
+    let run = serve(
+        Rc::clone(worker),
+        Rc::clone(listening),
+        connecting,
+        spec,
+        seat,
+    );
+    worker.tasks.spawn_local("quic-connection", run);
+}
+
+/// A handshake under way.
+struct Shaking(Rc<Cell<usize>>);
+
+impl Shaking {
+    fn begin(count: &Rc<Cell<usize>>) -> Self {
+        count.set(count.get() + 1);
+        Shaking(Rc::clone(count))
+    }
+}
+
+impl Drop for Shaking {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+async fn serve(
+    worker: Rc<Worker>,
+    listening: Rc<Listening>,
+    connecting: Connecting,
+    spec: ListenerSpec,
+    _seat: Seat,
+) {
+    let mut gone = listening.gone.subscribe();
+    let patience = worker.snapshot().limits.handshake_timeout;
+    let shaking = Shaking::begin(&worker.shaking);
+    let shaken = tokio::select! {
+        shaken = timeout(patience, connecting) => shaken,
+        // Whoever has the address now knows nothing of it: the client is to begin again.
+        _ = gone.wait_for(|gone| *gone) => return,
+    };
+    drop(shaking);
+    let Ok(Ok(connection)) = shaken else {
+        worker.metrics.handshakes_failed.inc();
+        return;
+    };
+    let live = Live::enter(&listening, &connection);
+    let bound = listening.socket.local_addr();
+    let local = bound.unwrap_or(spec.bind);
+    let data = connection.handshake_data();
+    let data = data.and_then(|data| data.downcast::<HandshakeData>().ok());
+    let sni = data.and_then(|data| data.server_name);
+    let info = ConnInfo {
+        peer: connection.remote_address(),
+        local: SocketAddr::new(connection.local_ip().unwrap_or(local.ip()), local.port()),
+        port: spec.port,
+        tls: true,
+        connect: None,
+        sni: sni.and_then(|name| Some(l7::host_of(&name)?.into_owned())),
+    };
+    h3::serve(worker, connection, info, gone).await;
+    drop(live);
+}
+
+/// Runs an endpoint's tasks among those of its worker.
+#[derive(Debug)]
+struct On(Tasks);
+
+impl Runtime for On {
+    fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
+        Box::pin(Timer(Box::pin(sleep_until(at.into()))))
+    }
+
+    fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        self.0.spawn("quic", task);
+    }
+
+    fn wrap_udp_socket(&self, _: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn now(&self) -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+}
+
+#[derive(Debug)]
+struct Timer(Pin<Box<Sleep>>);
+
+impl AsyncTimer for Timer {
+    fn reset(mut self: Pin<&mut Self>, at: Instant) {
+        self.0.as_mut().reset(at.into());
+    }
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Future::poll(self.0.as_mut(), cx)
+    }
+}
