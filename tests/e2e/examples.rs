@@ -50,6 +50,9 @@ struct Exchange {
     path: String,
     #[serde(default)]
     headers: BTreeMap<String, String>,
+    /// Of the request.
+    #[serde(default)]
+    body: String,
     #[serde(default)]
     answer: Answer,
     /// So many times; once by default.
@@ -102,7 +105,8 @@ impl Exchange {
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
-        request.body(Bytes::new()).expect("a request")
+        let body = Bytes::from(self.body.clone());
+        request.body(body).expect("a request")
     }
 
     /// What is not as it should be.

@@ -37,9 +37,9 @@ pub use kinds::{
     NamespaceSpec, NodeSpec, NodeTunnel, Origin, Outlier, PathMatch, PathMatchType, PathModifier,
     PolicyAction, PolicyAlgorithm, PolicyClient, PolicyDeny, PolicyEffect, PolicyRequest,
     PolicyRule, PolicyServer, PolicyStatement, ProxyProtocol, ProxySenders, PublicAddresses,
-    RateLimit, RateLimitKey, Reference, RequestMirror, RequestRedirect, Role, Route, RouteMatch,
-    RouteRetry, RouteTimeouts, Scheme, ServicePolicySpec, ServiceProtocol, ServiceSpec, SiteSpec,
-    SiteVip, TenantSpec, TokenSpec, UrlRewrite, ValueMatch, ValueMatchType,
+    RateLimit, RateLimitKey, Reference, RequestMirror, RequestRedirect, Role, Route, RouteBuffer,
+    RouteMatch, RouteRetry, RouteTimeouts, Scheme, ServicePolicySpec, ServiceProtocol, ServiceSpec,
+    SiteSpec, SiteVip, TenantSpec, TokenSpec, UrlRewrite, ValueMatch, ValueMatchType,
 };
 pub use object::{
     Condition, Kind, Metadata, Object, ObjectKey, Scope, SiteReport, Spec, Status, path_pointer,

@@ -15,6 +15,8 @@ pub struct Limits {
     /// Bytes of a body, in either direction; `None` (the default) is unlimited: bodies stream and
     /// are never held.
     pub body_bytes: Option<u64>,
+    /// Bytes of bodies that are taken whole, of all requests of a worker: 64 MiB.
+    pub buffered_bytes: usize,
     /// From the first byte of a connection or head to its end: 10 s.
     pub header_timeout: Duration,
     /// A connection without a request, or a body without a byte: 60 s.
@@ -47,6 +49,7 @@ impl Default for Limits {
             header_bytes: 32 << 10,
             header_count: 100,
             body_bytes: None,
+            buffered_bytes: 64 << 20,
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             upgrade_idle_timeout: Duration::from_secs(3600),

@@ -201,6 +201,8 @@ pub struct Route {
     pub timeouts: Timeouts,
     /// Its retries.
     pub retry: Retry,
+    /// Octets of a request's body, if it is to be taken whole before an endpoint is picked.
+    pub buffer: Option<usize>,
 }
 
 /// What one load balancer serves on its hosts.

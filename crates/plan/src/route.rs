@@ -15,6 +15,8 @@ use l7::{NewPath, Percent};
 const MAX_TEXT: usize = 1024;
 /// The most octets of an answer's body.
 const MAX_BODY: usize = 16 << 10;
+/// The most octets of a request's body that is taken whole.
+const MAX_BUFFER: usize = 16 << 20;
 /// The longest delay on purpose, and request.
 const MAX_DELAY: Duration = Duration::from_secs(60);
 const MAX_REQUEST: Duration = Duration::from_secs(3600);
@@ -51,6 +53,7 @@ pub(crate) struct Parts {
     pub(crate) answer: Option<l7::Action>,
     pub(crate) timeouts: l7::Timeouts,
     pub(crate) retry: l7::Retry,
+    pub(crate) buffer: Option<usize>,
 }
 
 /// Read a route.
@@ -68,6 +71,7 @@ pub(crate) fn parts(route: &Route) -> Result<Parts, Wrong> {
         answer: None,
         timeouts: timeouts(route)?,
         retry: retry(route).map_err(|wrong| wrong.in_("/retry"))?,
+        buffer: buffer(route)?,
     };
     for (at, filter) in route.filters.iter().enumerate() {
         let here = format!("/filters/{at}");
@@ -123,6 +127,20 @@ fn timeouts(route: &Route) -> Result<l7::Timeouts, Wrong> {
         request: route.timeouts.request.map(|span| span.0),
         backend_request: route.timeouts.backend_request.map(|span| span.0),
     })
+}
+
+fn buffer(route: &Route) -> Result<Option<usize>, Wrong> {
+    let Some(buffer) = &route.buffer else {
+        return Ok(None);
+    };
+    let most = usize::try_from(buffer.max_bytes).unwrap_or(usize::MAX);
+    if !(1..=MAX_BUFFER).contains(&most) {
+        return Err(wrong("/buffer/maxBytes", "1 to 16777216"));
+    }
+    if route.backend_refs.is_empty() {
+        return Err(wrong("/buffer", "a filter answers here: remove it"));
+    }
+    Ok(Some(most))
 }
 
 fn retry(route: &Route) -> Result<l7::Retry, Wrong> {

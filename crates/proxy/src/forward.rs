@@ -20,6 +20,7 @@ use crate::{
     alarm::Alarm,
     answer::{Answer, answer},
     attempt::{Again, Failure, Kind, Order, Place, Stop, attempt},
+    buffer::{self, Held},
     downstream::{Client, ClientError, ConnInfo, Request},
     exchange::Story,
     guard::{self, Sent},
@@ -111,19 +112,22 @@ pub(crate) async fn forward(
     {
         return Box::pin(answer(client, &request.method, reply, story)).await;
     }
+    let body = body(worker, client, alarm, request, to, story);
+    let Some((mut upload, framing, _held)) = body.await else {
+        return;
+    };
     let patience = to.route.timeouts.request;
     let order = Order {
         method: &request.method,
         target: &target,
         fields: &sent,
-        framing: request.framing,
+        framing,
         upgrades: upgrade.is_some(),
         limits,
         client: told,
         patience: patience.is_none().then_some(limits.request_timeout),
     };
-    let mut upload = Upload::new(request.framing, limits.body_bytes);
-    if request.framing == Framing::None {
+    if framing == Framing::None {
         let mirrors = std::mem::take(&mut mirrors);
         mirror::send(worker, mirrors, &order, Some(<_>::default()));
     } else if !mirrors.is_empty() {
@@ -180,6 +184,33 @@ pub(crate) async fn forward(
     }
     mirror::send(worker, mirrors, &order, upload.copied());
     story.bytes_in += upload.taken();
+}
+
+/// The body of a request: as it comes, or whole, if its route says so. `None`: it has its answer.
+async fn body(
+    worker: &Worker,
+    client: &mut Client<'_>,
+    alarm: &mut Alarm,
+    request: &Request,
+    to: Forward<'_>,
+    story: &mut Story,
+) -> Option<(Upload, Framing, Option<Held>)> {
+    let (framing, limits) = (request.framing, &to.host.limits);
+    let most = to.route.buffer.filter(|_| framing != Framing::None);
+    let Some(most) = most else {
+        let upload = Upload::new(framing, limits.body_bytes);
+        return Some((upload, framing, None));
+    };
+    let whole = buffer::whole(worker, client, alarm, framing, most, limits);
+    match Box::pin(whole).await {
+        Ok(whole) => return Some((whole.upload, whole.framing, Some(whole.held))),
+        Err(Some(reply)) => Box::pin(answer(client, &request.method, reply, story)).await,
+        Err(None) => {
+            story.error = Some(("client-gone", Fault::Client));
+            client.abort();
+        }
+    }
+    None
 }
 
 /// Where a request belongs, if its service goes by that.
@@ -456,7 +487,7 @@ fn exhausted(last: Option<Failure>) -> Answer {
     Answer::refusal(failure.status(), code, reason, Fault::Upstream)
 }
 
-fn client_fault(error: &ClientError) -> Option<Answer> {
+pub(crate) fn client_fault(error: &ClientError) -> Option<Answer> {
     match error {
         ClientError::Gone(_) => None,
         ClientError::Body(_) => Some(Answer::refusal(
@@ -474,7 +505,7 @@ fn client_fault(error: &ClientError) -> Option<Answer> {
     }
 }
 
-fn slow_client() -> Answer {
+pub(crate) fn slow_client() -> Answer {
     Answer::refusal(
         StatusCode::REQUEST_TIMEOUT,
         "slow-client",

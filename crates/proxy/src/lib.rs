@@ -17,7 +17,8 @@
 //! ends, and datagrams stay in `udp`. A failed try is repeated on another endpoint where that is
 //! safe: for any request when provably nothing reached the endpoint, for safe methods when the
 //! connection broke, the link closed, or news came that the endpoint is down, always within the
-//! request's deadline and only while its body (up to 64 KiB) is still at hand.
+//! request's deadline and only while its body (up to 64 KiB, or what its route has taken whole) is
+//! still at hand.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -48,6 +49,7 @@ mod access;
 mod alarm;
 mod answer;
 mod attempt;
+mod buffer;
 mod connect;
 mod downstream;
 mod egress;

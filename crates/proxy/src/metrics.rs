@@ -26,6 +26,7 @@ pub(crate) struct ProxyMetrics {
     pub(crate) streams: Counter,
     pub(crate) streams_refused: Counter,
     pub(crate) cancelled: Counter,
+    pub(crate) buffers_full: Counter,
     pub(crate) mirrored: Counter,
     pub(crate) mirrors_dropped: Counter,
     pub(crate) events_dropped: Counter,
@@ -74,6 +75,10 @@ impl ProxyMetrics {
             ),
             streams: m.counter("proxy_streams", "Tunnel streams admitted"),
             streams_refused: m.counter("proxy_streams_refused", "Tunnel streams refused"),
+            buffers_full: m.counter(
+                "proxy_buffers_full",
+                "Requests refused for want of room for bodies that are taken whole",
+            ),
             mirrored: m.counter("proxy_mirrored", "Copies of requests sent to mirrors"),
             mirrors_dropped: m.counter(
                 "proxy_mirrors_dropped",

@@ -78,6 +78,15 @@ impl Upload {
         }
     }
 
+    /// A client's body that was taken whole, of any length: each try can have it.
+    pub(crate) fn taken_whole(kept: Vec<Bytes>, trailers: Option<HeaderMap>) -> Self {
+        let upload = Upload::of(kept, trailers);
+        Upload {
+            taken: upload.kept_bytes as u64,
+            ..upload
+        }
+    }
+
     /// Keep what is short enough beyond the beginning of a response.
     pub(crate) const fn keep_all(&mut self) {
         self.copied = true;

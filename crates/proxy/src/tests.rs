@@ -1,5 +1,6 @@
 //! The proxy through its door: client → ingress → (streams in memory) → egress → endpoint.
 
+mod buffer;
 mod connect;
 mod faults;
 mod filters;

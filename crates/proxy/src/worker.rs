@@ -377,6 +377,8 @@ pub(crate) struct Worker {
     said: Cell<Option<base::Instant>>,
     /// Copies of requests on their way.
     pub(crate) mirrors: Rc<Cell<usize>>,
+    /// Octets of bodies that are taken whole.
+    pub(crate) buffered: Rc<Cell<usize>>,
 }
 
 impl Worker {
@@ -530,6 +532,7 @@ async fn run(tasks: Tasks, start: Start) {
         most_seats: start.most_seats,
         said: Cell::default(),
         mirrors: Rc::default(),
+        buffered: Rc::default(),
     });
     tasks.spawn_local("reaper", reap(Rc::clone(&worker)));
     tasks.spawn_local("records", gather(Rc::clone(&worker)));

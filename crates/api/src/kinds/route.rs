@@ -31,6 +31,19 @@ pub struct Route {
     /// When a request is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<RouteRetry>,
+    /// Take a request's body whole before an endpoint is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buffer: Option<RouteBuffer>,
+}
+
+/// A request's body is taken whole before an endpoint is picked: a client that sends slowly keeps
+/// none waiting, and a body of any length up to the bound can be sent again. What is longer is
+/// answered with 413, and with 503 what there is no room for at the moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RouteBuffer {
+    /// Octets of a body, 1 to 16777216 (16 MiB).
+    pub max_bytes: u32,
 }
 
 impl Route {

@@ -71,12 +71,14 @@ fn said(route: &Route) -> Option<&'static str> {
         backend_refs: _,
         timeouts,
         retry,
+        buffer,
     } = route;
     [
         ("matches", !matches.is_empty()),
         ("filters", !filters.is_empty()),
         ("timeouts", *timeouts != <_>::default()),
         ("retry", retry.is_some()),
+        ("buffer", buffer.is_some()),
     ]
     .into_iter()
     .find_map(|(field, said)| said.then_some(field))

@@ -509,6 +509,23 @@ fn routes() {
             "backendRefs: [{name: cart, namespace: lab}]",
             "dangling-reference /spec/routes/0/backendRefs/0/name",
         ),
+        ("backendRefs: [{name: cart}], buffer: {maxBytes: 1}", "good"),
+        (
+            "backendRefs: [{name: cart}], buffer: {maxBytes: 16777216}",
+            "good",
+        ),
+        (
+            "backendRefs: [{name: cart}], buffer: {maxBytes: 0}",
+            "bad-value /spec/routes/0/buffer/maxBytes",
+        ),
+        (
+            "backendRefs: [{name: cart}], buffer: {maxBytes: 16777217}",
+            "bad-value /spec/routes/0/buffer/maxBytes",
+        ),
+        (
+            "buffer: {maxBytes: 1}, filters: [{type: DirectResponse, directResponse: {}}]",
+            "bad-value /spec/routes/0/buffer",
+        ),
         (
             "backendRefs: [{name: cart}], timeouts: {request: 0s}",
             "bad-value /spec/routes/0/timeouts/request",

@@ -344,6 +344,7 @@ impl Compiler<'_> {
                 filters: parts.filters,
                 timeouts: parts.timeouts,
                 retry: parts.retry,
+                buffer: parts.buffer,
             });
         }
         let mut host = l7::VirtualHost::build(

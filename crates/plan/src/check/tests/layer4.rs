@@ -81,6 +81,11 @@ fn load_balancers_of_type_tcp() {
             &route("retry: {}"),
             "bad-value /spec/routes/0/retry",
         ),
+        (
+            "routes",
+            &route("buffer: {maxBytes: 1}"),
+            "bad-value /spec/routes/0/buffer",
+        ),
     ] {
         check(&db("protocol: tcp"), &tcp(&[(field, value)]), expect);
     }
