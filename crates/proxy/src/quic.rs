@@ -35,6 +35,7 @@ use rustls::{
 use tokio::{
     net::UdpSocket,
     sync::watch,
+    task::yield_now,
     time::{Sleep, sleep_until, timeout},
 };
 
@@ -49,6 +50,8 @@ use socket::{Peers, Socket};
 
 /// Handshakes of a worker at a time without more being asked of new clients.
 const UNPROVEN: usize = 64;
+/// Connections taken at once, before those that are there get on.
+const AT_ONCE: u32 = 16;
 /// Clients that wait to be looked at, and octets that wait with each and with all.
 const WAITING: usize = 256;
 const WAITING_OCTETS: u64 = 16 << 10;
@@ -217,6 +220,7 @@ pub(crate) fn listen(
         let leave = Leave(listening);
         let drain = worker.drain();
         let mut draining = std::pin::pin!(drain.draining());
+        let mut taken = 0;
         loop {
             let incoming = tokio::select! {
                 biased;
@@ -226,6 +230,10 @@ pub(crate) fn listen(
             match incoming {
                 Some(incoming) => admit(&worker, &leave.0, incoming, spec.get()),
                 None => break,
+            }
+            taken += 1;
+            if taken % AT_ONCE == 0 {
+                yield_now().await;
             }
         }
         endpoint.set_server_config(None);

@@ -204,6 +204,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_connected_socket_hears_its_peer_and_a_retired_one_nobody() {
+        let bind = |address| std::net::UdpSocket::bind(address).expect("a port");
+        let (known, other) = (bind("127.0.0.1:0"), bind("127.0.0.1:0"));
+        let old = udp_listener(([127, 0, 0, 1], 0).into(), Share::ReusePort).expect("a port");
+        let at = old.local_addr().expect("an address");
+        let kept = udp_connected(at, known.local_addr().expect("an address")).expect("shared");
+        udp_retire(&old).expect("retired");
+        let new = udp_listener(at, Share::ReusePort).expect("shared");
+        for (from, to) in [(&known, &kept), (&other, &new)] {
+            let mine = from.local_addr().expect("an address");
+            for octet in 0..20 {
+                from.send_to(&[octet], at).expect("sent");
+                let mut got = [0; 8];
+                assert_eq!(to.recv_from(&mut got).await.expect("heard"), (1, mine));
+                assert_eq!(got[0], octet);
+            }
+        }
+        assert!(old.try_recv_from(&mut [0; 8]).is_err(), "it hears nobody");
+        assert_eq!(
+            old.send_to(b"a", other.local_addr().expect("one"))
+                .await
+                .ok(),
+            Some(1)
+        );
+        assert_eq!(other.recv_from(&mut [0; 8]).expect("heard"), (1, at));
+    }
+
+    #[tokio::test]
     async fn a_unix_socket_is_ours_alone() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("node.sock");

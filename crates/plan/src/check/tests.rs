@@ -523,7 +523,7 @@ fn routes() {
             "bad-value /spec/routes/0/buffer/maxBytes",
         ),
         (
-            "buffer: {maxBytes: 1}, filters: [{type: DirectResponse, directResponse: {}}]",
+            "buffer: {maxBytes: 1}, filters: [{type: DirectResponse, directResponse: {status: 200}}]",
             "bad-value /spec/routes/0/buffer",
         ),
         (

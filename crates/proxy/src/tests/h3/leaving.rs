@@ -4,13 +4,24 @@ use std::{sync::Arc, time::Duration};
 
 use balance::Health::Healthy;
 use l7::{Limits, ListenerProtocol};
-use tokio::time::timeout;
+use tokio::{sync::oneshot, time::timeout};
 
 use super::talker::{Talker, goaway, head, reply};
 use crate::{
     Config, ListenerSpec, Workers,
     tests::world::{Manner, PATIENCE, Spot, World},
 };
+
+/// Have the PoP end, and hear when it has.
+fn drain(world: &World) -> oneshot::Receiver<()> {
+    let (done, over) = oneshot::channel();
+    let pop = Arc::clone(&world.pop);
+    runtime::Tasks::new("test").spawn("drain", async move {
+        pop.drain(Duration::from_secs(30)).await;
+        let _ = done.send(());
+    });
+    over
+}
 
 #[tokio::test]
 async fn rfc9114_5_1_an_idle_connection_is_asked_to_go() {
@@ -39,8 +50,7 @@ async fn rfc9114_5_2_running_requests_finish_and_later_ones_are_rejected() {
     timeout(PATIENCE, spot.arrived.recv())
         .await
         .expect("in time");
-    let pop = Arc::clone(&world.pop);
-    let drain = tokio::spawn(async move { pop.drain(Duration::from_secs(30)).await });
+    let drain = drain(&world);
     assert_eq!(goaway(&mut control).await, (1 << 62) - 4);
     // What was on its way when it was said is still served.
     let echo = Spot::new("two", Manner::Echo).await;
@@ -102,8 +112,7 @@ async fn who_stays_is_heard_and_who_comes_finds_the_next() {
     for bound in next.set_listeners(&[spec]).await {
         bound.expect("beside the first");
     }
-    let pop = Arc::clone(&world.pop);
-    let drain = tokio::spawn(async move { pop.drain(Duration::from_secs(30)).await });
+    let drain = drain(&world);
     for (talker, _) in &talkers {
         goaway(&mut talker.control().await).await;
     }

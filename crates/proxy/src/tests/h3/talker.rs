@@ -142,10 +142,11 @@ impl Talker {
     /// The code with which the server closes the connection.
     pub(super) async fn closed(&self) -> u64 {
         let closed = timeout(PATIENCE, self.connection.closed()).await;
-        match closed.expect("in time") {
-            ConnectionError::ApplicationClosed(close) => close.error_code.into_inner(),
-            other => panic!("not closed but {other}"),
-        }
+        let closed = closed.expect("in time");
+        let ConnectionError::ApplicationClosed(close) = closed else {
+            panic!("not closed but {closed}");
+        };
+        close.error_code.into_inner()
     }
 
     /// The first frames of the server's control stream: its settings, and what comes later.
