@@ -60,6 +60,11 @@ impl Edge {
         (self.host, 18_443).into()
     }
 
+    /// A port of its host.
+    pub(crate) fn at(&self, port: u16) -> SocketAddr {
+        (self.host, port).into()
+    }
+
     /// Where its manifests are.
     pub(crate) fn manifests(&self) -> PathBuf {
         self.folder.path().join("edge.yaml")
@@ -116,16 +121,11 @@ spec:
         };
         let (state, bundle) = (path("state"), path("edge.yaml"));
         let mut args = vec![
-            "node",
-            "--state",
-            &state,
-            "--bundle",
-            &bundle,
-            "--site",
-            "edge",
-            "--workers",
-            "2",
+            "node", "--state", &state, "--bundle", &bundle, "--site", "edge",
         ];
+        if !more.contains(&"--workers") {
+            args.extend(["--workers", "2"]);
+        }
         args.extend(more);
         Role::start(
             &program(),

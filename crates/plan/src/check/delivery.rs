@@ -1,6 +1,6 @@
 //! Services, load balancers, certificates: what is offered.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use api::{
     Advertise, CertificateSource, CertificateSpec, Filter, HealthCheck, HostPattern, Kind, LbType,
@@ -143,9 +143,11 @@ pub(super) fn load_balancer(
     let allowed = allowed
         .map(|(_, t)| t.public_hosts.as_slice())
         .unwrap_or_default();
+    let taken = taken(world, object, spec);
+    let mut seen = BTreeSet::new();
     for (at, host) in spec.hosts.iter().enumerate() {
         let pointer = format!("/spec/hosts/{at}");
-        if spec.hosts[..at].contains(host) {
+        if !seen.insert(host) {
             return Err(bad(pointer, format!("{host} is named twice")));
         }
         if !allowed.iter().any(|pattern| pattern.covers(host)) {
@@ -157,7 +159,7 @@ pub(super) fn load_balancer(
                 ..Problem::field("host-not-allowed", pointer, title)
             });
         }
-        if host_taken(world, object, spec, host) {
+        if taken.contains(host) {
             let title = format!("{host} is published already by another load balancer");
             return Err(Problem {
                 status: 409,
@@ -220,15 +222,23 @@ fn vip(world: &World, tenant: &Name, here: &str, at: &SiteVip) -> Result<(), Pro
     }
 }
 
-fn host_taken(world: &World, object: &Object, spec: &LoadBalancerSpec, host: &HostPattern) -> bool {
+/// Those of its hosts that another load balancer has. All hosts of all others are looked at, each
+/// once.
+fn taken<'s>(
+    world: &World,
+    object: &Object,
+    spec: &'s LoadBalancerSpec,
+) -> BTreeSet<&'s HostPattern> {
     let key = object.key();
     let own = ports::of(spec);
-    world.load_balancers().any(|(other, lb)| {
+    let hosts: BTreeSet<&HostPattern> = spec.hosts.iter().collect();
+    let others = world.load_balancers().filter(|(other, lb)| {
         other.key() != key
-            && lb.hosts.contains(host)
             && (other.metadata.tenant != object.metadata.tenant
                 || ports::of(lb).iter().any(|port| own.contains(port)))
-    })
+    });
+    let named = others.flat_map(|(_, lb)| &lb.hosts);
+    named.filter_map(|host| hosts.get(host).copied()).collect()
 }
 
 fn tls(

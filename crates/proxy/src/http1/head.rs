@@ -1,9 +1,12 @@
 //! Request and response heads.
 
+use std::{mem::MaybeUninit, sync::LazyLock};
+
 use bytes::{Buf, BytesMut};
 use http::{Method, StatusCode};
+use httparse::ParserConfig;
 use l7::{Fields, Known, Limits, headers};
-use memchr::{memchr_iter, memmem};
+use memchr::{memchr_iter, memmem::Finder};
 
 /// More header fields than this are never parsed, whatever the limits say.
 const MAX_FIELDS: usize = 128;
@@ -91,10 +94,11 @@ pub(crate) fn request(
         return Ok(None);
     };
     let raw = buf.get(..end).unwrap_or_default();
-    let mut list = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut list = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let count = limits.header_count.min(MAX_FIELDS);
-    let mut parsed = httparse::Request::new(list.get_mut(..count).unwrap_or_default());
-    complete(parsed.parse(raw), raw.len())?;
+    let list = list.get_mut(..count).unwrap_or_default();
+    let mut parsed = httparse::Request::new(&mut []);
+    complete(parsed.parse_with_uninit_headers(raw, list), raw.len())?;
     let target = parsed.path.unwrap_or_default();
     if memchr::memchr(b'\n', raw).unwrap_or(0) > limits.request_line_bytes {
         return Err(HeadError::LineTooLong);
@@ -133,9 +137,11 @@ pub(crate) fn response(
         return Ok(None);
     };
     let raw = buf.get(..end).unwrap_or_default();
-    let mut list = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let mut parsed = httparse::Response::new(&mut list);
-    complete(parsed.parse(raw), raw.len())?;
+    let mut list = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut parsed = httparse::Response::new(&mut []);
+    let done =
+        ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, raw, &mut list);
+    complete(done, raw.len())?;
     let status = StatusCode::from_u16(parsed.code.unwrap_or_default())
         .map_err(|_| HeadError::Bad("bad status"))?;
     let version = version(parsed.version)?;
@@ -152,11 +158,14 @@ pub(crate) fn response(
     }))
 }
 
+/// Made once: that takes longer than a search.
+static END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
+
 /// How many octets there are up to and with the empty line.
 fn end_of_head(buf: &[u8], seen: &mut usize, max: usize) -> Result<Option<usize>, HeadError> {
     let from = seen.saturating_sub(3);
     let fresh = buf.get(from..).unwrap_or_default();
-    let Some(at) = memmem::find(fresh, b"\r\n\r\n") else {
+    let Some(at) = END.find(fresh) else {
         let before = *seen;
         *seen = buf.len();
         if buf.len() >= max {

@@ -1,0 +1,166 @@
+//! What a flood of one tenant does to another's requests on the same node.
+
+use std::{
+    fs,
+    io::Write,
+    net::TcpStream,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use kit::{Role, Turn, figure};
+
+use crate::{
+    edge::{Edge, none_failed},
+    examples::skip,
+};
+
+const BLUE: &str = "cart.blue.example";
+/// What acme's application needs for an answer.
+const WORK_MS: &str = "10";
+/// How long each flood lasts.
+const FLOOD: Duration = Duration::from_secs(5);
+
+/// A tenant beside acme, with an application of its own that answers at once.
+fn blue(edge: &Edge, folder: &Path) -> Role {
+    let app = edge.at(18_003).to_string();
+    let manifests = format!(
+        "---
+{{kind: Tenant, metadata: {{name: blue}}, spec: {{publicHosts: [{BLUE}]}}}}
+---
+{{kind: Namespace, metadata: {{tenant: blue, name: shop}}}}
+---
+{{kind: Service, metadata: {{tenant: blue, namespace: shop, name: cart}}, spec: {{port: 80,
+  origins: [{{sites: [edge], addresses: ['{app}']}}]}}}}
+---
+{{kind: Certificate, metadata: {{tenant: blue, namespace: shop, name: web}},
+  spec: {{hosts: [{BLUE}], source: selfSigned}}}}
+---
+{{kind: LoadBalancer, metadata: {{tenant: blue, namespace: shop, name: web}}, spec: {{hosts: [{BLUE}],
+  tls: {{certificates: [web]}}, advertise: [{{public: {{}}}}], routes: [{{backendRefs: [{{name: cart}}]}}]}}}}
+"
+    );
+    let before = fs::read_to_string(edge.manifests()).expect("manifests");
+    fs::write(edge.manifests(), before + &manifests).expect("written");
+    let args = [
+        "lab", "demo", "--listen", &app, "--tenant", "blue", "--site", "edge", "--name", "cart-1",
+    ];
+    let program = Path::new(env!("CARGO_BIN_EXE_sealane"));
+    Role::start(program, &args, &folder.join("blue.log"))
+}
+
+/// A program that asks as fast as it can; dropped, it is killed. It gets what others leave, so that
+/// what is measured is the node's doing.
+struct Flood(Child);
+
+impl Flood {
+    fn start(edge: &Edge, scheme: &str, more: &str) -> Flood {
+        let address = match scheme {
+            "https" => edge.https(),
+            _ => edge.http(),
+        };
+        let connect = format!("--connect-to={address}");
+        let seconds = format!("-D{}", 4 * FLOOD.as_secs());
+        let mut command = Command::new("nice");
+        command.args(["-n", "19", "h2load", "--h1", &seconds, &connect]);
+        command.args(more.split_whitespace());
+        command.arg(format!("{scheme}://{BLUE}/"));
+        let started = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        Flood(started.expect("h2load"))
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Half of acme's answers, and 99 of 100, within these; nothing may fail.
+fn answers(edge: &Edge) -> (Duration, Duration) {
+    let load = edge.load();
+    crate::pass(FLOOD);
+    let mut took: Vec<Duration> = load.records().iter().map(kit::Record::took).collect();
+    let _ = none_failed(load);
+    took.sort();
+    let at = |percent: usize| took[(took.len() - 1) * percent / 100];
+    (at(50), at(99))
+}
+
+/// Clients that send a body of which there is always more.
+fn slow_bodies(edge: &Edge) -> Vec<TcpStream> {
+    let head = format!("POST / HTTP/1.1\r\nhost: {BLUE}\r\ncontent-length: 1000000\r\n\r\nx");
+    let open = |_| {
+        let mut stream = TcpStream::connect(edge.http()).expect("connected");
+        stream.write_all(head.as_bytes()).expect("written");
+        stream
+    };
+    (0..1000).map(open).collect()
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let ran = Command::new(program).args(arguments).output();
+    let ran = ran.unwrap_or_else(|error| panic!("{program}: {error}"));
+    assert!(ran.status.success(), "{program}: {ran:?}");
+}
+
+/// All threads of a process; what it starts later follows.
+fn on_core(core: &str, pid: u32) {
+    run("taskset", &["-a", "-c", "-p", core, &pid.to_string()]);
+}
+
+#[test]
+fn a_flood_of_one_tenant_does_not_hold_up_another() {
+    let _turn = Turn::alone();
+    let there = Command::new("h2load").arg("--version").output();
+    if !there.is_ok_and(|output| output.status.success()) {
+        return skip("floods", "h2load (apt install nghttp2-client)");
+    }
+    let edge = Edge::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let app = blue(&edge, folder.path());
+    let mut node = edge.node(0, &["--workers", "1"]);
+    edge.says(0);
+    // As if the node had a machine of its own, and what blue asks and answers the rest of another.
+    on_core("0", node.pid());
+    on_core("1", std::process::id());
+    run("renice", &["-n", "19", "-p", &app.pid().to_string()]);
+    for port in [18_001, 18_002] {
+        let address = edge.at(port).to_string();
+        let slower = ["lab", "demo", &address, "slow", WORK_MS];
+        run(env!("CARGO_BIN_EXE_sealane"), &slower);
+    }
+    let (_, alone) = answers(&edge);
+    let big = format!("-c64 -H x-big:{}", "y".repeat(60_000));
+    let sorts: [(&str, &[(&str, &str)]); 4] = [
+        ("requests", &[("http", "-c256")]),
+        ("huge heads", &[("http", &big)]),
+        ("slow bodies", &[]),
+        (
+            "all at once",
+            &[("http", "-c256"), ("https", "-c64"), ("http", &big)],
+        ),
+    ];
+    for (what, floods) in sorts {
+        let slow = what != "requests" && what != "huge heads";
+        let slow = slow.then(|| slow_bodies(&edge));
+        let floods: Vec<Flood> = floods
+            .iter()
+            .map(|(scheme, more)| Flood::start(&edge, scheme, more))
+            .collect();
+        let (_, beside) = answers(&edge);
+        drop((floods, slow));
+        let more = (beside.as_secs_f64() / alone.as_secs_f64() - 1.0) * 100.0;
+        figure(format_args!(
+            "a flood of another tenant ({what}): 99 of 100 answers within {beside:.1?}, {alone:.1?} \
+             without ({more:+.0} %; promised: less than +20 %)"
+        ));
+        // What other work on this machine does is not to fail it.
+        assert!(beside < alone * 10, "{what}: {beside:?}, {alone:?} alone");
+    }
+    on_core("0-1", std::process::id());
+    assert_eq!(node.stop(), 0, "{}", node.log());
+}
