@@ -22,7 +22,7 @@ use crate::{
     io::Io,
     layer4,
     relay::Upload,
-    turns::Turn,
+    turns::{self, Turn},
     udp,
     upstream::{
         PoolKey,
@@ -106,7 +106,10 @@ pub(crate) async fn serve(
             return;
         }
     };
-    match worker.turns.take(admitted.cluster.tenant, runtime::now()) {
+    match worker
+        .turns
+        .take(admitted.cluster.tenant, turns::REQUEST, runtime::now())
+    {
         Turn::Now => {}
         Turn::Later(place) => {
             worker.metrics.requests_later.inc();

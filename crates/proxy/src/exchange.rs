@@ -3,7 +3,7 @@
 use std::{borrow::Cow, future::poll_fn, rc::Rc, task::Poll, time::Duration};
 
 use balance::EndpointKey;
-use base::{LbId, SiteName, TenantId};
+use base::{LbId, SiteName};
 use http::{HeaderValue, Method, StatusCode};
 use l7::{
     AccessRecord, Cluster, Decision, Fault, Known, RequestHead, Respond, Route, VirtualHost,
@@ -19,7 +19,7 @@ use crate::{
     guard,
     http1::Framing,
     traffic::{Passed, Whose},
-    turns::Turn,
+    turns::{NOBODY, REQUEST, Turn},
     worker::{Current, Worker},
 };
 
@@ -64,7 +64,9 @@ pub(crate) async fn serve(
     let decision = decided(worker, &snapshot, info, &request, path.as_deref(), query);
     let mut story = Story::default();
     let tenant = decision.as_ref().ok().and_then(host).map(|h| h.tenant);
-    let turn = worker.turns.take(tenant.unwrap_or(NOBODY), started);
+    let turn = worker
+        .turns
+        .take(tenant.unwrap_or(NOBODY), REQUEST, started);
     let busy = match turn {
         Turn::Now => None,
         Turn::Later(place) => {
@@ -142,9 +144,6 @@ pub(crate) async fn serve(
         records.add(&told.record(time, duration));
     }
 }
-
-/// Whose requests those are that are for nobody.
-const NOBODY: TenantId = TenantId(0);
 
 /// There are more of the tenant's requests than this worker gets to.
 fn busy() -> Answer {

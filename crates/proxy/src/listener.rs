@@ -28,7 +28,9 @@ use crate::{
     front::{Front, FrontError},
     http1::Wire,
     io::Io,
-    layer4, quic, udp,
+    layer4, quic,
+    turns::{HANDSHAKE, NOBODY, Turn},
+    udp,
     worker::Worker,
 };
 
@@ -348,6 +350,14 @@ async fn serve(worker: Rc<Worker>, tcp: TcpStream, mut info: ConnInfo, protocol:
             h1::serve(worker, wire, Origin::Client(info)).await;
         }
         ListenerProtocol::Tls => {
+            match worker.turns.take(NOBODY, HANDSHAKE, runtime::now()) {
+                Turn::Now => {}
+                Turn::Later(place) => place.turn().await,
+                Turn::Never => {
+                    worker.metrics.handshakes_failed.inc();
+                    return;
+                }
+            }
             // Boxed, and over before the first request: what most connections are at most times,
             // waiting for one, is to be small.
             let Some((stream, info)) = Box::pin(unsealed(&worker, front, info)).await else {

@@ -2,7 +2,7 @@
 //!
 //! A turn is what a worker does between two looks at its sockets. While several tenants ask, each
 //! begins so many requests in a turn and no more; what comes beyond waits for the next turns, in
-//! order. So a flood of one tenant makes the requests of another wait for a turn of bounded length
+//! order. Handshakes, which are made before it is known for whom, are a tenant's by themselves. So a flood of one tenant makes the requests of another wait for a turn of bounded length
 //! and not for the flood, no time is left unused, and a tenant that is alone is never held up.
 
 use std::{
@@ -18,6 +18,11 @@ use base::{Instant, TenantId};
 
 /// What a tenant may begin in one turn beside others: a third of a millisecond or so.
 const SHARE: usize = 16;
+/// What a request costs of that, and a TLS handshake.
+pub(crate) const REQUEST: usize = 1;
+pub(crate) const HANDSHAKE: usize = 8;
+/// Whose what is that is nobody's yet, or at all.
+pub(crate) const NOBODY: TenantId = TenantId(0);
 /// Requests of one tenant that may wait; one more is refused.
 const WAITING: usize = 4096;
 /// Who has asked for nothing for so long is nobody to be considerate of.
@@ -42,8 +47,9 @@ struct Share {
 }
 
 /// A place in the queue.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Place {
+    cost: usize,
     may: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -60,8 +66,8 @@ pub(crate) enum Turn {
 }
 
 impl Turns {
-    /// One more request of a tenant.
-    pub(crate) fn take(&self, tenant: TenantId, now: Instant) -> Turn {
+    /// One more thing of a tenant is to begin.
+    pub(crate) fn take(&self, tenant: TenantId, cost: usize, now: Instant) -> Turn {
         let tenants = &mut *self.tenants.borrow_mut();
         let share = tenants.entry(tenant).or_insert_with(|| Share {
             begun: 0,
@@ -69,7 +75,7 @@ impl Turns {
             waiting: VecDeque::new(),
         });
         share.asked = now;
-        share.begun += 1;
+        share.begun += cost;
         let may = share.begun <= SHARE && share.waiting.is_empty();
         if tenants.len() == 1 || self.over.get() {
             return Turn::Now;
@@ -88,7 +94,11 @@ impl Turns {
         if share.waiting.len() >= WAITING {
             return Turn::Never;
         }
-        let place = Rc::new(Place::default());
+        let place = Rc::new(Place {
+            cost,
+            may: Cell::default(),
+            waker: RefCell::default(),
+        });
         share.waiting.push_back(Rc::clone(&place));
         Turn::Later(place)
     }
@@ -98,8 +108,11 @@ impl Turns {
         let tenants = &mut *self.tenants.borrow_mut();
         self.begun.set(false);
         tenants.retain(|_, share| {
-            share.begun = share.waiting.len().min(SHARE);
-            for place in share.waiting.drain(..share.begun) {
+            share.begun = 0;
+            while share.begun < SHARE
+                && let Some(place) = share.waiting.pop_front()
+            {
+                share.begun += place.cost;
                 place.grant();
                 self.begun.set(true);
             }
@@ -183,57 +196,70 @@ mod tests {
     fn a_tenant_alone_never_waits() {
         let turns = Turns::default();
         for _ in 0..10 * SHARE {
-            assert!(matches!(turns.take(BLUE, at(0)), Turn::Now));
+            assert!(matches!(turns.take(BLUE, REQUEST, at(0)), Turn::Now));
         }
     }
 
     #[test]
     fn a_flood_waits_and_the_other_tenant_does_not() {
         let turns = Turns::default();
-        assert!(waits(turns.take(ACME, at(0))).is_none());
+        assert!(waits(turns.take(ACME, REQUEST, at(0))).is_none());
         let flood: Vec<_> = (0..3 * SHARE)
-            .filter_map(|_| waits(turns.take(BLUE, at(0))))
+            .filter_map(|_| waits(turns.take(BLUE, REQUEST, at(0))))
             .collect();
         assert_eq!(flood.len(), 2 * SHARE);
-        assert!(waits(turns.take(ACME, at(0))).is_none());
+        assert!(waits(turns.take(ACME, REQUEST, at(0))).is_none());
         turns.next(at(1));
         // In order; and who comes now stands behind them.
         assert!(flood.iter().take(SHARE).all(|place| place.may.get()));
         assert!(!flood.iter().skip(SHARE).any(|place| place.may.get()));
-        let last = waits(turns.take(BLUE, at(1))).expect("a place");
-        assert!(waits(turns.take(ACME, at(1))).is_none());
+        let last = waits(turns.take(BLUE, REQUEST, at(1))).expect("a place");
+        assert!(waits(turns.take(ACME, REQUEST, at(1))).is_none());
         turns.next(at(2));
         assert!(flood.iter().all(|place| place.may.get()) && !last.may.get());
         turns.next(at(3));
         assert!(last.may.get());
-        assert!(waits(turns.take(BLUE, at(4))).is_none());
+        assert!(waits(turns.take(BLUE, REQUEST, at(4))).is_none());
+    }
+
+    #[test]
+    fn handshakes_are_a_tenant_by_themselves() {
+        let turns = Turns::default();
+        assert!(waits(turns.take(ACME, REQUEST, at(0))).is_none());
+        let shakes: Vec<_> = (0..6)
+            .filter_map(|_| waits(turns.take(NOBODY, HANDSHAKE, at(0))))
+            .collect();
+        assert_eq!(shakes.len(), 4);
+        turns.next(at(1));
+        assert_eq!(shakes.iter().filter(|place| place.may.get()).count(), 2);
+        assert!(waits(turns.take(ACME, REQUEST, at(1))).is_none());
     }
 
     #[test]
     fn whoever_has_left_is_forgotten() {
         let turns = Turns::default();
-        let _ = turns.take(ACME, at(0));
+        let _ = turns.take(ACME, REQUEST, at(0));
         let flood: Vec<_> = (0..10 * SHARE)
-            .filter_map(|_| waits(turns.take(BLUE, at(900))))
+            .filter_map(|_| waits(turns.take(BLUE, REQUEST, at(900))))
             .collect();
         turns.next(at(950));
         assert!(!flood.iter().all(|place| place.may.get()));
         turns.next(at(1001));
         assert!(flood.iter().all(|place| place.may.get()));
-        assert!(matches!(turns.take(BLUE, at(1002)), Turn::Now));
+        assert!(matches!(turns.take(BLUE, REQUEST, at(1002)), Turn::Now));
     }
 
     #[test]
     fn no_more_wait_than_there_is_room_for_and_in_the_end_nobody() {
         let turns = Turns::default();
-        let _ = turns.take(ACME, at(0));
+        let _ = turns.take(ACME, REQUEST, at(0));
         let all: Vec<_> = (0..SHARE + WAITING + 1)
-            .map(|_| turns.take(BLUE, at(0)))
+            .map(|_| turns.take(BLUE, REQUEST, at(0)))
             .collect();
         assert!(matches!(all.last(), Some(Turn::Never)));
         turns.end();
         let waiting = all.into_iter().filter(|turn| !matches!(turn, Turn::Never));
         assert!(waiting.filter_map(waits).all(|place| place.may.get()));
-        assert!((0..10 * SHARE).all(|_| waits(turns.take(BLUE, at(0))).is_none()));
+        assert!((0..10 * SHARE).all(|_| waits(turns.take(BLUE, REQUEST, at(0))).is_none()));
     }
 }
