@@ -23,8 +23,8 @@ pub use load_balancer::{
     Advertise, Everywhere, LbType, LoadBalancerSpec, LoadBalancerTls, SiteVip,
 };
 pub use route::{
-    BackendRef, HttpMethod, PathMatch, PathMatchType, Route, RouteBuffer, RouteMatch, RouteRetry,
-    RouteTimeouts, ValueMatch, ValueMatchType,
+    BackendRef, HttpMethod, PathMatch, PathMatchType, Route, RouteBuffer, RouteHedge, RouteMatch,
+    RouteRetry, RouteTimeouts, ValueMatch, ValueMatchType,
 };
 pub use service::{
     Balance, BalanceAlgorithm, BalanceScope, Circuit, Everything, HashCookie, HashOn, HealthCheck,

@@ -38,8 +38,8 @@ pub use kinds::{
     PolicyAction, PolicyAlgorithm, PolicyClient, PolicyDeny, PolicyEffect, PolicyRequest,
     PolicyRule, PolicyServer, PolicyStatement, ProxyProtocol, ProxySenders, PublicAddresses,
     RateLimit, RateLimitKey, Reference, RequestMirror, RequestRedirect, Role, Route, RouteBuffer,
-    RouteMatch, RouteRetry, RouteTimeouts, Scheme, ServicePolicySpec, ServiceProtocol, ServiceSpec,
-    SiteSpec, SiteVip, TenantSpec, TokenSpec, UrlRewrite, ValueMatch, ValueMatchType,
+    RouteHedge, RouteMatch, RouteRetry, RouteTimeouts, Scheme, ServicePolicySpec, ServiceProtocol,
+    ServiceSpec, SiteSpec, SiteVip, TenantSpec, TokenSpec, UrlRewrite, ValueMatch, ValueMatchType,
 };
 pub use object::{
     Condition, Kind, Metadata, Object, ObjectKey, Scope, SiteReport, Spec, Status, path_pointer,

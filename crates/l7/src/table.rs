@@ -145,6 +145,8 @@ pub struct Retry {
     /// How long to wait after such an answer, or after a try that took too long; twice as long the
     /// next time, and in truth anything up to that.
     pub backoff: Duration,
+    /// After how long without an answer a safe request is asked of another endpoint as well.
+    pub hedge: Option<Duration>,
 }
 
 impl Default for Retry {
@@ -153,6 +155,7 @@ impl Default for Retry {
             tries: 3,
             codes: Vec::new(),
             backoff: Duration::from_millis(25),
+            hedge: None,
         }
     }
 }

@@ -20,6 +20,7 @@ const MAX_BUFFER: usize = 16 << 20;
 /// The longest delay on purpose, and request.
 const MAX_DELAY: Duration = Duration::from_secs(60);
 const MAX_REQUEST: Duration = Duration::from_secs(3600);
+const MIN_HEDGE: Duration = Duration::from_millis(1);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 
@@ -169,6 +170,12 @@ fn retry(route: &Route) -> Result<l7::Retry, Wrong> {
             return Err(wrong("/backoff", "10s at most"));
         }
         retry.backoff = backoff.0;
+    }
+    if let Some(hedge) = &spec.hedge {
+        if !(MIN_HEDGE..=MAX_BACKOFF).contains(&hedge.after.0) {
+            return Err(wrong("/hedge/after", "1ms to 10s"));
+        }
+        retry.hedge = Some(hedge.after.0);
     }
     Ok(retry)
 }

@@ -31,6 +31,11 @@ impl Alarm {
         self.at = Instant::now() + after;
     }
 
+    /// How long it is until it rings.
+    pub(crate) fn left(&self) -> Duration {
+        self.at.saturating_duration_since(Instant::now())
+    }
+
     /// Ready when it is time.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.timer.deadline() > self.at {

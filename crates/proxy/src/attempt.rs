@@ -198,6 +198,16 @@ impl Order<'_> {
         [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE].contains(self.method)
     }
 
+    /// May it be sent again after this?
+    pub(crate) fn may_repeat(&self, failure: Failure) -> bool {
+        match failure.again {
+            Again::Any => true,
+            Again::Safe => self.is_safe(),
+            Again::Idempotent => self.is_idempotent(),
+            Again::Never => false,
+        }
+    }
+
     /// RFC 9110 §9.2.2.
     pub(crate) fn is_idempotent(&self) -> bool {
         self.is_safe() || [Method::PUT, Method::DELETE].contains(self.method)

@@ -19,11 +19,12 @@ use tokio::time::{sleep, timeout};
 use crate::{
     alarm::Alarm,
     answer::{Answer, answer},
-    attempt::{Again, Failure, Kind, Order, Place, Stop, attempt},
+    attempt::{Again, Failure, Kind, Order, Place, Stop},
     buffer::{self, Held},
     downstream::{Client, ClientError, ConnInfo, Request},
     exchange::Story,
     guard::{self, Sent},
+    hedge,
     http1::{Framing, ResponseHead},
     mirror,
     relay::{RelayError, Upload, respond, tunnel},
@@ -148,16 +149,7 @@ pub(crate) async fn forward(
         Ok((key, up, mut head, _in_flight)) => {
             guard::hear(&up, &head, story);
             let token = clean(&mut head, upgrade.is_some());
-            if let Some(cookie) = &belongs.set_cookie {
-                head.fields.append(&header::SET_COOKIE, cookie);
-            }
-            filters.response.apply(&mut head.fields);
-            if let Some(cors) = &filters.cors {
-                cors.apply(origin.as_deref(), &mut head.fields);
-            }
-            if let Some(elsewhere) = &story.elsewhere {
-                head.fields.insert(&header::ALT_SVC, elsewhere);
-            }
+            front(&mut head.fields, to, &belongs, origin.as_deref(), story);
             if let Some(token) = token {
                 headers::upgrade(&mut head.fields, &token);
                 Box::pin(switch(client, alarm, up, head, limits, story)).await;
@@ -184,6 +176,27 @@ pub(crate) async fn forward(
     }
     mirror::send(worker, mirrors, &order, upload.copied());
     story.bytes_in += upload.taken();
+}
+
+/// What the front has to say with an endpoint's answer.
+fn front(
+    fields: &mut Fields,
+    to: Forward<'_>,
+    belongs: &Affinity,
+    origin: Option<&[u8]>,
+    story: &Story,
+) {
+    let filters = &to.route.filters;
+    if let Some(cookie) = &belongs.set_cookie {
+        fields.append(&header::SET_COOKIE, cookie);
+    }
+    filters.response.apply(fields);
+    if let Some(cors) = &filters.cors {
+        cors.apply(origin, fields);
+    }
+    if let Some(elsewhere) = &story.elsewhere {
+        fields.insert(&header::ALT_SVC, elsewhere);
+    }
 }
 
 /// The body of a request: as it comes, or whole, if its route says so. `None`: it has its answer.
@@ -260,30 +273,40 @@ pub(crate) async fn tries(
         let Some((endpoint, remote)) = choose(worker, &set, to, now, &tried, last) else {
             return Err(Some(exhausted(last)));
         };
-        let in_flight = InFlight::start(&endpoint.stats);
+        let mut in_flight = InFlight::start(&endpoint.stats);
         let site = endpoint.site.clone();
-        let place = to.place(endpoint, remote);
+        let mut place = to.place(endpoint, remote);
         story.tries = story.tries.saturating_add(1);
         if story.tries > 1 {
             worker.metrics.retries.inc();
         }
-        let key = place.key;
+        let mut key = place.key;
         story.endpoint = Some((key.endpoint, site));
-        let trying = attempt(worker, &place, order, client, upload, alarm);
-        let ended = match to.patience {
-            None => trying.await,
-            Some(patience) => {
-                timeout(patience, trying)
-                    .await
-                    .unwrap_or(Err(Stop::Failure(Failure {
-                        kind: Kind::Timeout,
-                        again: Again::Safe,
-                    })))
+        let mut began = now;
+        let beside = hedge::Beside::of(worker, &set, to, order, upload, &tried);
+        let ended = match beside {
+            None => {
+                let patience = to.patience;
+                hedge::alone(worker, &place, order, patience, client, upload, alarm).await
+            }
+            Some(beside) => {
+                let race = beside.race(&place, client, upload, alarm, story);
+                let raced = Box::pin(race).await;
+                if let Some((key, kind)) = raced.failed {
+                    exclude(&mut tried, &set, key, kind);
+                }
+                if let Some(second) = raced.second {
+                    (place, in_flight, began) = (second.place, second.in_flight, second.began);
+                    permit = Some(second.permit);
+                    key = place.key;
+                    story.endpoint = Some((key.endpoint, second.site));
+                }
+                raced.ended
             }
         };
         if set.is_timed() && ended.is_ok() {
             let over = runtime::now();
-            place.stats.answered(over, over.since(now));
+            place.stats.answered(over, over.since(began));
         }
         if let Some(most) = to.cluster.outlier {
             judge(worker, most, &place, &ended);
@@ -320,13 +343,7 @@ pub(crate) async fn tries(
         drop(in_flight);
         exclude(&mut tried, &set, key.endpoint, failure.kind);
         last = Some(failure);
-        let may = match failure.again {
-            Again::Any => true,
-            Again::Safe => order.is_safe(),
-            Again::Idempotent => order.is_idempotent(),
-            Again::Never => false,
-        };
-        if story.tries >= most || !may || !upload.rewind() {
+        if story.tries >= most || !order.may_repeat(failure) || !upload.rewind() {
             return Err(Some(exhausted(last)));
         }
         // Whoever is slow or says that it cannot is not to be asked more often than it bears.

@@ -59,6 +59,7 @@ mod forward;
 mod front;
 mod guard;
 mod h2stream;
+mod hedge;
 mod http1;
 mod http3;
 mod io;

@@ -16,6 +16,7 @@ pub(crate) struct ProxyMetrics {
     pub(crate) requests_later: Counter,
     pub(crate) requests_busy: Counter,
     pub(crate) retries: Counter,
+    pub(crate) hedges: Counter,
     pub(crate) retries_denied: Counter,
     pub(crate) failures: Counter,
     pub(crate) circuits_open: Counter,
@@ -57,6 +58,7 @@ impl ProxyMetrics {
                 "Requests refused because too many of their tenant wait",
             ),
             retries: m.counter("proxy_retries", "Tries after the first"),
+            hedges: m.counter("proxy_hedges", "Tries beside one that takes long"),
             retries_denied: m.counter("proxy_retries_denied", "Tries over the budget, not made"),
             failures: m.counter("proxy_failures", "Tries that failed"),
             circuits_open: m.counter(

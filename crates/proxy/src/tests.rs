@@ -6,6 +6,7 @@ mod faults;
 mod filters;
 mod front;
 mod h3;
+mod hedge;
 mod http2;
 mod layer4;
 mod passthrough;

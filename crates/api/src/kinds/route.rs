@@ -211,4 +211,16 @@ pub struct RouteRetry {
     /// the next time; 25 ms by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backoff: Option<Span>,
+    /// Ask another endpoint, too, when the first takes long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hedge: Option<RouteHedge>,
+}
+
+/// A second try beside one that takes long, on another endpoint: the first good answer wins, and
+/// the other try is given up. For safe methods (RFC 9110 §9.2.1) whose body, if any, is at hand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RouteHedge {
+    /// How long the first try has, 1 ms to 10 s.
+    pub after: Span,
 }

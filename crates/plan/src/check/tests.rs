@@ -509,6 +509,18 @@ fn routes() {
             "backendRefs: [{name: cart, namespace: lab}]",
             "dangling-reference /spec/routes/0/backendRefs/0/name",
         ),
+        (
+            "backendRefs: [{name: cart}], retry: {hedge: {after: 50ms}}",
+            "good",
+        ),
+        (
+            "backendRefs: [{name: cart}], retry: {hedge: {after: 0s}}",
+            "bad-value /spec/routes/0/retry/hedge/after",
+        ),
+        (
+            "backendRefs: [{name: cart}], retry: {hedge: {after: 11s}}",
+            "bad-value /spec/routes/0/retry/hedge/after",
+        ),
         ("backendRefs: [{name: cart}], buffer: {maxBytes: 1}", "good"),
         (
             "backendRefs: [{name: cart}], buffer: {maxBytes: 16777216}",

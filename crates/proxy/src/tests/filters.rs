@@ -167,6 +167,7 @@ async fn an_answer_that_counts_as_a_failure_is_asked_for_elsewhere() {
         tries,
         codes: vec![StatusCode::SERVICE_UNAVAILABLE],
         backoff: Duration::from_millis(1),
+        hedge: None,
     };
     world.route(|route| route.retry = retry(3));
     for (method, answer, served) in [
