@@ -386,6 +386,14 @@ fn http3() {
     }
 }
 
+#[test]
+fn client_certificates() {
+    match python("ssl") {
+        Some(python) => play_script("14-client-certificates", &python),
+        None => skip("client certificates", "python3"),
+    }
+}
+
 /// Run the example's manifests at a node `edge`, and its `try.py` against it.
 fn play_script(name: &str, python: &str) {
     let example = Example::new(name);

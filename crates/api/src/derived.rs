@@ -91,6 +91,10 @@ pub struct Question {
     /// The address of its client; without it, one that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<std::net::IpAddr>,
+    /// The names in its client's certificate, as `uri=URI`, `dns=NAME`, `commonName=NAME` or
+    /// `sha256=DIGITS`; none: it has no certificate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub identity: Vec<String>,
 }
 
 fn get() -> String {

@@ -2,6 +2,7 @@
 
 mod bgp_peer;
 mod certificate;
+mod client_certificates;
 mod filter;
 mod jwt;
 mod load_balancer;
@@ -14,6 +15,10 @@ mod token;
 
 pub use bgp_peer::{BgpPeerAuth, BgpPeerBfd, BgpPeerSpec, PolicyStatement};
 pub use certificate::{CertificateSource, CertificateSpec};
+pub use client_certificates::{
+    CertificatePresence, ClientCertificateMode, ClientCertificates, IdentityMatch,
+    IdentityMatchType, IdentityName,
+};
 pub use filter::{
     Cors, DirectResponse, Fault, FaultAbort, FaultDelay, Filter, HeaderModifier, HttpHeader,
     MirrorRef, PathModifier, RequestMirror, RequestRedirect, Scheme, UrlRewrite,

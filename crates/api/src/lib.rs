@@ -30,16 +30,18 @@ mod timestamp;
 pub use duration::Span;
 pub use kinds::{
     Advertise, AdvertisedAddress, Attach, BackendRef, Balance, BalanceAlgorithm, BalanceScope,
-    BgpPeerAuth, BgpPeerBfd, BgpPeerSpec, CertificateSource, CertificateSpec, Circuit, Cors,
-    DirectResponse, Everything, Everywhere, Fault, FaultAbort, FaultDelay, Filter, HashCookie,
-    HashOn, HeaderModifier, HealthCheck, HostPattern, HttpCheck, HttpHeader, HttpMethod, Isolation,
-    JwtPresence, JwtProvider, JwtSource, LbType, LoadBalancerSpec, LoadBalancerTls, MirrorRef,
-    NamespaceSpec, NodeSpec, NodeTunnel, Origin, Outlier, PathMatch, PathMatchType, PathModifier,
-    PolicyAction, PolicyAlgorithm, PolicyClient, PolicyDeny, PolicyEffect, PolicyRequest,
-    PolicyRule, PolicyServer, PolicyStatement, ProxyProtocol, ProxySenders, PublicAddresses,
-    RateLimit, RateLimitKey, Reference, RequestMirror, RequestRedirect, Role, Route, RouteBuffer,
-    RouteHedge, RouteMatch, RouteRetry, RouteTimeouts, Scheme, ServicePolicySpec, ServiceProtocol,
-    ServiceSpec, SiteSpec, SiteVip, TenantSpec, TokenSpec, UrlRewrite, ValueMatch, ValueMatchType,
+    BgpPeerAuth, BgpPeerBfd, BgpPeerSpec, CertificatePresence, CertificateSource, CertificateSpec,
+    Circuit, ClientCertificateMode, ClientCertificates, Cors, DirectResponse, Everything,
+    Everywhere, Fault, FaultAbort, FaultDelay, Filter, HashCookie, HashOn, HeaderModifier,
+    HealthCheck, HostPattern, HttpCheck, HttpHeader, HttpMethod, IdentityMatch, IdentityMatchType,
+    IdentityName, Isolation, JwtPresence, JwtProvider, JwtSource, LbType, LoadBalancerSpec,
+    LoadBalancerTls, MirrorRef, NamespaceSpec, NodeSpec, NodeTunnel, Origin, Outlier, PathMatch,
+    PathMatchType, PathModifier, PolicyAction, PolicyAlgorithm, PolicyClient, PolicyDeny,
+    PolicyEffect, PolicyRequest, PolicyRule, PolicyServer, PolicyStatement, ProxyProtocol,
+    ProxySenders, PublicAddresses, RateLimit, RateLimitKey, Reference, RequestMirror,
+    RequestRedirect, Role, Route, RouteBuffer, RouteHedge, RouteMatch, RouteRetry, RouteTimeouts,
+    Scheme, ServicePolicySpec, ServiceProtocol, ServiceSpec, SiteSpec, SiteVip, TenantSpec,
+    TokenSpec, UrlRewrite, ValueMatch, ValueMatchType,
 };
 pub use object::{
     Condition, Kind, Metadata, Object, ObjectKey, Scope, SiteReport, Spec, Status, path_pointer,

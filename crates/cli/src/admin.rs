@@ -95,6 +95,7 @@ pub(crate) async fn why(args: &WhyArgs, out: &mut dyn Write) -> Result<Exit, Fai
         method: args.method.clone(),
         headers: args.headers.clone(),
         client: args.client,
+        identity: args.identity.clone(),
     };
     let body = serde_json::to_vec(&question)
         .map_err(|error| Failure::refused(format!("the question cannot be written: {error}")))?;

@@ -380,6 +380,9 @@ pub struct WhyArgs {
     /// The address of its client, which policies may look at
     #[arg(long, value_name = "ADDRESS")]
     pub client: Option<IpAddr>,
+    /// A name in its client's certificate: uri=, dns=, commonName= or sha256=; may be repeated
+    #[arg(long, value_name = "KIND=NAME")]
+    pub identity: Vec<String>,
     /// Which node: its state folder, or the name of a node of the running `up`
     #[arg(long, value_name = "DIR")]
     pub node_state: PathBuf,

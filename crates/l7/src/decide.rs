@@ -6,7 +6,7 @@ use base::Rng;
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 
-use crate::{Action, Backend, Cluster, Fields, Route, Table, VirtualHost};
+use crate::{Action, Backend, Cluster, Fields, Route, Table, TrustId, VirtualHost};
 
 /// What the decision looks at.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +17,9 @@ pub struct RequestHead<'a> {
     pub tls: bool,
     /// The server name of the handshake, normalised by [`crate::host_of`].
     pub sni: Option<&'a str>,
+    /// By which issuers the client was asked for a certificate in the handshake; `None`: it was
+    /// not, or has shown none where one is required, or what it has shown holds no longer.
+    pub trust: Option<&'a TrustId>,
     /// The method.
     pub method: &'a Method,
     /// The host, normalised by [`crate::host_of`].
@@ -91,6 +94,12 @@ pub fn decide<'t>(table: &'t Table, head: &RequestHead<'_>, rng: &mut Rng) -> De
         let refusal = refusal(StatusCode::NOT_FOUND, "no-such-host", "no such host", None);
         return Decision::Respond(refusal);
     };
+    if unasked(head, host) {
+        let reason = "this connection was opened without the client certificate of this host";
+        let status = StatusCode::MISDIRECTED_REQUEST;
+        // Its policies are not asked about a client that nobody knows.
+        return Decision::Respond(refusal(status, "misdirected", reason, None));
+    }
     let Some((route, matched)) = host.route(head) else {
         let reason = "no route of this host matches the request";
         let refusal = refusal(StatusCode::NOT_FOUND, "no-route", reason, Some(host));
@@ -167,6 +176,14 @@ fn misdirected(table: &Table, head: &RequestHead<'_>, host: Option<&VirtualHost>
     table
         .host(head.port, head.tls, sni)
         .is_some_and(|owner| host.is_none_or(|host| host.tenant != owner.tenant))
+}
+
+/// A host knows the clients of the connections that were opened for it, or for another that knows
+/// them by the same issuers. In plain text there are none.
+fn unasked(head: &RequestHead<'_>, host: &VirtualHost) -> bool {
+    host.clients
+        .as_ref()
+        .is_some_and(|asked| head.trust != Some(&asked.trust) && (head.tls || asked.required))
 }
 
 /// What somebody is to know who asked for something that is not served.

@@ -11,7 +11,7 @@ use crate::headers::INTERNAL_PREFIX;
 #[repr(u8)]
 #[expect(
     missing_docs,
-    reason = "RFC 7838, 9110, 9112 and 9113 and W3C Trace Context name them"
+    reason = "RFC 7838, 9110, 9112 and 9113, W3C Trace Context and custom name them"
 )]
 pub enum Known {
     Host,
@@ -32,6 +32,7 @@ pub enum Known {
     Tracestate,
     XForwardedFor,
     XForwardedProto,
+    XForwardedClientCert,
     /// One of ours, `sealane-…`.
     Internal,
     /// Any other.
@@ -60,6 +61,7 @@ impl Known {
             b"tracestate" => Known::Tracestate,
             b"x-forwarded-for" => Known::XForwardedFor,
             b"x-forwarded-proto" => Known::XForwardedProto,
+            b"x-forwarded-client-cert" => Known::XForwardedClientCert,
             name if name.starts_with(INTERNAL_PREFIX.as_bytes()) => Known::Internal,
             _ => Known::Other,
         }

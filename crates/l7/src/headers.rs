@@ -13,6 +13,9 @@ pub const INTERNAL_PREFIX: &str = "sealane-";
 
 /// From ingress to egress: the address of the client.
 pub const CLIENT: HeaderName = HeaderName::from_static("sealane-client");
+/// From ingress to egress: a name of the client, by the certificate that it has shown; may come
+/// more than once.
+pub const IDENTITY: HeaderName = HeaderName::from_static("sealane-identity");
 /// From egress to ingress: why the request was refused there, as a code and, if a rule decided,
 /// a space and the rule.
 pub const REFUSED: HeaderName = HeaderName::from_static("sealane-refused");
@@ -81,7 +84,8 @@ pub fn upgrade(fields: &mut Fields, token: &HeaderValue) {
     fields.insert(&header::UPGRADE, token);
 }
 
-/// Append the client to `x-forwarded-for` and say in `x-forwarded-proto` how it came. `Via` is not
+/// Append the client to `x-forwarded-for` and say in `x-forwarded-proto` how it came. What it says
+/// of its certificate in `x-forwarded-client-cert` is gone: that is not its to say. `Via` is not
 /// added: it would tell the endpoint nothing it may use.
 pub fn forwarded(fields: &mut Fields, client: IpAddr, tls: bool) {
     let client = client.to_canonical();
@@ -92,7 +96,15 @@ pub fn forwarded(fields: &mut Fields, client: IpAddr, tls: bool) {
             list.extend_from_slice(b", ");
         }
     }
-    fields.strip(Kinds::of(&[Known::XForwardedFor, Known::XForwardedProto]));
+    fields.strip(
+        const {
+            Kinds::of(&[
+                Known::XForwardedFor,
+                Known::XForwardedProto,
+                Known::XForwardedClientCert,
+            ])
+        },
+    );
     fields.append_with(&X_FORWARDED_FOR, |out| {
         out.extend_from_slice(&list);
         // Into memory: it cannot fail.

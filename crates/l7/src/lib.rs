@@ -24,6 +24,7 @@
 //!     port: 80,
 //!     tls: false,
 //!     sni: None,
+//!     trust: None,
 //!     method: &Method::GET,
 //!     host: "cart.example",
 //!     authority: "cart.example",
@@ -43,6 +44,7 @@ mod filter;
 pub mod headers;
 mod hello;
 mod host;
+mod identity;
 pub mod jwt;
 mod layer4;
 mod limits;
@@ -64,6 +66,9 @@ pub use filter::{
 };
 pub use hello::{Hello, HelloError, HelloReader, MAX_HELLO};
 pub use host::host_of;
+pub use identity::{
+    ClientCertificates, ClientName, Identity, NameKind, NameMatch, NameValue, Shown, TrustId,
+};
 pub use layer4::{Addresses, Layer4, ListenerProtocol};
 pub use limits::Limits;
 pub use path::normal_path;

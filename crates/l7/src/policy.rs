@@ -25,7 +25,7 @@ use base::{Instant, QualifiedService, WallTime};
 use http::StatusCode;
 
 use crate::{
-    RequestHead,
+    Identity, RequestHead, Shown,
     jwt::{Claims, Verifier},
 };
 
@@ -149,6 +149,7 @@ pub struct Subject<'a> {
     /// The load balancer it came through, `namespace/name`.
     lb: &'a str,
     client: Option<IpAddr>,
+    identity: Shown<&'a Identity>,
     service: Option<&'a QualifiedService>,
     /// What its token says, verified.
     claims: Option<&'a Claims>,
@@ -170,6 +171,7 @@ impl<'a> Subject<'a> {
             head,
             lb,
             client: client.map(|client| client.to_canonical()),
+            identity: Shown::Nothing,
             service,
             claims: None,
             reading: paths::Reading::of(head.path),
@@ -186,6 +188,12 @@ impl<'a> Subject<'a> {
     #[must_use]
     pub fn with_claims(self, claims: Option<&'a Claims>) -> Self {
         Subject { claims, ..self }
+    }
+
+    /// The same request, of a client of whom this is known.
+    #[must_use]
+    pub fn with_identity(self, identity: Shown<&'a Identity>) -> Self {
+        Subject { identity, ..self }
     }
 
     fn is_foreign(&self) -> bool {

@@ -70,6 +70,8 @@ pub struct AccessRecord<'a> {
     pub policy: Option<&'a str>,
     /// What a rule of a shadow policy would have decided: its name, a space, and its action.
     pub shadow: Option<&'a str>,
+    /// Who the client is by its certificate: [`crate::Identity::principal`].
+    pub identity: Option<&'a str>,
 }
 
 /// Which fields a line has.
@@ -84,7 +86,7 @@ impl Default for RecordFields {
 }
 
 /// Their names, in the order of a line; the place of a name is its bit.
-const NAMES: [&str; 21] = [
+const NAMES: [&str; 22] = [
     "time",
     "trace",
     "tenant",
@@ -106,6 +108,7 @@ const NAMES: [&str; 21] = [
     "error",
     "policy",
     "shadow",
+    "identity",
 ];
 
 impl FromStr for RecordFields {
@@ -180,8 +183,8 @@ impl Line<'_> {
 
 impl AccessRecord<'_> {
     /// Append it as one line of JSON with these fields. A field is always there, with an empty text
-    /// where nothing is known, but for `error`, `fault`, `policy` and `shadow`. By hand, since a
-    /// line is written for every request.
+    /// where nothing is known, but for `error`, `fault`, `policy`, `shadow` and `identity`. By hand,
+    /// since a line is written for every request.
     pub fn write(&self, fields: RecordFields, out: &mut Vec<u8>) {
         out.push(b'{');
         let mut line = Line { out, fields, at: 0 };
@@ -235,6 +238,7 @@ impl AccessRecord<'_> {
         }
         line.seldom(self.policy);
         line.seldom(self.shadow);
+        line.seldom(self.identity);
         out.extend_from_slice(b"}\n");
     }
 }
@@ -322,6 +326,7 @@ mod tests {
             error: None,
             policy: None,
             shadow: None,
+            identity: None,
         };
         let full = AccessRecord {
             service: Some(&service),
@@ -330,6 +335,7 @@ mod tests {
             error: Some(("refused", Fault::Upstream)),
             policy: Some("shop/edge/office"),
             shadow: Some("shop/next/all deny"),
+            identity: Some("spiffe://acme/cart"),
             ..bare.clone()
         };
         let read = |record: &AccessRecord<'_>| -> serde_json::Value {
@@ -349,7 +355,8 @@ mod tests {
             (&"".into(), &"".into())
         );
         assert!(value.get("error").is_none());
-        assert!(value.get("policy").is_none() && value.get("shadow").is_none());
+        let seldom = ["policy", "shadow", "identity"];
+        assert!(seldom.iter().all(|name| value.get(name).is_none()));
         let value = read(&full);
         assert_eq!(value["service"], "cart.shop.acme");
         assert_eq!(value["endpoint"], "10.0.200.7:80");
@@ -374,8 +381,9 @@ mod tests {
             "{\"service\":\"cart.shop.acme\",\"path\":\"/\\u0022\\u005c\\u0001\\u007fä\",\"status\":200}\n"
         );
         assert_eq!(
-            only("error,shadow"),
-            "{\"error\":\"refused\",\"fault\":\"upstream\",\"shadow\":\"shop/next/all deny\"}\n"
+            only("error,shadow,identity"),
+            "{\"error\":\"refused\",\"fault\":\"upstream\",\"shadow\":\"shop/next/all deny\",\
+             \"identity\":\"spiffe://acme/cart\"}\n"
         );
         for name in NAMES {
             let line: serde_json::Value = serde_json::from_str(&only(name)).expect(name);

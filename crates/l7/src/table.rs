@@ -7,8 +7,8 @@ use base::{LbId, QualifiedService, Rng, ServiceId, TenantId};
 use http::{HeaderName, Method, StatusCode};
 
 use crate::{
-    DirectResponse, Fields, Filters, HashOn, Layer4, Limits, Pattern, ProxyVersion, Redirect,
-    RequestHead, policy::Guard, query::parameter,
+    ClientCertificates, DirectResponse, Fields, Filters, HashOn, Layer4, Limits, Pattern,
+    ProxyVersion, Redirect, RequestHead, policy::Guard, query::parameter,
 };
 
 /// What endpoints speak.
@@ -225,13 +225,15 @@ pub struct VirtualHost {
     pub guard: Guard,
     /// Is it offered over HTTP/3 where TLS ends, too?
     pub http3: bool,
+    /// What its clients are asked for in TLS.
+    pub clients: Option<ClientCertificates>,
     routes: Vec<Route>,
     /// (match, index of its route) in the order they are tried.
     order: Vec<(Match, usize)>,
 }
 
 impl VirtualHost {
-    /// Without a guard and HTTP/3. Sort the routes by Gateway API precedence: exact path, regular expression, prefix, of two
+    /// Without a guard and HTTP/3, for clients without certificates. Sort the routes by Gateway API precedence: exact path, regular expression, prefix, of two
     /// the longer one; then a method, most headers, most parameters, the order given.
     #[must_use]
     pub fn build(
@@ -258,6 +260,7 @@ impl VirtualHost {
             limits,
             guard: Guard::default(),
             http3: false,
+            clients: None,
             routes,
             order,
         }
@@ -439,6 +442,8 @@ struct Hosts {
     wildcard: BTreeMap<String, Owner>,
     /// Is any of them passed on?
     passes: bool,
+    /// Does any of them ask for certificates?
+    asks: bool,
 }
 
 /// Everything an ingress serves: (logical port, tls) → host → routes.
@@ -481,7 +486,10 @@ impl Table {
         owner: &Owner,
     ) -> Result<(), TableError> {
         let hosts = self.listeners.entry(listener).or_default();
-        hosts.passes |= matches!(owner, Owner::Passed(_));
+        match owner {
+            Owner::Http(host) => hosts.asks |= host.clients.is_some(),
+            Owner::Passed(_) => hosts.passes = true,
+        }
         for name in names {
             let (map, key) = match name.strip_prefix("*.") {
                 Some(suffix) => (&mut hosts.wildcard, suffix),
@@ -544,6 +552,20 @@ impl Table {
     pub fn passes(&self, port: u16) -> bool {
         let hosts = self.listeners.get(&(port, true));
         hosts.is_some_and(|hosts| hosts.passes)
+    }
+
+    /// Does it depend on the server name whether clients are asked for certificates on this logical
+    /// port?
+    #[must_use]
+    pub fn asks(&self, port: u16) -> bool {
+        let hosts = self.listeners.get(&(port, true));
+        hosts.is_some_and(|hosts| hosts.asks)
+    }
+
+    /// What clients are asked for that come for this server name.
+    #[must_use]
+    pub fn clients(&self, port: u16, name: &str) -> Option<&ClientCertificates> {
+        self.host(port, true, name)?.clients.as_ref()
     }
 
     fn owner(&self, port: u16, tls: bool, host: &str) -> Option<&Owner> {

@@ -559,11 +559,13 @@ impl Data {
     }
 
     async fn publish(&mut self, table: &Arc<Compiled>) {
-        let certificates = certificates(table);
+        let certificates = Arc::new(certificates(table));
+        let clients = clients(table, &certificates);
         self.workers.store(Arc::new(Snapshot {
             site: table.numbers.site,
             table: Arc::clone(&table.ingress),
-            certificates: Arc::new(certificates),
+            certificates,
+            clients: Arc::new(clients),
             egress: Arc::clone(&table.egress),
             senders: Arc::clone(&table.senders),
             limits: plan::Limits::default(),
@@ -698,6 +700,26 @@ impl Data {
         });
         self.speaker = Some(handle);
     }
+}
+
+/// By whom clients are known; whoever cannot be used is left out, and then nobody is served where
+/// they are asked for.
+fn clients(table: &Compiled, certificates: &Arc<proxy::Certificates>) -> proxy::Clients {
+    let made = table.clients.iter().filter_map(|(id, trust)| {
+        let made =
+            proxy::ClientTrust::new(Arc::clone(certificates), &trust.issuers, trust.required);
+        match made {
+            Ok(made) => Some((*id, Arc::new(made))),
+            Err(e) => {
+                tracing::error!(
+                    error = %base::Chain(&e),
+                    "client certificates cannot be verified: their hosts serve nobody"
+                );
+                None
+            }
+        }
+    });
+    made.collect()
 }
 
 /// Certificates as TLS takes them; one that it does not take is left out and logged.

@@ -1,5 +1,5 @@
 //! Who is who: identities, the fabric's certificate authority, node keys, signed bundles, join
-//! tokens, and the check of the certificates users bring for TLS termination.
+//! tokens, and the check of the certificates users bring for TLS termination and their clients show.
 //!
 //! An engine: every function that depends on time takes `now` as an argument. The one thing it
 //! takes from outside is the cryptographic generator of aws-lc-rs, for keys, serial numbers and
@@ -14,6 +14,7 @@
 //!   was signed by the controller. [`Signer`] is the other side.
 //! - [`Token`]: admission of a site, with the pin of the fabric CA.
 //! - [`ServerCertificate`]: a user's certificate and key that belong together.
+//! - [`ClientIssuers`], [`ClientNames`]: who issues certificates to a user's clients, and whose one is.
 //!
 //! # The way of a certificate
 //! A node makes a [`NodeKey`], sends its request with the [`Token`]'s id and secret; the controller
@@ -42,6 +43,7 @@
 
 mod authority;
 mod certificate;
+mod client;
 mod digest;
 mod identity;
 mod key;
@@ -57,6 +59,7 @@ pub use certificate::{
     CertificateError, Validity, certificate_pem, chain_from_pem, chain_pem, remaining, renewal_due,
     spki_sha256,
 };
+pub use client::{ClientIssuers, ClientNames, IssuersError, NamesError, client_names};
 pub use digest::{derive_u32, derive_u64, equal_in_constant_time, service_id, sha256};
 pub use identity::{Identity, IdentityError, MAX_IDENTITY_BYTES, Planet, PlanetError};
 pub use key::{KeyError, NodeKey, random};

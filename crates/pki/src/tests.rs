@@ -656,3 +656,55 @@ fn tampered_certificates_are_refused() {
         );
     }
 }
+
+#[test]
+fn names_of_clients() {
+    let made = |names: &[&str], common: &[&str]| {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        for name in common {
+            params
+                .distinguished_name
+                .push(rcgen::DnType::CommonName, *name);
+        }
+        for name in names {
+            let name = match name.strip_prefix("uri=") {
+                Some(uri) => rcgen::SanType::URI(uri.try_into().expect("ASCII")),
+                None => rcgen::SanType::DnsName((*name).try_into().expect("ASCII")),
+            };
+            params.subject_alt_names.push(name);
+        }
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let made = params.self_signed(&key).expect("a certificate");
+        client_names(made.der())
+    };
+    let both = made(&["uri=spiffe://a/b", "B.example", "uri=c:d"], &["Käthe"]).expect("names");
+    assert_eq!(both.uris, ["spiffe://a/b", "c:d"]);
+    assert_eq!(both.dns, ["b.example"]);
+    assert_eq!(both.common_name.as_deref(), Some("Käthe"));
+    let none = made(&[], &[]).expect("no names");
+    assert_eq!(
+        (none.uris.len(), none.dns.len(), none.common_name),
+        (0, 0, None)
+    );
+    assert_ne!(none.sha256, both.sha256);
+    let many: Vec<String> = (0..17).map(|n| format!("h{n}.example")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    made(&many[..16], &[]).expect("16 names");
+    let long = format!("uri=spiffe://a/{}", "x".repeat(2048));
+    let half = format!("uri=spiffe://a/{}", "x".repeat(1500));
+    for (names, common) in [
+        (&many[..], ""),
+        (&[long.as_str()], ""),
+        (&[half.as_str(), half.as_str(), half.as_str()], ""),
+        (&["uri=spiffe://a/b c"], ""),
+        (&["uri=spiffe://a/\nb"], ""),
+        (&["uri="], ""),
+        (&["a.example"], "a\rb"),
+    ] {
+        let common: &[&str] = if common.is_empty() { &[] } else { &[common] };
+        let error = made(names, common).expect_err("no names");
+        assert!(matches!(error, NamesError::Names), "{error}");
+    }
+    assert!(client_names(b"no certificate").is_err());
+}

@@ -16,7 +16,7 @@ use api::{ObjectKey, Origin, ServiceSpec, sync::Bundle};
 use balance::{BalancePolicy, Cell, EndpointKey, Outlier};
 use base::{Name, NodeId, Revision, ServiceId, SiteId, SiteName, SlotId, TenantId};
 
-use crate::World;
+use crate::{ClientTrust, World};
 
 /// Which node this is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub struct Compiled {
     pub egress: Arc<l7::Egress>,
     /// Certificates for users' TLS.
     pub certificates: Vec<FrontCertificate>,
+    /// By whom users' clients are known, of hosts that ask for certificates.
+    pub clients: BTreeMap<l7::TrustId, ClientTrust>,
     /// Sockets for users.
     pub listeners: BTreeSet<Listener>,
     /// Addresses of its own that it offers, by what has to be healthy.
@@ -295,6 +297,7 @@ pub fn compile(bundle: &Bundle, me: &Me, cells: &Cells) -> Result<Compiled, Comp
         ingress: Arc::new(delivery.ingress),
         egress: Arc::new(delivery.egress),
         certificates: delivery.certificates,
+        clients: delivery.clients,
         listeners: delivery.listeners,
         vips: delivery.vips,
         senders: Arc::new(delivery.senders),

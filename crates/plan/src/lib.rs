@@ -31,6 +31,7 @@
 
 mod brain;
 mod check;
+mod clients;
 mod compile;
 mod ids;
 mod jwt;
@@ -51,6 +52,7 @@ pub use balance::ProbeOutcome;
 pub use bgp::{Seq, Sequence};
 pub use brain::{Brain, Effect, EndpointFact, Event, Part, ProbeResult, SiteFact};
 pub use check::{check_delete, check_put};
+pub use clients::ClientTrust;
 pub use compile::{
     Cells, CompileError, Compiled, Fabric, FrontCertificate, HttpProbe, Listener, Me, Neighbor,
     Numbers, Router, RouterBfd, ServicePlan, Target, TargetKey, Vips, compile,

@@ -143,6 +143,8 @@ fn rule(tenant: &Name, namespace: &Name, spec: &PolicyRule) -> Result<Rule, Wron
     let mut when = request(&spec.request).map_err(|wrong| wrong.in_("/request"))?;
     when.prefixes = prefixes("/client/prefixes", &spec.client.prefixes)?;
     when.not_prefixes = prefixes("/client/notPrefixes", &spec.client.not_prefixes)?;
+    when.certificate = crate::clients::presence(&spec.client);
+    when.identities = crate::clients::names(&spec.client.identities, MAX_ENTRIES)?;
     let services = &spec.server.services;
     few("/server/services", services.len(), MAX_ENTRIES)?;
     let services = services.iter().map(|service| QualifiedService {

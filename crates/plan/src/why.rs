@@ -5,7 +5,8 @@ use balance::Standing;
 use base::{Rng, WallTime};
 use http::{HeaderName, HeaderValue, Method, Uri};
 use l7::{
-    Decision, Fields, Forward, Miss, RequestHead, Table, VirtualHost, host_of, normal_path,
+    Decision, Fields, Forward, Identity, Miss, RequestHead, Shown, Table, VirtualHost, host_of,
+    normal_path,
     policy::{Guard, RuleAction, Subject, Undecided},
 };
 
@@ -42,10 +43,15 @@ pub fn explain(
     if path != asked.path {
         steps.say("path", true, format!("{} is {path}", asked.path));
     }
+    let clients = table
+        .host(port, tls, &asked.host)
+        .and_then(|host| host.clients);
+    let clients = clients.filter(|_| tls);
     let head = RequestHead {
         port,
         tls,
         sni: tls.then_some(&*asked.host),
+        trust: clients.as_ref().map(|clients| &clients.trust),
         method: &asked.method,
         host: &asked.host,
         authority: &asked.authority,
@@ -60,6 +66,20 @@ pub fn explain(
     };
     let text = format!("{} of {}", host.lb_name, host.tenant_name);
     steps.say("host", true, text);
+    let identity = asked.identity.as_ref().filter(|_| clients.is_some());
+    if let Some(clients) = clients {
+        let (good, text) = match identity {
+            Some(identity) => (true, identity.principal().to_owned()),
+            None => (
+                !clients.required,
+                "the client shows no certificate".to_owned(),
+            ),
+        };
+        steps.say("client", good, text);
+        if !good {
+            return Ok(steps.end("no connection: certificate_required".to_owned()));
+        }
+    }
     for (route, miss) in host.tried(&head) {
         let text = match miss {
             None => route.name.clone(),
@@ -79,7 +99,8 @@ pub fn explain(
         Decision::Forward(to) => Some(&to.cluster.service),
         Decision::Respond(_) => None,
     };
-    let subject = Subject::new(&head, &host.lb_name, question.client, service);
+    let subject = Subject::new(&head, &host.lb_name, question.client, service)
+        .with_identity(Shown::here(identity));
     if let Some(verdict) = steps.guard(host, &host.guard, &subject, wall) {
         return Ok(steps.end(verdict));
     }
@@ -212,6 +233,7 @@ struct Asked {
     path: String,
     query: Option<String>,
     fields: Fields,
+    identity: Option<Identity>,
 }
 
 impl Asked {
@@ -234,7 +256,10 @@ impl Asked {
             let value = HeaderValue::from_str(value).map_err(|e| bad(e.to_string()))?;
             fields.append(&name, &value);
         }
+        let names = question.identity.iter().map(|name| name.parse());
+        let names = names.collect::<Result<Vec<_>, _>>()?;
         Ok(Asked {
+            identity: (!names.is_empty()).then_some(Identity(names)),
             port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
             tls,
             method,
@@ -268,6 +293,7 @@ mod tests {
             method: method.to_owned(),
             headers: Vec::new(),
             client: None,
+            identity: Vec::new(),
         };
         match explain(&compiled.ingress, &question, crate::tests::NOW, 1) {
             Err(error) => format!("error: {error}"),

@@ -20,7 +20,8 @@ use tokio::{io::AsyncWriteExt, time::timeout};
 
 use crate::{
     alarm::Alarm,
-    downstream::{Client, ClientError},
+    clients::Standing,
+    downstream::{Client, ClientError, ConnInfo},
     event::FailureKind,
     http1::{Framing, ResponseHead},
     io::Io,
@@ -177,6 +178,30 @@ pub(crate) enum Stop {
     Deadline,
 }
 
+/// Who asks, as the other end of a tunnel is told.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    address: IpAddr,
+    standing: Option<Rc<Standing>>,
+}
+
+impl Told {
+    pub(crate) fn of(info: &ConnInfo, standing: Option<&Rc<Standing>>) -> Self {
+        Told {
+            address: info.peer.ip(),
+            standing: standing.cloned(),
+        }
+    }
+
+    fn tell(&self, fields: &mut Fields) {
+        headers::tell_client(fields, self.address);
+        let standing = self.standing.as_ref();
+        if let Some(identity) = standing.and_then(|standing| standing.identity.as_ref()) {
+            identity.tell(fields);
+        }
+    }
+}
+
 /// What is sent.
 pub(crate) struct Order<'a> {
     pub(crate) method: &'a Method,
@@ -187,7 +212,7 @@ pub(crate) struct Order<'a> {
     pub(crate) upgrades: bool,
     pub(crate) limits: &'a Limits,
     /// Whom the other end of a tunnel is told of, for its policies.
-    pub(crate) client: Option<IpAddr>,
+    pub(crate) client: Option<Told>,
     /// Each step of the upload gives the deadline this much more.
     pub(crate) patience: Option<Duration>,
 }
@@ -263,8 +288,8 @@ pub(crate) async fn attempt(
 ) -> Result<(Box<UpConn>, ResponseHead), Stop> {
     let guard = worker.waiting.register(place.target());
     let mut fields = Cow::Borrowed(order.fields);
-    if let (Some(client), Some(_)) = (order.client, &place.remote) {
-        headers::tell_client(fields.to_mut(), client);
+    if let (Some(client), Some(_)) = (&order.client, &place.remote) {
+        client.tell(fields.to_mut());
     }
     let mut pooled = match place.cluster.proxy {
         None => worker.pool.take(&place.key),

@@ -9,16 +9,19 @@ pub(crate) mod h3;
 use std::{
     io,
     net::SocketAddr,
+    rc::Rc,
     task::{Context, Poll},
 };
 
-use base::{LbId, SiteName};
+use base::{LbId, SiteName, WallTime};
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use l7::{Addresses, Fields};
 
 use crate::{
+    clients::{Certificate, Standing},
     http1::{BodyError, Framing, Piece},
+    snapshot::Snapshot,
     upstream::connect::StreamRequest,
 };
 
@@ -36,9 +39,16 @@ pub(crate) struct ConnInfo {
     pub(crate) connect: Option<LbId>,
     /// Normalised server name.
     pub(crate) sni: Option<String>,
+    /// What it has shown, if it was asked for a certificate.
+    pub(crate) shown: Option<Box<Certificate>>,
 }
 
 impl ConnInfo {
+    /// How the client stands by its certificate now, if it was asked for one.
+    pub(crate) fn standing(&self, snapshot: &Snapshot, now: WallTime) -> Option<Rc<Standing>> {
+        self.shown.as_ref()?.standing(self, snapshot, now)
+    }
+
     pub(crate) const fn addresses(&self) -> Addresses {
         Addresses {
             source: self.peer,

@@ -6,8 +6,8 @@ use balance::EndpointKey;
 use base::{LbId, SiteName};
 use http::{HeaderValue, Method, StatusCode};
 use l7::{
-    AccessRecord, Cluster, Decision, Fault, Known, RequestHead, Respond, Route, VirtualHost,
-    decide, headers, headers::TraceId, host_of, normal_path,
+    AccessRecord, Cluster, Decision, Fault, Identity, Known, RequestHead, Respond, Route, Shown,
+    TrustId, VirtualHost, decide, headers, headers::TraceId, host_of, normal_path,
 };
 
 use crate::{
@@ -61,7 +61,17 @@ pub(crate) async fn serve(
         None => (&*target, None),
     };
     let path = normal_path(path);
-    let decision = decided(worker, &snapshot, info, &request, path.as_deref(), query);
+    let standing = info.standing(&snapshot, time);
+    let trust = standing.as_ref().and_then(|standing| standing.trust());
+    let identity = standing.as_ref().and_then(|s| s.identity.as_ref());
+    let decision = decided(
+        worker,
+        &snapshot,
+        (info, trust),
+        &request,
+        path.as_deref(),
+        query,
+    );
     let mut story = Story::default();
     let tenant = decision.as_ref().ok().and_then(host).map(|h| h.tenant);
     let turn = worker
@@ -85,6 +95,7 @@ pub(crate) async fn serve(
         let asked = guard::Asked {
             lb: &host.lb_name,
             client: Some(info.peer.ip()),
+            identity: Shown::here(identity),
             method: &request.method,
             authority: &request.authority,
             path: path.as_deref().unwrap_or_default(),
@@ -113,6 +124,7 @@ pub(crate) async fn serve(
                 request: &request,
                 path: path.as_deref().unwrap_or_default(),
                 query,
+                standing: standing.as_ref(),
                 upgrade,
                 time,
             };
@@ -135,6 +147,7 @@ pub(crate) async fn serve(
     let told = Told {
         decision: decision.as_ref().ok(),
         info,
+        identity,
         request: &request,
         target: &target,
         story: &story,
@@ -189,7 +202,7 @@ pub(crate) fn host_asked(request: &Request) -> Result<Cow<'_, str>, Refused> {
 fn decided<'t>(
     worker: &Worker,
     snapshot: &'t Current,
-    info: &ConnInfo,
+    (info, trust): (&ConnInfo, Option<&TrustId>),
     request: &Request,
     path: Option<&str>,
     query: Option<&str>,
@@ -199,6 +212,7 @@ fn decided<'t>(
         port: info.port,
         tls: info.tls,
         sni: info.sni.as_deref(),
+        trust,
         method: &request.method,
         host: &host,
         authority: &request.authority,
@@ -263,6 +277,7 @@ fn elsewhere(
 struct Told<'a> {
     decision: Option<&'a Decision<'a>>,
     info: &'a ConnInfo,
+    identity: Option<&'a Identity>,
     request: &'a Request,
     target: &'a str,
     story: &'a Story,
@@ -328,6 +343,7 @@ impl Told<'_> {
             error: story.error,
             policy: story.policy.as_deref(),
             shadow: story.shadow.as_deref(),
+            identity: self.identity.map(Identity::principal),
         }
     }
 }

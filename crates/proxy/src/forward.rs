@@ -12,15 +12,17 @@ use balance::{Endpoint, EndpointKey, EndpointSet, InFlight, Retrying, pick};
 use base::{Instant, LbId, SiteName, WallTime};
 use http::{HeaderValue, StatusCode, header};
 use l7::{
-    Addresses, Affinity, Cluster, Fault, Fields, Forward, Known, Limits, Retry, affinity, headers,
+    Addresses, Affinity, Cluster, Fault, Fields, Forward, Identity, Known, Limits, Retry, affinity,
+    headers,
 };
 use tokio::time::{sleep, timeout};
 
 use crate::{
     alarm::Alarm,
     answer::{Answer, answer},
-    attempt::{Again, Failure, Kind, Order, Place, Stop},
+    attempt::{Again, Failure, Kind, Order, Place, Stop, Told},
     buffer::{self, Held},
+    clients::Standing,
     downstream::{Client, ClientError, ConnInfo, Request},
     exchange::Story,
     guard::{self, Sent},
@@ -42,6 +44,8 @@ pub(crate) struct Asked<'a> {
     /// Its path, made normal.
     pub(crate) path: &'a str,
     pub(crate) query: Option<&'a str>,
+    /// How its client stands by its certificate.
+    pub(crate) standing: Option<&'a Rc<Standing>>,
     /// What the connection is to speak afterwards.
     pub(crate) upgrade: Option<HeaderValue>,
     /// When its head was complete.
@@ -83,12 +87,14 @@ pub(crate) async fn forward(
     let Asked {
         info,
         request,
+        standing,
         upgrade,
         time,
         ..
     } = asked;
     headers::onward(&mut sent, upgrade.as_ref());
     headers::forwarded(&mut sent, info.peer.ip(), info.tls);
+    let identity = identified(to, standing, &mut sent);
     let host = filters.rewrite.host.as_ref().unwrap_or(&request.authority);
     if sent.first(Known::Host) != Some(host.as_bytes())
         && let Ok(host) = HeaderValue::from_str(host)
@@ -101,13 +107,14 @@ pub(crate) async fn forward(
     let seen = Sent {
         to,
         client: info.peer.ip(),
+        identity,
         method: &request.method,
         authority: host,
         target: &target,
         fields: &sent,
         now: time,
     };
-    let told = guard::needs(to.cluster, &mirrors).then_some(info.peer.ip());
+    let told = guard::needs(to.cluster, &mirrors).then(|| Told::of(info, standing));
     if told.is_some()
         && let Some(reply) = guard::back(worker, &seen, &mut mirrors, story)
     {
@@ -224,6 +231,19 @@ async fn body(
         }
     }
     None
+}
+
+/// Who the client is by its certificate; the endpoint is told, if its host wants that.
+fn identified<'s>(
+    to: Forward<'_>,
+    standing: Option<&'s Rc<Standing>>,
+    sent: &mut Fields,
+) -> Option<&'s Identity> {
+    let identity = standing?.identity.as_ref()?;
+    if to.host.clients.is_some_and(|clients| clients.forward) {
+        identity.forward(sent);
+    }
+    Some(identity)
 }
 
 /// Where a request belongs, if its service goes by that.

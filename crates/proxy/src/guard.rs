@@ -16,8 +16,8 @@ use std::{
 use base::{QualifiedService, WallTime};
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use l7::{
-    Admitted, Cluster, Decision, Fault, Fields, Forward, Known, RequestHead, VirtualHost, headers,
-    host_of,
+    Admitted, Cluster, Decision, Fault, Fields, Forward, Identity, Known, RequestHead, Shown,
+    VirtualHost, headers, host_of,
     jwt::{Claims, TokenError},
     normal_path,
     policy::{Decided, Guard, Meter, RuleAction, Subject, Verdict, judge},
@@ -50,6 +50,7 @@ pub(crate) struct Asked<'a> {
     /// `namespace/name`.
     pub(crate) lb: &'a str,
     pub(crate) client: Option<IpAddr>,
+    pub(crate) identity: Shown<&'a Identity>,
     pub(crate) method: &'a Method,
     pub(crate) authority: &'a str,
     /// Made normal.
@@ -63,6 +64,7 @@ pub(crate) struct Asked<'a> {
 pub(crate) struct Sent<'a> {
     pub(crate) to: Forward<'a>,
     pub(crate) client: IpAddr,
+    pub(crate) identity: Option<&'a Identity>,
     pub(crate) method: &'a Method,
     pub(crate) authority: &'a str,
     pub(crate) target: &'a str,
@@ -144,6 +146,7 @@ pub(crate) fn back(
     let asked = Asked {
         lb: &sent.to.host.lb_name,
         client: Some(sent.client),
+        identity: Shown::here(sent.identity),
         method: sent.method,
         authority: sent.authority,
         path: path.as_deref().unwrap_or_default(),
@@ -180,9 +183,11 @@ pub(crate) fn egress(
         let status = StatusCode::BAD_REQUEST;
         return Err(Answer::refusal(status, "bad-path", reason, Fault::Client));
     };
+    let identity = Identity::told(&message.fields);
     let asked = Asked {
         lb,
         client: headers::told_client(&message.fields),
+        identity: identity.as_ref(),
         method: &message.method,
         authority: &message.authority,
         path: &path,
@@ -260,6 +265,7 @@ fn ask(
         port: 0,
         tls: false,
         sni: None,
+        trust: None,
         method: asked.method,
         host: &host,
         authority: asked.authority,
@@ -267,7 +273,9 @@ fn ask(
         query: asked.query,
         fields: asked.fields,
     };
-    let subject = Subject::new(&head, asked.lb, asked.client, service).with_claims(claims);
+    let subject = Subject::new(&head, asked.lb, asked.client, service)
+        .with_identity(asked.identity)
+        .with_claims(claims);
     let meter = Meter {
         buckets: &worker.buckets,
         now: runtime::now(),

@@ -131,6 +131,7 @@ impl Story {
             error: self.error,
             policy: None,
             shadow: None,
+            identity: None,
         });
     }
 }

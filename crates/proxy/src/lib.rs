@@ -50,6 +50,7 @@ mod alarm;
 mod answer;
 mod attempt;
 mod buffer;
+mod clients;
 mod connect;
 mod downstream;
 mod egress;
@@ -80,6 +81,7 @@ mod upstream;
 mod worker;
 
 pub use access::{AccessLog, AccessTarget};
+pub use clients::{ClientTrust, Clients};
 pub use event::{FailureKind, ProxyEvent};
 pub use io::{BoxDuplex, Duplex};
 pub use l7::RecordFields;

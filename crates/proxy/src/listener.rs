@@ -24,6 +24,7 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use crate::{
+    clients,
     downstream::{ConnInfo, Origin, h1, h2},
     front::{Front, FrontError},
     http1::Wire,
@@ -275,6 +276,7 @@ async fn datagrams(
             tls: false,
             connect: None,
             sni: None,
+            shown: None,
         };
         let to = match spec.protocol {
             ListenerProtocol::Udp(lb) => mine.snapshot().table.layer4(lb).cloned(),
@@ -319,6 +321,7 @@ fn info(tcp: &TcpStream, peer: SocketAddr, local: SocketAddr, spec: ListenerSpec
             | ListenerProtocol::Udp(_) => None,
         },
         sni: None,
+        shown: None,
     }
 }
 
@@ -444,12 +447,43 @@ async fn by_name(
 
 /// TLS that ends here.
 async fn secure(worker: &Worker, front: Front, mut info: ConnInfo) -> Unsealed {
-    let patience = worker.snapshot().limits.handshake_timeout;
-    let Ok(Ok(stream)) = timeout(patience, worker.acceptor.accept(front)).await else {
-        worker.metrics.handshakes_failed.inc();
-        return None;
+    let (patience, asks) = {
+        let snapshot = worker.snapshot();
+        let asks = snapshot.table.asks(info.port);
+        (snapshot.limits.handshake_timeout, asks)
+    };
+    let shaken = if asks {
+        Box::pin(timeout(
+            patience,
+            clients::handshake(worker, front, info.port),
+        ))
+        .await
+    } else {
+        let accepted = timeout(patience, worker.acceptor.accept(front)).await;
+        accepted.map(|accepted| accepted.map(|stream| (stream, None)))
+    };
+    let refusals = &worker.metrics.certificates_refused;
+    let (stream, asking) = match shaken {
+        Ok(Ok(done)) => done,
+        failed => {
+            worker.metrics.handshakes_failed.inc();
+            if let Ok(Err(error)) = failed {
+                refusals.failed(&error);
+            }
+            return None;
+        }
     };
     let (_, session) = stream.get_ref();
+    if let Some(asking) = &asking {
+        match clients::shown(asking, session.peer_certificates().unwrap_or(&[]), refusals) {
+            Ok(shown) => info.shown = Some(shown),
+            Err(cause) => {
+                worker.metrics.handshakes_failed.inc();
+                refusals.count(cause);
+                return None;
+            }
+        }
+    }
     info.sni = session
         .server_name()
         .and_then(l7::host_of)

@@ -2,10 +2,10 @@
 
 use runtime::metrics::{Counter, Gauge, Metrics};
 
-use crate::guard::Decisions;
+use crate::{clients::Refusals, guard::Decisions};
 
-/// All counters of the proxy, shared by its workers. Labels: none but those of [`Decisions`], which
-/// has its own bound, so nothing grows.
+/// All counters of the proxy, shared by its workers. Labels: none but those of [`Refusals`], which
+/// are five, and of [`Decisions`], which has its own bound, so nothing grows.
 #[derive(Clone, Debug)]
 pub(crate) struct ProxyMetrics {
     pub(crate) connections: Gauge,
@@ -22,6 +22,7 @@ pub(crate) struct ProxyMetrics {
     pub(crate) circuits_open: Counter,
     pub(crate) malformed: Counter,
     pub(crate) handshakes_failed: Counter,
+    pub(crate) certificates_refused: Refusals,
     pub(crate) names_unknown: Counter,
     pub(crate) headers_refused: Counter,
     pub(crate) streams: Counter,
@@ -67,6 +68,7 @@ impl ProxyMetrics {
             ),
             malformed: m.counter("proxy_malformed", "Messages refused by the codec"),
             handshakes_failed: m.counter("proxy_handshakes_failed", "TLS handshakes failed"),
+            certificates_refused: Refusals::new(m),
             names_unknown: m.counter(
                 "proxy_names_unknown",
                 "TLS connections for no server name or an unknown one, where some are passed on",

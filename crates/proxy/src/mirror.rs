@@ -1,6 +1,6 @@
 //! Copies of requests to other services, whose answers are thrown away.
 
-use std::{cell::Cell, net::IpAddr, rc::Rc, sync::Arc};
+use std::{cell::Cell, rc::Rc, sync::Arc};
 
 use base::LbId;
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use l7::{Cluster, Fields, Forward, Limits, Retry};
 
 use crate::{
     alarm::Alarm,
-    attempt::Order,
+    attempt::{Order, Told},
     downstream::Client,
     exchange::Story,
     forward::{To, clean, deliver, tries},
@@ -62,7 +62,7 @@ pub(crate) fn send(worker: &Rc<Worker>, mirrors: Vec<Mirror>, order: &Order<'_>,
             fields: order.fields.clone(),
             framing: order.framing,
             limits: *order.limits,
-            client: order.client,
+            client: order.client.clone(),
             upload: Upload::of(body.0.clone(), body.1.clone()),
             seat: Seat::take(&worker.mirrors),
         };
@@ -94,7 +94,7 @@ struct Copy {
     fields: Fields,
     framing: Framing,
     limits: Limits,
-    client: Option<IpAddr>,
+    client: Option<Told>,
     upload: Upload,
     seat: Seat,
 }
@@ -108,7 +108,7 @@ impl Copy {
             framing: self.framing,
             upgrades: false,
             limits: &self.limits,
-            client: self.client,
+            client: self.client.clone(),
             patience: None,
         };
         let once = Retry {

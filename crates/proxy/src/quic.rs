@@ -322,6 +322,7 @@ async fn serve(
         tls: true,
         connect: None,
         sni: sni.and_then(|name| Some(l7::host_of(&name)?.into_owned())),
+        shown: None,
     };
     h3::serve(worker, connection, info, gone).await;
     drop(live);

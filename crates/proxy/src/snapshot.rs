@@ -10,6 +10,8 @@ use rustls::{
     sign::CertifiedKey,
 };
 
+use crate::Clients;
+
 /// Certificates by server name: exact, or `*.suffix` for one label.
 #[derive(Clone, Debug, Default)]
 pub struct Certificates {
@@ -41,6 +43,8 @@ pub struct Snapshot {
     pub table: Arc<Table>,
     /// With which certificates.
     pub certificates: Arc<Certificates>,
+    /// By whom clients are known, of hosts that ask for certificates; where one is missing, nobody.
+    pub clients: Arc<Clients>,
     /// What may come out of tunnels.
     pub egress: Arc<Egress>,
     /// Whose word about clients' addresses is taken.
@@ -57,6 +61,7 @@ impl Snapshot {
             site,
             table: Arc::default(),
             certificates: Arc::default(),
+            clients: Arc::default(),
             egress: Arc::default(),
             senders: Arc::default(),
             limits: Limits::default(),
@@ -64,7 +69,15 @@ impl Snapshot {
     }
 }
 
-/// Looks certificates up in the snapshot of the moment. No name or an unknown one: no certificate.
+/// No name or an unknown one: no certificate.
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = host_of(hello.server_name()?)?;
+        self.find(&name).cloned()
+    }
+}
+
+/// Looks certificates up in the snapshot of the moment.
 pub(crate) struct Resolver(pub(crate) Arc<ArcSwap<Snapshot>>);
 
 impl fmt::Debug for Resolver {
@@ -75,7 +88,6 @@ impl fmt::Debug for Resolver {
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let name = host_of(hello.server_name()?)?;
-        self.0.load().certificates.find(&name).cloned()
+        self.0.load().certificates.resolve(hello)
     }
 }

@@ -1,6 +1,7 @@
 //! The proxy through its door: client → ingress → (streams in memory) → egress → endpoint.
 
 mod buffer;
+mod clients;
 mod connect;
 mod faults;
 mod filters;

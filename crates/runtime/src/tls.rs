@@ -10,15 +10,15 @@ use std::sync::{Arc, OnceLock};
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     crypto::CryptoProvider,
-    server::{ResolvesServerCert, WebPkiClientVerifier},
+    server::{ResolvesServerCert, WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::CertifiedKey,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
 pub mod pem;
 mod verify;
 
-pub use verify::spki_sha256;
+pub use verify::{lenient, spki_sha256};
 
 /// Why a configuration could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -209,6 +209,42 @@ fn front(
     // themselves: workers share no memory, and no number of clients fills it.
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(TlsError::Tickets)?;
+    Ok(Arc::new(config))
+}
+
+/// Who accepts client certificates that chain to one of `roots`. A certificate on the way that a
+/// list of its issuer in `crls` names is refused; where an issuer has none nothing is revoked, and
+/// a list that is over still counts, since there may be no way to a newer one.
+///
+/// # Errors
+/// See [`TlsError`].
+pub fn client_verifier(
+    roots: &[CertificateDer<'static>],
+    crls: Vec<CertificateRevocationListDer<'static>>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    WebPkiClientVerifier::builder_with_provider(store(roots)?, provider())
+        .with_crls(crls)
+        .allow_unknown_revocation_status()
+        .build()
+        .map_err(TlsError::Verifier)
+}
+
+/// The front for hosts that ask clients for certificates: as [`front_server`], but no session is
+/// ever resumed, so that `verifier` is asked about each.
+///
+/// # Errors
+/// See [`TlsError`].
+pub fn asking_server(
+    resolver: Arc<dyn ResolvesServerCert>,
+    alpn: &[&[u8]],
+    verifier: Arc<dyn ClientCertVerifier>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(TlsError::Versions)?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(resolver);
+    harden(&mut config, alpn);
     Ok(Arc::new(config))
 }
 

@@ -294,6 +294,7 @@ impl Sim {
             port: 80,
             tls: false,
             sni: None,
+            trust: None,
             method: &Method::GET,
             authority: "",
             query: None,

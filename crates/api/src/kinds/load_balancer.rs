@@ -6,7 +6,7 @@ use base::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{HostPattern, JwtProvider, RateLimit, Reference, Route};
+use super::{ClientCertificates, HostPattern, JwtProvider, RateLimit, Reference, Route};
 
 /// Where and how Services are offered. Routes are those of the Gateway API's `HTTPRoute`; of other
 /// types than `http` there is one, with `backendRefs` alone, as in its `TCPRoute` and `TLSRoute`.
@@ -118,6 +118,10 @@ pub struct LoadBalancerTls {
     /// (`alt-svc`). Not by default: nothing else needs UDP to reach a PoP.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub http3: bool,
+    /// Clients are asked for certificates of their own. Then, but with `AllowInsecureFallback`,
+    /// there are no ports in plain text: `ports: []`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificates: Option<ClientCertificates>,
 }
 
 fn https() -> Vec<u16> {

@@ -6,7 +6,10 @@ use base::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Everything, HostPattern, HttpMethod, JwtPresence, PathMatch, ValueMatch};
+use super::{
+    CertificatePresence, Everything, HostPattern, HttpMethod, IdentityMatch, JwtPresence,
+    PathMatch, ValueMatch,
+};
 use crate::{Span, Timestamp};
 
 /// Which requests may pass. It does nothing until a LoadBalancer or a Service names it in its
@@ -83,6 +86,13 @@ pub struct PolicyClient {
     /// Its address is none of these.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_prefixes: Vec<String>,
+    /// It has shown a certificate that the LoadBalancer's `tls.clientCertificates` accept, or has
+    /// not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificatePresence>,
+    /// That certificate has one of these names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub identities: Vec<IdentityMatch>,
 }
 
 /// Where it goes.

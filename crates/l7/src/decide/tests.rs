@@ -8,9 +8,10 @@ use http::{HeaderName, HeaderValue, Method};
 
 use super::decide;
 use crate::{
-    Abort, Action, Backend, Cluster, Cors, Decision, Delay, DirectResponse, Fields, HeaderMatch,
-    Limits, Match, NewPath, Offered, Origin, PathMatch, Pattern, Percent, QueryMatch, Redirect,
-    RequestHead, Rewrite, Route, Table, TableError, ValueMatch, VirtualHost,
+    Abort, Action, Backend, ClientCertificates, Cluster, Cors, Decision, Delay, DirectResponse,
+    Fields, HeaderMatch, Limits, Match, NewPath, Offered, Origin, PathMatch, Pattern, Percent,
+    QueryMatch, Redirect, RequestHead, Rewrite, Route, Table, TableError, TrustId, ValueMatch,
+    VirtualHost,
 };
 
 fn cluster(service: &str) -> Arc<Cluster> {
@@ -82,6 +83,7 @@ fn get<'a>(target: &'a str, fields: &'a Fields) -> RequestHead<'a> {
         port: 80,
         tls: false,
         sni: None,
+        trust: None,
         method: &Method::GET,
         host: "h",
         authority: "h:18080",
@@ -546,5 +548,66 @@ fn foreign_pages() {
         "https://a b",
     ] {
         assert!(Origin::new(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn hosts_know_the_clients_of_their_own_issuers() {
+    let asking = |trust: u8, required: bool| {
+        let host = host(1, &["/"]);
+        let mut host = Arc::into_inner(host).expect("nobody else has it");
+        host.clients = Some(ClientCertificates {
+            trust: TrustId([trust; 32]),
+            required,
+            forward: false,
+        });
+        Arc::new(host)
+    };
+    let table = Table::build(vec![
+        offer(443, true, &["open.example"], &host(1, &["/"])),
+        offer(443, true, &["a.example", "*.a.example"], &asking(1, true)),
+        offer(443, true, &["same.example"], &asking(1, true)),
+        offer(443, true, &["b.example"], &asking(2, true)),
+        offer(443, true, &["soft.example"], &asking(3, false)),
+        offer(80, false, &["a.example"], &asking(1, true)),
+        offer(80, false, &["soft.example"], &asking(3, false)),
+    ])
+    .expect("no conflict");
+    assert!(table.asks(443) && !table.asks(80), "in TLS alone");
+    let wanted = table.clients(443, "x.a.example").map(|asked| asked.trust);
+    assert_eq!(wanted, Some(TrustId([1; 32])));
+    assert_eq!(table.clients(443, "open.example"), None);
+    let none = &Fields::default();
+    for (port, sni, trust, host, expect) in [
+        (443, "open.example", None, "open.example", "t1"),
+        (443, "open.example", None, "a.example", "421 misdirected"),
+        (443, "a.example", Some(1), "a.example", "t1"),
+        (443, "a.example", None, "a.example", "421 misdirected"),
+        (443, "a.example", Some(1), "deep.x.a.example", "t1"),
+        (443, "a.example", Some(1), "same.example", "t1"),
+        (443, "a.example", Some(1), "b.example", "421 misdirected"),
+        (443, "a.example", Some(1), "soft.example", "421 misdirected"),
+        (443, "a.example", Some(1), "open.example", "t1"),
+        (443, "soft.example", Some(3), "soft.example", "t1"),
+        (443, "soft.example", None, "soft.example", "421 misdirected"),
+        // The API refuses it, and if it were not so nobody would be let in.
+        (80, "", None, "a.example", "421 misdirected"),
+        (80, "", None, "soft.example", "t1"),
+    ] {
+        let trust = trust.map(|one| TrustId([one; 32]));
+        let tls = port == 443;
+        let head = RequestHead {
+            port,
+            tls,
+            sni: tls.then_some(sni),
+            trust: trust.as_ref(),
+            host,
+            ..get("/", none)
+        };
+        let found = match decide(&table, &head, &mut Rng::new(1)) {
+            Decision::Forward(to) => to.host.tenant_name.clone(),
+            Decision::Respond(r) => format!("{} {}", r.status.as_u16(), r.code),
+        };
+        assert_eq!(found, expect, "{port} {sni} {host}");
     }
 }

@@ -6,7 +6,10 @@ use base::{QualifiedService, WallTime};
 use http::{Method, StatusCode};
 
 use super::{PathSet, PrefixSet, Rate, Subject, paths::Reading};
-use crate::{HeaderMatch, QueryMatch, ValueMatch, jwt::ClaimMatch, query::parameters};
+use crate::{
+    HeaderMatch, Identity, NameMatch, QueryMatch, Shown, ValueMatch, jwt::ClaimMatch,
+    query::parameters,
+};
 
 /// What a rule that matches does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +54,10 @@ pub struct When {
     pub prefixes: PrefixSet,
     /// … and none of these.
     pub not_prefixes: PrefixSet,
+    /// It has shown a certificate that was verified, or has shown none.
+    pub certificate: Option<bool>,
+    /// Its certificate has one of these names.
+    pub identities: Vec<NameMatch>,
     /// It goes to one of these services.
     pub services: BTreeSet<QualifiedService>,
     /// It has one of these methods.
@@ -117,6 +124,12 @@ pub enum Miss {
     /// The client is another.
     #[error("the client's address is another")]
     Client,
+    /// The client has no certificate, or has one.
+    #[error("there is no client certificate, or there is one")]
+    Certificate,
+    /// The client's certificate has none of the names.
+    #[error("the client's identity is another")]
+    Identity,
     /// The service is another.
     #[error("the service is another")]
     Service,
@@ -153,6 +166,8 @@ impl Rule {
         let (when, head) = (&self.when, subject.head);
         hold(self.expires_at.is_none_or(|end| now < end), Miss::Expired)?;
         hold(self.is_client(subject.client), Miss::Client)?;
+        hold(self.is_shown(subject.identity), Miss::Certificate)?;
+        hold(self.is_identity(subject.identity), Miss::Identity)?;
         let service = subject.service;
         hold(
             when.services.is_empty() || service.is_some_and(|s| when.services.contains(s)),
@@ -203,6 +218,24 @@ impl Rule {
         client.map_or(!self.is_careful(), |client| {
             (those.is_empty() || those.contains(client)) && !not.contains(client)
         })
+    }
+
+    fn is_shown(&self, shown: Shown<&Identity>) -> bool {
+        self.when.certificate.is_none_or(|wanted| match shown {
+            Shown::Nothing => !wanted,
+            Shown::Identity(_) => wanted,
+            Shown::Unknown => !self.is_careful(),
+        })
+    }
+
+    fn is_identity(&self, shown: Shown<&Identity>) -> bool {
+        let names = &self.when.identities;
+        names.is_empty()
+            || match shown {
+                Shown::Nothing => false,
+                Shown::Identity(identity) => names.iter().any(|name| identity.has(name)),
+                Shown::Unknown => !self.is_careful(),
+            }
     }
 
     fn is_path(&self, subject: &Subject<'_>) -> bool {

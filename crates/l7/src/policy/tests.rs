@@ -4,8 +4,8 @@ use http::{HeaderName, Method};
 
 use super::*;
 use crate::{
-    Fields, HeaderMatch, PathMatch, Pattern, QueryMatch, ValueMatch, host_of, jwt::ClaimMatch,
-    normal_path,
+    Fields, HeaderMatch, NameKind, NameMatch, NameValue, PathMatch, Pattern, QueryMatch,
+    ValueMatch, host_of, jwt::ClaimMatch, normal_path,
 };
 
 const NOW: WallTime = WallTime::from_unix_seconds(1_000);
@@ -136,6 +136,7 @@ fn said_after(
         port: 80,
         tls: false,
         sni: None,
+        trust: None,
         method: &method,
         host: &host_of(authority).expect("a host"),
         authority,
@@ -239,6 +240,7 @@ fn the_reason_why_a_rule_does_not_match() {
         port: 80,
         tls: false,
         sni: None,
+        trust: None,
         method: &Method::GET,
         host: "h",
         authority: "h",
@@ -497,6 +499,7 @@ fn claims_and_tokens() {
         port: 80,
         tls: false,
         sni: None,
+        trust: None,
         method: &Method::GET,
         host: "h",
         authority: "h",
@@ -532,6 +535,77 @@ fn claims_and_tokens() {
             assert_eq!(rule.check(&subject, NOW), without, "{action} {claims:?}");
             let subject = subject.with_claims(Some(&ann));
             assert_eq!(rule.check(&subject, NOW), with, "{action} {claims:?}");
+        }
+    }
+}
+
+#[test]
+fn who_is_not_known_is_nobody_who_is_allowed() {
+    let fields = Fields::default();
+    let head = RequestHead {
+        port: 443,
+        tls: true,
+        sni: None,
+        trust: None,
+        method: &Method::GET,
+        host: "h",
+        authority: "h",
+        path: "/",
+        query: None,
+        fields: &fields,
+    };
+    let cart = Identity(vec!["uri=spiffe://a/cart".parse().expect("a name")]);
+    let till = Identity(vec!["uri=spiffe://a/till".parse().expect("a name")]);
+    let named = When {
+        identities: vec![NameMatch {
+            kind: NameKind::Uri,
+            value: NameValue::Exact("spiffe://a/cart".to_owned()),
+        }],
+        ..When::default()
+    };
+    let certificate = |wanted| When {
+        certificate: Some(wanted),
+        ..When::default()
+    };
+    // Nothing shown, cart, till, unknown; for a rule that allows, and for one that denies.
+    for (when, allows, denies) in [
+        (
+            named,
+            [false, true, false, false],
+            [false, true, false, true],
+        ),
+        (
+            certificate(true),
+            [false, true, true, false],
+            [false, true, true, true],
+        ),
+        (
+            certificate(false),
+            [true, false, false, false],
+            [true, false, false, true],
+        ),
+    ] {
+        for (action, expect) in [
+            (RuleAction::Allow, allows),
+            (RuleAction::Deny(StatusCode::FORBIDDEN), denies),
+        ] {
+            let rule = Rule {
+                name: "r".to_owned(),
+                when: when.clone(),
+                action,
+                expires_at: None,
+            };
+            let shown = [
+                Shown::Nothing,
+                Shown::Identity(&cart),
+                Shown::Identity(&till),
+                Shown::Unknown,
+            ];
+            let found = shown.map(|shown| {
+                let subject = Subject::new(&head, "shop/web", None, None).with_identity(shown);
+                rule.check(&subject, NOW).is_ok()
+            });
+            assert_eq!(found, expect, "{rule:?}");
         }
     }
 }

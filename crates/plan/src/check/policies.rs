@@ -8,7 +8,7 @@ use base::Name;
 
 use super::{bad, dangling};
 use crate::{
-    World,
+    World, clients,
     service_policy::{keyed_by_claims, wants_tokens},
     world::{referred, scope},
 };
@@ -23,19 +23,24 @@ pub(super) fn service_policy(
 ) -> Result<(), Problem> {
     let read = crate::service_policy::policy(object, spec);
     read.map_err(|wrong| bad(wrong.pointer, wrong.title))?;
-    if !wants_tokens(spec) {
-        return Ok(());
-    }
     let key = object.key();
-    let mut users = world.0.values();
-    let user = users.find(|user| !has_tokens(user) && of(user).contains(&key));
-    user.map_or(Ok(()), |user| {
+    let (tokens, certificates) = (wants_tokens(spec), clients::wanted(spec));
+    let users = || world.0.values().filter(|user| of(user).contains(&key));
+    if let Some(user) = users().find(|user| tokens && !has_tokens(user)) {
         let title = format!(
             "{} names it, where no token is verified: its rules cannot go by tokens",
             user.key()
         );
-        Err(bad("/spec/rules", title))
-    })
+        return Err(bad("/spec/rules", title));
+    }
+    if let Some(user) = users().find(|user| certificates && !has_certificates(user)) {
+        let title = format!(
+            "{} names it, which asks its clients for no certificates: its rules cannot go by them",
+            user.key()
+        );
+        return Err(bad("/spec/rules", title));
+    }
+    Ok(())
 }
 
 /// What stands in front of a LoadBalancer beside its policies.
@@ -61,6 +66,19 @@ fn has_tokens(object: &Object) -> bool {
         Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) | Spec::Site(_) => false,
         Spec::Service(_) | Spec::ServicePolicy(_) => false,
         Spec::Certificate(_) | Spec::BgpPeer(_) => false,
+    }
+}
+
+/// May clients be known by their certificates there? Of a Service the LoadBalancers say.
+fn has_certificates(object: &Object) -> bool {
+    match &object.spec {
+        Spec::LoadBalancer(spec) => {
+            let tls = spec.tls.as_ref();
+            tls.is_some_and(|tls| tls.client_certificates.is_some())
+        }
+        Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) | Spec::Site(_) => false,
+        Spec::ServicePolicy(_) | Spec::Certificate(_) | Spec::BgpPeer(_) => false,
+        Spec::Service(_) => true,
     }
 }
 
@@ -92,6 +110,11 @@ pub(super) fn attached(
             } else {
                 "has rules that go by tokens, which only LoadBalancers verify: name it there"
             };
+            return Err(bad(pointer, title));
+        }
+        if clients::wanted(policy) && !has_certificates(object) {
+            let title = "has rules that go by clients' certificates: say in \
+                         `tls.clientCertificates` who issues them";
             return Err(bad(pointer, title));
         }
     }

@@ -19,7 +19,7 @@ use super::{
     TargetKey, Vips, endpoint_addresses,
 };
 use crate::{
-    World,
+    ClientTrust, World,
     project::{backends, offered_at, vips_at},
     route::Wrong,
     world::{gateway, scope},
@@ -29,6 +29,7 @@ pub(super) struct Delivery {
     pub(super) ingress: l7::Table,
     pub(super) egress: l7::Egress,
     pub(super) certificates: Vec<FrontCertificate>,
+    pub(super) clients: BTreeMap<l7::TrustId, ClientTrust>,
     pub(super) listeners: BTreeSet<Listener>,
     pub(super) vips: Vips,
     pub(super) senders: l7::Senders,
@@ -78,6 +79,7 @@ pub(super) fn compile(
             ingress: l7::Table::default(),
             egress: l7::Egress::default(),
             certificates: Vec::new(),
+            clients: BTreeMap::new(),
             listeners: BTreeSet::new(),
             vips: Vips::new(),
             senders: l7::Senders::default(),
@@ -361,6 +363,22 @@ impl Compiler<'_> {
             routes,
         );
         host.http3 = spec.http3();
+        let asked = spec
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.client_certificates.as_ref());
+        if let Some(asked) = asked {
+            let trust = crate::clients::trust(asked);
+            let here = "/spec/tls/clientCertificates";
+            let trust =
+                trust.map_err(|w| wrong(object, format!("{here}{}: {}", w.pointer, w.title)))?;
+            host.clients = Some(l7::ClientCertificates {
+                trust: trust.id,
+                required: trust.required,
+                forward: asked.forward,
+            });
+            self.out.clients.insert(trust.id, trust);
+        }
         host.guard = self.guard(object, &spec.policies, Undecided::Deny)?;
         let tokens = crate::jwt::verifier(&spec.jwt);
         let title = |w: Wrong| wrong(object, format!("{}: {}", w.pointer, w.title));

@@ -150,6 +150,7 @@ fn hosts_lead_to_their_own_tenant() {
     let ask = |port: u16, tls: bool, host: &str| {
         let sni = tls.then_some(host);
         let head = RequestHead {
+            trust: None,
             port,
             tls,
             sni,
@@ -369,6 +370,7 @@ fn cells_are_carried_over() {
         port: 80,
         tls: false,
         sni: None,
+        trust: None,
         method: &Method::GET,
         authority: "",
         query: None,

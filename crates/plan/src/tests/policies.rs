@@ -302,6 +302,7 @@ fn head<'a>(method: &'a Method, path: &'a str, fields: &'a Fields) -> RequestHea
         port: 80,
         tls: false,
         sni: None,
+        trust: None,
         method,
         host: "other.acme.example",
         authority: "other.acme.example",
@@ -531,4 +532,175 @@ fn rules_about_tokens_go_where_tokens_are_verified() {
         let text = format!("{:?}", project(&world, &ids, &site(at)));
         assert_eq!(text.contains("id.example"), has, "{at}");
     }
+}
+
+fn authority(planet: &str) -> String {
+    let planet = planet.parse().expect("a planet");
+    let made = pki::Authority::create(&planet, NOW).expect("an authority");
+    pki::certificate_pem(made.certificate_der())
+}
+
+/// A load balancer whose clients show certificates, with these fields.
+fn asking(fields: &str, policies: &str) -> String {
+    let tls = format!("ports: [], tls: {{certificates: [web], clientCertificates: {{{fields}}}}}");
+    let lb = balancer("shop", policies).replace("name: other", "name: web");
+    lb.replace("other.acme.example", "cart.acme.example")
+        .replace("advertise:", &format!("{tls}, advertise:"))
+}
+
+#[test]
+fn client_certificates_are_checked() {
+    let ca = authority("earth.example");
+    let good = format!("caCertificates: {ca:?}");
+    let leaf = pki::self_signed(
+        &["a.example".to_owned()],
+        NOW,
+        std::time::Duration::from_secs(60),
+    );
+    let leaf = leaf.expect("a certificate").0;
+    let ten = ca.repeat(10);
+    let at = |field: &str| format!("bad-value /spec/tls/clientCertificates/{field}");
+    for (fields, expect) in [
+        (good.clone(), "good".to_owned()),
+        (
+            format!("{good}, mode: AllowInsecureFallback, forward: true"),
+            "good".to_owned(),
+        ),
+        (format!("caCertificates: {ten:?}"), "good".to_owned()),
+        (
+            format!("caCertificates: {:?}", ten + &ca),
+            at("caCertificates"),
+        ),
+        (format!("caCertificates: {leaf:?}"), at("caCertificates")),
+        ("caCertificates: ''".to_owned(), at("caCertificates")),
+        (format!("{good}, crls: {ca:?}"), at("crls")),
+        (format!("{good}, crls: ''"), at("crls")),
+    ] {
+        assert_eq!(said(&world(), &asking(&fields, "")), expect, "{fields}");
+    }
+    let quic = asking(&good, "").replace("certificates: [web]", "http3: true, certificates: [web]");
+    assert_eq!(said(&world(), &quic), "bad-value /spec/tls/http3");
+    // Nobody shows a certificate in plain text.
+    let plain = |mode: &str| {
+        let fields = format!("{good}, mode: {mode}");
+        asking(&fields, "").replace("ports: []", "ports: [80]")
+    };
+    assert_eq!(
+        said(&world(), &plain("AllowValidOnly")),
+        "bad-value /spec/ports"
+    );
+    assert_eq!(said(&world(), &plain("AllowInsecureFallback")), "good");
+}
+
+#[test]
+fn rules_about_identities_are_checked() {
+    let named = |name: &str| {
+        policy(&format!(
+            "{{name: all, client: {{identities: [{name}]}}, action: {{allow: {{}}}}}}"
+        ))
+    };
+    let digest = "0f".repeat(32);
+    let at = |field: &str| format!("bad-value /spec/rules/0/client/identities/0/{field}");
+    for (name, expect) in [
+        (
+            "{name: uri, value: 'spiffe://acme.example/cart'}".to_owned(),
+            "good".to_owned(),
+        ),
+        (
+            "{name: uri, type: Prefix, value: 'spiffe://acme.example/'}".to_owned(),
+            "good".to_owned(),
+        ),
+        (
+            "{name: dns, value: a.example}".to_owned(),
+            "good".to_owned(),
+        ),
+        (
+            "{name: commonName, value: Käthe}".to_owned(),
+            "good".to_owned(),
+        ),
+        (
+            format!("{{name: sha256, value: '{digest}'}}"),
+            "good".to_owned(),
+        ),
+        ("{name: uri, value: cart}".to_owned(), at("value")),
+        ("{name: uri, value: ''}".to_owned(), at("value")),
+        ("{name: dns, value: A.example}".to_owned(), at("value")),
+        ("{name: sha256, value: 0f}".to_owned(), at("value")),
+        (
+            "{name: commonName, value: \"a\\nb\"}".to_owned(),
+            at("value"),
+        ),
+        ("{name: dns, type: Prefix, value: a}".to_owned(), at("type")),
+    ] {
+        assert_eq!(said(&world(), &named(&name)), expect, "{name}");
+    }
+    // They go where clients are asked; a Service's where the LoadBalancers say.
+    let fields = format!("caCertificates: {:?}", authority("earth.example"));
+    let plain = policy("{name: all, action: {allow: {}}}");
+    for rule in [
+        "client: {certificate: present}",
+        "client: {identities: [{name: dns, value: a}]}",
+    ] {
+        let rule = policy(&format!("{{name: all, {rule}, action: {{allow: {{}}}}}}"));
+        for (user, expect, after) in [
+            (asking(&fields, "edge"), "good", "good"),
+            (service("edge"), "good", "good"),
+            (
+                balancer("shop", "edge"),
+                "bad-value /spec/policies/0",
+                "bad-value /spec/rules",
+            ),
+        ] {
+            assert_eq!(said(&with(&[&rule]), &user), expect, "{user}");
+            assert_eq!(said(&with(&[&plain, &user]), &rule), after, "{user}");
+        }
+    }
+}
+
+#[test]
+fn clients_are_known_where_they_are_asked() {
+    let (one, other) = (authority("earth.example"), authority("mars.example"));
+    let compiled = |fields: &str| {
+        let world = with(&[&asking(fields, "")]);
+        let bundle = bundle(&world, &ids(&world), "par.fabric", 1);
+        let me = Me {
+            site: site("par.fabric"),
+            node: "n1".parse().expect("a name"),
+        };
+        compile(&bundle, &me, &Cells::new()).expect("it compiles")
+    };
+    let asked = |fields: &str| {
+        let compiled = compiled(fields);
+        let asked = compiled.ingress.clients(443, "cart.acme.example");
+        let asked = *asked.expect("clients are asked");
+        let trust = &compiled.clients[&asked.trust];
+        assert_eq!(trust.required, asked.required);
+        (asked, trust.issuers.anchors.len())
+    };
+    let plain = asked(&format!("caCertificates: {one:?}"));
+    assert_eq!(
+        (plain.0.required, plain.0.forward, plain.1),
+        (true, false, 1)
+    );
+    assert_eq!(
+        asked(&format!("caCertificates: {one:?}")),
+        plain,
+        "the same is the same"
+    );
+    // Whatever decides about a client makes another digest.
+    let both = one.clone() + &other;
+    let mut seen = vec![plain.0.trust];
+    for fields in [
+        format!("caCertificates: {other:?}"),
+        format!("caCertificates: {both:?}"),
+        format!("caCertificates: {one:?}, mode: AllowInsecureFallback"),
+    ] {
+        let trust = asked(&fields).0.trust;
+        assert!(!seen.contains(&trust), "{fields}");
+        seen.push(trust);
+    }
+    // A gateway verifies nobody's clients.
+    let world = with(&[&asking(&format!("caCertificates: {one:?}"), "")]);
+    let text = format!("{:?}", project(&world, &ids(&world), &site("aws.acme")));
+    assert!(!text.contains("BEGIN CERTIFICATE"), "{text}");
 }

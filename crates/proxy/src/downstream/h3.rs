@@ -208,6 +208,8 @@ fn moved(info: &mut Rc<ConnInfo>, connection: &Connection) {
             tls: info.tls,
             connect: info.connect,
             sni: info.sni.clone(),
+            // Over QUIC nobody is asked.
+            shown: None,
         });
     }
 }

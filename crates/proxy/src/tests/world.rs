@@ -282,6 +282,7 @@ impl World {
             certificates,
             egress: Arc::default(),
             senders: Arc::default(),
+            clients: Arc::default(),
             limits,
         };
         let gateway = Snapshot {

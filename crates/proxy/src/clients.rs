@@ -1,0 +1,309 @@
+//! Clients by the certificates that they show: who is asked, and how one stands now.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    fmt, io,
+    rc::Rc,
+    sync::Arc,
+};
+
+use base::WallTime;
+use l7::{ClientName, Identity, NameKind, TrustId, host_of};
+use runtime::{
+    metrics::{CounterBy, Metrics},
+    tls::{self, TlsError},
+};
+use rustls::{CertificateError, ServerConfig, server::danger::ClientCertVerifier};
+use rustls_pki_types::{CertificateDer, UnixTime};
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
+
+use crate::{
+    downstream::ConnInfo,
+    front::Front,
+    snapshot::{Certificates, Snapshot},
+    worker::Worker,
+};
+
+/// By whom clients are known, by the digests with which hosts refer to them.
+pub type Clients = BTreeMap<TrustId, Arc<ClientTrust>>;
+
+/// By whom clients of some hosts are known, and the TLS in which they are asked. Its sessions are
+/// never resumed: every connection is verified against the issuers of its day, and no ticket is
+/// worth anything under others.
+pub struct ClientTrust {
+    verifier: Arc<dyn ClientCertVerifier>,
+    config: Arc<ServerConfig>,
+    required: bool,
+}
+
+impl fmt::Debug for ClientTrust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let required = &self.required;
+        f.debug_struct("ClientTrust")
+            .field("required", required)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ClientTrust {
+    /// Clients with certificates of these issuers; `required`: others have no connection. The
+    /// hosts themselves show `certificates`.
+    ///
+    /// # Errors
+    /// The issuers make no verifier.
+    pub fn new(
+        certificates: Arc<Certificates>,
+        issuers: &pki::ClientIssuers,
+        required: bool,
+    ) -> Result<Self, TlsError> {
+        let verifier = tls::client_verifier(&issuers.anchors, issuers.crls.clone())?;
+        let asking = match required {
+            true => Arc::clone(&verifier),
+            false => tls::lenient(Arc::clone(&verifier)),
+        };
+        let config = tls::asking_server(certificates, &[b"h2", b"http/1.1"], asking)?;
+        Ok(ClientTrust {
+            verifier,
+            config,
+            required,
+        })
+    }
+
+    /// Whose chain this is and until when, if it is to be believed.
+    fn judge(
+        &self,
+        chain: &[CertificateDer<'_>],
+        is_verified: bool,
+        now: WallTime,
+    ) -> Result<(Identity, WallTime), Cause> {
+        let [leaf, between @ ..] = chain else {
+            return Err(Cause::Missing);
+        };
+        if !is_verified {
+            let now = UnixTime::since_unix_epoch(now.since(WallTime::from_unix_seconds(0)));
+            let verified = self.verifier.verify_client_cert(leaf, between, now);
+            verified.map_err(|error| Cause::of(&error).unwrap_or(Cause::Bad))?;
+        }
+        let names = pki::client_names(leaf).map_err(|_| Cause::Bad)?;
+        let kinds = |kind, values: Vec<String>| {
+            values
+                .into_iter()
+                .map(move |value| ClientName { kind, value })
+        };
+        let digest = names
+            .sha256
+            .iter()
+            .map(|octet| format!("{octet:02x}"))
+            .collect();
+        let all = kinds(NameKind::Uri, names.uris)
+            .chain(kinds(NameKind::Dns, names.dns))
+            .chain(kinds(
+                NameKind::CommonName,
+                names.common_name.into_iter().collect(),
+            ))
+            .chain(kinds(NameKind::Sha256, vec![digest]));
+        Ok((Identity(all.collect()), names.not_after))
+    }
+}
+
+/// How the client of a connection stands under some issuers.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    trust: TrustId,
+    /// May it be served at all?
+    served: bool,
+    pub(crate) identity: Option<Identity>,
+    /// The last moment at which it has this identity.
+    ends: Option<WallTime>,
+}
+
+impl Standing {
+    fn new(trust: TrustId, required: bool, judged: Result<(Identity, WallTime), Cause>) -> Self {
+        let (identity, ends) = judged.ok().unzip();
+        Standing {
+            trust,
+            served: identity.is_some() || !required,
+            identity,
+            ends,
+        }
+    }
+
+    pub(crate) fn trust(&self) -> Option<&TrustId> {
+        self.served.then_some(&self.trust)
+    }
+}
+
+/// What a client has shown when it was asked.
+#[derive(Debug)]
+pub(crate) struct Certificate {
+    chain: Vec<CertificateDer<'static>>,
+    standing: RefCell<Rc<Standing>>,
+}
+
+impl Certificate {
+    /// How its client stands now: the issuers that its host knows may be others than in the
+    /// handshake, and its time may be over.
+    pub(crate) fn standing(
+        &self,
+        info: &ConnInfo,
+        snapshot: &Snapshot,
+        now: WallTime,
+    ) -> Option<Rc<Standing>> {
+        let name = info.sni.as_deref()?;
+        let asked = snapshot.table.clients(info.port, name)?;
+        let mut standing = self.standing.borrow_mut();
+        let over = standing.ends.is_some_and(|ends| ends < now);
+        if standing.trust != asked.trust || over {
+            let trust = snapshot.clients.get(&asked.trust)?;
+            let judged = trust.judge(&self.chain, false, now);
+            *standing = Rc::new(Standing::new(asked.trust, asked.required, judged));
+        }
+        Some(Rc::clone(&standing))
+    }
+}
+
+/// By whom a client was asked.
+pub(crate) type Asking = (TrustId, Arc<ClientTrust>);
+
+/// A handshake in which the server name says whether the client is asked.
+pub(crate) async fn handshake(
+    worker: &Worker,
+    front: Front,
+    port: u16,
+) -> io::Result<(TlsStream<Front>, Option<Asking>)> {
+    let acceptor = rustls::server::Acceptor::default();
+    let start = LazyConfigAcceptor::new(acceptor, front).await?;
+    let asking = {
+        let snapshot = worker.snapshot();
+        let hello = start.client_hello();
+        let name = hello.server_name().and_then(host_of);
+        let asked = name.and_then(|name| snapshot.table.clients(port, &name));
+        match asked {
+            None => None,
+            Some(asked) => match snapshot.clients.get(&asked.trust) {
+                Some(trust) => Some((asked.trust, Arc::clone(trust))),
+                None => return Err(io::Error::other("the host's issuers cannot be used")),
+            },
+        }
+    };
+    let config = match &asking {
+        Some((_, trust)) => Arc::clone(&trust.config),
+        None => Arc::clone(worker.acceptor.config()),
+    };
+    Ok((start.into_stream(config).await?, asking))
+}
+
+/// What a client has shown who was asked.
+///
+/// # Errors
+/// It may not be served.
+pub(crate) fn shown(
+    (id, trust): &Asking,
+    chain: &[CertificateDer<'_>],
+    refusals: &Refusals,
+) -> Result<Box<Certificate>, Cause> {
+    // Where one is required the handshake has verified it.
+    let judged = trust.judge(chain, trust.required, runtime::wall());
+    if let Err(cause) = &judged {
+        if trust.required {
+            return Err(*cause);
+        }
+        if *cause != Cause::Missing {
+            refusals.count(*cause);
+        }
+    }
+    let standing = Standing::new(*id, trust.required, judged);
+    Ok(Box::new(Certificate {
+        chain: chain.iter().map(|der| der.clone().into_owned()).collect(),
+        standing: RefCell::new(Rc::new(standing)),
+    }))
+}
+
+/// Why a client's certificate is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    Missing,
+    UnknownIssuer,
+    Expired,
+    Revoked,
+    /// Malformed, for another purpose, with a bad signature.
+    Bad,
+}
+
+impl Cause {
+    const fn word(self) -> &'static str {
+        match self {
+            Cause::Missing => "missing",
+            Cause::UnknownIssuer => "unknown-issuer",
+            Cause::Expired => "expired",
+            Cause::Revoked => "revoked",
+            Cause::Bad => "bad",
+        }
+    }
+
+    /// If it is about a client's certificate at all.
+    fn of(error: &rustls::Error) -> Option<Self> {
+        if *error == rustls::Error::NoCertificatesPresented {
+            return Some(Cause::Missing);
+        }
+        let rustls::Error::InvalidCertificate(error) = error else {
+            return None;
+        };
+        // Others of somebody else's, and those to come, are bad.
+        let is = |one: CertificateError| *error == one;
+        Some(if is(CertificateError::UnknownIssuer) {
+            Cause::UnknownIssuer
+        } else if is(CertificateError::Revoked) {
+            Cause::Revoked
+        } else if matches!(
+            error,
+            CertificateError::Expired | CertificateError::ExpiredContext { .. }
+        ) {
+            Cause::Expired
+        } else {
+            Cause::Bad
+        })
+    }
+}
+
+/// Certificates that were not accepted, by cause.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusals {
+    by_cause: CounterBy,
+    /// Of which causes this worker has told.
+    told: Cell<u8>,
+}
+
+impl Refusals {
+    pub(crate) fn new(metrics: &Metrics) -> Self {
+        let help = "Client certificates that were not accepted, or missing where one is required";
+        Refusals {
+            by_cause: metrics.counter_by("proxy_client_certificates_refused", help, "cause"),
+            told: Cell::default(),
+        }
+    }
+
+    pub(crate) fn count(&self, cause: Cause) {
+        let word = cause.word();
+        self.by_cause.inc(word);
+        let bit = 1 << cause as u8;
+        if self.told.get() & bit == 0 {
+            self.told.set(self.told.get() | bit);
+            tracing::warn!(
+                cause = word,
+                "a client certificate is not accepted; \
+                 sealane_proxy_client_certificates_refused_total counts on"
+            );
+        }
+    }
+
+    /// Count a handshake that failed, if it failed for that.
+    pub(crate) fn failed(&self, error: &io::Error) {
+        let inner = error.get_ref();
+        let inner = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if let Some(cause) = inner.and_then(Cause::of) {
+            self.count(cause);
+        }
+    }
+}
