@@ -394,15 +394,32 @@ fn client_certificates() {
     }
 }
 
+/// The issuer publishes its keys, changes them, and is gone when the node starts again.
+#[test]
+fn keys_from_their_issuer() {
+    let Some(python) = python("http") else {
+        return skip("keys from their issuer", "python3");
+    };
+    let example = Example::new("15-jwks");
+    let _turn = Turn::beside();
+    try_script(&example, &python, &[]);
+    try_script(&example, &python, &["kept"]);
+}
+
 /// Run the example's manifests at a node `edge`, and its `try.py` against it.
 fn play_script(name: &str, python: &str) {
     let example = Example::new(name);
     let _turn = Turn::beside();
+    try_script(&example, python, &[]);
+}
+
+fn try_script(example: &Example, python: &str, args: &[&str]) {
     let mut node = example.node();
     let script = example.source.join("try.py");
     let tried = Command::new(python)
         .arg(script)
         .arg(&example.host)
+        .args(args)
         .output()
         .expect("it runs");
     let said = String::from_utf8_lossy(&[tried.stdout, tried.stderr].concat()).into_owned();

@@ -33,6 +33,17 @@ pub struct LinkView {
     pub rtt_us: Option<u64>,
 }
 
+/// Keys of a token issuer, as a node has them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KeysView {
+    /// Where they are published.
+    pub uri: String,
+    /// When they were fetched, RFC 3339; never, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetched: Option<String>,
+}
+
 /// What one node says about itself: the upward half of site-sync, and `GET /api/v1/sitestatus`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -51,6 +62,9 @@ pub struct NodeStatus {
     /// Listeners that could not be bound: address and reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub listener_failures: Vec<String>,
+    /// Keys of token issuers that it fetches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<KeysView>,
     /// Its tunnels.
     #[serde(default)]
     pub links: Vec<LinkView>,

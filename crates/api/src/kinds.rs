@@ -23,7 +23,7 @@ pub use filter::{
     Cors, DirectResponse, Fault, FaultAbort, FaultDelay, Filter, HeaderModifier, HttpHeader,
     MirrorRef, PathModifier, RequestMirror, RequestRedirect, Scheme, UrlRewrite,
 };
-pub use jwt::{JwtPresence, JwtProvider, JwtSource};
+pub use jwt::{JwtPresence, JwtProvider, JwtSource, RemoteJwks};
 pub use load_balancer::{
     Advertise, Everywhere, LbType, LoadBalancerSpec, LoadBalancerTls, SiteVip,
 };

@@ -38,7 +38,7 @@ pub use kinds::{
     LoadBalancerTls, MirrorRef, NamespaceSpec, NodeSpec, NodeTunnel, Origin, Outlier, PathMatch,
     PathMatchType, PathModifier, PolicyAction, PolicyAlgorithm, PolicyClient, PolicyDeny,
     PolicyEffect, PolicyRequest, PolicyRule, PolicyServer, PolicyStatement, ProxyProtocol,
-    ProxySenders, PublicAddresses, RateLimit, RateLimitKey, Reference, RequestMirror,
+    ProxySenders, PublicAddresses, RateLimit, RateLimitKey, Reference, RemoteJwks, RequestMirror,
     RequestRedirect, Role, Route, RouteBuffer, RouteHedge, RouteMatch, RouteRetry, RouteTimeouts,
     Scheme, ServicePolicySpec, ServiceProtocol, ServiceSpec, SiteSpec, SiteVip, TenantSpec,
     TokenSpec, UrlRewrite, ValueMatch, ValueMatchType,

@@ -6,6 +6,7 @@
 //! verified again.
 
 mod cache;
+mod cell;
 mod claims;
 mod keys;
 mod token;
@@ -18,6 +19,7 @@ use http::HeaderName;
 use crate::{Fields, Known, affinity::cookie, query::parameters};
 
 pub use cache::Cache;
+pub use cell::{KeyCell, Keys};
 pub use claims::{ClaimMatch, Claims};
 pub use keys::{KeySet, KeySetError};
 
@@ -32,7 +34,7 @@ pub struct Provider {
     /// One of these has to stand in `aud`; empty: not looked at.
     pub audiences: Vec<String>,
     /// What they are signed with.
-    pub keys: KeySet,
+    pub keys: Keys,
     /// Where they stand; the first that is there counts.
     pub from: Vec<Source>,
     /// Does the service get the token too? Only headers can be taken out.
@@ -81,6 +83,9 @@ pub enum TokenError {
     /// The provider has no such key.
     #[error("the token's key is unknown")]
     Key,
+    /// None were ever fetched.
+    #[error("the issuer's keys are not known yet")]
+    NoKeys,
     /// The signature does not fit.
     #[error("the token's signature is wrong")]
     Signature,
@@ -131,6 +136,7 @@ impl Verifier {
         now: WallTime,
         cache: &mut Cache,
     ) -> Result<Option<Told>, TokenError> {
+        let id = self.id();
         for provider in &self.providers {
             for source in &provider.from {
                 let Some(token) = source.find(fields, query)? else {
@@ -139,13 +145,13 @@ impl Verifier {
                 if token.len() > MAX_TOKEN {
                     return Err(TokenError::Long);
                 }
-                let known = cache.find(self.id, &token, now);
+                let known = cache.find(id, &token, now);
                 let (claims, issuer) = match known {
                     Some(known) => known,
                     None => {
                         let (claims, issuer, until) = self.verify(&token, source, now)?;
                         let claims = Arc::new(claims);
-                        cache.add(self.id, &token, (Arc::clone(&claims), issuer), until);
+                        cache.add(id, &token, (Arc::clone(&claims), issuer), until);
                         (claims, issuer)
                     }
                 };
@@ -158,6 +164,12 @@ impl Verifier {
             }
         }
         Ok(None)
+    }
+
+    /// Another for any other configuration and keys.
+    fn id(&self) -> u64 {
+        let versions = self.providers.iter().map(|one| one.keys.version());
+        versions.fold(self.id, |id, version| id.rotate_left(7) ^ version)
     }
 
     /// Verify a token by the provider that issued it and looks for it there; until when that holds.

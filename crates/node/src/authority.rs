@@ -1,7 +1,7 @@
 //! The reserved authorities: what control streams are called inside and between nodes.
 //!
 //! ```text
-//! sync.sealane.internal, bgp.sealane.internal        of the node that is asked
+//! sync.sealane.internal, bgp.…, keys.…               of the node that is asked
 //! sync.SITE.TENANT.sealane.internal, bgp.…           control → its data half → that site
 //! sync.pop.sealane.internal                          control → data → any PoP there is a link to
 //! sync.controller.…, join.controller.…               control, or a joining peer → data → controller
@@ -16,6 +16,8 @@ use tunnel::RESERVED_DOMAIN;
 pub(crate) enum Ask {
     Sync,
     Bgp,
+    /// Keys of token issuers, of the own node alone.
+    Keys,
     SyncOf(SiteName),
     BgpOf(SiteName),
     SyncOfAnyPop,
@@ -30,6 +32,7 @@ impl Ask {
         match (verb, whom) {
             ("sync", "") => Some(Ask::Sync),
             ("bgp", "") => Some(Ask::Bgp),
+            ("keys", "") => Some(Ask::Keys),
             ("sync", "pop") => Some(Ask::SyncOfAnyPop),
             ("sync", "controller") => Some(Ask::SyncOfController),
             ("join", "controller") => Some(Ask::JoinOfController),
@@ -43,6 +46,7 @@ impl Ask {
         match self {
             Ask::Sync => format!("sync.{RESERVED_DOMAIN}"),
             Ask::Bgp => format!("bgp.{RESERVED_DOMAIN}"),
+            Ask::Keys => format!("keys.{RESERVED_DOMAIN}"),
             Ask::SyncOf(site) => format!("sync.{site}.{RESERVED_DOMAIN}"),
             Ask::BgpOf(site) => format!("bgp.{site}.{RESERVED_DOMAIN}"),
             Ask::SyncOfAnyPop => format!("sync.pop.{RESERVED_DOMAIN}"),
@@ -85,6 +89,7 @@ mod tests {
         for ask in [
             Ask::Sync,
             Ask::Bgp,
+            Ask::Keys,
             Ask::SyncOf(site.clone()),
             Ask::BgpOf(site),
             Ask::SyncOfAnyPop,

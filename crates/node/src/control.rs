@@ -1,6 +1,8 @@
 //! The control half: probes, announces, reflects, relays intent. Everything it knows it can learn
 //! again; the data half serves without it.
 
+mod fetch;
+pub(crate) mod keys;
 pub(crate) mod neighbors;
 mod probe;
 pub(crate) mod relay;
@@ -22,6 +24,7 @@ use crate::{
     bundle::Fixed,
     state::State,
 };
+use keys::Keys;
 use neighbors::Neighbors;
 use relay::{Relay, Tap};
 use routers::Routers;
@@ -63,6 +66,7 @@ struct Control {
     upstreams: watch::Sender<Vec<String>>,
     neighbors: Neighbors,
     routers: Routers,
+    keys: Keys,
     speaker: Arc<watch::Sender<Option<Handle>>>,
     saved_sequence: Option<plan::Seq>,
 }
@@ -107,7 +111,10 @@ async fn start(tasks: Tasks, config: Config) {
             refusals: relay::Refusals::declare(&config.metrics),
         })
     });
+    // A PoP of a planet serves many tenants; from manifests on disk it serves their owner.
+    let anywhere = config.verifier.is_none() || !config.me.site.is_pop();
     let mut control = Control {
+        keys: Keys::new(tasks.clone(), anywhere, &config.metrics),
         brain: Brain::new(Part::Control, config.me.clone(), seed, start),
         neighbors: Neighbors::new(tasks.clone(), tunnel.links.clone(), config.me.site.clone()),
         routers: Routers::new(tasks.clone(), &config.state.path(""), config.shown),
@@ -241,8 +248,22 @@ impl Control {
                     tracing::info!(peer = ?origin.map(|o| o.to_string()), %close, "BGP session ended");
                 });
             }
+            Some(Ask::Keys) if origin.is_none() => {
+                let shared = self.keys.shared();
+                let Ok(stream) = incoming.accept() else {
+                    return;
+                };
+                self.tasks.spawn_local("keys-downstream", async move {
+                    let end = shared.serve(stream).await;
+                    tracing::debug!(error = ?end.err(), "the stream of keys ended");
+                });
+            }
             Some(
-                Ask::SyncOf(_) | Ask::BgpOf(_) | Ask::SyncOfController | Ask::JoinOfController,
+                Ask::Keys
+                | Ask::SyncOf(_)
+                | Ask::BgpOf(_)
+                | Ask::SyncOfController
+                | Ask::JoinOfController,
             )
             | Some(Ask::SyncOfAnyPop)
             | None => incoming.refuse(StatusCode::NOT_FOUND, "no such control stream"),
@@ -318,6 +339,7 @@ impl Control {
         let _ = handle.set_site_table(table.site_table.clone()).await;
         self.neighbors.apply(table, &handle).await;
         self.routers.apply(table).await;
+        self.keys.apply(table);
         let wanted = authority::upstreams(table);
         self.upstreams.send_if_modified(|now| {
             let changed = *now != wanted;

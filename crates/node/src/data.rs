@@ -4,6 +4,7 @@
 mod controller;
 mod door;
 mod intent;
+mod keys;
 mod report;
 mod vips;
 
@@ -26,10 +27,12 @@ use crate::{
     ASN, Patience,
     authority::Ask,
     bundle::Fixed,
+    keys::Fetched,
     state::{Material, State, credentials},
 };
 use door::Door;
 use intent::Intent;
+use keys::Keys;
 pub(crate) use report::{Query, Report};
 use vips::Vips;
 
@@ -84,6 +87,7 @@ pub(crate) struct Data {
     events: mpsc::Sender<Event>,
     intent: Intent,
     vips: Vips,
+    keys: Keys,
     speaker: Option<Handle>,
     changes: mpsc::Sender<speaker::Event>,
     report: Report,
@@ -156,7 +160,15 @@ async fn start(tasks: Tasks, config: Config) -> Result<(), String> {
         &config.metrics,
     ));
     let (intent, downs) = Intent::start(&tasks, tunnel.links.clone(), config.me.clone());
+    let (keys, fetched) = Keys::start(
+        &tasks,
+        tunnel.links.clone(),
+        config.me.clone(),
+        config.state.clone(),
+        &config.metrics,
+    );
     let mut data = Data {
+        keys,
         brain: Brain::new(Part::Data, config.me.clone(), 0, bgp_start()),
         report: Report::new(),
         me: config.me,
@@ -190,6 +202,7 @@ async fn start(tasks: Tasks, config: Config) -> Result<(), String> {
         inbox,
         changed,
         downs,
+        fetched,
         proxy_events,
         queries: config.queries,
         fixed,
@@ -212,6 +225,7 @@ struct Queues {
     inbox: mpsc::Receiver<Event>,
     changed: mpsc::Receiver<speaker::Event>,
     downs: mpsc::Receiver<Down>,
+    fetched: mpsc::Receiver<Fetched>,
     proxy_events: mpsc::Receiver<ProxyEvent>,
     queries: mpsc::Receiver<Query>,
     fixed: Fixed,
@@ -291,6 +305,7 @@ impl Data {
                 Some(incoming) = queues.reserved.recv() => self.door.pass(incoming),
                 Some(joining) = queues.joins.recv() => self.door.join(joining),
                 Some(down) = queues.downs.recv() => self.told(down).await,
+                Some(fetched) = queues.fetched.recv() => self.keys.take(fetched),
                 Some(event) = queues.proxy_events.recv() => self.noticed(&event),
                 Some(query) = queues.queries.recv() => self.tell(query).await,
                 bundle = queues.fixed.next() => {
@@ -316,7 +331,11 @@ impl Data {
     async fn tell(&self, query: Query) {
         match query {
             Query::Status(reply) => {
-                let _ = reply.send(self.report.status(&self.brain, &self.credentials_of()));
+                let _ = reply.send(self.report.status(
+                    &self.brain,
+                    &self.credentials_of(),
+                    self.keys.view(),
+                ));
             }
             Query::Refusals(reply) => {
                 let all = self.workers.refusals().into_iter();
@@ -478,7 +497,8 @@ impl Data {
 
     fn tick(&mut self) {
         let leaf = self.credentials_of();
-        if let Some(status) = self.report.due(&self.brain, &leaf) {
+        self.keys.tick();
+        if let Some(status) = self.report.due(&self.brain, &leaf, self.keys.view()) {
             self.intent.send(Up::Status(Box::new(status)));
         }
         let Some(trust) = &self.trust else { return };
@@ -561,6 +581,7 @@ impl Data {
     async fn publish(&mut self, table: &Arc<Compiled>) {
         let certificates = Arc::new(certificates(table));
         let clients = clients(table, &certificates);
+        self.keys.fill(table);
         self.workers.store(Arc::new(Snapshot {
             site: table.numbers.site,
             table: Arc::clone(&table.ingress),

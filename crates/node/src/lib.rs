@@ -28,6 +28,7 @@ mod control;
 mod data;
 mod handover;
 mod join;
+mod keys;
 mod lines;
 mod link;
 mod mark;

@@ -7,6 +7,7 @@
 //! STATE/ca.pem         the fabric CA
 //! STATE/bundle.ndjson  the chain of signed updates it runs
 //! STATE/sequence       high-water mark of BGP sequence numbers
+//! STATE/keys/          keys of token issuers, as they were fetched last
 //! STATE/cache/         at a PoP: the chains of the gateways attached to it
 //! STATE/admin.sock     its admin socket (0600)
 //! STATE/node.sock      where the control part finds the data part, if they are two processes (0600)
@@ -84,7 +85,9 @@ impl State {
             path: dir.to_owned(),
             source,
         };
-        std::fs::create_dir_all(dir.join("cache")).map_err(wrong)?;
+        for folder in ["cache", "keys"] {
+            std::fs::create_dir_all(dir.join(folder)).map_err(wrong)?;
+        }
         Ok(state)
     }
 

@@ -16,7 +16,7 @@ use api::{ObjectKey, Origin, ServiceSpec, sync::Bundle};
 use balance::{BalancePolicy, Cell, EndpointKey, Outlier};
 use base::{Name, NodeId, Revision, ServiceId, SiteId, SiteName, SlotId, TenantId};
 
-use crate::{ClientTrust, World};
+use crate::{ClientTrust, KeySources, World};
 
 /// Which node this is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub struct Compiled {
     pub certificates: Vec<FrontCertificate>,
     /// By whom users' clients are known, of hosts that ask for certificates.
     pub clients: BTreeMap<l7::TrustId, ClientTrust>,
+    /// Keys of token issuers that it fetches.
+    pub keys: KeySources,
     /// Sockets for users.
     pub listeners: BTreeSet<Listener>,
     /// Addresses of its own that it offers, by what has to be healthy.
@@ -298,6 +300,7 @@ pub fn compile(bundle: &Bundle, me: &Me, cells: &Cells) -> Result<Compiled, Comp
         egress: Arc::new(delivery.egress),
         certificates: delivery.certificates,
         clients: delivery.clients,
+        keys: delivery.keys,
         listeners: delivery.listeners,
         vips: delivery.vips,
         senders: Arc::new(delivery.senders),

@@ -1,18 +1,38 @@
 //! Who issues tokens, as `l7` verifies them.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
-use api::{JwtProvider, JwtSource};
-use http::{HeaderName, Method, header};
-use l7::jwt::{KeySet, Provider, Source, Verifier};
+use api::{JwtProvider, JwtSource, RemoteJwks};
+use http::{HeaderName, Method, Uri, header};
+use l7::jwt::{KeyCell, KeySet, Keys, Provider, Source, Verifier};
+use rustls_pki_types::CertificateDer;
 
 use crate::route::{Wrong, few, wrong};
 
 const MAX_SKEW: Duration = Duration::from_secs(300);
 const MAX_TEXT: usize = 1024;
 
-/// Read the providers of a load balancer; `None`: there are none.
-pub(crate) fn verifier(specs: &[JwtProvider]) -> Result<Option<Arc<Verifier>>, Wrong> {
+/// Where keys are published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeySource {
+    /// `https://…`, or `http://` and an address of this machine.
+    pub uri: String,
+    /// From one fetch to the next.
+    pub refresh: Duration,
+    /// Who vouches for the server, in DER; empty: those that browsers trust.
+    pub anchors: Vec<CertificateDer<'static>>,
+}
+
+/// The keys that a node fetches: by a name of hexadecimal digits, which other addresses or
+/// authorities do not share.
+pub type KeySources = BTreeMap<String, (Arc<KeySource>, Arc<KeyCell>)>;
+
+/// Read the providers of a load balancer; `None`: there are none. Where their keys are published
+/// is added to `sources`.
+pub(crate) fn verifier(
+    specs: &[JwtProvider],
+    sources: &mut KeySources,
+) -> Result<Option<Arc<Verifier>>, Wrong> {
     if specs.is_empty() {
         return Ok(None);
     }
@@ -24,14 +44,14 @@ pub(crate) fn verifier(specs: &[JwtProvider]) -> Result<Option<Arc<Verifier>>, W
             let title = "there is a provider with this issuer already";
             return Err(wrong(here + "/issuer", title));
         }
-        providers.push(provider(spec).map_err(|wrong| wrong.in_(&here))?);
+        providers.push(provider(spec, sources).map_err(|wrong| wrong.in_(&here))?);
     }
     // Whatever verification depends on is in there.
     let id = balance::stable_hash(format!("{specs:?}").as_bytes());
     Ok(Some(Arc::new(Verifier::new(providers, id))))
 }
 
-fn provider(spec: &JwtProvider) -> Result<Provider, Wrong> {
+fn provider(spec: &JwtProvider, sources: &mut KeySources) -> Result<Provider, Wrong> {
     let text = |here: String, text: &String| match text.len() {
         1..=MAX_TEXT => Ok(()),
         _ => Err(wrong(here, "1 to 1,024 octets")),
@@ -41,7 +61,21 @@ fn provider(spec: &JwtProvider) -> Result<Provider, Wrong> {
     for (at, audience) in spec.audiences.iter().enumerate() {
         text(format!("/audiences/{at}"), audience)?;
     }
-    let keys = KeySet::parse(&spec.jwks).map_err(|error| wrong("/jwks", error.to_string()))?;
+    let keys = match (&spec.jwks, &spec.remote_jwks) {
+        (Some(jwks), None) => {
+            let keys = KeySet::parse(jwks).map_err(|error| wrong("/jwks", error.to_string()))?;
+            Keys::Given(keys)
+        }
+        (None, Some(remote)) => {
+            Keys::Fetched(source_of(remote, sources).map_err(|w| w.in_("/remoteJwks"))?)
+        }
+        (None, None) | (Some(_), Some(_)) => {
+            return Err(wrong(
+                "/jwks",
+                "give the keys here, or say in remoteJwks where they are",
+            ));
+        }
+    };
     few("/from", spec.from.len(), 4)?;
     let from = spec
         .from
@@ -68,6 +102,64 @@ fn provider(spec: &JwtProvider) -> Result<Provider, Wrong> {
         forward: spec.forward,
         skew: spec.clock_skew.0,
     })
+}
+
+/// Where keys are published, and the cell in which they will be.
+fn source_of(spec: &RemoteJwks, sources: &mut KeySources) -> Result<Arc<KeyCell>, Wrong> {
+    if spec.uri.len() > MAX_TEXT {
+        return Err(wrong("/uri", "1,024 octets at most"));
+    }
+    let uri: Uri = spec.uri.parse().map_err(|_| wrong("/uri", "not a URL"))?;
+    let host = uri.host().unwrap_or_default();
+    if host.is_empty()
+        || uri
+            .authority()
+            .is_some_and(|all| all.as_str().contains('@'))
+    {
+        return Err(wrong("/uri", "a URL with a host, and without a user"));
+    }
+    let literal = host.trim_start_matches('[').trim_end_matches(']');
+    let own = literal.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    match uri.scheme_str() {
+        Some("https") => {}
+        Some("http") if own => {}
+        _ => {
+            let title = "keys come over https://, or over http:// from 127.0.0.1 or [::1]";
+            return Err(wrong("/uri", title));
+        }
+    }
+    let refresh = spec.refresh.0;
+    if !(Duration::from_secs(60)..=Duration::from_secs(86_400)).contains(&refresh) {
+        return Err(wrong("/refresh", "1m to 24h"));
+    }
+    let anchors = match &spec.ca_certificates {
+        None => Vec::new(),
+        Some(pem) => {
+            let issuers = pki::ClientIssuers::from_pem(pem, None);
+            let issuers = issuers
+                .map_err(|error| wrong("/caCertificates", base::Chain(&error).to_string()))?;
+            issuers.anchors
+        }
+    };
+    let vouching: Vec<u8> = anchors.iter().flat_map(|der| pki::sha256(der)).collect();
+    let told = [spec.uri.as_bytes(), &[0], &vouching].concat();
+    let name = pki::sha256(&told)[..16]
+        .iter()
+        .map(|octet| format!("{octet:02x}"))
+        .collect();
+    let source = KeySource {
+        uri: spec.uri.clone(),
+        refresh,
+        anchors,
+    };
+    // Of several that fetch the same, the most eager decides how often.
+    let (known, cell) = sources
+        .entry(name)
+        .or_insert_with(|| (Arc::new(source), Arc::default()));
+    if refresh < known.refresh {
+        Arc::make_mut(known).refresh = refresh;
+    }
+    Ok(Arc::clone(cell))
 }
 
 fn source(at: usize, spec: &JwtSource) -> Result<Source, Wrong> {

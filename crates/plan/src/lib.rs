@@ -58,7 +58,11 @@ pub use compile::{
     Numbers, Router, RouterBfd, ServicePlan, Target, TargetKey, Vips, compile,
 };
 pub use ids::{Collision, Ids};
-pub use l7::Limits;
+pub use jwt::{KeySource, KeySources};
+pub use l7::{
+    Limits,
+    jwt::{KeyCell, KeySet},
+};
 pub use open::{Chain, OpenError, open};
 pub use project::{Projection, dial, project};
 pub use why::explain;

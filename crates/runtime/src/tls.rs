@@ -152,6 +152,26 @@ pub fn client(
     Ok(Arc::new(config))
 }
 
+/// A client of servers of the web: TLS 1.2 and 1.3, host names are checked; by `roots`, or by those
+/// that browsers trust if there are none.
+///
+/// # Errors
+/// See [`TlsError`].
+pub fn web_client(roots: &[CertificateDer<'static>]) -> Result<Arc<ClientConfig>, TlsError> {
+    let roots = if roots.is_empty() {
+        let roots = webpki_roots::TLS_SERVER_ROOTS.to_vec();
+        Arc::new(RootCertStore { roots })
+    } else {
+        store(roots)?
+    };
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(TlsError::Versions)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
 /// A client that knows only the SHA-256 of a CA's public key (its SubjectPublicKeyInfo): the
 /// server must present that CA in its chain, and the chain must lead to it. TLS 1.3, no client
 /// certificate, no host name.

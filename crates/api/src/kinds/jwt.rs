@@ -16,8 +16,12 @@ pub struct JwtProvider {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub audiences: Vec<String>,
     /// The keys, a JSON Web Key Set (RFC 7517) as text, 64 KiB and 64 keys at most: RSA of 2,048
-    /// to 8,192 bits, P-256, P-384, Ed25519.
-    pub jwks: String,
+    /// to 8,192 bits, P-256, P-384, Ed25519. This, or `remoteJwks`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwks: Option<String>,
+    /// Where the keys are published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_jwks: Option<RemoteJwks>,
     /// Where a token stands, the first that is there; `Authorization: Bearer TOKEN` by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<JwtSourceFields>")]
@@ -28,6 +32,25 @@ pub struct JwtProvider {
     /// How wrong the clocks may be, 5 m at most; 60 s by default.
     #[serde(default = "minute")]
     pub clock_skew: Span,
+}
+
+/// Keys that nodes fetch from where they are published (`jwks_uri` of OpenID Connect).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RemoteJwks {
+    /// `https://…`; `http://` of this machine's own addresses alone. No redirect is followed.
+    pub uri: String,
+    /// How often they are fetched, 1 m to 24 h; 10 m by default.
+    #[serde(default = "ten_minutes")]
+    pub refresh: Span,
+    /// Who vouches for that server: PEM, 1 to 10 certificates of authorities; those that browsers
+    /// trust, by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_certificates: Option<String>,
+}
+
+fn ten_minutes() -> Span {
+    Span(std::time::Duration::from_secs(600))
 }
 
 fn yes() -> bool {

@@ -69,6 +69,7 @@ struct Key {
 #[derive(Debug)]
 pub struct KeySet {
     keys: Vec<Key>,
+    version: u64,
 }
 
 /// Why a text is no key set.
@@ -107,7 +108,14 @@ impl KeySet {
         if keys.is_empty() {
             return Err(KeySetError::None);
         }
-        Ok(KeySet { keys })
+        Ok(KeySet {
+            keys,
+            version: balance::stable_hash(text.as_bytes()),
+        })
+    }
+
+    pub(super) const fn version(&self) -> u64 {
+        self.version
     }
 
     pub(super) fn verify(&self, token: &Token<'_>) -> Result<(), TokenError> {

@@ -110,7 +110,7 @@ fn provider(keys: &Value, from: &[Source]) -> Provider {
     Provider {
         issuer: "https://id.example".to_owned(),
         audiences: vec!["shop".to_owned()],
-        keys: KeySet::parse(&keys.to_string()).expect("keys"),
+        keys: Keys::Given(KeySet::parse(&keys.to_string()).expect("keys")),
         from: from.to_vec(),
         forward: false,
         skew: Duration::from_secs(60),
@@ -420,4 +420,49 @@ fn key_sets() {
     assert_eq!(parse(&keys), Some(KeySetError::Many));
     let long = format!("{}{}", " ".repeat(64 << 10), json!({"keys": []}));
     assert_eq!(KeySet::parse(&long).err(), Some(KeySetError::Long));
+}
+
+#[test]
+fn keys_that_are_fetched_come_and_go() {
+    let (old, new) = (Issuer::new(), Issuer::new());
+    let token =
+        |issuer: &Issuer, kid: &str| issuer.token(&json!({"alg": "EdDSA", "kid": kid}), &claims());
+    let set = |keys: &[(&Issuer, &str)]| {
+        let keys = keys.iter().map(|(issuer, kid)| {
+            json!({"kty": "OKP", "crv": "Ed25519", "kid": kid,
+                   "x": BASE64.encode(issuer.ed.public_key().as_ref())})
+        });
+        let text = json!({"keys": keys.collect::<Vec<_>>()}).to_string();
+        Arc::new(KeySet::parse(&text).expect("keys"))
+    };
+    let cell = Arc::new(KeyCell::default());
+    let fetched = Provider {
+        keys: Keys::Fetched(Arc::clone(&cell)),
+        ..provider(&old.keys(), &[Source::Bearer])
+    };
+    let verifier = Verifier::new(vec![fetched], 1);
+    let cache = &mut Cache::default();
+    let mut read = |token: &str| {
+        let read = verifier.read(&bearer_of(token), None, NOW, cache);
+        (
+            read.map(|told| told.is_some())
+                .map_err(|error| format!("{error:?}")),
+            cell.take_wanted(),
+        )
+    };
+    let (one, two) = (token(&old, "one"), token(&new, "two"));
+    let refused = |error: &str| Err(error.to_owned());
+    assert_eq!(read(&one), (refused("NoKeys"), true));
+    cell.store(set(&[(&old, "one")]));
+    assert_eq!(read(&one), (Ok(true), false));
+    assert_eq!(read(&two), (refused("Key"), true));
+    // Somebody's own signature under a name that is known is no reason to ask.
+    assert_eq!(read(&token(&new, "one")), (refused("Signature"), false));
+    cell.store(set(&[(&old, "one"), (&new, "two")]));
+    assert_eq!(read(&one), (Ok(true), false));
+    assert_eq!(read(&two), (Ok(true), false));
+    // What was remembered goes with the key.
+    cell.store(set(&[(&new, "two")]));
+    assert_eq!(read(&one), (refused("Key"), true));
+    assert_eq!(read(&two), (Ok(true), false));
 }

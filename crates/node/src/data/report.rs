@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, os::fd::OwnedFd, time::Duration};
 
-use api::derived::{EndpointView, Explanation, LinkView, NodeStatus, Question};
+use api::derived::{EndpointView, Explanation, KeysView, LinkView, NodeStatus, Question};
 use base::{Instant, Revision, SiteName, WallTime};
 use plan::{Brain, EndpointFact};
 use proxy::ListenerFailed;
@@ -99,7 +99,7 @@ impl Report {
     }
 
     /// The status now.
-    pub(crate) fn status(&self, brain: &Brain, leaf: &[u8]) -> NodeStatus {
+    pub(crate) fn status(&self, brain: &Brain, leaf: &[u8], keys: Vec<KeysView>) -> NodeStatus {
         let days = pki::remaining(leaf, runtime::wall()).as_secs() / 86_400;
         let links = brain.sites().into_iter().map(|fact| LinkView {
             peer: fact.site.to_string(),
@@ -117,14 +117,20 @@ impl Report {
                 .chain(&self.tunnels)
                 .cloned()
                 .collect(),
+            keys,
             links: links.collect(),
             endpoints: brain.endpoints().iter().map(view).collect(),
         }
     }
 
     /// The status, if it is to be said now: because it changed, or because time has passed.
-    pub(crate) fn due(&mut self, brain: &Brain, leaf: &[u8]) -> Option<NodeStatus> {
-        let (now, status) = (runtime::now(), self.status(brain, leaf));
+    pub(crate) fn due(
+        &mut self,
+        brain: &Brain,
+        leaf: &[u8],
+        keys: Vec<KeysView>,
+    ) -> Option<NodeStatus> {
+        let (now, status) = (runtime::now(), self.status(brain, leaf, keys));
         let due = self.last.as_ref().is_none_or(|(at, last)| {
             let same = NodeStatus {
                 at: status.at.clone(),

@@ -45,7 +45,7 @@ pub(super) fn service_policy(
 
 /// What stands in front of a LoadBalancer beside its policies.
 pub(super) fn front(object: &Object, spec: &LoadBalancerSpec) -> Result<(), Problem> {
-    let read = crate::jwt::verifier(&spec.jwt);
+    let read = crate::jwt::verifier(&spec.jwt, &mut <_>::default());
     read.map_err(|wrong| bad(wrong.pointer, wrong.title))?;
     let Some(limit) = &spec.rate_limit else {
         return Ok(());

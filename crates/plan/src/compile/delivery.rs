@@ -19,7 +19,7 @@ use super::{
     TargetKey, Vips, endpoint_addresses,
 };
 use crate::{
-    ClientTrust, World,
+    ClientTrust, KeySources, World,
     project::{backends, offered_at, vips_at},
     route::Wrong,
     world::{gateway, scope},
@@ -30,6 +30,7 @@ pub(super) struct Delivery {
     pub(super) egress: l7::Egress,
     pub(super) certificates: Vec<FrontCertificate>,
     pub(super) clients: BTreeMap<l7::TrustId, ClientTrust>,
+    pub(super) keys: KeySources,
     pub(super) listeners: BTreeSet<Listener>,
     pub(super) vips: Vips,
     pub(super) senders: l7::Senders,
@@ -80,6 +81,7 @@ pub(super) fn compile(
             egress: l7::Egress::default(),
             certificates: Vec::new(),
             clients: BTreeMap::new(),
+            keys: KeySources::new(),
             listeners: BTreeSet::new(),
             vips: Vips::new(),
             senders: l7::Senders::default(),
@@ -380,7 +382,7 @@ impl Compiler<'_> {
             self.out.clients.insert(trust.id, trust);
         }
         host.guard = self.guard(object, &spec.policies, Undecided::Deny)?;
-        let tokens = crate::jwt::verifier(&spec.jwt);
+        let tokens = crate::jwt::verifier(&spec.jwt, &mut self.out.keys);
         let title = |w: Wrong| wrong(object, format!("{}: {}", w.pointer, w.title));
         host.guard.tokens = tokens.map_err(title)?;
         if let Some(limit) = &spec.rate_limit {

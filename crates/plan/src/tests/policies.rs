@@ -704,3 +704,98 @@ fn clients_are_known_where_they_are_asked() {
     let text = format!("{:?}", project(&world, &ids(&world), &site("aws.acme")));
     assert!(!text.contains("BEGIN CERTIFICATE"), "{text}");
 }
+
+/// A load balancer whose issuer publishes its keys, with these fields.
+fn publishing(fields: &str) -> String {
+    let list = format!("jwt: [{{issuer: 'https://id.example', remoteJwks: {{{fields}}}}}]");
+    balancer("shop", "").replace("policies: []", &list)
+}
+
+#[test]
+fn places_of_keys_are_checked() {
+    let ca = authority("earth.example");
+    let at = |field: &str| format!("bad-value /spec/jwt/0/remoteJwks/{field}");
+    for (fields, expect) in [
+        (
+            "uri: 'https://id.example/keys'".to_owned(),
+            "good".to_owned(),
+        ),
+        (
+            format!(
+                "uri: 'https://id.example:8443/keys?a=b', refresh: 24h, caCertificates: {ca:?}"
+            ),
+            "good".to_owned(),
+        ),
+        (
+            "uri: 'http://127.0.0.1:8080/keys'".to_owned(),
+            "good".to_owned(),
+        ),
+        ("uri: 'http://[::1]/keys'".to_owned(), "good".to_owned()),
+        ("uri: 'http://id.example/keys'".to_owned(), at("uri")),
+        ("uri: 'http://10.0.0.1/keys'".to_owned(), at("uri")),
+        (
+            "uri: 'https://ann:secret@id.example/keys'".to_owned(),
+            at("uri"),
+        ),
+        ("uri: 'ftp://id.example/keys'".to_owned(), at("uri")),
+        ("uri: /keys".to_owned(), at("uri")),
+        ("uri: ''".to_owned(), at("uri")),
+        (
+            "uri: 'https://id.example', refresh: 59s".to_owned(),
+            at("refresh"),
+        ),
+        (
+            "uri: 'https://id.example', refresh: 25h".to_owned(),
+            at("refresh"),
+        ),
+        (
+            "uri: 'https://id.example', caCertificates: x".to_owned(),
+            at("caCertificates"),
+        ),
+    ] {
+        assert_eq!(said(&world(), &publishing(&fields)), expect, "{fields}");
+    }
+    let jwks = "bad-value /spec/jwt/0/jwks";
+    let good = publishing("uri: 'https://id.example'");
+    let both = good.replace("remoteJwks", &format!("jwks: '{KEYS}', remoteJwks"));
+    assert_eq!(said(&world(), &both), jwks);
+    let neither = good.replace(", remoteJwks: {uri: 'https://id.example'}", "");
+    assert_eq!(said(&world(), &neither), jwks);
+}
+
+#[test]
+fn keys_are_fetched_once_for_all() {
+    let ca = authority("earth.example");
+    let second = |fields: &str| {
+        let lb = publishing(fields).replace("name: other", "name: another");
+        lb.replace("other.acme.example", "another.acme.example")
+    };
+    let sources = |one: &str, two: &str| {
+        let world = with(&[&publishing(one), &second(two)]);
+        let bundle = bundle(&world, &ids(&world), "par.fabric", 1);
+        let me = Me {
+            site: site("par.fabric"),
+            node: "n1".parse().expect("a name"),
+        };
+        let compiled = compile(&bundle, &me, &Cells::new()).expect("it compiles");
+        let keys = compiled.keys.values();
+        let refresh = keys.map(|(source, _)| source.refresh.as_secs());
+        let mut refresh: Vec<u64> = refresh.collect();
+        refresh.sort_unstable();
+        refresh
+    };
+    let uri = "uri: 'https://id.example/keys'";
+    let often = format!("{uri}, refresh: 1m");
+    assert_eq!(sources(uri, &often), [60], "the more eager one decides");
+    assert_eq!(sources(&often, uri), [60]);
+    assert_eq!(
+        sources(uri, "uri: 'https://id.example/other', refresh: 2m"),
+        [120, 600]
+    );
+    let by_own = format!("{often}, caCertificates: {ca:?}");
+    assert_eq!(
+        sources(uri, &by_own),
+        [60, 600],
+        "who vouches is part of it"
+    );
+}

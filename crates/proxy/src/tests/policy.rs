@@ -487,7 +487,7 @@ async fn tokens_are_verified() {
     let provider = |forward| l7::jwt::Provider {
         issuer: "https://id.example".to_owned(),
         audiences: vec!["shop".to_owned()],
-        keys: l7::jwt::KeySet::parse(KEYS).expect("keys"),
+        keys: l7::jwt::Keys::Given(l7::jwt::KeySet::parse(KEYS).expect("keys")),
         from: vec![l7::jwt::Source::Bearer],
         forward,
         skew: std::time::Duration::from_secs(60),
