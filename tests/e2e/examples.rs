@@ -394,6 +394,14 @@ fn client_certificates() {
     }
 }
 
+#[test]
+fn load_reports() {
+    match python("http") {
+        Some(python) => play_script("16-load", &python),
+        None => skip("load reports", "python3"),
+    }
+}
+
 /// The issuer publishes its keys, changes them, and is gone when the node starts again.
 #[test]
 fn keys_from_their_issuer() {

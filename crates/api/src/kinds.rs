@@ -33,7 +33,7 @@ pub use route::{
 };
 pub use service::{
     Balance, BalanceAlgorithm, BalanceScope, Circuit, Everything, HashCookie, HashOn, HealthCheck,
-    HttpCheck, Origin, Outlier, ProxyProtocol, ServiceProtocol, ServiceSpec,
+    HttpCheck, LoadReports, Origin, Outlier, ProxyProtocol, ServiceProtocol, ServiceSpec,
 };
 pub use service_policy::{
     PolicyAction, PolicyAlgorithm, PolicyClient, PolicyDeny, PolicyEffect, PolicyRequest,

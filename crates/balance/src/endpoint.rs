@@ -12,6 +12,8 @@ use std::{
 
 use base::{Instant, NetworkId, SiteId, SiteName};
 
+use crate::load::{LoadPolicy, LoadReport, Reported};
+
 /// What makes two endpoints the same one: the site it stands in, the network inside that site, and
 /// the address inside that network. Islands may overlap, so an address alone says nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,6 +81,7 @@ pub struct EndpointStats {
     /// How long answers take, in nanoseconds, and when that was said.
     latency: AtomicU64,
     measured: AtomicU64,
+    reported: Reported,
 }
 
 /// A part in e of a latency is left after so long.
@@ -152,6 +155,18 @@ impl EndpointStats {
     #[must_use]
     pub fn latency(&self, now: Instant) -> Duration {
         Duration::from_nanos(faded(self.latency.load(Relaxed), self.age(now)))
+    }
+
+    /// It has said how loaded it is.
+    pub fn reported(&self, now: Instant, report: LoadReport, policy: &LoadPolicy) {
+        self.reported.add(now, report, policy);
+    }
+
+    /// Its weight by what it has said of its load: requests a second that it would answer if all
+    /// of it were in use. `None`: it says nothing, or not long enough, or not any more.
+    #[must_use]
+    pub fn load(&self, now: Instant, policy: &LoadPolicy) -> Option<f64> {
+        self.reported.weight(now, policy)
     }
 
     fn age(&self, now: Instant) -> Duration {

@@ -43,6 +43,7 @@ mod budget;
 mod endpoint;
 mod hysteresis;
 mod limits;
+mod load;
 mod order;
 mod outlier;
 mod pick;
@@ -55,6 +56,7 @@ pub use endpoint::{
 };
 pub use hysteresis::{Hysteresis, ProbeOutcome};
 pub use limits::Circuit;
+pub use load::{LoadPolicy, LoadReport};
 pub use order::stable_hash;
 pub use outlier::{Ejections, Outlier};
 pub use pick::pick;

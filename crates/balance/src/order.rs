@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::{Algorithm, Endpoint, EndpointKey, set::Member};
+use crate::{Algorithm, Endpoint, EndpointKey, load::Loads, set::Member};
 
 /// Turns of a rotation, points of a ring: no set grows beyond that.
 const MAX_TURNS: u64 = 4096;
@@ -24,6 +24,8 @@ pub(crate) enum Order {
     Ring(Vec<(u64, u32)>),
     /// A table of a prime number of places (Eisenbud et al. 2016, §3.4).
     Maglev(Vec<u32>),
+    /// What all have said of their load.
+    Loads(Loads),
 }
 
 /// A hash that is the same on every node and in every version: FNV-1a, its bits then mixed.
@@ -52,6 +54,7 @@ impl Order {
     pub(crate) fn new(algorithm: Algorithm, endpoints: &[Endpoint], members: &[Member]) -> Self {
         match algorithm {
             Algorithm::LeastRequest | Algorithm::Random | Algorithm::PeakEwma => Order::Drawn,
+            Algorithm::WeightedByLoad => Order::Loads(Loads::default()),
             Algorithm::RoundRobin => rotation(endpoints, members),
             Algorithm::RingHash => ring(endpoints, members),
             Algorithm::Maglev => maglev(endpoints, members),
@@ -173,7 +176,7 @@ impl Order {
     /// algorithm has no order, or nothing to go by; or nobody may.
     pub(crate) fn choose(&self, hash: Option<u64>, may: impl Fn(u32) -> bool) -> Option<u32> {
         match self {
-            Order::Drawn => None,
+            Order::Drawn | Order::Loads(_) => None,
             Order::Rotation(turns, next) => {
                 let length = turns.len() as u64;
                 let start = next.fetch_add(1, Relaxed) % length.max(1);

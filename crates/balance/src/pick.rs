@@ -6,7 +6,7 @@ use base::{Instant, Rng};
 
 use crate::{
     Algorithm, Endpoint, EndpointKey, EndpointSet,
-    order::mixed,
+    order::{Order, mixed},
     set::{ALL, Member, Tier},
 };
 
@@ -37,6 +37,7 @@ pub fn pick<'a>(
         let mut draw = |members: &[Member]| match set.algorithm() {
             Algorithm::LeastRequest => better_of_two(set, members, rng, requests),
             Algorithm::PeakEwma => better_of_two(set, members, rng, |e| waiting(e, now)),
+            Algorithm::WeightedByLoad => by_load(set, tier, members, rng, now),
             Algorithm::RoundRobin | Algorithm::Random | Algorithm::RingHash | Algorithm::Maglev => {
                 any(members, rng)
             }
@@ -78,6 +79,22 @@ fn ordered(
 fn any(members: &[Member], rng: &mut Rng) -> Option<usize> {
     let total = members.last()?.upto;
     Some(members.get(drawn(members, rng.below(total)))?.index)
+}
+
+fn by_load(
+    set: &EndpointSet,
+    tier: &Tier,
+    members: &[Member],
+    rng: &mut Rng,
+    now: Instant,
+) -> Option<usize> {
+    let Order::Loads(loads) = &tier.order else {
+        return any(members, rng);
+    };
+    let total = members.last()?.upto;
+    let policy = set.by_load()?;
+    let draw = |rng: &mut Rng| members.get(drawn(members, rng.below(total)));
+    loads.choose(set.endpoints(), &tier.members, (now, policy), rng, draw)
 }
 
 fn untried(set: &EndpointSet, tier: &Tier, tried: &[EndpointKey]) -> Vec<Member> {

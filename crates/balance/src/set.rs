@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use base::Instant;
 
-use crate::{Endpoint, EndpointKey, Health, order::Order};
+use crate::{Endpoint, EndpointKey, Health, LoadPolicy, order::Order};
 
 /// Where the endpoints of one service live: whoever learns about health stores a new set, and
 /// every table holds the same cell.
@@ -46,6 +46,8 @@ pub enum Algorithm {
     Maglev,
     /// The better of two at random, by how long answers take and requests in flight.
     PeakEwma,
+    /// Any, by weight and by what endpoints say of their load.
+    WeightedByLoad,
 }
 
 /// How a service is balanced.
@@ -64,6 +66,8 @@ pub struct BalancePolicy {
     pub spill_at: u8,
     /// How long an endpoint that has become healthy takes to its full weight; zero: no time.
     pub slow_start: Duration,
+    /// How what endpoints say of their load is taken.
+    pub load: LoadPolicy,
 }
 
 impl Default for BalancePolicy {
@@ -74,6 +78,7 @@ impl Default for BalancePolicy {
             panic_below: 0,
             spill_at: 70,
             slow_start: Duration::ZERO,
+            load: LoadPolicy::default(),
         }
     }
 }
@@ -174,6 +179,12 @@ impl EndpointSet {
     #[must_use]
     pub fn is_timed(&self) -> bool {
         self.policy.algorithm == Algorithm::PeakEwma
+    }
+
+    /// Does the pick go by what endpoints say of their load? How it is taken.
+    #[must_use]
+    pub fn by_load(&self) -> Option<&LoadPolicy> {
+        (self.policy.algorithm == Algorithm::WeightedByLoad).then_some(&self.policy.load)
     }
 
     pub(crate) const fn algorithm(&self) -> Algorithm {

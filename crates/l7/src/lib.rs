@@ -48,6 +48,7 @@ mod identity;
 pub mod jwt;
 mod layer4;
 mod limits;
+mod load_report;
 mod path;
 mod pattern;
 pub mod policy;
@@ -71,6 +72,7 @@ pub use identity::{
 };
 pub use layer4::{Addresses, Layer4, ListenerProtocol};
 pub use limits::Limits;
+pub use load_report::{LOAD_METRICS, load_report};
 pub use path::normal_path;
 pub use pattern::{Pattern, PatternError};
 pub use proxy_protocol::{

@@ -6,7 +6,7 @@ use api::{
     Balance, BalanceAlgorithm, BalanceScope, LbType, ProxyProtocol, ProxySenders, ServiceProtocol,
     ServiceSpec,
 };
-use balance::{Algorithm, BalancePolicy, Circuit, Outlier, Scope};
+use balance::{Algorithm, BalancePolicy, Circuit, LoadPolicy, Outlier, Scope};
 use http::{HeaderName, HeaderValue, Method};
 use l7::{Expected, HashOn, Protocol, ProxyVersion, Senders};
 
@@ -84,6 +84,11 @@ fn policy(spec: &Balance, protocol: ServiceProtocol) -> Result<BalancePolicy, Wr
         let title = "does not go with ringHash and maglev: each step would move requests";
         return Err(wrong("/slowStart", title));
     }
+    let by_load = spec.algorithm == BalanceAlgorithm::WeightedByLoad;
+    if by_load && !requests(protocol) {
+        let title = "goes by what answers say, which this protocol has not";
+        return Err(wrong("/algorithm", title));
+    }
     Ok(BalancePolicy {
         scope: match spec.scope {
             BalanceScope::Local => Scope::Local,
@@ -98,11 +103,34 @@ fn policy(spec: &Balance, protocol: ServiceProtocol) -> Result<BalancePolicy, Wr
             BalanceAlgorithm::RingHash => Algorithm::RingHash,
             BalanceAlgorithm::Maglev => Algorithm::Maglev,
             BalanceAlgorithm::PeakEwma => Algorithm::PeakEwma,
+            BalanceAlgorithm::WeightedByLoad => Algorithm::WeightedByLoad,
         },
+        load: load(spec)?,
         spill_at: spec.spill_at,
         panic_below: spec.panic_threshold,
         slow_start: spec.slow_start.0,
     })
+}
+
+/// How reports of load are taken.
+fn load(spec: &Balance) -> Result<LoadPolicy, Wrong> {
+    let Some(reports) = spec.load_reports else {
+        return Ok(LoadPolicy::default());
+    };
+    if spec.algorithm != BalanceAlgorithm::WeightedByLoad {
+        return Err(wrong(
+            "/loadReports",
+            "goes only with the algorithm weightedByLoad",
+        ));
+    }
+    let (blackout, expiry) = (reports.blackout.0, reports.expiry.0);
+    if blackout > Duration::from_secs(3600) {
+        return Err(wrong("/loadReports/blackout", "1h at most"));
+    }
+    if !(Duration::from_secs(1)..=Duration::from_secs(86_400)).contains(&expiry) {
+        return Err(wrong("/loadReports/expiry", "1s to 24h"));
+    }
+    Ok(LoadPolicy { blackout, expiry })
 }
 
 const fn hashes(algorithm: BalanceAlgorithm) -> bool {
@@ -111,7 +139,8 @@ const fn hashes(algorithm: BalanceAlgorithm) -> bool {
         BalanceAlgorithm::LeastRequest
         | BalanceAlgorithm::RoundRobin
         | BalanceAlgorithm::Random
-        | BalanceAlgorithm::PeakEwma => false,
+        | BalanceAlgorithm::PeakEwma
+        | BalanceAlgorithm::WeightedByLoad => false,
     }
 }
 

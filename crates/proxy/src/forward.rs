@@ -8,12 +8,12 @@ use std::{
     time::Duration,
 };
 
-use balance::{Endpoint, EndpointKey, EndpointSet, InFlight, Retrying, pick};
+use balance::{Endpoint, EndpointKey, EndpointSet, InFlight, LoadPolicy, Retrying, pick};
 use base::{Instant, LbId, SiteName, WallTime};
 use http::{HeaderValue, StatusCode, header};
 use l7::{
-    Addresses, Affinity, Cluster, Fault, Fields, Forward, Identity, Known, Limits, Retry, affinity,
-    headers,
+    Addresses, Affinity, Cluster, Fault, Fields, Forward, Identity, Known, LOAD_METRICS, Limits,
+    Retry, affinity, headers, load_report,
 };
 use tokio::time::{sleep, timeout};
 
@@ -328,6 +328,10 @@ pub(crate) async fn tries(
             let over = runtime::now();
             place.stats.answered(over, over.since(began));
         }
+        let ended = match set.by_load() {
+            None => ended,
+            Some(policy) => ended.map(|(up, head)| (up, heard(head, &place, policy))),
+        };
         if let Some(most) = to.cluster.outlier {
             judge(worker, most, &place, &ended);
         }
@@ -383,6 +387,17 @@ pub(crate) async fn tries(
             permit = None;
         }
     }
+}
+
+/// What the endpoint says of its load is for whoever picks, not for the client.
+fn heard(mut head: ResponseHead, place: &Place<'_>, policy: &LoadPolicy) -> ResponseHead {
+    if let Some(value) = head.fields.get(&LOAD_METRICS) {
+        if let Some(report) = load_report(value) {
+            place.stats.reported(runtime::now(), report, policy);
+        }
+        head.fields.remove(&LOAD_METRICS);
+    }
+    head
 }
 
 /// Wait before the next try, while there is time and somebody who waits.

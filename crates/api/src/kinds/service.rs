@@ -1,5 +1,7 @@
 //! Service: an application address, and where its endpoints are.
 
+use std::time::Duration;
+
 use base::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -241,6 +243,29 @@ pub struct Balance {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<HashOnFields>")]
     pub hash_on: Vec<HashOn>,
+    /// How `weightedByLoad` takes what endpoints say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_reports: Option<LoadReports>,
+}
+
+/// How reports of load are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct LoadReports {
+    /// What an endpoint says first counts after this, when it has come to its usual work; 1 h at
+    /// most, 10 s by default.
+    pub blackout: Span,
+    /// What was said so long ago counts no more: 1 s to 24 h, 3 m by default.
+    pub expiry: Span,
+}
+
+impl Default for LoadReports {
+    fn default() -> Self {
+        LoadReports {
+            blackout: Span(Duration::from_secs(10)),
+            expiry: Span(Duration::from_secs(180)),
+        }
+    }
 }
 
 fn seventy() -> u8 {
@@ -256,6 +281,7 @@ impl Default for Balance {
             panic_threshold: 0,
             slow_start: Span::default(),
             hash_on: Vec::new(),
+            load_reports: None,
         }
     }
 }
@@ -279,6 +305,9 @@ pub enum BalanceAlgorithm {
     /// The better of two at random, by how long answers take (the average, that a slow answer
     /// raises at once) and requests in flight.
     PeakEwma,
+    /// Any, by weight and by what endpoints say of their load with their answers, in
+    /// `endpoint-load-metrics` (ORCA).
+    WeightedByLoad,
 }
 
 /// How far a request may travel.

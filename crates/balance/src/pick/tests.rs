@@ -6,7 +6,7 @@ use base::{Instant, NetworkId, Rng, SiteId};
 
 use crate::{
     Algorithm, BalancePolicy, Circuit, Connecting, Connection, Endpoint, EndpointKey, EndpointSet,
-    Health, InFlight, Scope, pick,
+    Health, InFlight, LoadReport, Scope, pick,
 };
 
 const NOW: Instant = Instant::from_nanos(1 << 40);
@@ -511,4 +511,198 @@ fn hashes_stay_where_they_are() {
     );
     // The same for ever: nodes of several versions stand beside each other.
     assert_eq!(crate::stable_hash(b"sealane"), 6_258_309_224_701_875_973);
+}
+
+/// Who is chosen how often, in percent, at `now`.
+fn shares(set: &EndpointSet, now: Instant, tried: &[EndpointKey]) -> Vec<u64> {
+    let (mut rng, mut counts) = (Rng::new(3), BTreeMap::new());
+    for _ in 0..20_000 {
+        let one = pick(set, now, &mut rng, tried, None).expect("one");
+        *counts.entry(one.key).or_insert(0) += 1;
+    }
+    let keys = set.endpoints().iter().map(|endpoint| endpoint.key);
+    keys.map(|key| (counts.get(&key).unwrap_or(&0) + 100) / 200)
+        .collect()
+}
+
+fn near(found: &[u64], expect: &[u64]) -> bool {
+    let mut pairs = found.iter().zip(expect);
+    found.len() == expect.len() && pairs.all(|(a, b)| a.abs_diff(*b) <= 1)
+}
+
+#[test]
+fn who_says_that_it_is_loaded_gets_less() {
+    let s = Duration::from_secs;
+    // Utilisation in percent, requests and failures a second, and the shares that come of them.
+    for (endpoints, said, expect) in [
+        (
+            &["H 1 -", "H 1 -"][..],
+            &[(20, 100, 0), (80, 100, 0)][..],
+            &[80, 20][..],
+        ),
+        (
+            &["H 1 -", "H 1 -"],
+            &[(50, 100, 0), (50, 300, 0)],
+            &[25, 75],
+        ),
+        // Failures count as use: 0.5 + 0.5.
+        (
+            &["H 1 -", "H 1 -"],
+            &[(50, 100, 0), (50, 100, 50)],
+            &[67, 33],
+        ),
+        // Beside what was configured.
+        (
+            &["H 3 -", "H 1 -"],
+            &[(50, 100, 0), (50, 100, 0)],
+            &[75, 25],
+        ),
+        (
+            &["H 1 -", "H 3 -"],
+            &[(20, 100, 0), (60, 100, 0)],
+            &[50, 50],
+        ),
+        // Who says nothing, or nothing of use, counts as the mean of all who do.
+        (
+            &["H 1 -", "H 1 -", "H 1 -"],
+            &[(20, 100, 0), (60, 300, 0), (0, 0, 0)],
+            &[33, 33, 33],
+        ),
+        (
+            &["H 1 -", "H 1 -", "H 1 -"],
+            &[(25, 100, 0), (50, 100, 0), (0, 9, 0)],
+            &[44, 22, 33],
+        ),
+        // Of one alone nothing follows.
+        (&["H 1 -", "H 1 -"], &[(10, 900, 0), (0, 0, 0)], &[50, 50]),
+        (
+            &["H 1 -", "H 1 -", "H 98 -"],
+            &[(1, 100_000, 0), (100, 1, 0)],
+            &[2, 0, 98],
+        ),
+    ] {
+        let set = set(&by(Algorithm::WeightedByLoad), endpoints);
+        let policy = *set.by_load().expect("by load");
+        let say = |now| {
+            for (endpoint, (percent, qps, eps)) in set.endpoints().iter().zip(said) {
+                let report = LoadReport {
+                    utilization: f64::from(*percent) / 100.0,
+                    qps: f64::from(*qps),
+                    eps: f64::from(*eps),
+                };
+                endpoint.stats.reported(now, report, &policy);
+            }
+        };
+        say(NOW);
+        let configured: u64 = set.endpoints().iter().map(|e| u64::from(e.weight)).sum();
+        let alike: Vec<u64> = set
+            .endpoints()
+            .iter()
+            .map(|e| u64::from(e.weight) * 100 / configured)
+            .collect();
+        assert!(
+            near(&shares(&set, NOW + s(9), &[]), &alike),
+            "too early: {said:?}"
+        );
+        say(NOW + s(9));
+        let found = shares(&set, NOW + s(11), &[]);
+        assert!(
+            near(&found, expect),
+            "{found:?} instead of {expect:?}: {said:?}"
+        );
+        let found = shares(&set, NOW + s(9 + 180), &[]);
+        assert!(
+            near(&found, &alike),
+            "{found:?}: said too long ago: {said:?}"
+        );
+    }
+}
+
+#[test]
+fn loads_are_smoothed_and_begin_anew() {
+    let set = set(&by(Algorithm::WeightedByLoad), &["H 1 -", "H 1 -"]);
+    let policy = *set.by_load().expect("by load");
+    let (s, ms) = (Duration::from_secs, Duration::from_millis);
+    let report = |utilization: f64| LoadReport {
+        utilization,
+        qps: 100.0,
+        eps: 0.0,
+    };
+    let stats = &set.endpoints()[0].stats;
+    let load = |now| stats.load(now, &policy).map(|weight| weight.round());
+    stats.reported(NOW, report(0.5), &policy);
+    assert_eq!(load(NOW + s(9)), None);
+    assert_eq!(load(NOW + s(10)), Some(200.0));
+    // One that differs moves it a little, many do so wholly.
+    let mut now = NOW + s(10);
+    stats.reported(now, report(1.0), &policy);
+    assert_eq!(load(now), Some(100.0), "ten seconds of silence weigh");
+    stats.reported(now + ms(1), report(0.5), &policy);
+    assert_eq!(load(now + ms(1)), Some(101.0));
+    for _ in 0..3000 {
+        now = now + ms(1);
+        stats.reported(now, report(0.5), &policy);
+    }
+    assert_eq!(load(now), Some(200.0));
+    // After a long silence it is a new one.
+    let later = now + s(180);
+    assert_eq!(load(later), None);
+    stats.reported(later, report(1.0), &policy);
+    assert_eq!(load(later + s(9)), None);
+    assert_eq!(load(later + s(10)), Some(100.0));
+    // What makes no sense changes nothing.
+    for (utilization, qps, eps) in [
+        (0.0, 1.0, 0.0),
+        (-1.0, 1.0, 0.0),
+        (1.0, 0.0, 0.0),
+        (1.0, -1.0, 0.0),
+        (f64::NAN, 1.0, 0.0),
+        (1.0, f64::INFINITY, 0.0),
+        (f64::MIN_POSITIVE, f64::MAX, 0.0),
+        (1.0, 1.0, f64::INFINITY),
+    ] {
+        let report = LoadReport {
+            utilization,
+            qps,
+            eps,
+        };
+        stats.reported(later + s(10), report, &policy);
+        assert_eq!(load(later + s(10)), Some(100.0), "{report:?}");
+    }
+}
+
+#[test]
+fn a_second_try_goes_by_load_too() {
+    let endpoints = ["H 1 -", "H 1 -", "H 1 -"];
+    let set = set(&by(Algorithm::WeightedByLoad), &endpoints);
+    let policy = *set.by_load().expect("by load");
+    for (endpoint, utilization) in set.endpoints().iter().zip([0.1, 0.2, 0.8]) {
+        let report = LoadReport {
+            utilization,
+            qps: 100.0,
+            eps: 0.0,
+        };
+        endpoint.stats.reported(NOW, report, &policy);
+    }
+    let later = NOW + Duration::from_secs(10);
+    let found = shares(&set, later, &[key(1)]);
+    assert!(near(&found, &[0, 80, 20]), "{found:?}");
+}
+
+#[test]
+fn who_boasts_gets_no_more_than_ten_times_the_mean() {
+    let all = ["H 1 -"; 100];
+    let set = set(&by(Algorithm::WeightedByLoad), &all);
+    let policy = *set.by_load().expect("by load");
+    for (at, endpoint) in set.endpoints().iter().enumerate() {
+        let report = LoadReport {
+            utilization: 1.0,
+            qps: if at == 0 { 1_000_000.0 } else { 100.0 },
+            eps: 0.0,
+        };
+        endpoint.stats.reported(NOW, report, &policy);
+    }
+    // The mean is 10,099; all that is capped is the one, at ten times that.
+    let found = shares(&set, NOW + Duration::from_secs(10), &[]);
+    assert_eq!(found[0].clamp(89, 94), found[0], "{found:?}");
 }

@@ -597,6 +597,20 @@ fn balances() {
             "good",
         ),
         ("algorithm: maglev", "/hashOn"),
+        ("algorithm: weightedByLoad", "good"),
+        (
+            "algorithm: weightedByLoad, loadReports: {blackout: 0s, expiry: 24h}",
+            "good",
+        ),
+        (
+            "algorithm: weightedByLoad, loadReports: {blackout: 61m}",
+            "/loadReports/blackout",
+        ),
+        (
+            "algorithm: weightedByLoad, loadReports: {expiry: 999ms}",
+            "/loadReports/expiry",
+        ),
+        ("algorithm: random, loadReports: {}", "/loadReports"),
         ("hashOn: [{header: x-a}]", "/hashOn"),
         (
             "algorithm: maglev, hashOn: [{header: 'x a'}]",
