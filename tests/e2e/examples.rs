@@ -221,6 +221,11 @@ impl Example {
 
     /// The node `edge`.
     pub(crate) fn node(&self) -> Role {
+        self.node_with(&[])
+    }
+
+    /// The same, told more.
+    pub(crate) fn node_with(&self, more: &[&str]) -> Role {
         let path = |name: &str| {
             let path = self.folder.path().join(name);
             path.to_str().expect("a plain path").to_owned()
@@ -229,7 +234,7 @@ impl Example {
         let args = [
             "node", "--state", &state, "--bundle", &bundle, "--site", "edge",
         ];
-        self.start("node", &args)
+        self.start("node", &[&args[..], more].concat())
     }
 }
 
@@ -395,6 +400,18 @@ fn client_certificates() {
 }
 
 #[test]
+fn traces() {
+    let Some(python) = python("http") else {
+        return skip("traces", "python3");
+    };
+    let example = Example::new("17-traces");
+    let _turn = Turn::beside();
+    let collector = format!("http://{}:4318/v1/traces", example.host);
+    let node = example.node_with(&["--otlp", &collector, "--otlp-ratio", "0"]);
+    try_script(&example, node, &python, &[]);
+}
+
+#[test]
 fn load_reports() {
     match python("http") {
         Some(python) => play_script("16-load", &python),
@@ -410,19 +427,18 @@ fn keys_from_their_issuer() {
     };
     let example = Example::new("15-jwks");
     let _turn = Turn::beside();
-    try_script(&example, &python, &[]);
-    try_script(&example, &python, &["kept"]);
+    try_script(&example, example.node(), &python, &[]);
+    try_script(&example, example.node(), &python, &["kept"]);
 }
 
 /// Run the example's manifests at a node `edge`, and its `try.py` against it.
 fn play_script(name: &str, python: &str) {
     let example = Example::new(name);
     let _turn = Turn::beside();
-    try_script(&example, python, &[]);
+    try_script(&example, example.node(), python, &[]);
 }
 
-fn try_script(example: &Example, python: &str, args: &[&str]) {
-    let mut node = example.node();
+fn try_script(example: &Example, mut node: Role, python: &str, args: &[&str]) {
     let script = example.source.join("try.py");
     let tried = Command::new(python)
         .arg(script)

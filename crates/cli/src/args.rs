@@ -175,6 +175,13 @@ pub struct NodeArgs {
     /// Which fields the records of the access log have, with commas between them; all by default
     #[arg(long, value_name = "NAMES")]
     pub access_log_fields: Option<String>,
+    /// Where spans of requests go: a collector's URL for OTLP over HTTP, such as
+    /// http://127.0.0.1:4318/v1/traces
+    #[arg(long, value_name = "URL")]
+    pub otlp: Option<http::Uri>,
+    /// Of the requests that begin a trace, how many are told, 0 to 1; others go by their parent
+    #[arg(long, value_name = "RATIO", default_value_t = 0.01, requires = "otlp")]
+    pub otlp_ratio: f64,
     /// With --bundle: if a process runs this node already, take over its listening sockets, serve,
     /// and let it finish what it has (hot restart)
     #[arg(long, requires = "bundle", conflicts_with = "check")]

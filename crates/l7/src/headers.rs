@@ -165,6 +165,92 @@ impl std::fmt::Display for TraceId {
     }
 }
 
+/// The id of a span: 16 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpanId(u64);
+
+impl SpanId {
+    /// Its digits.
+    #[must_use]
+    pub fn digits(self) -> [u8; 16] {
+        let mut digits = [0; 16];
+        digits.copy_from_slice(&hex(u128::from(self.0))[16..]);
+        digits
+    }
+}
+
+/// Where a request stands in its trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpanContext {
+    /// The trace.
+    pub trace: TraceId,
+    /// What happens here.
+    pub span: SpanId,
+    /// Whoever asked, if it said so.
+    pub parent: Option<SpanId>,
+    /// Is it to be told to a collector?
+    pub sampled: bool,
+}
+
+/// Where the request stands. One with a valid `traceparent` is told if that says so, and whoever
+/// is asked next has us for its parent then; of others as many as `ratio` of 2^32 are told, and
+/// their trace begins here, without `tracestate`.
+pub fn span(fields: &mut Fields, rng: &mut Rng, ratio: u64) -> SpanContext {
+    let mut lines = fields.all(Known::Traceparent);
+    let given = match (lines.next(), lines.next()) {
+        (Some(value), None) => parent(value),
+        _ => None,
+    };
+    drop(lines);
+    let own = SpanId(rng.next_u64() | 1);
+    let (context, flags) = match given {
+        Some((trace, parent, flags)) => {
+            let context = SpanContext {
+                trace,
+                span: own,
+                parent: Some(parent),
+                sampled: flags & 1 != 0,
+            };
+            if !context.sampled {
+                return context;
+            }
+            fields.strip(Kinds::of(&[Known::Traceparent]));
+            (context, flags)
+        }
+        None => {
+            fields.strip(Kinds::of(&[Known::Traceparent, Known::Tracestate]));
+            let trace = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64() | 1);
+            let sampled = rng.below(1 << 32) < ratio;
+            let context = SpanContext {
+                trace: TraceId(trace.to_be_bytes()),
+                span: own,
+                parent: None,
+                sampled,
+            };
+            (context, u8::from(sampled))
+        }
+    };
+    fields.append_with(&TRACEPARENT, |out| {
+        out.extend_from_slice(b"00-");
+        out.extend_from_slice(&context.trace.digits());
+        out.push(b'-');
+        out.extend_from_slice(&context.span.digits());
+        // Into memory: it cannot fail.
+        let _ = write!(out, "-{flags:02x}");
+    });
+    context
+}
+
+/// The trace, the parent and the flags of a valid `traceparent`.
+fn parent(value: &[u8]) -> Option<(TraceId, SpanId, u8)> {
+    let trace = trace_id(value)?;
+    let value = std::str::from_utf8(value).ok()?;
+    let mut parts = value.split('-').skip(2);
+    let parent = u64::from_str_radix(parts.next()?, 16).ok()?;
+    let flags = u8::from_str_radix(parts.next()?, 16).ok()?;
+    Some((trace, SpanId(parent), flags))
+}
+
 /// The first 32 digits of a number.
 fn hex(number: u128) -> [u8; 32] {
     const DIGITS: [u8; 16] = *b"0123456789abcdef";

@@ -55,6 +55,7 @@ pub mod policy;
 mod proxy_protocol;
 mod query;
 mod record;
+mod span;
 mod table;
 
 pub use affinity::{Affinity, HashOn, Session, affinity};
@@ -79,6 +80,7 @@ pub use proxy_protocol::{
     Expected, MAX_V1, MAX_V2, ProxyError, ProxyHeader, ProxyVersion, SenderError, Senders,
 };
 pub use record::{AccessRecord, Fault, RecordFields};
+pub use span::Side;
 pub use table::{
     Action, Backend, Cluster, HeaderMatch, Match, Miss, Offered, Passed, PathMatch, Protocol,
     QueryMatch, Retry, Route, Table, TableError, Timeouts, ValueMatch, VirtualHost,

@@ -253,7 +253,8 @@ fn begin(out: &mut Vec<u8>, name: &str) {
     out.extend_from_slice(b"\":");
 }
 
-fn text(out: &mut Vec<u8>, value: &str) {
+/// A text of JSON.
+pub(crate) fn text(out: &mut Vec<u8>, value: &str) {
     out.push(b'"');
     let mut rest = value.as_bytes();
     // RFC 8259 §7; DEL too, which terminals act on.

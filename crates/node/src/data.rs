@@ -28,6 +28,7 @@ use crate::{
     authority::Ask,
     bundle::Fixed,
     keys::Fetched,
+    otlp::Otlp,
     state::{Material, State, credentials},
 };
 use door::Door;
@@ -68,6 +69,7 @@ pub(crate) struct Config {
     pub(crate) workers: usize,
     pub(crate) access_log: Option<PathBuf>,
     pub(crate) access_fields: proxy::RecordFields,
+    pub(crate) otlp: Option<Otlp>,
     /// Told once the first listeners serve (or there is nothing to serve).
     pub(crate) ready: oneshot::Sender<()>,
 }
@@ -133,11 +135,22 @@ async fn start(tasks: Tasks, config: Config) -> Result<(), String> {
             Some(proxy::AccessLog::open(&target, config.access_fields).map_err(|e| words(&e))?)
         }
     };
+    let spans = match config.otlp {
+        None => None,
+        Some(otlp) => {
+            let (spans, batches) = proxy::Spans::new(otlp.ratio);
+            let (site, node) = (&config.me.site, config.me.node.as_str());
+            let started = crate::otlp::start(otlp, site, node, batches, &config.metrics);
+            started.map_err(|e| words(&e))?;
+            Some(spans)
+        }
+    };
     let (workers, proxy_events) = Workers::start(proxy::Config {
         workers: config.workers,
         snapshot: Arc::new(Snapshot::empty(base::SiteId(0))),
         dial: Arc::new(tunnel.links.clone()),
         access_log,
+        spans,
         metrics: config.metrics.clone(),
         seed: runtime::now().as_nanos() ^ runtime::wall().unix_millis(),
         inherited: config.inherited,

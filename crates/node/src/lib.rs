@@ -32,6 +32,7 @@ mod keys;
 mod lines;
 mod link;
 mod mark;
+mod otlp;
 mod state;
 pub mod tasks;
 
@@ -55,6 +56,7 @@ use tokio::{
 
 pub use bundle::BundleError;
 pub use join::JoinFailure;
+pub use otlp::Otlp;
 pub use proxy::RecordFields;
 pub use state::StateError;
 
@@ -95,6 +97,8 @@ pub struct Config {
     pub access_log: Option<PathBuf>,
     /// Which fields its records have; all by default.
     pub access_fields: RecordFields,
+    /// Where spans of requests go, if anywhere.
+    pub otlp: Option<Otlp>,
     /// Which parts of the node this process is.
     pub parts: Parts,
     /// Take the listening sockets of the process that runs this node, serve, and let it end.
@@ -139,6 +143,7 @@ impl Config {
             workers,
             access_log,
             access_fields: RecordFields::default(),
+            otlp: None,
             parts: Parts::Both,
             take_over: false,
         }
@@ -411,6 +416,7 @@ impl Node {
             workers: config.workers,
             access_log: config.access_log,
             access_fields: config.access_fields,
+            otlp: config.otlp,
             ready: begin.ready,
             material: material.transpose()?,
         };

@@ -1,4 +1,5 @@
-//! The access log: JSON lines through a bounded queue to a thread of its own.
+//! The access log: JSON lines through a bounded queue to a thread of its own; and spans, which go
+//! the same way to whoever sends them on.
 
 use std::{
     cell::RefCell,
@@ -36,9 +37,12 @@ pub enum AccessTarget {
 /// last of them.
 #[derive(Clone, Debug)]
 pub struct AccessLog {
-    queue: mpsc::Sender<Bytes>,
+    queue: Queue,
     fields: RecordFields,
 }
+
+/// To whoever writes batches or sends them on: the octets, and how many records are in them.
+type Queue = mpsc::Sender<(Bytes, u64)>;
 
 impl AccessLog {
     /// Open the log, whose records are to have these fields, and start its writer.
@@ -58,10 +62,75 @@ impl AccessLog {
     }
 }
 
-/// One worker's end: records are gathered, so that the writer is woken once for many.
+/// Where spans go; clones go to the same place.
+#[derive(Clone, Debug)]
+pub struct Spans {
+    queue: Queue,
+    ratio: u64,
+}
+
+impl Spans {
+    /// Spans of requests whose traces say that they are to be told, and of as many of the others
+    /// as `ratio` (0 to 1) says. Batches of them come out as JSON, each span with a comma behind
+    /// it, with their number; 256 batches wait at most, more are dropped and counted.
+    #[must_use]
+    pub fn new(ratio: f64) -> (Self, mpsc::Receiver<(Bytes, u64)>) {
+        let (queue, batches) = mpsc::channel(QUEUE);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "between 0 and 2^32"
+        )]
+        let ratio = (ratio.clamp(0.0, 1.0) * f64::from(u32::MAX)).ceil() as u64;
+        (Spans { queue, ratio }, batches)
+    }
+
+    /// Of 2^32.
+    pub(crate) const fn ratio(&self) -> u64 {
+        self.ratio
+    }
+}
+
+/// One worker's spans.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) ratio: u64,
+    pub(crate) batches: Batches,
+}
+
+impl Told {
+    pub(crate) fn new(spans: Spans, dropped: Counter) -> Self {
+        Told {
+            ratio: spans.ratio(),
+            batches: Batches::new(spans.queue, dropped),
+        }
+    }
+}
+
+/// One worker's records.
 #[derive(Debug)]
 pub(crate) struct Records {
-    log: AccessLog,
+    fields: RecordFields,
+    pub(crate) batches: Batches,
+}
+
+impl Records {
+    pub(crate) fn new(log: AccessLog, dropped: Counter) -> Self {
+        Records {
+            fields: log.fields,
+            batches: Batches::new(log.queue, dropped),
+        }
+    }
+
+    pub(crate) fn add(&self, record: &AccessRecord<'_>) {
+        self.batches.add(|out| record.write(self.fields, out));
+    }
+}
+
+/// One worker's end: what comes is gathered, so that the other end is woken once for many.
+#[derive(Debug)]
+pub(crate) struct Batches {
+    queue: Queue,
     batch: RefCell<Batch>,
     begun: Notify,
     dropped: Counter,
@@ -73,20 +142,20 @@ struct Batch {
     records: u64,
 }
 
-impl Records {
-    pub(crate) fn new(log: AccessLog, dropped: Counter) -> Self {
-        Records {
-            log,
+impl Batches {
+    fn new(queue: Queue, dropped: Counter) -> Self {
+        Batches {
+            queue,
             batch: RefCell::default(),
             begun: Notify::new(),
             dropped,
         }
     }
 
-    pub(crate) fn add(&self, record: &AccessRecord<'_>) {
+    pub(crate) fn add(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let mut batch = self.batch.borrow_mut();
         let before = batch.octets.len();
-        record.write(self.log.fields, &mut batch.octets);
+        write(&mut batch.octets);
         batch.records += 1;
         if before == 0 {
             self.begun.notify_one();
@@ -107,7 +176,7 @@ impl Records {
         let room = batch.octets.capacity();
         let Batch { octets, records } = std::mem::take(&mut *batch);
         batch.octets.reserve(room.min(2 * BATCH));
-        if self.log.queue.try_send(octets.into()).is_err() {
+        if self.queue.try_send((octets.into(), records)).is_err() {
             self.dropped.inc_by(records);
         }
     }
@@ -122,11 +191,11 @@ impl Records {
     }
 }
 
-async fn write(mut out: BufWriter<Box<dyn Write + Send>>, mut lines: mpsc::Receiver<Bytes>) {
+async fn write(mut out: BufWriter<Box<dyn Write + Send>>, mut lines: mpsc::Receiver<(Bytes, u64)>) {
     let mut failing = false;
-    while let Some(line) = lines.recv().await {
+    while let Some((line, _)) = lines.recv().await {
         let mut result = out.write_all(&line);
-        while let (Ok(()), Ok(line)) = (&result, lines.try_recv()) {
+        while let (Ok(()), Ok((line, _))) = (&result, lines.try_recv()) {
             result = out.write_all(&line);
         }
         let result = result.and_then(|()| out.flush());

@@ -3,11 +3,14 @@
 use std::rc::Rc;
 
 use balance::InFlight;
-use base::LbId;
-use base::SiteName;
+use base::{LbId, SiteName, WallTime};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
-use l7::{Fault, Known, Protocol, Refusal, StreamClaim, admit, headers};
+use l7::{
+    AccessRecord, Admitted, Fault, Fields, Known, Limits, Protocol, Refusal, Side, StreamClaim,
+    admit,
+    headers::{self, SpanContext},
+};
 use tokio::time::timeout;
 
 use crate::{
@@ -133,6 +136,11 @@ pub(crate) async fn serve(
     let limits = &snapshot.limits;
     let upgrade = upgrade_of(&message);
     let mut sent = std::mem::take(&mut message.fields);
+    // A trace begins where a request comes in: here none is drawn.
+    let spans = worker.spans.as_ref();
+    let context = spans.map(|_| headers::span(&mut sent, &mut worker.rng.borrow_mut(), 0));
+    let context = context.filter(|context| context.sampled);
+    let begun = context.map(|context| (context, runtime::wall(), runtime::now()));
     headers::onward(&mut sent, upgrade.as_ref());
     // RFC 9112 §3.2.2: the host of an absolute target counts.
     if sent.first(Known::Host) != Some(message.authority.as_bytes())
@@ -140,12 +148,92 @@ pub(crate) async fn serve(
     {
         sent.insert(&header::HOST, &host);
     }
+    let leaving = Leaving {
+        request,
+        message: &message,
+        sent: &sent,
+        upgrades: upgrade.is_some(),
+        admitted: &admitted,
+        limits,
+    };
+    leave(worker, leaving, client, alarm, &mut story).await;
+    if let (Some((context, time, started)), Some(spans)) = (begun, &worker.spans) {
+        let took = runtime::now().since(started);
+        let record = record(&leaving, &context, time, &story);
+        let write = |out: &mut Vec<u8>| record.span(&context, Side::Egress, took, out);
+        spans.batches.add(write);
+    }
+}
+
+/// A request on its last leg.
+#[derive(Clone, Copy)]
+struct Leaving<'a> {
+    request: &'a StreamRequest,
+    message: &'a Request,
+    sent: &'a Fields,
+    upgrades: bool,
+    admitted: &'a Admitted,
+    limits: &'a Limits,
+}
+
+/// What a span is made of.
+fn record<'a>(
+    leaving: &Leaving<'a>,
+    context: &SpanContext,
+    time: WallTime,
+    story: &'a Story,
+) -> AccessRecord<'a> {
+    let Leaving {
+        request, message, ..
+    } = leaving;
+    let service = &leaving.admitted.cluster.service;
+    AccessRecord {
+        time,
+        trace: context.trace,
+        tenant: service.tenant.as_str(),
+        lb: &request.lb,
+        route: "",
+        service: Some(service),
+        endpoint: None,
+        // Where the request is sent on to.
+        peer: leaving.admitted.endpoint.address,
+        method: message.method.as_str(),
+        path: &message.target,
+        host: &message.authority,
+        protocol: message.protocol,
+        status: story.status,
+        bytes_in: story.bytes_in,
+        bytes_out: story.bytes_out,
+        duration_us: 0,
+        tries: 1,
+        error: story.error,
+        policy: None,
+        shadow: None,
+        identity: None,
+    }
+}
+
+async fn leave(
+    worker: &Rc<Worker>,
+    leaving: Leaving<'_>,
+    client: &mut Client<'_>,
+    alarm: &mut Alarm,
+    story: &mut Story,
+) {
+    let Leaving {
+        request,
+        message,
+        sent,
+        upgrades,
+        admitted,
+        limits,
+    } = leaving;
     let order = Order {
         method: &message.method,
         target: &message.target,
-        fields: &sent,
+        fields: sent,
         framing: message.framing,
-        upgrades: upgrade.is_some(),
+        upgrades,
         limits,
         client: None,
         patience: Some(limits.request_timeout),
@@ -166,7 +254,7 @@ pub(crate) async fn serve(
     };
     let cluster = &admitted.cluster;
     if !cluster.circuit.takes_request(&cluster.cell.load()) {
-        fail(client, &message, Failure::unsent(Kind::Full), &mut story).await;
+        fail(client, message, Failure::unsent(Kind::Full), story).await;
         return;
     }
     let in_flight = InFlight::start(&admitted.stats);
@@ -174,7 +262,7 @@ pub(crate) async fn serve(
     alarm.set(limits.request_timeout);
     match attempt(worker, &place, &order, client, &mut upload, alarm).await {
         Ok((up, mut head)) => {
-            let (story, upload) = (&mut story, &mut upload);
+            let upload = &mut upload;
             if let Some(token) = clean(&mut head, order.upgrades) {
                 headers::upgrade(&mut head.fields, &token);
                 switch(client, alarm, up, head, limits, story).await;
@@ -185,7 +273,7 @@ pub(crate) async fn serve(
         Err(Stop::Failure(failure)) => {
             in_flight.stats().failed();
             worker.metrics.failures.inc();
-            fail(client, &message, failure, &mut story).await;
+            fail(client, message, failure, story).await;
         }
         Err(Stop::Deadline) => {
             let failure = Failure {
@@ -193,7 +281,7 @@ pub(crate) async fn serve(
                 again: Again::Never,
             };
             in_flight.stats().failed();
-            fail(client, &message, failure, &mut story).await;
+            fail(client, message, failure, story).await;
         }
         Err(Stop::Client(ClientError::Gone(_))) => client.abort(),
         Err(Stop::Client(ClientError::Body(_) | ClientError::TooLarge)) => {
@@ -201,7 +289,7 @@ pub(crate) async fn serve(
                 kind: Kind::Protocol,
                 again: Again::Never,
             };
-            fail(client, &message, failure, &mut story).await;
+            fail(client, message, failure, story).await;
         }
     }
 }

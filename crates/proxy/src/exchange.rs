@@ -6,8 +6,10 @@ use balance::EndpointKey;
 use base::{LbId, SiteName};
 use http::{HeaderValue, Method, StatusCode};
 use l7::{
-    AccessRecord, Cluster, Decision, Fault, Identity, Known, RequestHead, Respond, Route, Shown,
-    TrustId, VirtualHost, decide, headers, headers::TraceId, host_of, normal_path,
+    AccessRecord, Cluster, Decision, Fault, Fields, Identity, Known, RequestHead, Respond, Route,
+    Shown, Side, TrustId, VirtualHost, decide, headers,
+    headers::{SpanContext, TraceId},
+    host_of, normal_path,
 };
 
 use crate::{
@@ -113,7 +115,7 @@ pub(crate) async fn serve(
     }
     let upgrade = upgrade_of(&request);
     let mut sent = std::mem::take(&mut request.fields);
-    story.trace = headers::trace(&mut sent, &mut worker.rng.borrow_mut());
+    let context = trace(worker, &mut sent, &mut story);
     match (&decision, refused) {
         (_, Some(reply)) => {
             Box::pin(answer(client, &request.method, *reply, &mut story)).await;
@@ -156,6 +158,23 @@ pub(crate) async fn serve(
     if let Some(records) = &worker.records {
         records.add(&told.record(time, duration));
     }
+    if let (Some(spans), Some(context)) = (&worker.spans, context) {
+        let record = told.record(time, duration);
+        let write = |out: &mut Vec<u8>| record.span(&context, Side::Ingress, duration, out);
+        spans.batches.add(write);
+    }
+}
+
+/// Where the request stands in its trace, if that is to be told.
+fn trace(worker: &Worker, sent: &mut Fields, story: &mut Story) -> Option<SpanContext> {
+    let rng = &mut worker.rng.borrow_mut();
+    let Some(spans) = &worker.spans else {
+        story.trace = headers::trace(sent, rng);
+        return None;
+    };
+    let context = headers::span(sent, rng, spans.ratio);
+    story.trace = context.trace;
+    context.sampled.then_some(context)
 }
 
 /// There are more of the tenant's requests than this worker gets to.

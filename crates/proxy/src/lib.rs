@@ -28,6 +28,7 @@
 //!     snapshot: Arc::new(proxy::Snapshot::empty(base::SiteId(1))),
 //!     dial: Arc::new(proxy::NoTunnels),
 //!     access_log: None,
+//!     spans: None,
 //!     metrics: runtime::metrics::Metrics::default(),
 //!     seed: 1,
 //!     inherited: Vec::new(),
@@ -80,7 +81,7 @@ mod udp;
 mod upstream;
 mod worker;
 
-pub use access::{AccessLog, AccessTarget};
+pub use access::{AccessLog, AccessTarget, Spans};
 pub use clients::{ClientTrust, Clients};
 pub use event::{FailureKind, ProxyEvent};
 pub use io::{BoxDuplex, Duplex};

@@ -33,6 +33,7 @@ pub(crate) struct ProxyMetrics {
     pub(crate) mirrors_dropped: Counter,
     pub(crate) events_dropped: Counter,
     pub(crate) records_dropped: Counter,
+    pub(crate) spans_dropped: Counter,
     pub(crate) decisions: Decisions,
 }
 
@@ -91,6 +92,7 @@ impl ProxyMetrics {
             cancelled: m.counter("proxy_cancelled", "Tries given up on news of an endpoint"),
             events_dropped: m.counter("proxy_events_dropped", "Events lost to a full queue"),
             records_dropped: m.counter("proxy_records_dropped", "Access records lost"),
+            spans_dropped: m.counter("proxy_spans_dropped", "Spans lost to a full queue"),
             decisions: Decisions::new(m),
         }
     }

@@ -16,6 +16,7 @@ mod proxy_protocol;
 mod recorder;
 mod rfc9113;
 mod smuggling;
+mod spans;
 mod tunnel_policy;
 mod udp;
 mod upgrade;

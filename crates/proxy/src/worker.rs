@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    access::{AccessLog, Records},
+    access::{AccessLog, Batches, Records, Spans, Told},
     egress,
     event::{FailureKind, ProxyEvent},
     layer4::Seats,
@@ -67,6 +67,8 @@ pub struct Config {
     pub dial: Arc<dyn Dial>,
     /// The access log, if any.
     pub access_log: Option<AccessLog>,
+    /// Where spans go, if anywhere.
+    pub spans: Option<Spans>,
     /// Where counters are declared.
     pub metrics: runtime::metrics::Metrics,
     /// Seed of picks and trace ids.
@@ -122,6 +124,7 @@ struct Start {
     store: Arc<ArcSwap<Snapshot>>,
     dial: Arc<dyn Dial>,
     log: Option<AccessLog>,
+    spans: Option<Spans>,
     metrics: ProxyMetrics,
     traffic: traffic::All,
     acceptor: TlsAcceptor,
@@ -182,6 +185,7 @@ impl Workers {
                 store: Arc::clone(&store),
                 dial: Arc::clone(&config.dial),
                 log: config.access_log.clone(),
+                spans: config.spans.clone(),
                 metrics: metrics.clone(),
                 traffic: traffic.clone(),
                 acceptor: TlsAcceptor::from(Arc::clone(&tls)),
@@ -344,6 +348,7 @@ pub(crate) struct Worker {
     seen: RefCell<Rc<Current>>,
     pub(crate) dial: Arc<dyn Dial>,
     pub(crate) records: Option<Records>,
+    pub(crate) spans: Option<Told>,
     pub(crate) metrics: ProxyMetrics,
     pub(crate) traffic: Traffic,
     pub(crate) acceptor: TlsAcceptor,
@@ -390,6 +395,12 @@ impl Worker {
             *seen = Rc::new(Current(Arc::clone(&now)));
         }
         Rc::clone(&seen)
+    }
+
+    /// What is gathered to be written or sent on.
+    fn batches(&self) -> impl Iterator<Item = &Batches> {
+        let records = self.records.iter().map(|records| &records.batches);
+        records.chain(self.spans.iter().map(|spans| &spans.batches))
     }
 
     pub(crate) fn drain(&self) -> Drain {
@@ -508,6 +519,9 @@ async fn run(tasks: Tasks, start: Start) {
         records: start
             .log
             .map(|log| Records::new(log, start.metrics.records_dropped.clone())),
+        spans: start
+            .spans
+            .map(|spans| Told::new(spans, start.metrics.spans_dropped.clone())),
         metrics: start.metrics,
         traffic: Traffic::new(start.traffic),
         acceptor: start.acceptor,
@@ -535,7 +549,9 @@ async fn run(tasks: Tasks, start: Start) {
         buffered: Rc::default(),
     });
     tasks.spawn_local("reaper", reap(Rc::clone(&worker)));
-    tasks.spawn_local("records", gather(Rc::clone(&worker)));
+    for at in 0..worker.batches().count() {
+        tasks.spawn_local("records", gather(Rc::clone(&worker), at));
+    }
     tasks.spawn_local("traffic", tally(Rc::clone(&worker)));
     tasks.spawn_local("turns", take_turns(Rc::clone(&worker)));
     let mut listeners = Listeners::new(inherited);
@@ -567,8 +583,8 @@ async fn run(tasks: Tasks, start: Start) {
     }
     worker.pool.clear();
     worker.shared.clear();
-    if let Some(records) = &worker.records {
-        records.flush();
+    for batches in worker.batches() {
+        batches.flush();
     }
     worker.traffic.flush();
 }
@@ -582,12 +598,12 @@ fn take(worker: &Rc<Worker>, incoming: Box<dyn Incoming>) {
     worker.tasks.spawn_local("stream", run);
 }
 
-async fn gather(worker: Rc<Worker>) {
+async fn gather(worker: Rc<Worker>, at: usize) {
     let drain = worker.drain();
-    if let Some(records) = &worker.records {
+    if let Some(batches) = worker.batches().nth(at) {
         tokio::select! {
             () = drain.draining() => {}
-            () = records.run() => {}
+            () = batches.run() => {}
         }
     }
 }

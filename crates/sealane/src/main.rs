@@ -44,6 +44,17 @@ fn node(args: NodeArgs) -> Result<ExitCode, Failure> {
         config.access_fields =
             fields.map_err(|error: String| Failure::usage(error).at("--access-log-fields"))?;
     }
+    if let Some(uri) = args.otlp {
+        let good = matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some();
+        if !good || !(0.0..=1.0).contains(&args.otlp_ratio) {
+            let what = "a URL with http:// or https:// and a host, and a ratio of 0 to 1";
+            return Err(Failure::usage(what.to_owned()).at("--otlp"));
+        }
+        config.otlp = Some(node::Otlp {
+            uri,
+            ratio: args.otlp_ratio,
+        });
+    }
     config.parts = match args.part {
         NodePart::Both => node::Parts::Both,
         NodePart::Control => node::Parts::Control,

@@ -3,7 +3,7 @@
 use base::Rng;
 use http::HeaderName;
 
-use super::{TRACEPARENT, forwarded, strip, trace};
+use super::{TRACEPARENT, forwarded, span, strip, trace};
 use crate::{Fields, Known};
 
 fn map(lines: &str) -> Fields {
@@ -100,4 +100,52 @@ fn trace_context() {
         assert_eq!(now == value, kept, "{now}");
         assert_eq!(now.len(), if kept { value.len() } else { 55 });
     }
+}
+
+#[test]
+fn spans_go_by_their_parents() {
+    let id = "0af7651916cd43dd8448eb211c80319c";
+    let all = 1 << 32;
+    for (value, ratio, sampled, has_parent) in [
+        (format!("00-{id}-b7ad6b7169203331-01"), 0, true, true),
+        (format!("00-{id}-b7ad6b7169203331-03"), 0, true, true),
+        (format!("00-{id}-b7ad6b7169203331-00"), all, false, true),
+        (format!("ff-{id}-b7ad6b7169203331-01"), all, true, false),
+        ("nonsense".to_owned(), 0, false, false),
+    ] {
+        let mut fields = map(&format!("traceparent: {value}\ntracestate: a=b"));
+        let context = span(&mut fields, &mut Rng::new(1), ratio);
+        assert_eq!(
+            (context.sampled, context.parent.is_some()),
+            (sampled, has_parent),
+            "{value}"
+        );
+        assert_eq!(
+            fields.first(Known::Tracestate).is_some(),
+            has_parent,
+            "{value}"
+        );
+        assert_eq!(context.trace.to_string() == id, has_parent, "{value}");
+        let now = text(fields.get(&TRACEPARENT).expect("a parent")).to_owned();
+        let digits = |digits: &[u8]| String::from_utf8(digits.to_vec()).expect("digits");
+        let own = digits(&context.span.digits());
+        if has_parent && !sampled {
+            assert_eq!(now, value, "nothing is told, so nothing is changed");
+            continue;
+        }
+        let flags = if has_parent {
+            &value[53..]
+        } else {
+            if sampled { "01" } else { "00" }
+        };
+        assert_eq!(now, format!("00-{}-{own}-{flags}", context.trace));
+        // Whoever is asked next has us for its parent.
+        let next = span(&mut fields, &mut Rng::new(2), 0);
+        let parent = next.parent.map(|parent| digits(&parent.digits()));
+        assert_eq!((parent, next.trace), (Some(own), context.trace));
+    }
+    let mut rng = Rng::new(7);
+    let drawn = (0..10_000).filter(|_| span(&mut Fields::default(), &mut rng, all / 4).sampled);
+    let drawn = drawn.count();
+    assert!((2300..2700).contains(&drawn), "{drawn}");
 }

@@ -27,7 +27,7 @@ use tokio::{
 
 use crate::{
     Accepting, AccessLog, BoxDuplex, Certificates, Config, Dial, DialError, Dialing, Incoming,
-    ListenerSpec, ProxyEvent, Snapshot, StreamRequest, Workers,
+    ListenerSpec, ProxyEvent, Snapshot, Spans, StreamRequest, Workers,
 };
 
 pub(super) const POP: SiteId = SiteId(1);
@@ -267,6 +267,12 @@ impl World {
     }
 
     pub(super) async fn as_peer(peer: &str, limits: Limits) -> Self {
+        World::told(peer, limits, [None, None]).await
+    }
+
+    /// The PoP and the gateway send spans there.
+    pub(super) async fn told(peer: &str, limits: Limits, spans: [Option<Spans>; 2]) -> Self {
+        let [pop_spans, gateway_spans] = spans;
         let (ingress_cell, egress_cell) = (empty_cell(), empty_cell());
         let bridge = Arc::new(Bridge {
             gateway: OnceLock::new(),
@@ -293,9 +299,19 @@ impl World {
         let target = crate::AccessTarget::File(log.path().join("access.log"));
         let access = AccessLog::open(&target, <_>::default()).expect("a log");
         let metrics = Metrics::default();
-        let (pop, pop_events) = start(pop, bridge.clone(), Some(access), metrics.clone());
+        let (pop, pop_events) = start(
+            pop,
+            bridge.clone(),
+            (Some(access), pop_spans),
+            metrics.clone(),
+        );
         let no_tunnels = Arc::new(crate::NoTunnels);
-        let (gateway, events) = start(gateway, no_tunnels, None, Metrics::default());
+        let (gateway, events) = start(
+            gateway,
+            no_tunnels,
+            (None, gateway_spans),
+            Metrics::default(),
+        );
         let _ = bridge.gateway.set(Arc::clone(&gateway));
         let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
         let other: SocketAddr = "127.0.0.2:0".parse().expect("an address");
@@ -482,7 +498,7 @@ impl World {
 fn start(
     snapshot: Snapshot,
     dial: Arc<dyn Dial>,
-    access_log: Option<AccessLog>,
+    (access_log, spans): (Option<AccessLog>, Option<Spans>),
     metrics: Metrics,
 ) -> (Arc<Workers>, mpsc::Receiver<ProxyEvent>) {
     let (workers, events) = Workers::start(Config {
@@ -490,6 +506,7 @@ fn start(
         snapshot: Arc::new(snapshot),
         dial,
         access_log,
+        spans,
         metrics,
         seed: 1,
         inherited: Vec::new(),

@@ -99,6 +99,7 @@ async fn who_stays_is_heard_and_who_comes_finds_the_next() {
         snapshot: world.pop.snapshot(),
         dial: Arc::clone(&world.bridge) as _,
         access_log: None,
+        spans: None,
         metrics: <_>::default(),
         seed: 2,
         inherited: Vec::new(),

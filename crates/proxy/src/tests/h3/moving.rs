@@ -29,6 +29,7 @@ async fn several(world: &World, workers: usize) -> (Workers, SocketAddr) {
         snapshot: world.pop.snapshot(),
         dial: Arc::clone(&world.bridge) as _,
         access_log: None,
+        spans: None,
         metrics: world.metrics.clone(),
         seed: 3,
         inherited: Vec::new(),
