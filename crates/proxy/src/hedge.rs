@@ -145,7 +145,7 @@ impl<'s, 't: 's> Beside<'s, 't> {
                 }
                 match poll_second(&mut second, cx) {
                     Poll::Ready((tried, ended)) if self.is_good(&ended) => {
-                        Poll::Ready(Won::Second(tried, ended))
+                        Poll::Ready(Won::Second(Box::new(tried), ended))
                     }
                     Poll::Ready((tried, ended)) => {
                         failed = Some(self.blame(&tried.place, &ended));
@@ -160,7 +160,7 @@ impl<'s, 't: 's> Beside<'s, 't> {
             Won::Second(second, ended) => {
                 return Raced {
                     ended,
-                    second: Some(second),
+                    second: Some(*second),
                     failed,
                 };
             }
@@ -251,7 +251,7 @@ impl<'s, 't: 's> Beside<'s, 't> {
 
 enum Won<'s, 't> {
     First(Ended),
-    Second(Second<'s, 't>, Ended),
+    Second(Box<Second<'s, 't>>, Ended),
 }
 
 /// How the second ended, once.
