@@ -436,6 +436,7 @@ pub(crate) fn decision(octets: &[u8]) {
         port,
         tls,
         sni,
+        trust: None,
         method: &method,
         host,
         authority: host,
