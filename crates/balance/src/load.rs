@@ -15,7 +15,9 @@ const SMOOTH: Duration = Duration::from_secs(1);
 const UPDATE: Duration = Duration::from_secs(1);
 /// No weight counts for more than so many times the mean of all.
 const MAX_RATIO: f64 = 10.0;
-/// Draws until somebody is taken whoever it is; with [`MAX_RATIO`] one in a thousand gets there.
+/// Draws until somebody is taken whoever it is: one in a thousand gets there where the heaviest
+/// weighs ten times the mean. One that outweighs all others together gets less than its weight
+/// says, not more.
 const DRAWS: usize = 64;
 
 /// What an endpoint says with an answer.

@@ -685,7 +685,8 @@ fn a_second_try_goes_by_load_too() {
         endpoint.stats.reported(NOW, report, &policy);
     }
     let later = NOW + Duration::from_secs(10);
-    let found = shares(&set, later, &[key(1)]);
+    let first = set.endpoints()[0].key;
+    let found = shares(&set, later, &[first]);
     assert!(near(&found, &[0, 80, 20]), "{found:?}");
 }
 
@@ -702,7 +703,7 @@ fn who_boasts_gets_no_more_than_ten_times_the_mean() {
         };
         endpoint.stats.reported(NOW, report, &policy);
     }
-    // The mean is 10,099; all that is capped is the one, at ten times that.
+    // Of 10,000 times the others' weight nine tenths would come; draws end before.
     let found = shares(&set, NOW + Duration::from_secs(10), &[]);
-    assert_eq!(found[0].clamp(89, 94), found[0], "{found:?}");
+    assert!((30..60).contains(&found[0]), "{found:?}");
 }
