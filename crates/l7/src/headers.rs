@@ -150,6 +150,11 @@ pub fn told_client(fields: &Fields) -> Option<IpAddr> {
 pub struct TraceId([u8; 16]);
 
 impl TraceId {
+    fn drawn(rng: &mut Rng) -> Self {
+        let trace = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64() | 1);
+        TraceId(trace.to_be_bytes())
+    }
+
     /// Its digits.
     #[must_use]
     pub fn digits(self) -> [u8; 32] {
@@ -170,6 +175,10 @@ impl std::fmt::Display for TraceId {
 pub struct SpanId(u64);
 
 impl SpanId {
+    fn drawn(rng: &mut Rng) -> Self {
+        SpanId(rng.next_u64() | 1)
+    }
+
     /// Its digits.
     #[must_use]
     pub fn digits(self) -> [u8; 16] {
@@ -202,7 +211,7 @@ pub fn span(fields: &mut Fields, rng: &mut Rng, ratio: u64) -> SpanContext {
         _ => None,
     };
     drop(lines);
-    let own = SpanId(rng.next_u64() | 1);
+    let own = SpanId::drawn(rng);
     let (context, flags) = match given {
         Some((trace, parent, flags)) => {
             let context = SpanContext {
@@ -219,10 +228,10 @@ pub fn span(fields: &mut Fields, rng: &mut Rng, ratio: u64) -> SpanContext {
         }
         None => {
             fields.strip(Kinds::of(&[Known::Traceparent, Known::Tracestate]));
-            let trace = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64() | 1);
+            let trace = TraceId::drawn(rng);
             let sampled = rng.below(1 << 32) < ratio;
             let context = SpanContext {
-                trace: TraceId(trace.to_be_bytes()),
+                trace,
                 span: own,
                 parent: None,
                 sampled,
@@ -230,15 +239,19 @@ pub fn span(fields: &mut Fields, rng: &mut Rng, ratio: u64) -> SpanContext {
             (context, u8::from(sampled))
         }
     };
+    say(fields, context.trace, context.span, flags);
+    context
+}
+
+fn say(fields: &mut Fields, trace: TraceId, span: SpanId, flags: u8) {
     fields.append_with(&TRACEPARENT, |out| {
         out.extend_from_slice(b"00-");
-        out.extend_from_slice(&context.trace.digits());
+        out.extend_from_slice(&trace.digits());
         out.push(b'-');
-        out.extend_from_slice(&context.span.digits());
+        out.extend_from_slice(&span.digits());
         // Into memory: it cannot fail.
         let _ = write!(out, "-{flags:02x}");
     });
-    context
 }
 
 /// The trace, the parent and the flags of a valid `traceparent`.
@@ -274,16 +287,9 @@ pub fn trace(fields: &mut Fields, rng: &mut Rng) -> TraceId {
     }
     drop(lines);
     fields.strip(Kinds::of(&[Known::Traceparent, Known::Tracestate]));
-    let trace = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64() | 1);
-    let parent = hex(u128::from(rng.next_u64() | 1));
-    fields.append_with(&TRACEPARENT, |out| {
-        out.extend_from_slice(b"00-");
-        out.extend_from_slice(&hex(trace));
-        out.push(b'-');
-        out.extend_from_slice(&parent[16..]);
-        out.extend_from_slice(b"-01");
-    });
-    TraceId(trace.to_be_bytes())
+    let trace = TraceId::drawn(rng);
+    say(fields, trace, SpanId::drawn(rng), 1);
+    trace
 }
 
 /// `VERSION-TRACE-PARENT-FLAGS`; version 00 has nothing after the flags, `ff` is invalid, ids of

@@ -84,16 +84,12 @@ impl Spans {
         let ratio = (ratio.clamp(0.0, 1.0) * f64::from(u32::MAX)).ceil() as u64;
         (Spans { queue, ratio }, batches)
     }
-
-    /// Of 2^32.
-    pub(crate) const fn ratio(&self) -> u64 {
-        self.ratio
-    }
 }
 
 /// One worker's spans.
 #[derive(Debug)]
 pub(crate) struct Told {
+    /// Of 2^32.
     pub(crate) ratio: u64,
     pub(crate) batches: Batches,
 }
@@ -101,7 +97,7 @@ pub(crate) struct Told {
 impl Told {
     pub(crate) fn new(spans: Spans, dropped: Counter) -> Self {
         Told {
-            ratio: spans.ratio(),
+            ratio: spans.ratio,
             batches: Batches::new(spans.queue, dropped),
         }
     }

@@ -25,7 +25,6 @@ use crate::{
     io::Io,
     layer4,
     relay::Upload,
-    turns::{self, Turn},
     udp,
     upstream::{
         PoolKey,
@@ -109,20 +108,9 @@ pub(crate) async fn serve(
             return;
         }
     };
-    match worker
-        .turns
-        .take(admitted.cluster.tenant, turns::REQUEST, runtime::now())
-    {
-        Turn::Now => {}
-        Turn::Later(place) => {
-            worker.metrics.requests_later.inc();
-            Box::pin(place.turn()).await;
-        }
-        Turn::Never => {
-            worker.metrics.requests_busy.inc();
-            fail(client, &message, Failure::unsent(Kind::Full), &mut story).await;
-            return;
-        }
+    if !worker.turn(admitted.cluster.tenant, runtime::now()).await {
+        fail(client, &message, Failure::unsent(Kind::Full), &mut story).await;
+        return;
     }
     if let Err(refused) = host_asked(&message) {
         answer(client, &message.method, refused.answer(), &mut story).await;

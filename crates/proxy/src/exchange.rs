@@ -21,7 +21,7 @@ use crate::{
     guard,
     http1::Framing,
     traffic::{Passed, Whose},
-    turns::{NOBODY, REQUEST, Turn},
+    turns::NOBODY,
     worker::{Current, Worker},
 };
 
@@ -76,21 +76,8 @@ pub(crate) async fn serve(
     );
     let mut story = Story::default();
     let tenant = decision.as_ref().ok().and_then(host).map(|h| h.tenant);
-    let turn = worker
-        .turns
-        .take(tenant.unwrap_or(NOBODY), REQUEST, started);
-    let busy = match turn {
-        Turn::Now => None,
-        Turn::Later(place) => {
-            worker.metrics.requests_later.inc();
-            Box::pin(place.turn()).await;
-            None
-        }
-        Turn::Never => {
-            worker.metrics.requests_busy.inc();
-            Some(busy())
-        }
-    };
+    let may = worker.turn(tenant.unwrap_or(NOBODY), started).await;
+    let busy = (!may).then(busy);
     story.elsewhere = elsewhere(info, &request, decision.as_ref().ok());
     let front = decision.as_ref().ok().and_then(|decision| {
         let host = host(decision).filter(|host| busy.is_none() && !host.guard.is_open())?;
@@ -155,11 +142,11 @@ pub(crate) async fn serve(
         story: &story,
     };
     told.count(worker, duration);
+    let record = told.record(time, duration);
     if let Some(records) = &worker.records {
-        records.add(&told.record(time, duration));
+        records.add(&record);
     }
     if let (Some(spans), Some(context)) = (&worker.spans, context) {
-        let record = told.record(time, duration);
         let write = |out: &mut Vec<u8>| record.span(&context, Side::Ingress, duration, out);
         spans.batches.add(write);
     }

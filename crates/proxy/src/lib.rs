@@ -53,6 +53,7 @@ mod attempt;
 mod buffer;
 mod clients;
 mod connect;
+mod counted;
 mod downstream;
 mod egress;
 mod event;

@@ -38,7 +38,7 @@ use crate::{
 /// When the system has no file descriptor left, waiting helps more than asking again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 /// Connections taken at once, before those that are there get on.
-const AT_ONCE: u32 = 16;
+pub(crate) const AT_ONCE: u32 = 16;
 
 /// An address to serve on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

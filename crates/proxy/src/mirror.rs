@@ -1,6 +1,6 @@
 //! Copies of requests to other services, whose answers are thrown away.
 
-use std::{cell::Cell, rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc};
 
 use base::LbId;
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use l7::{Cluster, Fields, Forward, Limits, Retry};
 use crate::{
     alarm::Alarm,
     attempt::{Order, Told},
+    counted::Counted,
     downstream::Client,
     exchange::Story,
     forward::{To, clean, deliver, tries},
@@ -64,26 +65,11 @@ pub(crate) fn send(worker: &Rc<Worker>, mirrors: Vec<Mirror>, order: &Order<'_>,
             limits: *order.limits,
             client: order.client.clone(),
             upload: Upload::of(body.0.clone(), body.1.clone()),
-            seat: Seat::take(&worker.mirrors),
+            seat: Counted::one(&worker.mirrors),
         };
         worker.metrics.mirrored.inc();
         let run = copy.run(Rc::clone(worker));
         worker.tasks.spawn_local("mirror", run);
-    }
-}
-
-struct Seat(Rc<Cell<usize>>);
-
-impl Seat {
-    fn take(seats: &Rc<Cell<usize>>) -> Self {
-        seats.set(seats.get() + 1);
-        Seat(Rc::clone(seats))
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
     }
 }
 
@@ -96,7 +82,7 @@ struct Copy {
     limits: Limits,
     client: Option<Told>,
     upload: Upload,
-    seat: Seat,
+    seat: Counted,
 }
 
 impl Copy {

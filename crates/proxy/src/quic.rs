@@ -40,8 +40,9 @@ use tokio::{
 };
 
 use crate::{
+    counted::Counted,
     downstream::{ConnInfo, h3},
-    listener::ListenerSpec,
+    listener::{AT_ONCE, ListenerSpec},
     snapshot::Snapshot,
     worker::{Seat, Worker},
 };
@@ -50,8 +51,6 @@ use socket::{Peers, Socket};
 
 /// Handshakes of a worker at a time without more being asked of new clients.
 const UNPROVEN: usize = 64;
-/// Connections taken at once, before those that are there get on.
-const AT_ONCE: u32 = 16;
 /// Clients that wait to be looked at, and octets that wait with each and with all.
 const WAITING: usize = 256;
 const WAITING_OCTETS: u64 = 16 << 10;
@@ -273,22 +272,6 @@ fn admit(worker: &Rc<Worker>, listening: &Rc<Listening>, incoming: Incoming, spe
     worker.tasks.spawn_local("quic-connection", run);
 }
 
-/// A handshake under way.
-struct Shaking(Rc<Cell<usize>>);
-
-impl Shaking {
-    fn begin(count: &Rc<Cell<usize>>) -> Self {
-        count.set(count.get() + 1);
-        Shaking(Rc::clone(count))
-    }
-}
-
-impl Drop for Shaking {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
-}
-
 async fn serve(
     worker: Rc<Worker>,
     listening: Rc<Listening>,
@@ -298,7 +281,7 @@ async fn serve(
 ) {
     let mut gone = listening.gone.subscribe();
     let patience = worker.snapshot().limits.handshake_timeout;
-    let shaking = Shaking::begin(&worker.shaking);
+    let shaking = Counted::one(&worker.shaking);
     let shaken = tokio::select! {
         shaken = timeout(patience, connecting) => shaken,
         // Whoever has the address now knows nothing of it: the client is to begin again.

@@ -35,7 +35,7 @@ use crate::{
     refusals::Refusals,
     snapshot::{Resolver, Snapshot},
     traffic::{self, Traffic},
-    turns::Turns,
+    turns::{REQUEST, Turn, Turns},
     udp::Scratch,
     upstream::{
         Pool, Target, Waiting,
@@ -440,6 +440,23 @@ impl Worker {
                 open: self.metrics.connections.clone(),
             }
         })
+    }
+
+    /// Wait for the tenant's turn to begin a request; false: too many of its requests wait.
+    pub(crate) async fn turn(&self, tenant: TenantId, now: base::Instant) -> bool {
+        match self.turns.take(tenant, REQUEST, now) {
+            Turn::Now => true,
+            Turn::Later(place) => {
+                self.metrics.requests_later.inc();
+                // Boxed, since it is seldom so.
+                Box::pin(place.turn()).await;
+                true
+            }
+            Turn::Never => {
+                self.metrics.requests_busy.inc();
+                false
+            }
+        }
     }
 
     /// How long a connection may wait for what makes it useful: less where places are few.
