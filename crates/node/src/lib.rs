@@ -35,6 +35,7 @@ mod mark;
 mod otlp;
 mod state;
 pub mod tasks;
+mod web;
 
 use std::{
     future::Future,

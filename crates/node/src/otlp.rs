@@ -25,6 +25,8 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
+use crate::web::{Place, place};
+
 /// One POST, its connection included.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Between the two tries of a batch.
@@ -185,10 +187,7 @@ impl Exporter {
 }
 
 async fn connect(tasks: &Tasks, uri: &Uri) -> Result<SendRequest<Full<Bytes>>, SendError> {
-    let secure = uri.scheme_str() == Some("https");
-    let host = uri.host().ok_or(SendError::Address)?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+    let Place { secure, host, port } = place(uri).ok_or(SendError::Address)?;
     let tcp = TcpStream::connect((host, port)).await;
     let tcp = tcp.map_err(SendError::Connect)?;
     if !secure {

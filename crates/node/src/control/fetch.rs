@@ -14,6 +14,8 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
+use crate::web::{Place, place};
+
 /// The most octets of a key set.
 pub(super) const MAX_OCTETS: usize = 64 << 10;
 /// All of it together.
@@ -68,10 +70,7 @@ pub(super) async fn fetch(source: &KeySource, anywhere: bool) -> Result<String, 
 
 async fn whole(source: &KeySource, anywhere: bool) -> Result<String, FetchError> {
     let uri: Uri = source.uri.parse().map_err(|_| FetchError::Address)?;
-    let secure = uri.scheme_str() == Some("https");
-    let host = uri.host().ok_or(FetchError::Address)?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+    let Place { secure, host, port } = place(&uri).ok_or(FetchError::Address)?;
     let addresses = tokio::net::lookup_host((host, port)).await;
     let addresses = addresses.map_err(FetchError::Name)?;
     let mut last = FetchError::Name(io::ErrorKind::NotFound.into());
