@@ -5,6 +5,7 @@ use std::{
     net::{TcpListener, TcpStream},
     path::PathBuf,
     process::Command,
+    sync::{Arc, Barrier},
     thread,
     time::Duration,
 };
@@ -19,8 +20,10 @@ const NAME: &str = "talk.acme.example";
 /// What the endpoint gives whoever asks for `/file`.
 const FILE: usize = 3_000_000;
 
-/// A page that asks for more, and says in its text what it got.
-const PAGE: &str = r#"<!doctype html><title>page</title><pre id="said"></pre><script>
+/// A page that asks for more, and says in its text what it got. It has loaded, for the browser, when
+/// its picture is there, which comes when the page has said everything.
+const PAGE: &str = r#"<!doctype html><title>page</title><pre id="said"></pre>
+<img src="/picture"><script>
 const say = text => document.getElementById("said").append(text + ";");
 (async () => {
   const all = await Promise.all([...Array(40).keys()].map(n => fetch("/echo?" + n)));
@@ -33,7 +36,7 @@ const say = text => document.getElementById("said").append(text + ";");
   const socket = new WebSocket("wss://" + location.host + "/socket");
   socket.onmessage = event => { say("heard=" + event.data); socket.close(); };
   socket.onerror = () => say("error");
-  socket.onclose = event => say("done");
+  socket.onclose = event => { say("done"); fetch("/picture-now"); };
 })();
 </script>"#;
 
@@ -55,8 +58,10 @@ impl Served {
         let example = Example::new(manifests);
         let listener = TcpListener::bind((&*example.host, 18000)).expect("a free address");
         thread::spawn(move || {
+            let picture = Arc::new(Barrier::new(2));
             while let Ok((stream, _)) = listener.accept() {
-                thread::spawn(move || attend(stream));
+                let picture = picture.clone();
+                thread::spawn(move || attend(stream, &picture));
             }
         });
         let node = example.node();
@@ -117,8 +122,8 @@ fn program(name: &str) -> Option<PathBuf> {
     files.find(|file| file.is_file())
 }
 
-/// Requests one after the other.
-fn attend(stream: TcpStream) {
+/// Requests one after the other. `/picture` and `/picture-now` wait for each other.
+fn attend(stream: TcpStream, picture: &Barrier) {
     let mut read = BufReader::new(stream.try_clone().expect("cloned"));
     let mut write = stream;
     while let Some((line, head)) = head(&mut read) {
@@ -134,6 +139,9 @@ fn attend(stream: TcpStream) {
         } else if target == "/length" {
             ok("text/plain", body.to_string().as_bytes())
         } else {
+            if target.starts_with("/picture") {
+                picture.wait();
+            }
             ok("text/plain", line.as_bytes())
         };
         let end = answer
@@ -400,14 +408,7 @@ fn browse(served: &Served, chromium: &PathBuf, more: &[&str]) -> String {
         "--disable-background-networking",
     ]);
     command.args(more);
-    command.args([
-        &*map,
-        &*folder,
-        "--timeout=20000",
-        "--virtual-time-budget=20000",
-        "--dump-dom",
-        &*url,
-    ]);
+    command.args([&*map, &*folder, "--timeout=60000", "--dump-dom", &*url]);
     said(&mut command)
 }
 
@@ -453,7 +454,7 @@ fn chromium_http3() {
     let origin = format!("--origin-to-force-quic-on={NAME}:18443");
     let text = browse(&served, &chromium, &["--enable-quic", &key, &origin]);
     // A WebSocket it opens over HTTP/1.1 here, whose key the endpoint does not answer.
-    let expect = format!("answers=40;octets={FILE};posted=500000;protocol=h3;");
+    let expect = format!("answers=40;octets={FILE};posted=500000;protocol=h3;error;done;");
     assert!(text.contains(&expect), "{text}{}", served.node.log());
     served.ends();
 }
