@@ -4,6 +4,11 @@ use std::process::ExitCode;
 
 use cli::{BgpArgs, Command, ControllerArgs, Failure, NodeArgs, NodePart};
 
+// A request is a few dozen allocations, its future among them, which the C library's caches of a
+// thread are too small for.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let done = cli::obey_parent().and_then(|()| match cli::parse() {
         Command::Controller(args) => Ok(controller(args)),
