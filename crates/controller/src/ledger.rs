@@ -281,7 +281,7 @@ impl Writer {
             return Ok(());
         }
         self.commit(ops, |state, _| {
-            state.world.0.remove(key);
+            state.world.remove(key);
             state.material.remove(key);
             state.tokens.remove(key);
         })

@@ -208,7 +208,11 @@ impl Rest {
             (&Method::GET, Target::List(list)) => {
                 self.settle().await;
                 let state = self.ledger.state();
-                let objects = state.world.0.iter().filter(|(key, _)| list.holds(key));
+                let objects = state
+                    .world
+                    .objects()
+                    .iter()
+                    .filter(|(key, _)| list.holds(key));
                 let items: Vec<Object> = objects
                     .map(|(_, object)| self.show(object.clone()))
                     .collect();

@@ -40,6 +40,14 @@ pub enum BundleError {
 
 /// Read, check, project and try to compile.
 pub(crate) fn load(fixed: &FixedBundle) -> Result<(Me, Bundle), BundleError> {
+    let (me, bundle) = read(fixed)?;
+    plan::compile(&bundle, &me, &plan::Cells::new())
+        .map_err(|e| BundleError::Compile(Box::new(e)))?;
+    Ok((me, bundle))
+}
+
+/// Read, check and project.
+fn read(fixed: &FixedBundle) -> Result<(Me, Bundle), BundleError> {
     let mut objects = Vec::new();
     for file in files(&fixed.dir)? {
         let text = fs::read_to_string(&file).map_err(|e| BundleError::File(file.clone(), e))?;
@@ -68,8 +76,6 @@ pub(crate) fn load(fixed: &FixedBundle) -> Result<(Me, Bundle), BundleError> {
         resources: projection.resources,
         sites: projection.sites,
     };
-    plan::compile(&bundle, &me, &plan::Cells::new())
-        .map_err(|e| BundleError::Compile(Box::new(e)))?;
     Ok((me, bundle))
 }
 
@@ -102,7 +108,8 @@ impl Fixed {
     }
 }
 
-/// Read the manifests again at each SIGHUP. What does not compile changes nothing.
+/// Read the manifests again at each SIGHUP. What is refused changes nothing, here or by the brain,
+/// which compiles.
 pub(crate) async fn reload(
     mut hangups: runtime::signal::Reload,
     fixed: FixedBundle,
@@ -112,7 +119,7 @@ pub(crate) async fn reload(
     loop {
         hangups.next().await;
         let again = fixed.clone();
-        let read = tokio::task::spawn_blocking(move || load(&again)).await;
+        let read = tokio::task::spawn_blocking(move || read(&again)).await;
         match read {
             Ok(Ok((_, mut bundle))) => {
                 revision += 1;
@@ -178,7 +185,7 @@ fn checked(mut objects: Vec<Object>) -> Result<World, BundleError> {
             spec.certificate = Some(chain);
             spec.private_key = Some(key);
         }
-        world.0.insert(object.key(), object);
+        world.insert(object);
     }
     Ok(world)
 }

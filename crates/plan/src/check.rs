@@ -46,7 +46,7 @@ pub fn check_put(world: &World, object: &Object, now: WallTime) -> Result<(), Pr
 /// 409 `in-use`, naming what still refers to it.
 pub fn check_delete(world: &World, gone: &ObjectKey) -> Result<(), Problem> {
     let user = world
-        .0
+        .objects()
         .values()
         .find(|o| o.key() != *gone && refers_to(world, o, gone));
     match user {

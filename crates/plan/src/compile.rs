@@ -284,7 +284,7 @@ pub fn compile(bundle: &Bundle, me: &Me, cells: &Cells) -> Result<Compiled, Comp
         node: node.id,
         pop: row.pop,
     };
-    let world = World(bundle.resources.clone());
+    let world = World::from(bundle.resources.clone());
     let (_, site) = world.site(&me.site).ok_or_else(not_me)?;
     let node_spec = site
         .nodes

@@ -118,7 +118,7 @@ pub(crate) fn world() -> World {
 }
 
 pub(crate) fn put(world: &World, object: Object) -> World {
-    World::new(world.0.values().cloned().chain([object]))
+    World::new(world.objects().values().cloned().chain([object]))
 }
 
 pub(crate) fn key(text: &str) -> ObjectKey {
@@ -144,7 +144,7 @@ pub(crate) fn bundle(world: &World, ids: &Ids, at: &str, revision: u64) -> Bundl
 #[test]
 fn the_shared_world_is_good() {
     let world = world();
-    for object in world.0.values() {
+    for object in world.objects().values() {
         check_put(&world, object, NOW).expect("every resource is good beside the others");
     }
 }
@@ -229,7 +229,7 @@ fn a_gateway_gets_own_origins_and_no_secrets() {
     let world = world();
     let ids = ids(&world);
     let addresses = |at: &str| -> Vec<String> {
-        let world = World(project(&world, &ids, &site(at)).resources);
+        let world = World::from(project(&world, &ids, &site(at)).resources);
         let cart = world
             .services()
             .find(|(o, _)| o.metadata.name.as_str() == "cart");
@@ -363,15 +363,14 @@ fn what_does_not_concern_a_site_changes_nothing_there() {
         }
     }
     // What the server writes on an object is no change either.
-    let mut touched = world.clone();
-    for object in touched.0.values_mut() {
+    let objects = world.objects().values().cloned();
+    let touched = World::new(objects.map(|mut object| {
         object.metadata.revision = Some(Revision(99));
         object.metadata.uid = Some("x".to_owned());
+        let annotations = &mut object.metadata.annotations;
+        annotations.insert("a".to_owned(), "b".to_owned());
         object
-            .metadata
-            .annotations
-            .insert("a".to_owned(), "b".to_owned());
-    }
+    }));
     for at in ["par.fabric", "aws.acme"] {
         assert_eq!(project(&touched, &ids, &site(at)), before(at, &ids), "{at}");
     }

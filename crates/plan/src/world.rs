@@ -1,33 +1,109 @@
 //! All resources there are, or all that one site has.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::OnceLock,
+};
 
 use api::{
-    BgpPeerSpec, CertificateSpec, Isolation, Kind, LoadBalancerSpec, Object, ObjectKey, Reference,
-    ServicePolicySpec, ServiceSpec, SiteSpec, Spec, TenantSpec,
+    BgpPeerSpec, CertificateSpec, HostPattern, Isolation, Kind, LoadBalancerSpec, Object,
+    ObjectKey, Reference, ServicePolicySpec, ServiceSpec, SiteSpec, Spec, TenantSpec,
 };
 use base::{Name, SiteName};
 
 /// Resources by key, with the look-ups that checking, projecting and compiling share.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct World(pub BTreeMap<ObjectKey, Object>);
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    objects: BTreeMap<ObjectKey, Object>,
+    /// Which load balancers name a host; made when first asked for, since only checking asks.
+    publishers: OnceLock<HashMap<HostPattern, Vec<ObjectKey>>>,
+}
+
+impl PartialEq for World {
+    fn eq(&self, other: &Self) -> bool {
+        self.objects == other.objects
+    }
+}
+
+impl Eq for World {}
+
+impl From<BTreeMap<ObjectKey, Object>> for World {
+    fn from(objects: BTreeMap<ObjectKey, Object>) -> Self {
+        World {
+            objects,
+            publishers: OnceLock::new(),
+        }
+    }
+}
 
 impl World {
     /// A world of these objects; of two with one key the last stays.
     #[must_use]
     pub fn new(objects: impl IntoIterator<Item = Object>) -> Self {
-        World(objects.into_iter().map(|o| (o.key(), o)).collect())
+        let objects: BTreeMap<_, _> = objects.into_iter().map(|o| (o.key(), o)).collect();
+        World::from(objects)
+    }
+
+    /// Every object, by key.
+    #[must_use]
+    pub fn objects(&self) -> &BTreeMap<ObjectKey, Object> {
+        &self.objects
     }
 
     /// The object, if it exists.
     #[must_use]
     pub fn find(&self, key: &ObjectKey) -> Option<&Object> {
-        self.0.get(key)
+        self.objects.get(key)
+    }
+
+    /// Put an object in its place; what was there goes.
+    pub fn insert(&mut self, object: Object) {
+        let key = object.key();
+        self.remove(&key);
+        if let Some(publishers) = self.publishers.get_mut() {
+            publish(publishers, &key, &object);
+        }
+        self.objects.insert(key, object);
+    }
+
+    /// Take an object out.
+    pub fn remove(&mut self, key: &ObjectKey) {
+        let gone = self.objects.remove(key);
+        let (Some(gone), Some(publishers)) = (gone, self.publishers.get_mut()) else {
+            return;
+        };
+        for host in hosts(&gone) {
+            if let Some(named) = publishers.get_mut(host) {
+                named.retain(|other| other != key);
+                if named.is_empty() {
+                    publishers.remove(host);
+                }
+            }
+        }
+    }
+
+    /// The load balancers that name this host, at whichever ports.
+    pub fn publishers(
+        &self,
+        host: &HostPattern,
+    ) -> impl Iterator<Item = (&Object, &LoadBalancerSpec)> {
+        let publishers = self.publishers.get_or_init(|| {
+            let mut publishers = HashMap::new();
+            for (key, object) in &self.objects {
+                publish(&mut publishers, key, object);
+            }
+            publishers
+        });
+        let named = publishers.get(host).into_iter().flatten();
+        named.filter_map(|key| {
+            let object = self.find(key)?;
+            load_balancer(object).map(|spec| (object, spec))
+        })
     }
 
     /// Every tenant.
     pub fn tenants(&self) -> impl Iterator<Item = (&Object, &TenantSpec)> {
-        self.0.values().filter_map(|o| match &o.spec {
+        self.objects.values().filter_map(|o| match &o.spec {
             Spec::Tenant(spec) => Some((o, spec)),
             Spec::Namespace(_) | Spec::Token(_) | Spec::Site(_) => None,
             Spec::ServicePolicy(_) | Spec::Service(_) | Spec::LoadBalancer(_) => None,
@@ -37,7 +113,7 @@ impl World {
 
     /// Every site.
     pub fn sites(&self) -> impl Iterator<Item = (SiteName, &Object, &SiteSpec)> {
-        self.0.values().filter_map(|o| match &o.spec {
+        self.objects.values().filter_map(|o| match &o.spec {
             Spec::Site(spec) => Some((o.key().site_name(), o, spec)),
             Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) => None,
             Spec::ServicePolicy(_) | Spec::Service(_) | Spec::LoadBalancer(_) => None,
@@ -47,7 +123,7 @@ impl World {
 
     /// Every service.
     pub fn services(&self) -> impl Iterator<Item = (&Object, &ServiceSpec)> {
-        self.0.values().filter_map(|o| match &o.spec {
+        self.objects.values().filter_map(|o| match &o.spec {
             Spec::Service(spec) => Some((o, spec)),
             Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) => None,
             Spec::Site(_) | Spec::ServicePolicy(_) | Spec::LoadBalancer(_) => None,
@@ -57,17 +133,13 @@ impl World {
 
     /// Every load balancer.
     pub fn load_balancers(&self) -> impl Iterator<Item = (&Object, &LoadBalancerSpec)> {
-        self.0.values().filter_map(|o| match &o.spec {
-            Spec::LoadBalancer(spec) => Some((o, spec)),
-            Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) => None,
-            Spec::Site(_) | Spec::ServicePolicy(_) | Spec::Service(_) => None,
-            Spec::Certificate(_) | Spec::BgpPeer(_) => None,
-        })
+        let objects = self.objects.values();
+        objects.filter_map(|o| load_balancer(o).map(|spec| (o, spec)))
     }
 
     /// Every router of a site.
     pub fn bgp_peers(&self) -> impl Iterator<Item = (&Object, &BgpPeerSpec)> {
-        self.0.values().filter_map(|o| match &o.spec {
+        self.objects.values().filter_map(|o| match &o.spec {
             Spec::BgpPeer(spec) => Some((o, &**spec)),
             Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) | Spec::Site(_) => None,
             Spec::ServicePolicy(_) | Spec::Service(_) => None,
@@ -160,6 +232,31 @@ impl World {
             Spec::Service(_) | Spec::LoadBalancer(_) => None,
             Spec::Certificate(_) | Spec::BgpPeer(_) => None,
         }
+    }
+}
+
+fn load_balancer(object: &Object) -> Option<&LoadBalancerSpec> {
+    match &object.spec {
+        Spec::LoadBalancer(spec) => Some(spec),
+        Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) => None,
+        Spec::Site(_) | Spec::ServicePolicy(_) | Spec::Service(_) => None,
+        Spec::Certificate(_) | Spec::BgpPeer(_) => None,
+    }
+}
+
+/// The hosts that an object publishes.
+fn hosts(object: &Object) -> &[HostPattern] {
+    load_balancer(object).map_or(&[], |spec| &spec.hosts)
+}
+
+fn publish(
+    publishers: &mut HashMap<HostPattern, Vec<ObjectKey>>,
+    key: &ObjectKey,
+    object: &Object,
+) {
+    for host in hosts(object) {
+        let named = publishers.entry(host.clone()).or_default();
+        named.push(key.clone());
     }
 }
 

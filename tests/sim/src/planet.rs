@@ -121,7 +121,7 @@ impl Planet {
 
     fn put(&mut self, object: Object) {
         check_put(&self.world, &object, WALL).expect("what the simulation asks for is good");
-        self.world.0.insert(object.key(), object);
+        self.world.insert(object);
     }
 
     fn commit(&mut self) {

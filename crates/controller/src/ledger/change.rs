@@ -76,7 +76,7 @@ impl Change {
                 state.tokens.insert(key.clone(), (record, revision));
             }
         }
-        state.world.0.insert(key, object);
+        state.world.insert(object);
     }
 }
 
@@ -103,7 +103,7 @@ pub(super) fn put(
     check_immutable(&object, existing)?;
     plan::check_put(&state.world, &object, now)?;
     let mut world = state.world.clone();
-    world.0.insert(key.clone(), object.clone());
+    world.insert(object.clone());
     let mut ids = state.ids.clone();
     let ids = ids.allocate(&world).then_some(ids);
     ids.as_ref().unwrap_or(&state.ids).stamp(&mut object);

@@ -1010,7 +1010,7 @@ fn a_vip_is_up_while_somebody_is_healthy_behind_it() {
     shell.give(Event::Route(near, is(State::Healthy)));
     // The load balancer goes, and its VIP with it.
     let mut without = world.clone();
-    without.0.remove(&crate::tests::key(
+    without.remove(&crate::tests::key(
         "tenants/acme/namespaces/shop/loadbalancers/inside",
     ));
     shell.bundle(&without, &ids, 2);

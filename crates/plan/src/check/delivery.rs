@@ -143,7 +143,6 @@ pub(super) fn load_balancer(
     let allowed = allowed
         .map(|(_, t)| t.public_hosts.as_slice())
         .unwrap_or_default();
-    let taken = taken(world, object, spec);
     let mut seen = BTreeSet::new();
     for (at, host) in spec.hosts.iter().enumerate() {
         let pointer = format!("/spec/hosts/{at}");
@@ -159,7 +158,7 @@ pub(super) fn load_balancer(
                 ..Problem::field("host-not-allowed", pointer, title)
             });
         }
-        if taken.contains(host) {
+        if is_taken(world, object, spec, host) {
             let title = format!("{host} is published already by another load balancer");
             return Err(Problem {
                 status: 409,
@@ -222,23 +221,15 @@ fn vip(world: &World, tenant: &Name, here: &str, at: &SiteVip) -> Result<(), Pro
     }
 }
 
-/// Those of its hosts that another load balancer has. All hosts of all others are looked at, each
-/// once.
-fn taken<'s>(
-    world: &World,
-    object: &Object,
-    spec: &'s LoadBalancerSpec,
-) -> BTreeSet<&'s HostPattern> {
+/// Has another load balancer this host? Of the same tenant only at a port of this one.
+fn is_taken(world: &World, object: &Object, spec: &LoadBalancerSpec, host: &HostPattern) -> bool {
     let key = object.key();
     let own = ports::of(spec);
-    let hosts: BTreeSet<&HostPattern> = spec.hosts.iter().collect();
-    let others = world.load_balancers().filter(|(other, lb)| {
+    world.publishers(host).any(|(other, lb)| {
         other.key() != key
             && (other.metadata.tenant != object.metadata.tenant
                 || ports::of(lb).iter().any(|port| own.contains(port)))
-    });
-    let named = others.flat_map(|(_, lb)| &lb.hosts);
-    named.filter_map(|host| hosts.get(host).copied()).collect()
+    })
 }
 
 fn tls(

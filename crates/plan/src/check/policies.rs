@@ -25,7 +25,12 @@ pub(super) fn service_policy(
     read.map_err(|wrong| bad(wrong.pointer, wrong.title))?;
     let key = object.key();
     let (tokens, certificates) = (wants_tokens(spec), clients::wanted(spec));
-    let users = || world.0.values().filter(|user| of(user).contains(&key));
+    let users = || {
+        world
+            .objects()
+            .values()
+            .filter(|user| of(user).contains(&key))
+    };
     if let Some(user) = users().find(|user| tokens && !has_tokens(user)) {
         let title = format!(
             "{} names it, where no token is verified: its rules cannot go by tokens",

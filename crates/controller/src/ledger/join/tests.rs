@@ -161,11 +161,11 @@ fn only_the_secret_opens() {
     );
     let site = state
         .world
-        .0
+        .objects()
         .keys()
         .find(|key| key.kind == Kind::Site)
         .cloned();
-    state.world.0.remove(&site.expect("the site"));
+    state.world.remove(&site.expect("the site"));
     assert_eq!(
         outcome(&decide(&state, &issuer, &good, NOW)),
         "bad-request",
