@@ -3,13 +3,14 @@
 use std::{
     fs,
     io::Write,
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
+    thread,
     time::Duration,
 };
 
-use kit::{Role, Turn, figure};
+use kit::{Role, Turn, figure, wait_until};
 
 use crate::{
     edge::{Edge, none_failed},
@@ -20,7 +21,7 @@ const BLUE: &str = "cart.blue.example";
 /// What acme's application needs for an answer.
 const WORK_MS: &str = "10";
 /// How long each flood lasts.
-const FLOOD: Duration = Duration::from_secs(5);
+const FLOOD: Duration = Duration::from_secs(4);
 
 /// A tenant beside acme, with an application of its own that answers at once.
 fn blue(edge: &Edge, folder: &Path) -> Role {
@@ -55,11 +56,7 @@ fn blue(edge: &Edge, folder: &Path) -> Role {
 struct Flood(Child);
 
 impl Flood {
-    fn start(edge: &Edge, scheme: &str, more: &str) -> Flood {
-        let address = match scheme {
-            "https" => edge.https(),
-            _ => edge.http(),
-        };
+    fn start(address: SocketAddr, scheme: &str, more: &str) -> Flood {
         let connect = format!("--connect-to={address}");
         let seconds = format!("-D{}", 4 * FLOOD.as_secs());
         let mut command = Command::new("nice");
@@ -79,25 +76,40 @@ impl Drop for Flood {
     }
 }
 
-/// Within what 99 of 100 of acme's answers come; nothing may fail.
-fn answers(edge: &Edge) -> Duration {
+/// Within what 99 of 100 of acme's answers come; nothing may fail. The flood begins when some have
+/// come.
+fn answers<F>(edge: &Edge, flood: impl FnOnce() -> F) -> Duration {
     let load = edge.load();
+    let some = || {
+        (load.records().len() > 20)
+            .then_some(())
+            .ok_or("few answers")
+    };
+    wait_until("some answers", FLOOD, some);
+    let flood = flood();
     crate::pass(FLOOD);
     let mut took: Vec<Duration> = load.records().iter().map(kit::Record::took).collect();
+    drop(flood);
     let _ = none_failed(load);
     took.sort();
     took[(took.len() - 1) * 99 / 100]
 }
 
-/// Clients that send a body of which there is always more.
-fn slow_bodies(edge: &Edge) -> Vec<TcpStream> {
+/// Clients that send a body of which there is always more. They are opened with what time others
+/// leave.
+fn slow_bodies(address: SocketAddr) -> thread::JoinHandle<Vec<TcpStream>> {
     let head = format!("POST / HTTP/1.1\r\nhost: {BLUE}\r\ncontent-length: 1000000\r\n\r\nx");
-    let open = |_| {
-        let mut stream = TcpStream::connect(edge.http()).expect("connected");
+    let open = move |_| {
+        let mut stream = TcpStream::connect(address).expect("connected");
         stream.write_all(head.as_bytes()).expect("written");
         stream
     };
-    (0..1000).map(open).collect()
+    thread::spawn(move || {
+        let myself = fs::read_link("/proc/thread-self").expect("a thread");
+        let myself = myself.file_name().expect("its number").to_string_lossy();
+        run("renice", &["-n", "19", "-p", &myself]);
+        (0..1000).map(open).collect()
+    })
 }
 
 fn run(program: &str, arguments: &[&str]) {
@@ -132,7 +144,6 @@ fn a_flood_of_one_tenant_does_not_hold_up_another() {
         let slower = ["lab", "demo", &address, "slow", WORK_MS];
         run(env!("CARGO_BIN_EXE_sealane"), &slower);
     }
-    let alone = answers(&edge);
     let big = format!("-c64 -H x-big:{}", "y".repeat(60_000));
     let sorts: [(&str, &[(&str, &str)]); 4] = [
         ("requests", &[("http", "-c256")]),
@@ -145,20 +156,24 @@ fn a_flood_of_one_tenant_does_not_hold_up_another() {
     ];
     for (what, floods) in sorts {
         let slow = what != "requests" && what != "huge heads";
-        let slow = slow.then(|| slow_bodies(&edge));
-        let floods: Vec<Flood> = floods
-            .iter()
-            .map(|(scheme, more)| Flood::start(&edge, scheme, more))
-            .collect();
-        let beside = answers(&edge);
-        drop((floods, slow));
-        let more = (beside.as_secs_f64() / alone.as_secs_f64() - 1.0) * 100.0;
+        let flood = |http, https| {
+            let start = |(scheme, more): &(&str, &str)| {
+                let address = if *scheme == "https" { https } else { http };
+                Flood::start(address, scheme, more)
+            };
+            let floods: Vec<Flood> = floods.iter().map(start).collect();
+            (floods, slow.then(|| slow_bodies(http)))
+        };
+        // What a flood does to the clients and applications on their core is none of the node's.
+        let past = answers(&edge, || flood(edge.at(18_003), edge.at(18_003)));
+        let beside = answers(&edge, || flood(edge.http(), edge.https()));
+        let more = (beside.as_secs_f64() / past.as_secs_f64() - 1.0) * 100.0;
         figure(format_args!(
-            "a flood of another tenant ({what}): 99 of 100 answers within {beside:.1?}, {alone:.1?} \
-             without ({more:+.0} %; promised: less than +20 %)"
+            "a flood of another tenant ({what}): 99 of 100 answers within {beside:.1?}, {past:.1?} \
+             when it goes past the node ({more:+.0} %; promised: less than +20 %)"
         ));
         // What other work on this machine does is not to fail it.
-        assert!(beside < alone * 10, "{what}: {beside:?}, {alone:?} alone");
+        assert!(beside < past * 10, "{what}: {beside:?}, {past:?} past it");
     }
     on_core("0-1", std::process::id());
     assert_eq!(node.stop(), 0, "{}", node.log());

@@ -51,6 +51,7 @@ pub(crate) async fn accept(worker: Rc<Worker>, incoming: Box<dyn Incoming>) {
         }
     };
     worker.metrics.streams.inc();
+    worker.turns.serve(admitted.cluster.tenant).await;
     match admitted.cluster.protocol {
         Protocol::Http1 | Protocol::Http2 => {}
         Protocol::Tcp => {
@@ -108,10 +109,7 @@ pub(crate) async fn serve(
             return;
         }
     };
-    if !worker.turn(admitted.cluster.tenant, runtime::now()).await {
-        fail(client, &message, Failure::unsent(Kind::Full), &mut story).await;
-        return;
-    }
+    worker.turns.serve(admitted.cluster.tenant).await;
     if let Err(refused) = host_asked(&message) {
         answer(client, &message.method, refused.answer(), &mut story).await;
         return;

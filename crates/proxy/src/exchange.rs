@@ -76,11 +76,10 @@ pub(crate) async fn serve(
     );
     let mut story = Story::default();
     let tenant = decision.as_ref().ok().and_then(host).map(|h| h.tenant);
-    let may = worker.turn(tenant.unwrap_or(NOBODY), started).await;
-    let busy = (!may).then(busy);
+    worker.turns.serve(tenant.unwrap_or(NOBODY)).await;
     story.elsewhere = elsewhere(info, &request, decision.as_ref().ok());
     let front = decision.as_ref().ok().and_then(|decision| {
-        let host = host(decision).filter(|host| busy.is_none() && !host.guard.is_open())?;
+        let host = host(decision).filter(|host| !host.guard.is_open())?;
         let asked = guard::Asked {
             lb: &host.lb_name,
             client: Some(info.peer.ip()),
@@ -96,7 +95,7 @@ pub(crate) async fn serve(
     });
     // Boxed, so that the futures of those that pass stay small.
     let guard::Front { reply, hide } = front.unwrap_or_default();
-    let refused = busy.or(reply).map(Box::new);
+    let refused = reply.map(Box::new);
     if let Some(name) = hide {
         request.fields.remove(&name);
     }
@@ -162,16 +161,6 @@ fn trace(worker: &Worker, sent: &mut Fields, story: &mut Story) -> Option<SpanCo
     let context = headers::span(sent, rng, spans.ratio);
     story.trace = context.trace;
     context.sampled.then_some(context)
-}
-
-/// There are more of the tenant's requests than this worker gets to.
-fn busy() -> Answer {
-    Answer::refusal(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "busy",
-        "more is asked here than there is time for; try again",
-        Fault::Upstream,
-    )
 }
 
 /// What is refused before anybody's routes are looked at.

@@ -145,6 +145,7 @@ pub(crate) async fn serve(
     protocol: &'static str,
 ) {
     worker.metrics.layer4.inc();
+    worker.turns.serve(to.tenant).await;
     let mut story = Story::begin();
     let near = End::new(client);
     if let Err(error) = carry(worker, near, info, &to, &mut story).await {

@@ -3,6 +3,7 @@
 use std::{
     cell::Cell,
     collections::{BTreeMap, BTreeSet},
+    future::poll_fn,
     io,
     net::{self, SocketAddr},
     os::fd::{AsFd, OwnedFd},
@@ -18,7 +19,6 @@ use runtime::{
 };
 use tokio::{
     net::{TcpListener, TcpStream, UdpSocket},
-    task::yield_now,
     time::{sleep, timeout},
 };
 use tokio_rustls::server::TlsStream;
@@ -30,15 +30,13 @@ use crate::{
     http1::Wire,
     io::Io,
     layer4, quic,
-    turns::{HANDSHAKE, NOBODY, Turn},
+    turns::NOBODY,
     udp,
     worker::Worker,
 };
 
 /// When the system has no file descriptor left, waiting helps more than asking again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
-/// Connections taken at once, before those that are there get on.
-pub(crate) const AT_ONCE: u32 = 16;
 
 /// An address to serve on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,7 +190,7 @@ fn sockets(
         let listener = Rc::new(listener);
         let socket = Rc::downgrade(&listener);
         let run = accept(Rc::clone(worker), listener, local, Rc::clone(spec));
-        (socket, worker.tasks.spawn_local("listener", run))
+        (socket, worker.spawn("listener", NOBODY, run))
     });
     Ok((local, sockets.collect()))
 }
@@ -220,7 +218,7 @@ fn quic_socket(
     let socket = udp_listener(address, Share::ReusePort)?;
     let local = socket.local_addr()?;
     let run = quic::listen(Rc::clone(worker), socket, Rc::clone(spec))?;
-    let task = worker.tasks.spawn_local("quic-listener", run);
+    let task = worker.spawn("quic-listener", NOBODY, run);
     Ok((local, vec![(Weak::new(), task)]))
 }
 
@@ -231,7 +229,6 @@ async fn accept(
     spec: Rc<Cell<ListenerSpec>>,
 ) {
     let drain = worker.drain();
-    let mut taken = 0;
     loop {
         // On drain, who is connected already is still taken: closing would reset them.
         let accepted = tokio::select! {
@@ -244,10 +241,7 @@ async fn accept(
                 let spec = spec.get();
                 let info = info(&tcp, peer, local, spec);
                 seat(&worker, tcp, info, spec.protocol);
-                taken += 1;
-                if taken % AT_ONCE == 0 {
-                    yield_now().await;
-                }
+                poll_fn(|cx| worker.turns.poll_short(cx)).await;
             }
             Err(error) => {
                 if worker.may_say() {
@@ -297,7 +291,7 @@ fn seat(worker: &Rc<Worker>, tcp: TcpStream, info: ConnInfo, protocol: ListenerP
         return;
     };
     let mine = Rc::clone(worker);
-    worker.tasks.spawn_local("connection", async move {
+    worker.spawn("connection", NOBODY, async move {
         serve(mine, tcp, info, protocol).await;
         drop(seat);
     });
@@ -353,14 +347,6 @@ async fn serve(worker: Rc<Worker>, tcp: TcpStream, mut info: ConnInfo, protocol:
             h1::serve(worker, wire, Origin::Client(info)).await;
         }
         ListenerProtocol::Tls => {
-            match worker.turns.take(NOBODY, HANDSHAKE, runtime::now()) {
-                Turn::Now => {}
-                Turn::Later(place) => place.turn().await,
-                Turn::Never => {
-                    worker.metrics.handshakes_failed.inc();
-                    return;
-                }
-            }
             // Boxed, and over before the first request: what most connections are at most times,
             // waiting for one, is to be small.
             let Some((stream, info)) = Box::pin(unsealed(&worker, front, info)).await else {

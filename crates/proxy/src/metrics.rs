@@ -13,8 +13,7 @@ pub(crate) struct ProxyMetrics {
     pub(crate) layer4: Counter,
     pub(crate) datagrams_dropped: Counter,
     pub(crate) requests: Counter,
-    pub(crate) requests_later: Counter,
-    pub(crate) requests_busy: Counter,
+    pub(crate) turns_waited: Counter,
     pub(crate) retries: Counter,
     pub(crate) hedges: Counter,
     pub(crate) retries_denied: Counter,
@@ -51,13 +50,9 @@ impl ProxyMetrics {
                 "Datagrams dropped for want of room, or of a place for their flow",
             ),
             requests: m.counter("proxy_requests", "Requests from clients"),
-            requests_later: m.counter(
-                "proxy_requests_later",
-                "Requests that waited for their tenant's turn, beside others",
-            ),
-            requests_busy: m.counter(
-                "proxy_requests_busy",
-                "Requests refused because too many of their tenant wait",
+            turns_waited: m.counter(
+                "proxy_turns_waited",
+                "How often a connection waited for its tenant's turn, beside others",
             ),
             retries: m.counter("proxy_retries", "Tries after the first"),
             hedges: m.counter("proxy_hedges", "Tries beside one that takes long"),

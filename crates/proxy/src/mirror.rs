@@ -68,8 +68,9 @@ pub(crate) fn send(worker: &Rc<Worker>, mirrors: Vec<Mirror>, order: &Order<'_>,
             seat: Counted::one(&worker.mirrors),
         };
         worker.metrics.mirrored.inc();
+        let whose = copy.mirror.cluster.tenant;
         let run = copy.run(Rc::clone(worker));
-        worker.tasks.spawn_local("mirror", run);
+        worker.spawn("mirror", whose, run);
     }
 }
 

@@ -11,7 +11,9 @@ mod socket;
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
-    fmt, io,
+    fmt,
+    future::poll_fn,
+    io,
     net::SocketAddr,
     pin::Pin,
     rc::Rc,
@@ -35,15 +37,15 @@ use rustls::{
 use tokio::{
     net::UdpSocket,
     sync::watch,
-    task::yield_now,
     time::{Sleep, sleep_until, timeout},
 };
 
 use crate::{
     counted::Counted,
     downstream::{ConnInfo, h3},
-    listener::{AT_ONCE, ListenerSpec},
+    listener::ListenerSpec,
     snapshot::Snapshot,
+    turns::NOBODY,
     worker::{Seat, Worker},
 };
 use ids::{Generator, Ids};
@@ -219,7 +221,6 @@ pub(crate) fn listen(
         let leave = Leave(listening);
         let drain = worker.drain();
         let mut draining = std::pin::pin!(drain.draining());
-        let mut taken = 0;
         loop {
             let incoming = tokio::select! {
                 biased;
@@ -230,10 +231,7 @@ pub(crate) fn listen(
                 Some(incoming) => admit(&worker, &leave.0, incoming, spec.get()),
                 None => break,
             }
-            taken += 1;
-            if taken % AT_ONCE == 0 {
-                yield_now().await;
-            }
+            poll_fn(|cx| worker.turns.poll_short(cx)).await;
         }
         endpoint.set_server_config(None);
     })
@@ -269,7 +267,7 @@ fn admit(worker: &Rc<Worker>, listening: &Rc<Listening>, incoming: Incoming, spe
         spec,
         seat,
     );
-    worker.tasks.spawn_local("quic-connection", run);
+    worker.spawn("quic-connection", NOBODY, run);
 }
 
 async fn serve(

@@ -1,14 +1,20 @@
 //! Whose turn it is: tenants share a worker's time.
 //!
-//! A turn is what a worker does between two looks at its sockets. While several tenants ask, each
-//! begins so many requests in a turn and no more; what comes beyond waits for the next turns, in
-//! order. Handshakes, which are made before it is known for whom, are a tenant's by themselves. So a flood of one tenant makes the requests of another wait for a turn of bounded length
-//! and not for the flood, no time is left unused, and a tenant that is alone is never held up.
+//! A turn is what a worker does between two looks at its sockets. Each poll of a connection is for
+//! somebody: the tenant that it serves or served last, or nobody while that is not known (taking
+//! connections, handshakes, their first heads). How long it took goes to an account of theirs.
+//! While several have accounts, whoever has used up what a turn has for it
+//! waits, connection after connection in order, and what it used beyond is missing from its next
+//! turns. So a flood of one tenant holds up another by turns of bounded length and not by the
+//! flood, whether it is one of connections, heads, bodies or answers; no time is left unused; and
+//! who is alone is never held up nor timed. This is deficit round robin (Shreedhar and Varghese,
+//! 1995) over polls.
 
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, VecDeque},
-    future::poll_fn,
+    future::{Future, poll_fn},
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
     time::Duration,
@@ -16,127 +22,237 @@ use std::{
 
 use base::{Instant, TenantId};
 
-/// What a tenant may begin in one turn beside others: a third of a millisecond or so.
-const SHARE: usize = 16;
-/// What a request costs of that, and a TLS handshake.
-pub(crate) const REQUEST: usize = 1;
-pub(crate) const HANDSHAKE: usize = 8;
+use crate::worker::Worker;
+
+/// What each has in one turn beside others: half a dozen requests, or a quarter of a handshake.
+const QUANTUM: Duration = Duration::from_micros(100);
 /// Whose what is that is nobody's yet, or at all.
 pub(crate) const NOBODY: TenantId = TenantId(0);
-/// Requests of one tenant that may wait; one more is refused.
-const WAITING: usize = 4096;
 /// Who has asked for nothing for so long is nobody to be considerate of.
 const BESIDE: Duration = Duration::from_secs(1);
 
+/// What serves a connection, in turns: those of `whose` at first, and then of whomever it says by
+/// [`Turns::serve`].
+pub(crate) struct InTurn<F> {
+    worker: Rc<Worker>,
+    whose: TenantId,
+    serving: Pin<Box<F>>,
+    place: Option<Rc<Place>>,
+}
+
+impl<F> InTurn<F> {
+    pub(crate) fn new(worker: &Rc<Worker>, whose: TenantId, serving: F) -> Self {
+        InTurn {
+            worker: Rc::clone(worker),
+            whose,
+            serving: Box::pin(serving),
+            place: None,
+        }
+    }
+}
+
+impl<F: Future> Future for InTurn<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let InTurn {
+            worker,
+            whose,
+            serving,
+            place,
+        } = &mut *self;
+        let turns = &worker.turns;
+        turns.whose.set(*whose);
+        if turns.alone.get() == Some(*whose) && place.is_none() {
+            let polled = serving.as_mut().poll(cx);
+            *whose = turns.whose.get();
+            return polled;
+        }
+        let began = runtime::now();
+        if place.is_none() {
+            *place = turns.enter(*whose, began);
+            if place.is_some() {
+                worker.metrics.turns_waited.inc();
+            }
+        }
+        if let Some(waits) = place {
+            if !waits.may.get() {
+                waits.waker.replace(Some(cx.waker().clone()));
+                return Poll::Pending;
+            }
+            *place = None;
+        }
+        turns.until.set(Some(began + QUANTUM));
+        let polled = serving.as_mut().poll(cx);
+        turns.until.set(None);
+        turns.used(*whose, runtime::now().since(began));
+        *whose = turns.whose.get();
+        polled
+    }
+}
+
 /// The turns of one worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Turns {
-    tenants: RefCell<BTreeMap<TenantId, Share>>,
-    /// Something was begun in this turn beside others: there is to be another one.
-    begun: Cell<bool>,
+    accounts: RefCell<BTreeMap<TenantId, Account>>,
+    /// The only one who has an account, if there is one only.
+    alone: Cell<Option<TenantId>>,
+    /// For whom the poll under way is.
+    whose: Cell<TenantId>,
+    /// When the poll under way is to be over, where others wait.
+    until: Cell<Option<Instant>>,
+    /// Somebody has used up a turn: there is to be another one.
+    spent: Cell<bool>,
     /// Nobody waits any more.
     over: Cell<bool>,
     turner: RefCell<Option<Waker>>,
 }
 
+/// Of this turn, and what is missing from the next ones.
 #[derive(Debug)]
-struct Share {
-    begun: usize,
+struct Account {
+    used: Duration,
     asked: Instant,
     waiting: VecDeque<Rc<Place>>,
 }
 
 /// A place in the queue.
-#[derive(Debug)]
-pub(crate) struct Place {
-    cost: usize,
+#[derive(Debug, Default)]
+struct Place {
     may: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
-/// What becomes of a request.
-#[derive(Debug)]
-pub(crate) enum Turn {
-    /// It begins.
-    Now,
-    /// It waits first.
-    Later(Rc<Place>),
-    /// Too many wait.
-    Never,
+impl Default for Turns {
+    fn default() -> Self {
+        Turns {
+            accounts: RefCell::default(),
+            alone: Cell::default(),
+            whose: Cell::new(NOBODY),
+            until: Cell::default(),
+            spent: Cell::default(),
+            over: Cell::default(),
+            turner: RefCell::default(),
+        }
+    }
 }
 
 impl Turns {
-    /// One more thing of a tenant is to begin.
-    pub(crate) fn take(&self, tenant: TenantId, cost: usize, now: Instant) -> Turn {
-        let tenants = &mut *self.tenants.borrow_mut();
-        let share = tenants.entry(tenant).or_insert_with(|| Share {
-            begun: 0,
+    /// What the connection being polled does from now on is for this tenant, in its turns.
+    pub(crate) async fn serve(&self, tenant: TenantId) {
+        let another = self.whose.replace(tenant) != tenant;
+        let mut waits = another && self.until.get().is_some();
+        poll_fn(|cx| {
+            if std::mem::take(&mut waits) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Has the poll under way taken a turn's time? Then what can wait is to wait for the next poll,
+    /// which comes by itself.
+    pub(crate) fn is_long(&self, cx: &Context<'_>) -> bool {
+        let long = self.until.get().is_some_and(|at| runtime::now() >= at);
+        if long {
+            cx.waker().wake_by_ref();
+        }
+        long
+    }
+
+    /// Wait for the next poll if this one has taken a turn's time.
+    pub(crate) fn poll_short(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.is_long(cx) {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    }
+
+    /// May somebody be served now? A place in the queue if not.
+    fn enter(&self, whose: TenantId, now: Instant) -> Option<Rc<Place>> {
+        let accounts = &mut *self.accounts.borrow_mut();
+        if !accounts.contains_key(&whose) {
+            accounts.retain(|_, account| account.is_of_use(now));
+        }
+        let account = accounts.entry(whose).or_insert_with(|| Account {
+            used: Duration::ZERO,
             asked: now,
             waiting: VecDeque::new(),
         });
-        share.asked = now;
-        share.begun += cost;
-        let may = share.begun <= SHARE && share.waiting.is_empty();
-        if tenants.len() == 1 || self.over.get() {
-            return Turn::Now;
+        account.asked = now;
+        let waits = (account.used >= QUANTUM || !account.waiting.is_empty()).then(Rc::default);
+        let waits = waits.filter(|_| !self.over.get());
+        account.waiting.extend(waits.clone());
+        let alone = accounts.len() == 1;
+        if alone && waits.is_none() {
+            self.alone.set(Some(whose));
+        } else {
+            self.alone.set(None);
+            if waits.is_some() {
+                self.again();
+            }
         }
-        if !self.begun.replace(true)
+        waits
+    }
+
+    /// Somebody was served for so long. Who waits next follows, if there is time left.
+    fn used(&self, whose: TenantId, took: Duration) {
+        if let Some(account) = self.accounts.borrow_mut().get_mut(&whose) {
+            account.used += took;
+            if account.used >= QUANTUM {
+                self.again();
+            } else {
+                account.next();
+            }
+        }
+    }
+
+    fn again(&self) {
+        if !self.spent.replace(true)
             && let Some(turner) = self.turner.borrow_mut().take()
         {
             turner.wake();
         }
-        if may {
-            return Turn::Now;
-        }
-        let Some(share) = tenants.get_mut(&tenant) else {
-            return Turn::Now;
-        };
-        if share.waiting.len() >= WAITING {
-            return Turn::Never;
-        }
-        let place = Rc::new(Place {
-            cost,
-            may: Cell::default(),
-            waker: RefCell::default(),
-        });
-        share.waiting.push_back(Rc::clone(&place));
-        Turn::Later(place)
     }
 
-    /// The next turn: everybody begins anew, those that wait first.
+    /// The next turn: everybody has time again.
     fn next(&self, now: Instant) {
-        let tenants = &mut *self.tenants.borrow_mut();
-        self.begun.set(false);
-        tenants.retain(|_, share| {
-            share.begun = 0;
-            while share.begun < SHARE
-                && let Some(place) = share.waiting.pop_front()
-            {
-                share.begun += place.cost;
-                place.grant();
-                self.begun.set(true);
+        let accounts = &mut *self.accounts.borrow_mut();
+        let mut spent = false;
+        accounts.retain(|_, account| {
+            account.used = account.used.saturating_sub(QUANTUM);
+            if account.used < QUANTUM {
+                account.next();
             }
-            !share.waiting.is_empty() || share.begun > 0 || now.since(share.asked) < BESIDE
+            spent |= account.used >= QUANTUM || !account.waiting.is_empty();
+            account.is_of_use(now)
         });
-        if tenants.len() == 1 {
+        self.spent.set(spent);
+        let mut left = accounts.iter_mut();
+        if let (Some((whose, account)), None) = (left.next(), left.next()) {
             // Nobody else is left to wait for.
-            let rest = tenants.values_mut().flat_map(|s| s.waiting.drain(..));
-            rest.for_each(|place| place.grant());
+            account.used = Duration::ZERO;
+            account.waiting.drain(..).for_each(|place| place.grant());
+            self.alone.set(Some(*whose));
+            self.spent.set(false);
         }
     }
 
     /// Turn after turn, for as long as it is polled.
     pub(crate) async fn run(&self) {
         loop {
-            poll_fn(|cx| self.poll_begun(cx)).await;
+            poll_fn(|cx| self.poll_spent(cx)).await;
             // The worker looks at its sockets before it comes back here.
             tokio::task::yield_now().await;
             self.next(runtime::now());
         }
     }
 
-    fn poll_begun(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.begun.get() {
+    fn poll_spent(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.spent.get() {
             return Poll::Ready(());
         }
         *self.turner.borrow_mut() = Some(cx.waker().clone());
@@ -146,8 +262,22 @@ impl Turns {
     /// From now on nobody waits.
     pub(crate) fn end(&self) {
         self.over.set(true);
-        for share in self.tenants.borrow_mut().values_mut() {
-            share.waiting.drain(..).for_each(|place| place.grant());
+        for account in self.accounts.borrow_mut().values_mut() {
+            account.waiting.drain(..).for_each(|place| place.grant());
+        }
+    }
+}
+
+impl Account {
+    fn is_of_use(&self, now: Instant) -> bool {
+        !self.waiting.is_empty() || self.used > Duration::ZERO || now.since(self.asked) < BESIDE
+    }
+
+    /// Let the first of those that wait go on. One whose connection has ended meanwhile takes
+    /// nobody's place for longer than a turn, since each turn begins here.
+    fn next(&mut self) {
+        if let Some(place) = self.waiting.pop_front() {
+            place.grant();
         }
     }
 }
@@ -155,111 +285,11 @@ impl Turns {
 impl Place {
     fn grant(&self) {
         self.may.set(true);
-        if let Some(waker) = self.waker.borrow_mut().take() {
+        if let Some(waker) = self.waker.take() {
             waker.wake();
         }
-    }
-
-    /// Wait for one's turn.
-    pub(crate) async fn turn(&self) {
-        poll_fn(|cx| {
-            if self.may.get() {
-                return Poll::Ready(());
-            }
-            *self.waker.borrow_mut() = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ACME: TenantId = TenantId(1);
-    const BLUE: TenantId = TenantId(2);
-
-    fn at(ms: u64) -> Instant {
-        Instant::ZERO + Duration::from_millis(ms)
-    }
-
-    fn waits(turn: Turn) -> Option<Rc<Place>> {
-        match turn {
-            Turn::Now => None,
-            Turn::Later(place) => Some(place),
-            Turn::Never => panic!("refused"),
-        }
-    }
-
-    #[test]
-    fn a_tenant_alone_never_waits() {
-        let turns = Turns::default();
-        for _ in 0..10 * SHARE {
-            assert!(matches!(turns.take(BLUE, REQUEST, at(0)), Turn::Now));
-        }
-    }
-
-    #[test]
-    fn a_flood_waits_and_the_other_tenant_does_not() {
-        let turns = Turns::default();
-        assert!(waits(turns.take(ACME, REQUEST, at(0))).is_none());
-        let flood: Vec<_> = (0..3 * SHARE)
-            .filter_map(|_| waits(turns.take(BLUE, REQUEST, at(0))))
-            .collect();
-        assert_eq!(flood.len(), 2 * SHARE);
-        assert!(waits(turns.take(ACME, REQUEST, at(0))).is_none());
-        turns.next(at(1));
-        // In order; and who comes now stands behind them.
-        assert!(flood.iter().take(SHARE).all(|place| place.may.get()));
-        assert!(!flood.iter().skip(SHARE).any(|place| place.may.get()));
-        let last = waits(turns.take(BLUE, REQUEST, at(1))).expect("a place");
-        assert!(waits(turns.take(ACME, REQUEST, at(1))).is_none());
-        turns.next(at(2));
-        assert!(flood.iter().all(|place| place.may.get()) && !last.may.get());
-        turns.next(at(3));
-        assert!(last.may.get());
-        assert!(waits(turns.take(BLUE, REQUEST, at(4))).is_none());
-    }
-
-    #[test]
-    fn handshakes_are_a_tenant_by_themselves() {
-        let turns = Turns::default();
-        assert!(waits(turns.take(ACME, REQUEST, at(0))).is_none());
-        let shakes: Vec<_> = (0..6)
-            .filter_map(|_| waits(turns.take(NOBODY, HANDSHAKE, at(0))))
-            .collect();
-        assert_eq!(shakes.len(), 4);
-        turns.next(at(1));
-        assert_eq!(shakes.iter().filter(|place| place.may.get()).count(), 2);
-        assert!(waits(turns.take(ACME, REQUEST, at(1))).is_none());
-    }
-
-    #[test]
-    fn whoever_has_left_is_forgotten() {
-        let turns = Turns::default();
-        let _ = turns.take(ACME, REQUEST, at(0));
-        let flood: Vec<_> = (0..10 * SHARE)
-            .filter_map(|_| waits(turns.take(BLUE, REQUEST, at(900))))
-            .collect();
-        turns.next(at(950));
-        assert!(!flood.iter().all(|place| place.may.get()));
-        turns.next(at(1001));
-        assert!(flood.iter().all(|place| place.may.get()));
-        assert!(matches!(turns.take(BLUE, REQUEST, at(1002)), Turn::Now));
-    }
-
-    #[test]
-    fn no_more_wait_than_there_is_room_for_and_in_the_end_nobody() {
-        let turns = Turns::default();
-        let _ = turns.take(ACME, REQUEST, at(0));
-        let all: Vec<_> = (0..SHARE + WAITING + 1)
-            .map(|_| turns.take(BLUE, REQUEST, at(0)))
-            .collect();
-        assert!(matches!(all.last(), Some(Turn::Never)));
-        turns.end();
-        let waiting = all.into_iter().filter(|turn| !matches!(turn, Turn::Never));
-        assert!(waiting.filter_map(waits).all(|place| place.may.get()));
-        assert!((0..10 * SHARE).all(|_| waits(turns.take(BLUE, REQUEST, at(0))).is_none()));
-    }
-}
+mod tests;

@@ -110,7 +110,7 @@ pub(crate) async fn listen(
             client,
         };
         let (mine, table) = (Rc::clone(&worker), Rc::clone(&flows));
-        worker.tasks.spawn_local("flow", async move {
+        worker.spawn("flow", to.tenant, async move {
             serve(&mine, near, &info, to).await;
             let mut table = table.borrow_mut();
             // By now another flow may have taken its place.

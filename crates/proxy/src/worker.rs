@@ -20,7 +20,7 @@ use balance::EndpointKey;
 use base::{Rng, ServiceId, SiteName, TenantId};
 use http::StatusCode;
 use l7::policy::Buckets;
-use runtime::{Drain, Tasks, Thread};
+use runtime::{Drain, Task, Tasks, Thread};
 use tokio::sync::{mpsc, oneshot};
 use tokio_rustls::TlsAcceptor;
 
@@ -35,7 +35,7 @@ use crate::{
     refusals::Refusals,
     snapshot::{Resolver, Snapshot},
     traffic::{self, Traffic},
-    turns::{REQUEST, Turn, Turns},
+    turns::{InTurn, NOBODY, Turns},
     udp::Scratch,
     upstream::{
         Pool, Target, Waiting,
@@ -442,21 +442,15 @@ impl Worker {
         })
     }
 
-    /// Wait for the tenant's turn to begin a request; false: too many of its requests wait.
-    pub(crate) async fn turn(&self, tenant: TenantId, now: base::Instant) -> bool {
-        match self.turns.take(tenant, REQUEST, now) {
-            Turn::Now => true,
-            Turn::Later(place) => {
-                self.metrics.requests_later.inc();
-                // Boxed, since it is seldom so.
-                Box::pin(place.turn()).await;
-                true
-            }
-            Turn::Never => {
-                self.metrics.requests_busy.inc();
-                false
-            }
-        }
+    /// Run what serves a connection, in turns: `whose` at first.
+    pub(crate) fn spawn<F: Future<Output = ()> + 'static>(
+        self: &Rc<Self>,
+        name: &'static str,
+        whose: TenantId,
+        serving: F,
+    ) -> Task {
+        let turn = InTurn::new(self, whose, serving);
+        self.tasks.spawn_local(name, turn)
     }
 
     /// How long a connection may wait for what makes it useful: less where places are few.
@@ -612,7 +606,7 @@ fn take(worker: &Rc<Worker>, incoming: Box<dyn Incoming>) {
         return;
     }
     let run = egress::accept(Rc::clone(worker), incoming);
-    worker.tasks.spawn_local("stream", run);
+    worker.spawn("stream", NOBODY, run);
 }
 
 async fn gather(worker: Rc<Worker>, at: usize) {

@@ -87,6 +87,9 @@ pub(crate) async fn serve(worker: Rc<Worker>, io: Io, early: BytesMut, info: Con
             match next(&mut connection, &wire, cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     streams.extend(start(&worker, &info, request, respond));
+                    if worker.turns.is_long(cx) {
+                        return Poll::Pending;
+                    }
                     continue;
                 }
                 Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
@@ -195,9 +198,17 @@ fn start(
     };
     let (worker, info) = (Rc::clone(worker), Rc::clone(info));
     Some(async move {
-        let alarm = &mut Alarm::new(worker.snapshot().limits.request_timeout);
-        let client = &mut Client::H2(&mut stream);
-        exchange::serve(&worker, &info, client, alarm, request).await;
+        let mut serving = pin!(async {
+            let alarm = &mut Alarm::new(worker.snapshot().limits.request_timeout);
+            let client = &mut Client::H2(&mut stream);
+            exchange::serve(&worker, &info, client, alarm, request).await;
+        });
+        // Streams of one connection that are ready together are more than a turn.
+        poll_fn(|cx| match worker.turns.poll_short(cx) {
+            Poll::Ready(()) => serving.as_mut().poll(cx),
+            Poll::Pending => Poll::Pending,
+        })
+        .await;
     })
 }
 

@@ -154,6 +154,9 @@ pub(crate) async fn serve(
                     next = next.max(u64::from(send.id()) + 4);
                     moved(&mut info, &connection);
                     streams.push(request(Rc::clone(&shared), Rc::clone(&info), send, recv));
+                    if shared.worker.turns.is_long(cx) {
+                        return Poll::Pending;
+                    }
                     continue;
                 }
                 Poll::Ready(Err(_)) => return Poll::Ready(()),

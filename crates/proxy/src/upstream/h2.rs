@@ -160,7 +160,7 @@ pub(crate) async fn stream(
     };
     let used_at = Rc::new(Cell::new(runtime::now()));
     let drive = drive(Rc::clone(worker), key, connection, Rc::clone(&used_at));
-    worker.tasks.spawn_local("h2-upstream", async move {
+    worker.spawn("h2-upstream", key.tenant, async move {
         drive.await;
         drop(counted);
     });

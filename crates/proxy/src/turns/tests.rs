@@ -1,0 +1,139 @@
+use super::*;
+
+const ACME: TenantId = TenantId(1);
+const BLUE: TenantId = TenantId(2);
+const HALF: Duration = Duration::from_micros(50);
+
+fn at(ms: u64) -> Instant {
+    Instant::ZERO + Duration::from_millis(ms)
+}
+
+/// Turns of a worker where both tenants have asked for something.
+fn shared() -> Turns {
+    let turns = Turns::default();
+    for tenant in [ACME, BLUE] {
+        assert!(turns.enter(tenant, at(0)).is_none());
+    }
+    turns
+}
+
+/// How many of them may go on.
+fn may(places: &[Rc<Place>]) -> usize {
+    places.iter().filter(|place| place.may.get()).count()
+}
+
+#[test]
+fn a_tenant_alone_is_not_looked_at() {
+    let turns = Turns::default();
+    assert!(turns.enter(BLUE, at(0)).is_none());
+    assert_eq!(turns.alone.get(), Some(BLUE));
+    turns.used(BLUE, HALF * 20);
+    turns.next(at(0));
+    assert!(turns.enter(BLUE, at(0)).is_none());
+    assert_eq!(turns.alone.get(), Some(BLUE));
+    assert!(turns.enter(ACME, at(0)).is_none());
+    assert_eq!(turns.alone.get(), None);
+}
+
+#[test]
+fn who_has_used_up_a_turn_waits_and_the_other_does_not() {
+    let turns = shared();
+    turns.used(BLUE, HALF);
+    assert!(turns.enter(BLUE, at(0)).is_none());
+    assert!(!turns.spent.get(), "there is time left");
+    turns.used(BLUE, HALF);
+    let places: Vec<_> = (0..5).filter_map(|_| turns.enter(BLUE, at(0))).collect();
+    assert_eq!((places.len(), may(&places)), (5, 0));
+    assert!(turns.enter(ACME, at(0)).is_none());
+    assert!(turns.spent.get(), "another turn is due");
+    // One after the other, as long as there is time, and in order.
+    turns.next(at(0));
+    assert_eq!(may(&places), 1);
+    turns.used(BLUE, HALF);
+    assert_eq!(may(&places), 2);
+    turns.used(BLUE, HALF);
+    assert_eq!(may(&places), 2);
+    assert!(places[0].may.get() && places[1].may.get());
+    // Who comes now stands behind them.
+    let last = turns.enter(BLUE, at(0)).expect("a place");
+    turns.next(at(0));
+    turns.used(BLUE, HALF / 2);
+    assert_eq!((may(&places), last.may.get()), (4, false));
+    turns.next(at(0));
+    assert_eq!((may(&places), last.may.get()), (5, false));
+    turns.used(BLUE, HALF / 2);
+    assert!(last.may.get());
+}
+
+#[test]
+fn what_was_used_beyond_is_missing_from_the_next_turns() {
+    let turns = shared();
+    turns.used(BLUE, QUANTUM * 3 + HALF);
+    let place = turns.enter(BLUE, at(0)).expect("a place");
+    for _ in 0..2 {
+        turns.next(at(0));
+        assert!(!place.may.get() && turns.spent.get());
+    }
+    turns.next(at(0));
+    assert!(place.may.get() && !turns.spent.get());
+    // Half a turn is left of this one.
+    turns.used(BLUE, HALF);
+    assert!(turns.enter(BLUE, at(0)).is_some());
+}
+
+#[test]
+fn a_connection_that_ends_while_it_waits_holds_nobody_up() {
+    let turns = shared();
+    turns.used(BLUE, QUANTUM);
+    let gone = turns.enter(BLUE, at(0));
+    let place = turns.enter(BLUE, at(0)).expect("a place");
+    drop(gone);
+    turns.next(at(0));
+    assert!(!place.may.get() && turns.spent.get());
+    turns.next(at(0));
+    assert!(place.may.get());
+}
+
+#[test]
+fn whoever_has_left_is_forgotten() {
+    let turns = shared();
+    let mut now = at(900);
+    assert!(turns.enter(BLUE, now).is_none());
+    turns.used(BLUE, QUANTUM * 9);
+    let place = turns.enter(BLUE, now).expect("a place");
+    turns.next(now);
+    assert!(!place.may.get());
+    now = at(1001);
+    turns.next(now);
+    assert!(place.may.get());
+    assert_eq!(turns.alone.get(), Some(BLUE));
+    assert!(!turns.spent.get());
+    // And by whoever comes new.
+    let turns = Turns::default();
+    assert!(turns.enter(ACME, at(0)).is_none());
+    assert!(turns.enter(BLUE, at(1000)).is_none());
+    assert_eq!(turns.alone.get(), Some(BLUE));
+}
+
+#[test]
+fn in_the_end_nobody_waits() {
+    let turns = shared();
+    turns.used(BLUE, QUANTUM * 9);
+    let places: Vec<_> = (0..5).filter_map(|_| turns.enter(BLUE, at(0))).collect();
+    turns.end();
+    assert_eq!(may(&places), 5);
+    assert!(turns.enter(BLUE, at(0)).is_none());
+}
+
+#[test]
+fn a_long_poll_is_over_after_a_turn() {
+    let turns = Turns::default();
+    let cx = &Context::from_waker(Waker::noop());
+    assert!(turns.poll_short(cx).is_ready(), "nobody else is there");
+    turns
+        .until
+        .set(Some(runtime::now() + Duration::from_secs(60)));
+    assert!(turns.poll_short(cx).is_ready());
+    turns.until.set(Some(runtime::now()));
+    assert!(turns.poll_short(cx).is_pending());
+}
