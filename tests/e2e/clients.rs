@@ -116,7 +116,7 @@ fn said(command: &mut Command) -> String {
 }
 
 /// A program, if it is there.
-fn program(name: &str) -> Option<PathBuf> {
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut files = std::env::split_paths(&path).map(|folder| folder.join(name));
     files.find(|file| file.is_file())

@@ -12,6 +12,7 @@ mod examples;
 mod fair;
 mod faults;
 mod hosts;
+mod identity;
 mod isolation;
 mod layer4;
 mod limits;
