@@ -2,11 +2,11 @@
 
 use std::{
     fs,
-    io::Write,
+    io::{Read, Write},
     net::{SocketAddr, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
-    thread,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -95,21 +95,43 @@ fn answers<F>(edge: &Edge, flood: impl FnOnce() -> F) -> Duration {
     took[(took.len() - 1) * 99 / 100]
 }
 
-/// Clients that send a body of which there is always more. They are opened with what time others
-/// leave.
-fn slow_bodies(address: SocketAddr) -> thread::JoinHandle<Vec<TcpStream>> {
+/// Clients that send a body of which there is always more.
+fn slow_bodies(address: SocketAddr) -> JoinHandle<Vec<TcpStream>> {
     let head = format!("POST / HTTP/1.1\r\nhost: {BLUE}\r\ncontent-length: 1000000\r\n\r\nx");
-    let open = move |_| {
-        let mut stream = TcpStream::connect(address).expect("connected");
-        stream.write_all(head.as_bytes()).expect("written");
-        stream
-    };
     thread::spawn(move || {
-        let myself = fs::read_link("/proc/thread-self").expect("a thread");
-        let myself = myself.file_name().expect("its number").to_string_lossy();
-        run("renice", &["-n", "19", "-p", &myself]);
-        (0..1000).map(open).collect()
+        last_in_line();
+        (0..1000).map(|_| opened(address, &head)).collect()
     })
+}
+
+/// Clients that open a connection for each request.
+fn connections(address: SocketAddr) -> Vec<JoinHandle<()>> {
+    let head = format!("GET / HTTP/1.1\r\nhost: {BLUE}\r\nconnection: close\r\n\r\n");
+    let client = |_| {
+        let head = head.clone();
+        thread::spawn(move || {
+            last_in_line();
+            for _ in 0..1000 {
+                let mut answer = Vec::new();
+                let read = opened(address, &head).read_to_end(&mut answer);
+                read.expect("an answer");
+            }
+        })
+    };
+    (0..8).map(client).collect()
+}
+
+fn opened(address: SocketAddr, head: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("connected");
+    stream.write_all(head.as_bytes()).expect("written");
+    stream
+}
+
+/// This thread gets what time others leave.
+fn last_in_line() {
+    let myself = fs::read_link("/proc/thread-self").expect("a thread");
+    let myself = myself.file_name().expect("its number").to_string_lossy();
+    run("renice", &["-n", "19", "-p", &myself]);
 }
 
 fn run(program: &str, arguments: &[&str]) {
@@ -145,7 +167,8 @@ fn a_flood_of_one_tenant_does_not_hold_up_another() {
         run(env!("CARGO_BIN_EXE_sealane"), &slower);
     }
     let big = format!("-c64 -H x-big:{}", "y".repeat(60_000));
-    let sorts: [(&str, &[(&str, &str)]); 4] = [
+    let sorts: [(&str, &[(&str, &str)]); 5] = [
+        ("connections", &[]),
         ("requests", &[("http", "-c256")]),
         ("huge heads", &[("http", &big)]),
         ("slow bodies", &[]),
@@ -155,14 +178,16 @@ fn a_flood_of_one_tenant_does_not_hold_up_another() {
         ),
     ];
     for (what, floods) in sorts {
-        let slow = what != "requests" && what != "huge heads";
+        let all = what == "all at once";
         let flood = |http, https| {
             let start = |(scheme, more): &(&str, &str)| {
                 let address = if *scheme == "https" { https } else { http };
                 Flood::start(address, scheme, more)
             };
             let floods: Vec<Flood> = floods.iter().map(start).collect();
-            (floods, slow.then(|| slow_bodies(http)))
+            let slow = (all || what == "slow bodies").then(|| slow_bodies(http));
+            let short = (all || what == "connections").then(|| connections(http));
+            (floods, slow, short)
         };
         // What a flood does to the clients and applications on their core is none of the node's.
         let past = answers(&edge, || flood(edge.at(18_003), edge.at(18_003)));
