@@ -72,8 +72,11 @@ impl Edge {
 
     /// 200 requests a second.
     pub(crate) fn load(&self) -> Load {
+        let [a, b, c, _] = self.host.octets();
         let target = Target {
             address: self.http(),
+            // Where no other client of these tests is.
+            from: Some([a, b, c, 10].into()),
             host: HOST.to_owned(),
             path: "/".to_owned(),
         };

@@ -115,7 +115,7 @@ fn idle_connections_cost_little() {
             let mut held = Vec::new();
             for _ in 0..CONNECTIONS {
                 let connected = match tls {
-                    false => Connection::plain(&tasks, edge.http()).await,
+                    false => Connection::plain(&tasks, None, edge.http()).await,
                     true => Connection::tls(&tasks, edge.https(), HOST).await,
                 };
                 let mut connection = connected.expect("connected");

@@ -50,6 +50,7 @@ fn planet(turn: &Turn) -> Planet {
 fn cart(address: SocketAddr) -> Target {
     Target {
         address,
+        from: None,
         host: ACME.to_owned(),
         path: "/".to_owned(),
     }

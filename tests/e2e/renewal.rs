@@ -58,6 +58,7 @@ fn a_certificate_renews_while_requests_go_on() {
     let (first, began) = (chain(), kit::runtime::now());
     let target = Target {
         address: http,
+        from: None,
         host: HOST.to_owned(),
         path: "/".to_owned(),
     };

@@ -100,6 +100,7 @@ spec:
     fn die(&mut self, address: SocketAddr) -> Outcome {
         let target = Target {
             address,
+            from: None,
             host: HOST.to_owned(),
             path: "/".to_owned(),
         };

@@ -30,7 +30,7 @@ use crate::{
     http1::Wire,
     io::Io,
     layer4, quic,
-    turns::NOBODY,
+    turns::{Line, NOBODY},
     udp,
     worker::Worker,
 };
@@ -190,7 +190,10 @@ fn sockets(
         let listener = Rc::new(listener);
         let socket = Rc::downgrade(&listener);
         let run = accept(Rc::clone(worker), listener, local, Rc::clone(spec));
-        (socket, worker.spawn("listener", NOBODY, run))
+        (
+            socket,
+            worker.spawn("listener", (NOBODY, Line::default()), run),
+        )
     });
     Ok((local, sockets.collect()))
 }
@@ -218,7 +221,7 @@ fn quic_socket(
     let socket = udp_listener(address, Share::ReusePort)?;
     let local = socket.local_addr()?;
     let run = quic::listen(Rc::clone(worker), socket, Rc::clone(spec))?;
-    let task = worker.spawn("quic-listener", NOBODY, run);
+    let task = worker.spawn("quic-listener", (NOBODY, Line::default()), run);
     Ok((local, vec![(Weak::new(), task)]))
 }
 
@@ -291,10 +294,14 @@ fn seat(worker: &Rc<Worker>, tcp: TcpStream, info: ConnInfo, protocol: ListenerP
         return;
     };
     let mine = Rc::clone(worker);
-    worker.spawn("connection", NOBODY, async move {
-        serve(mine, tcp, info, protocol).await;
-        drop(seat);
-    });
+    worker.spawn(
+        "connection",
+        (NOBODY, Line::of(info.peer.ip())),
+        async move {
+            serve(mine, tcp, info, protocol).await;
+            drop(seat);
+        },
+    );
 }
 
 /// What is known of a connection when it is accepted.

@@ -16,6 +16,7 @@ use crate::{
     forward::{To, clean, deliver, tries},
     http1::Framing,
     relay::Upload,
+    turns::Line,
     worker::Worker,
 };
 
@@ -70,7 +71,7 @@ pub(crate) fn send(worker: &Rc<Worker>, mirrors: Vec<Mirror>, order: &Order<'_>,
         worker.metrics.mirrored.inc();
         let whose = copy.mirror.cluster.tenant;
         let run = copy.run(Rc::clone(worker));
-        worker.spawn("mirror", whose, run);
+        worker.spawn("mirror", (whose, Line::default()), run);
     }
 }
 

@@ -45,7 +45,7 @@ use crate::{
     downstream::{ConnInfo, h3},
     listener::ListenerSpec,
     snapshot::Snapshot,
-    turns::NOBODY,
+    turns::{Line, NOBODY},
     worker::{Seat, Worker},
 };
 use ids::{Generator, Ids};
@@ -267,7 +267,7 @@ fn admit(worker: &Rc<Worker>, listening: &Rc<Listening>, incoming: Incoming, spe
         spec,
         seat,
     );
-    worker.spawn("quic-connection", NOBODY, run);
+    worker.spawn("quic-connection", (NOBODY, Line::of(peer.ip())), run);
 }
 
 async fn serve(

@@ -4,8 +4,8 @@
 //! somebody: the tenant that it serves or served last, or nobody while that is not known (taking
 //! connections, handshakes, their first heads). How long it took goes to an account of theirs.
 //! While several have accounts, whoever has used up what a turn has for it
-//! waits, connection after connection in order, and what it used beyond is missing from its next
-//! turns. So a flood of one tenant holds up another by turns of bounded length and not by the
+//! waits, and what it used beyond is missing from its next turns. Its clients are served one after
+//! the other, each in the order of its connections, so that none of them holds up the others. So a flood of one tenant holds up another by turns of bounded length and not by the
 //! flood, whether it is one of connections, heads, bodies or answers; no time is left unused; and
 //! who is alone is never held up nor timed. This is deficit round robin (Shreedhar and Varghese,
 //! 1995) over polls.
@@ -14,6 +14,8 @@ use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, VecDeque},
     future::{Future, poll_fn},
+    net::IpAddr,
+    ops::Bound::{Excluded, Unbounded},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
@@ -36,15 +38,17 @@ const BESIDE: Duration = Duration::from_secs(1);
 pub(crate) struct InTurn<F> {
     worker: Rc<Worker>,
     whose: TenantId,
+    line: Line,
     serving: Pin<Box<F>>,
     place: Option<Rc<Place>>,
 }
 
 impl<F> InTurn<F> {
-    pub(crate) fn new(worker: &Rc<Worker>, whose: TenantId, serving: F) -> Self {
+    pub(crate) fn new(worker: &Rc<Worker>, (whose, line): (TenantId, Line), serving: F) -> Self {
         InTurn {
             worker: Rc::clone(worker),
             whose,
+            line,
             serving: Box::pin(serving),
             place: None,
         }
@@ -58,6 +62,7 @@ impl<F: Future> Future for InTurn<F> {
         let InTurn {
             worker,
             whose,
+            line,
             serving,
             place,
         } = &mut *self;
@@ -70,7 +75,7 @@ impl<F: Future> Future for InTurn<F> {
         }
         let began = runtime::now();
         if place.is_none() {
-            *place = turns.enter(*whose, began);
+            *place = turns.enter((*whose, *line), began);
             if place.is_some() {
                 worker.metrics.turns_waited.inc();
             }
@@ -113,7 +118,64 @@ pub(crate) struct Turns {
 struct Account {
     used: Duration,
     asked: Instant,
-    waiting: VecDeque<Rc<Place>>,
+    waiting: Queue,
+}
+
+/// In which of 256 lines a client stands: that of its address, or of its network of 64 bits, which
+/// is one site's in IPv6 (RFC 4291 §2.5.4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Line(u8);
+
+impl Line {
+    pub(crate) fn of(client: IpAddr) -> Self {
+        let mix = |octets: &[u8]| {
+            let mixed = octets.iter().fold(0_u8, |mixed, octet| {
+                mixed.wrapping_mul(31).wrapping_add(*octet)
+            });
+            Line(mixed)
+        };
+        match client.to_canonical() {
+            IpAddr::V4(client) => mix(&client.octets()),
+            IpAddr::V6(client) => mix(client.octets().first_chunk::<8>().unwrap_or(&[0; 8])),
+        }
+    }
+}
+
+/// Who waits: line after line, and in order in each.
+#[derive(Debug, Default)]
+struct Queue {
+    lines: BTreeMap<Line, VecDeque<Rc<Place>>>,
+    last: Line,
+}
+
+impl Queue {
+    fn push(&mut self, line: Line, place: Rc<Place>) {
+        self.lines.entry(line).or_default().push_back(place);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    fn pop(&mut self) -> Option<Rc<Place>> {
+        let after = self.lines.range((Excluded(self.last), Unbounded)).next();
+        let (line, _) = after.or_else(|| self.lines.iter().next())?;
+        self.last = *line;
+        let places = self.lines.get_mut(&self.last)?;
+        let place = places.pop_front();
+        if places.is_empty() {
+            self.lines.remove(&self.last);
+        }
+        place
+    }
+
+    fn grant_all(&mut self) {
+        let lines = std::mem::take(&mut self.lines);
+        lines
+            .into_values()
+            .flatten()
+            .for_each(|place| place.grant());
+    }
 }
 
 /// A place in the queue.
@@ -172,7 +234,7 @@ impl Turns {
     }
 
     /// May somebody be served now? A place in the queue if not.
-    fn enter(&self, whose: TenantId, now: Instant) -> Option<Rc<Place>> {
+    fn enter(&self, (whose, line): (TenantId, Line), now: Instant) -> Option<Rc<Place>> {
         let accounts = &mut *self.accounts.borrow_mut();
         if !accounts.contains_key(&whose) {
             accounts.retain(|_, account| account.is_of_use(now));
@@ -180,12 +242,15 @@ impl Turns {
         let account = accounts.entry(whose).or_insert_with(|| Account {
             used: Duration::ZERO,
             asked: now,
-            waiting: VecDeque::new(),
+            waiting: Queue::default(),
         });
         account.asked = now;
-        let waits = (account.used >= QUANTUM || !account.waiting.is_empty()).then(Rc::default);
+        let waits =
+            (account.used >= QUANTUM || !account.waiting.is_empty()).then(Rc::<Place>::default);
         let waits = waits.filter(|_| !self.over.get());
-        account.waiting.extend(waits.clone());
+        if let Some(place) = &waits {
+            account.waiting.push(line, Rc::clone(place));
+        }
         let alone = accounts.len() == 1;
         if alone && waits.is_none() {
             self.alone.set(Some(whose));
@@ -235,7 +300,7 @@ impl Turns {
         if let (Some((whose, account)), None) = (left.next(), left.next()) {
             // Nobody else is left to wait for.
             account.used = Duration::ZERO;
-            account.waiting.drain(..).for_each(|place| place.grant());
+            account.waiting.grant_all();
             self.alone.set(Some(*whose));
             self.spent.set(false);
         }
@@ -263,7 +328,7 @@ impl Turns {
     pub(crate) fn end(&self) {
         self.over.set(true);
         for account in self.accounts.borrow_mut().values_mut() {
-            account.waiting.drain(..).for_each(|place| place.grant());
+            account.waiting.grant_all();
         }
     }
 }
@@ -276,7 +341,7 @@ impl Account {
     /// Let the first of those that wait go on. One whose connection has ended meanwhile takes
     /// nobody's place for longer than a turn, since each turn begins here.
     fn next(&mut self) {
-        if let Some(place) = self.waiting.pop_front() {
+        if let Some(place) = self.waiting.pop() {
             place.grant();
         }
     }

@@ -31,6 +31,7 @@ use crate::{
     layer4::{self, Asked, Story, reach},
     pipe::Moved,
     relay::poll_idle,
+    turns::Line,
     upstream::connect::Incoming,
     worker::Worker,
 };
@@ -110,7 +111,7 @@ pub(crate) async fn listen(
             client,
         };
         let (mine, table) = (Rc::clone(&worker), Rc::clone(&flows));
-        worker.spawn("flow", to.tenant, async move {
+        worker.spawn("flow", (to.tenant, Line::of(client.ip())), async move {
             serve(&mine, near, &info, to).await;
             let mut table = table.borrow_mut();
             // By now another flow may have taken its place.

@@ -35,7 +35,7 @@ use crate::{
     refusals::Refusals,
     snapshot::{Resolver, Snapshot},
     traffic::{self, Traffic},
-    turns::{InTurn, NOBODY, Turns},
+    turns::{InTurn, Line, NOBODY, Turns},
     udp::Scratch,
     upstream::{
         Pool, Target, Waiting,
@@ -442,11 +442,11 @@ impl Worker {
         })
     }
 
-    /// Run what serves a connection, in turns: `whose` at first.
+    /// Run what serves a connection, in turns: those of `whose` at first, in this line.
     pub(crate) fn spawn<F: Future<Output = ()> + 'static>(
         self: &Rc<Self>,
         name: &'static str,
-        whose: TenantId,
+        whose: (TenantId, Line),
         serving: F,
     ) -> Task {
         let turn = InTurn::new(self, whose, serving);
@@ -606,7 +606,7 @@ fn take(worker: &Rc<Worker>, incoming: Box<dyn Incoming>) {
         return;
     }
     let run = egress::accept(Rc::clone(worker), incoming);
-    worker.spawn("stream", NOBODY, run);
+    worker.spawn("stream", (NOBODY, Line::default()), run);
 }
 
 async fn gather(worker: Rc<Worker>, at: usize) {

@@ -117,7 +117,7 @@ impl Client {
         let (reply, connection) = self.blocking.wait(async {
             let mut connection = match kept {
                 Some(connection) => connection,
-                None => Connection::plain(tasks, address).await?,
+                None => Connection::plain(tasks, None, address).await?,
             };
             let reply = connection.send(request).await?;
             Ok((reply, connection))

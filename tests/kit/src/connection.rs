@@ -1,7 +1,11 @@
 //! One client connection: HTTP/1.1 or HTTP/2, plain or over TLS. Async; see [`crate::Client`] and
 //! [`crate::Http2`] for the blocking form.
 
-use std::{fmt::Display, net::SocketAddr, sync::Arc};
+use std::{
+    fmt::Display,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request};
@@ -17,7 +21,7 @@ use rustls::{
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
 /// An answer with its whole body.
@@ -80,12 +84,16 @@ enum Kind {
 }
 
 impl Connection {
-    /// HTTP/1.1 without TLS.
+    /// HTTP/1.1 without TLS, from this address if there is one.
     ///
     /// # Errors
     /// A sentence.
-    pub async fn plain(tasks: &Tasks, address: SocketAddr) -> Result<Self, String> {
-        let stream = dial(address).await?;
+    pub async fn plain(
+        tasks: &Tasks,
+        from: Option<IpAddr>,
+        address: SocketAddr,
+    ) -> Result<Self, String> {
+        let stream = dial(from, address).await?;
         Self::http1(tasks, stream).await
     }
 
@@ -202,8 +210,16 @@ impl Connection {
     }
 }
 
-async fn dial(address: SocketAddr) -> Result<TcpStream, String> {
-    let stream = TcpStream::connect(address).await.map_err(said)?;
+async fn dial(from: Option<IpAddr>, address: SocketAddr) -> Result<TcpStream, String> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    };
+    let socket = socket.map_err(said)?;
+    if let Some(from) = from {
+        socket.bind((from, 0).into()).map_err(said)?;
+    }
+    let stream = socket.connect(address).await.map_err(said)?;
     stream.set_nodelay(true).map_err(said)?;
     Ok(stream)
 }
@@ -214,7 +230,7 @@ async fn tls(
     config: Arc<ClientConfig>,
 ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, String> {
     let name = ServerName::try_from(host.to_owned()).map_err(said)?;
-    let stream = dial(address).await?;
+    let stream = dial(None, address).await?;
     tokio_rustls::TlsConnector::from(config)
         .connect(name, stream)
         .await

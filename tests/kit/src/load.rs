@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -30,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub struct Target {
     /// Where to connect.
     pub address: SocketAddr,
+    /// And from where, if that matters.
+    pub from: Option<IpAddr>,
     /// The `host`.
     pub host: String,
     /// The path.
@@ -194,7 +196,7 @@ async fn ask(tasks: &Tasks, pool: &Pool) -> Result<(u16, Option<Story>), String>
     let idle = pool.idle.borrow_mut().pop().filter(Connection::is_open);
     let mut connection = match idle {
         Some(connection) => connection,
-        None => Connection::plain(tasks, target.address).await?,
+        None => Connection::plain(tasks, target.from, target.address).await?,
     };
     let reply = connection.send(request).await?;
     let story = if reply.status == 200 {
@@ -237,6 +239,7 @@ mod tests {
         assert_eq!(told.expect("an answer").status, 204);
         let target = Target {
             address,
+            from: None,
             host: "x".to_owned(),
             path: "/".to_owned(),
         };

@@ -32,6 +32,7 @@ use crate::{
     attempt::Place,
     h2stream::{Incoming, Outgoing, are_fields},
     http1::{Framing, HeadError, Piece, ResponseHead, wire::ReadError},
+    turns::Line,
     worker::Worker,
 };
 
@@ -160,7 +161,7 @@ pub(crate) async fn stream(
     };
     let used_at = Rc::new(Cell::new(runtime::now()));
     let drive = drive(Rc::clone(worker), key, connection, Rc::clone(&used_at));
-    worker.spawn("h2-upstream", key.tenant, async move {
+    worker.spawn("h2-upstream", (key.tenant, Line::default()), async move {
         drive.await;
         drop(counted);
     });
