@@ -3,8 +3,10 @@
     python3 try.py [ADDRESS]        ADDRESS of the example, 127.0.0.9 by default
 """
 
+import base64
 import http.client
 import http.server
+import struct
 import sys
 import threading
 import time
@@ -13,21 +15,29 @@ ADDRESS = sys.argv[1] if len(sys.argv) > 1 else "127.0.0.9"
 
 
 def serve(port, utilization):
-    """An application that says how loaded it is, in one of the two forms."""
-    report = f'JSON {{"cpu_utilization": {utilization}, "rps_fractional": 100}}'
-    if port == 18002:
-        report = f"TEXT cpu_utilization={utilization},rps_fractional=100"
+    """An application that says how loaded it is: as text in a header, or in octets in a trailer."""
+    text = f"TEXT cpu_utilization={utilization},rps_fractional=100"
+    # xds.data.orca.v3.OrcaLoadReport: cpu_utilization is field 1, rps_fractional field 6.
+    octets = struct.pack("<BdBd", 1 << 3 | 1, utilization, 6 << 3 | 1, 100)
+    octets = base64.b64encode(octets).rstrip(b"=")
 
     class Shop(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def do_GET(self):
             body = str(port).encode()
             self.send_response(200)
-            self.send_header("endpoint-load-metrics", report)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            if port == 18001:
+                self.send_header("endpoint-load-metrics", text)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+            else:
+                self.send_header("transfer-encoding", "chunked")
+                self.end_headers()
+                self.wfile.write(b"%x\r\n%s\r\n0\r\n" % (len(body), body))
+                self.wfile.write(b"endpoint-load-metrics-bin: %s\r\n\r\n" % octets)
 
         def log_message(self, *_):
             pass

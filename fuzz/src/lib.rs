@@ -11,6 +11,7 @@ mod front;
 mod fsm;
 mod http1;
 mod http3;
+mod load;
 mod reflector;
 mod requests;
 mod wire;
@@ -27,7 +28,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 23] = [
+pub const TARGETS: [Target; 24] = [
     Target {
         name: "open",
         about: "OPEN: decoded, encoded and decoded again the same",
@@ -137,6 +138,11 @@ pub const TARGETS: [Target; 23] = [
         name: "pattern",
         about: "patterns: the whole is compared, whatever they say",
         run: requests::pattern,
+    },
+    Target {
+        name: "load-report",
+        about: "load reports: as text and in octets, and as they were written",
+        run: load::report,
     },
     Target {
         name: "decision",

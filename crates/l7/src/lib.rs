@@ -73,7 +73,7 @@ pub use identity::{
 };
 pub use layer4::{Addresses, Layer4, ListenerProtocol};
 pub use limits::Limits;
-pub use load_report::{LOAD_METRICS, load_report};
+pub use load_report::{LOAD_METRICS, LOAD_METRICS_BIN, load_report, load_report_bin};
 pub use path::normal_path;
 pub use pattern::{Pattern, PatternError};
 pub use proxy_protocol::{

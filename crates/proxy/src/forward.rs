@@ -8,12 +8,12 @@ use std::{
     time::Duration,
 };
 
-use balance::{Endpoint, EndpointKey, EndpointSet, InFlight, LoadPolicy, Retrying, pick};
+use balance::{Endpoint, EndpointKey, EndpointSet, InFlight, Retrying, pick};
 use base::{Instant, LbId, SiteName, WallTime};
 use http::{HeaderValue, StatusCode, header};
 use l7::{
-    Addresses, Affinity, Cluster, Fault, Fields, Forward, Identity, Known, LOAD_METRICS, Limits,
-    Retry, affinity, headers, load_report,
+    Addresses, Affinity, Cluster, Fault, Fields, Forward, Identity, Known, Limits, Retry, affinity,
+    headers,
 };
 use tokio::time::{sleep, timeout};
 
@@ -28,6 +28,7 @@ use crate::{
     guard::{self, Sent},
     hedge,
     http1::{Framing, ResponseHead},
+    load::Ear,
     mirror,
     relay::{RelayError, Upload, respond, tunnel},
     upstream::{PoolKey, UpConn, connect::StreamRequest},
@@ -304,7 +305,7 @@ pub(crate) async fn tries(
         story.endpoint = Some((key.endpoint, site));
         let mut began = now;
         let beside = hedge::Beside::of(worker, &set, to, order, upload, &tried);
-        let ended = match beside {
+        let mut ended = match beside {
             None => {
                 let patience = to.patience;
                 hedge::alone(worker, &place, order, patience, client, upload, alarm).await
@@ -328,10 +329,9 @@ pub(crate) async fn tries(
             let over = runtime::now();
             place.stats.answered(over, over.since(began));
         }
-        let ended = match set.by_load() {
-            None => ended,
-            Some(policy) => ended.map(|(up, head)| (up, heard(head, &place, policy))),
-        };
+        if let (Some(policy), Ok((up, head))) = (set.by_load(), &mut ended) {
+            up.listen(Ear::new(place.stats, policy), head);
+        }
         if let Some(most) = to.cluster.outlier {
             judge(worker, most, &place, &ended);
         }
@@ -387,17 +387,6 @@ pub(crate) async fn tries(
             permit = None;
         }
     }
-}
-
-/// What the endpoint says of its load is for whoever picks, not for the client.
-fn heard(mut head: ResponseHead, place: &Place<'_>, policy: &LoadPolicy) -> ResponseHead {
-    if let Some(value) = head.fields.get(&LOAD_METRICS) {
-        if let Some(report) = load_report(value) {
-            place.stats.reported(runtime::now(), report, policy);
-        }
-        head.fields.remove(&LOAD_METRICS);
-    }
-    head
 }
 
 /// Wait before the next try, while there is time and somebody who waits.

@@ -68,6 +68,7 @@ mod http3;
 mod io;
 mod layer4;
 mod listener;
+mod load;
 mod metrics;
 mod mirror;
 mod pipe;

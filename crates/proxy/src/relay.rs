@@ -275,8 +275,11 @@ fn pump(
                 *bytes += piece.len() as u64;
                 client.data(piece);
             }
-            Poll::Ready(Piece::End(trailers)) => {
-                client.end(trailers);
+            Poll::Ready(Piece::End(mut trailers)) => {
+                if let Some(trailers) = &mut trailers {
+                    up.trailed(trailers);
+                }
+                client.end(trailers.filter(|trailers| !trailers.is_empty()));
                 *ended = true;
             }
             Poll::Pending => {

@@ -10,6 +10,7 @@ mod h3;
 mod hedge;
 mod http2;
 mod layer4;
+mod load;
 mod passthrough;
 mod policy;
 mod proxy_protocol;

@@ -305,8 +305,8 @@ pub enum BalanceAlgorithm {
     /// The better of two at random, by how long answers take (the average, that a slow answer
     /// raises at once) and requests in flight.
     PeakEwma,
-    /// Any, by weight and by what endpoints say of their load with their answers, in
-    /// `endpoint-load-metrics` (ORCA).
+    /// Any, by weight and by what endpoints say of their load with their answers, in headers or
+    /// trailers `endpoint-load-metrics` or `endpoint-load-metrics-bin` (ORCA).
     WeightedByLoad,
 }
 

@@ -1,6 +1,6 @@
 //! What a route does beside forwarding, seen from both ends.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use balance::Health::Healthy;
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -226,36 +226,4 @@ async fn a_mirror_gets_a_copy() {
     let response = world.raw(&request).await;
     assert!(response.ends_with(&long));
     assert_eq!(spot.served(), served + 1);
-}
-
-#[tokio::test]
-async fn what_endpoints_say_of_their_load_is_not_for_clients() {
-    let world = World::new().await;
-    let says = "HTTP/1.1 200 OK\r\nx-own: 1\r\ncontent-length: 0\r\n\
-                Endpoint-Load-Metrics: TEXT cpu_utilization=0.5,rps_fractional=10\r\n\r\n";
-    let spot = Spot::new("raw", Manner::Raw(says, false)).await;
-    world.endpoints(&[(spot.address, Healthy)]);
-    // To nobody here it means anything.
-    let response = world.ask("GET").await;
-    assert!(
-        response.contains("endpoint-load-metrics: TEXT "),
-        "{response}"
-    );
-    let endpoints = world.ingress_cell.load().endpoints().to_vec();
-    let stats = Arc::clone(&endpoints[0].stats);
-    let policy = balance::BalancePolicy {
-        algorithm: balance::Algorithm::WeightedByLoad,
-        load: balance::LoadPolicy {
-            blackout: Duration::ZERO,
-            ..<_>::default()
-        },
-        ..<_>::default()
-    };
-    assert_eq!(stats.load(runtime::now(), &policy.load), None);
-    let set = balance::EndpointSet::build(&policy, runtime::now(), endpoints);
-    world.ingress_cell.store(Arc::new(set));
-    let response = world.ask("GET").await;
-    assert!(response.contains("x-own: 1"), "{response}");
-    assert!(!response.contains("load-metrics"), "{response}");
-    assert_eq!(stats.load(runtime::now(), &policy.load), Some(20.0));
 }

@@ -13,8 +13,9 @@ use tokio::{
 use super::world::{Manner, PATIENCE, Spot, World};
 
 /// An endpoint that speaks HTTP/2: it answers piece by piece as the request comes, then with
-/// trailers. At `/refuse` it refuses the first stream of each connection.
-async fn endpoint() -> (SocketAddr, runtime::Tasks) {
+/// trailers. At `/refuse` it refuses the first stream of each connection; at `/loaded` it says in
+/// its trailers that half of it is in use, by ten requests a second.
+pub(super) async fn endpoint() -> (SocketAddr, runtime::Tasks) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let tasks = runtime::Tasks::new("endpoint");
@@ -74,13 +75,17 @@ async fn attend(
     if let Some(value) = asked.get("x-asked") {
         trailers.insert("x-said", value.clone());
     }
+    if parts.uri.path() == "/loaded" {
+        let report = "CQAAAAAAAOA/MQAAAAAAACRA".parse().expect("a value");
+        trailers.insert("endpoint-load-metrics-bin", report);
+    }
     send.send_trailers(trailers).expect("sent");
 }
 
-type Client = h2::client::SendRequest<Bytes>;
+pub(super) type Client = h2::client::SendRequest<Bytes>;
 
 /// A client in plain text that begins with HTTP/2.
-async fn client(world: &World) -> (Client, runtime::Tasks) {
+pub(super) async fn client(world: &World) -> (Client, runtime::Tasks) {
     let tcp = TcpStream::connect(world.http).await.expect("connected");
     let (client, connection) = h2::client::handshake(tcp).await.expect("HTTP/2");
     let tasks = runtime::Tasks::new("client");
@@ -90,7 +95,7 @@ async fn client(world: &World) -> (Client, runtime::Tasks) {
     (client.ready().await.expect("ready"), tasks)
 }
 
-fn post(path: &str) -> Request<()> {
+pub(super) fn post(path: &str) -> Request<()> {
     let url = format!("http://cart.acme.example{path}");
     let request = Request::post(url).header("te", "trailers");
     request.body(()).expect("a request")

@@ -14,6 +14,7 @@ use super::{h1::H1, h2::H2};
 use crate::{
     http1::{Framing, HeadError, Piece, ResponseHead, wire::ReadError},
     io::Io,
+    load::Ear,
 };
 
 /// How the connection reaches the endpoint.
@@ -46,6 +47,8 @@ pub(crate) struct UpConn {
     /// It is one client's, and the endpoint knows whose.
     private: bool,
     speaks: Speaks,
+    /// Who listens to what the response says of its endpoint's load.
+    ear: Option<Ear>,
     /// Of a stream, its connection is counted where that is.
     _counted: Option<Connection>,
 }
@@ -65,6 +68,7 @@ impl UpConn {
             _counted: Some(counted),
             private: false,
             speaks: Speaks::One(H1::new(io)),
+            ear: None,
         }
     }
 
@@ -81,6 +85,7 @@ impl UpConn {
             via: Via::Tcp,
             private: false,
             speaks: Speaks::Two(stream),
+            ear: None,
             _counted: None,
         }
     }
@@ -177,6 +182,19 @@ impl UpConn {
         }
     }
 
+    /// Hear what its response says of the endpoint's load, here in its head and later in trailers.
+    pub(crate) fn listen(&mut self, ear: Ear, head: &mut ResponseHead) {
+        ear.head(&mut head.fields);
+        self.ear = Some(ear);
+    }
+
+    /// These are its response's trailers: what is not for the client is taken out.
+    pub(crate) fn trailed(&self, trailers: &mut HeaderMap) {
+        if let Some(ear) = &self.ear {
+            ear.trailers(trailers);
+        }
+    }
+
     /// Is it to be put back, and at rest, with nothing left over on either side? The connection
     /// of a stream is in the pool all the time.
     pub(crate) fn is_reusable(&self) -> bool {
@@ -187,6 +205,7 @@ impl UpConn {
     }
 
     pub(crate) fn rest(&mut self) {
+        self.ear = None;
         if let Speaks::One(conn) = &mut self.speaks {
             conn.rest();
         }
