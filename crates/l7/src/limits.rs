@@ -26,6 +26,9 @@ pub struct Limits {
     pub upgrade_idle_timeout: Duration,
     /// A flow of datagrams in which nothing moves: 30 s.
     pub flow_idle_timeout: Duration,
+    /// What connections and flows that are carried unread get to finish when their load balancer is
+    /// withdrawn, and requests when a node ends: 5 s.
+    pub drain_timeout: Duration,
     /// From the end of the request head to the response head, all tries together: 30 s; a route
     /// may say otherwise.
     pub request_timeout: Duration,
@@ -54,6 +57,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(60),
             upgrade_idle_timeout: Duration::from_secs(3600),
             flow_idle_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(2),
             handshake_timeout: Duration::from_secs(10),

@@ -68,9 +68,7 @@ const ASN: u32 = 4_200_000_000;
 
 /// How long the halves get to finish after what requests get.
 const DRAIN: Duration = Duration::from_secs(5);
-/// What requests get to finish when the node ends …
-const PATIENCE: Duration = Duration::from_secs(5);
-/// … and when another process goes on.
+/// What requests get to finish when another process goes on.
 const RELIEVED: Duration = Duration::from_secs(600);
 
 /// What requests get to finish, said when that begins.
@@ -79,7 +77,8 @@ pub(crate) struct Patience(Arc<OnceLock<Duration>>);
 
 impl Patience {
     pub(crate) fn get(&self) -> Duration {
-        self.0.get().copied().unwrap_or(PATIENCE)
+        let ends = || plan::Limits::default().drain_timeout;
+        self.0.get().copied().unwrap_or_else(ends)
     }
 }
 

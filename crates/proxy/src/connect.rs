@@ -6,7 +6,7 @@ use std::rc::Rc;
 use balance::{Connection, InFlight};
 use base::LbId;
 use http::{HeaderValue, Method, StatusCode, header};
-use l7::{Fault, Layer4};
+use l7::{Fault, Layer4, ListenerProtocol};
 
 use crate::{
     alarm::Alarm,
@@ -16,7 +16,7 @@ use crate::{
     exchange,
     http1::Framing,
     io::Io,
-    layer4::{self, Asked, Story, dial},
+    layer4::{self, Asked, Story, WITHDRAWN, dial},
     pipe::Moved,
     relay::{RelayError, tunnel},
     upstream::{UpConn, Via},
@@ -56,16 +56,27 @@ pub(crate) async fn serve(
             up.switch();
             said.status = StatusCode::OK.as_u16();
             let idle = to.limits.upgrade_idle_timeout;
-            let ended = match client.connected() {
-                Ok(()) => tunnel(client, alarm, &mut up, idle, &mut said).await,
-                Err(error) => Err(RelayError::Client(error)),
+            let offered = || {
+                worker
+                    .offers
+                    .has(info.port, ListenerProtocol::Connect(to.lb))
             };
-            if let Err(error) = ended {
-                said.error = Some(match error {
+            let withdrawn = worker.offers.withdrawn(to.limits.drain_timeout, offered);
+            let moving = async {
+                client.connected().map_err(RelayError::Client)?;
+                tunnel(client, alarm, &mut up, idle, &mut said).await
+            };
+            let ended = tokio::select! {
+                biased;
+                ended = moving => ended.map_err(|error| match error {
                     RelayError::Client(_) => ("client-gone", Fault::Client),
                     RelayError::Upstream(_) => ("reset", Fault::Upstream),
                     RelayError::Idle => ("idle", Fault::Client),
-                });
+                }),
+                () = withdrawn => Err(WITHDRAWN),
+            };
+            if let Err(error) = ended {
+                said.error = Some(error);
                 client.abort();
             }
         }

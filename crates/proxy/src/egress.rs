@@ -60,7 +60,7 @@ pub(crate) async fn accept(worker: Rc<Worker>, incoming: Box<dyn Incoming>) {
         }
         Protocol::Udp => {
             drop(snapshot);
-            return Box::pin(udp::leave(&worker, incoming, admitted)).await;
+            return Box::pin(udp::leave(&worker, incoming, &request, admitted)).await;
         }
     }
     let accepting = timeout(snapshot.limits.handshake_timeout, incoming.accept());
@@ -76,6 +76,16 @@ fn claim(request: &StreamRequest) -> StreamClaim<'_> {
         authority: &request.authority,
         endpoint: request.endpoint,
         lb: &request.lb,
+    }
+}
+
+/// May what is carried unread on an admitted stream go on? Its endpoint need not be known any more.
+pub(crate) fn goes_on(worker: &Worker, peer: &SiteName, request: &StreamRequest) -> bool {
+    match admit(&worker.snapshot().egress, peer, &claim(request)) {
+        Ok(_) | Err(Refusal::NoEndpoint) => true,
+        Err(
+            Refusal::BadAuthority | Refusal::OtherTenant | Refusal::NotOffered | Refusal::NoService,
+        ) => false,
     }
 }
 

@@ -5,13 +5,16 @@ use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc, time::Duratio
 
 use balance::{Connection, EndpointKey, InFlight};
 use base::{Instant, LbId, QualifiedService, SiteName, WallTime};
-use l7::{AccessRecord, Admitted, Cluster, Fault, Fields, Layer4, Retry, headers};
+use l7::{
+    AccessRecord, Admitted, Cluster, Fault, Fields, Layer4, ListenerProtocol, Retry, headers,
+};
 use tokio::time::timeout;
 
 use crate::{
     alarm::Alarm,
     attempt::{self, Failure, Kind, Place},
     downstream::ConnInfo,
+    egress,
     forward::{To, choose, exclude, verdict},
     http1::Wire,
     io::Io,
@@ -22,6 +25,9 @@ use crate::{
     },
     worker::Worker,
 };
+
+/// Its load balancer is not there any more, and it has had its time.
+pub(crate) const WITHDRAWN: (&str, Fault) = ("withdrawn", Fault::Us);
 
 /// Connections of one worker by load balancer, so that none takes the places of all.
 #[derive(Debug, Default)]
@@ -173,12 +179,28 @@ async fn carry(
     let mut far = End::new(Wire::new(io));
     let idle = to.limits.upgrade_idle_timeout;
     let alarm = &mut Alarm::new(idle);
-    let ended = pipe(&mut near, &mut far, alarm, idle, &mut story.moved).await;
+    let offered = || is_offered(worker, info, to.lb);
+    let ended = tokio::select! {
+        biased;
+        ended = pipe(&mut near, &mut far, alarm, idle, &mut story.moved) => ended,
+        () = worker.offers.withdrawn(to.limits.drain_timeout, offered) => return Err(WITHDRAWN),
+    };
     ended.map_err(|broken| match broken {
         Broken::Near => ("client-gone", Fault::Client),
         Broken::Far => ("reset", Fault::Upstream),
         Broken::Idle => ("idle", Fault::Client),
     })
+}
+
+/// Is the load balancer still there where the client has come to?
+fn is_offered(worker: &Worker, info: &ConnInfo, lb: LbId) -> bool {
+    if !info.tls {
+        return worker.offers.has(info.port, ListenerProtocol::Tcp(lb));
+    }
+    let name = info.sni.as_deref().unwrap_or_default();
+    let snapshot = worker.snapshot();
+    let passed = snapshot.table.passed(info.port, name);
+    passed.is_some_and(|to| to.lb == lb)
 }
 
 /// Reach an endpoint; another if one does not answer, since nothing was sent yet.
@@ -279,6 +301,7 @@ pub(crate) async fn leave(
     admitted: Admitted,
 ) {
     let limits = worker.snapshot().limits;
+    let peer = incoming.peer().clone();
     let cluster = &admitted.cluster;
     if !cluster.circuit.takes_request(&cluster.cell.load()) {
         worker.metrics.circuits_open.inc();
@@ -316,7 +339,12 @@ pub(crate) async fn leave(
     let mut near = End::new(Wire::new(Io::Other(stream)));
     let idle = limits.upgrade_idle_timeout;
     let (alarm, moved) = (&mut Alarm::new(idle), &mut Moved::default());
-    let ended = pipe(&mut near, &mut far, alarm, idle, moved).await;
+    let offered = || egress::goes_on(worker, &peer, request);
+    let ended = tokio::select! {
+        biased;
+        ended = pipe(&mut near, &mut far, alarm, idle, moved) => ended,
+        () = worker.offers.withdrawn(limits.drain_timeout, offered) => return,
+    };
     if ended == Err(Broken::Far) {
         in_flight.stats().failed();
     }

@@ -71,6 +71,7 @@ mod listener;
 mod load;
 mod metrics;
 mod mirror;
+mod offers;
 mod pipe;
 mod quic;
 mod refusals;

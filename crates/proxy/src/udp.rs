@@ -19,20 +19,21 @@ use std::{
 
 use balance::InFlight;
 use bytes::{Buf, Bytes, BytesMut};
-use l7::{Admitted, Fault, Layer4, Limits};
+use l7::{Admitted, Fault, Layer4, Limits, ListenerProtocol};
 use tokio::{io::ReadBuf, net::UdpSocket, sync::mpsc, time::timeout};
 
 use crate::{
     alarm::Alarm,
     attempt::{Failure, Kind, Place},
     downstream::ConnInfo,
+    egress,
     http1::Wire,
     io::Io,
     layer4::{self, Asked, Story, reach},
     pipe::Moved,
     relay::poll_idle,
     turns::Line,
-    upstream::connect::Incoming,
+    upstream::connect::{Incoming, StreamRequest},
     worker::Worker,
 };
 
@@ -150,7 +151,10 @@ async fn carry(
         Ok(Datagrams::Stream(Wire::new(io)))
     };
     let (far, in_flight) = reach(worker, to, cluster, info, story, dialling).await?;
-    let ended = relay(worker, near, far, &to.limits, &mut story.moved).await;
+    let offered = || worker.offers.has(info.port, ListenerProtocol::Udp(to.lb));
+    let withdrawn = worker.offers.withdrawn(to.limits.drain_timeout, offered);
+    let moved = &mut story.moved;
+    let ended = relay(worker, near, far, &to.limits, moved, withdrawn).await;
     ended.map_err(|_| {
         in_flight.stats().failed();
         ("reset", Fault::Upstream)
@@ -158,8 +162,14 @@ async fn carry(
 }
 
 /// Serve a flow that an admitted tunnel stream carries.
-pub(crate) async fn leave(worker: &Worker, incoming: Box<dyn Incoming>, admitted: Admitted) {
+pub(crate) async fn leave(
+    worker: &Worker,
+    incoming: Box<dyn Incoming>,
+    request: &StreamRequest,
+    admitted: Admitted,
+) {
     let limits = worker.snapshot().limits;
+    let peer = incoming.peer().clone();
     let in_flight = InFlight::start(&admitted.stats);
     let far = match connect(admitted.endpoint.address).await {
         Ok(far) => far,
@@ -174,8 +184,11 @@ pub(crate) async fn leave(worker: &Worker, incoming: Box<dyn Incoming>, admitted
         return;
     };
     let near = Datagrams::Stream(Wire::new(Io::Other(stream)));
+    let offered = || egress::goes_on(worker, &peer, request);
+    let withdrawn = worker.offers.withdrawn(limits.drain_timeout, offered);
     let moved = &mut Moved::default();
-    if relay(worker, near, far, &limits, moved).await.is_err() {
+    let ended = relay(worker, near, far, &limits, moved, withdrawn).await;
+    if ended.is_err() {
         in_flight.stats().failed();
     }
 }
@@ -277,14 +290,15 @@ fn unframed(octets: &mut BytesMut) -> Option<Bytes> {
     Some(octets.split_to(length).freeze())
 }
 
-/// Carry datagrams both ways until one end is gone, nothing has moved for long enough, or the
-/// worker drains: what is sent then finds its way anew.
+/// Carry datagrams both ways until one end is gone, nothing has moved for long enough, its load
+/// balancer is withdrawn, or the worker drains: what is sent then finds its way anew.
 async fn relay(
     worker: &Worker,
     mut near: Datagrams,
     mut far: Datagrams,
     limits: &Limits,
     moved: &mut Moved,
+    withdrawn: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let idle = limits.flow_idle_timeout;
     let mut alarm = Alarm::new(idle);
@@ -302,6 +316,7 @@ async fn relay(
     let ended = tokio::select! {
         ended = running => ended,
         () = drain.draining() => Ok(()),
+        () = withdrawn => Ok(()),
     };
     if ended.is_ok() {
         // Otherwise the other site would take it for a reset.

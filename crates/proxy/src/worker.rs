@@ -31,6 +31,7 @@ use crate::{
     layer4::Seats,
     listener::{Bound, Inherited, ListenerFailed, ListenerSpec, Listeners, Wanted},
     metrics::ProxyMetrics,
+    offers::Offers,
     quic::Quic,
     refusals::Refusals,
     snapshot::{Resolver, Snapshot},
@@ -233,7 +234,10 @@ impl Workers {
     }
 
     /// Listen on exactly these addresses. Listeners whose address stays are not touched, and no
-    /// connection is. The answer has the bound address or the failure of each, in order.
+    /// connection is, but for those that are carried unread for a load balancer that is not offered
+    /// on their port any more, by these and the last snapshot stored: they go on for
+    /// [`l7::Limits::drain_timeout`] and are then reset. The answer has the bound address or the
+    /// failure of each, in order.
     pub async fn set_listeners(
         &self,
         specs: &[ListenerSpec],
@@ -370,6 +374,7 @@ pub(crate) struct Worker {
     pub(crate) waiting: Waiting,
     /// Connections carried unread.
     pub(crate) layer4: Seats,
+    pub(crate) offers: Offers,
     pub(crate) turns: Turns,
     pub(crate) scratch: Scratch,
     pub(crate) tasks: Tasks,
@@ -548,6 +553,7 @@ async fn run(tasks: Tasks, start: Start) {
         shared: Shared::default(),
         waiting: Waiting::default(),
         layer4: Seats::default(),
+        offers: Offers::default(),
         turns: Turns::default(),
         scratch: Scratch::default(),
         drain: tasks.token(),
@@ -584,6 +590,8 @@ async fn run(tasks: Tasks, start: Start) {
                 Command::Listeners(wanted, reply) => {
                     // Nobody waits for the reply when its caller was dropped.
                     let _ = reply.send(listeners.set(&worker, &wanted));
+                    let offered = wanted.iter().map(|(spec, _)| (spec.port, spec.protocol));
+                    worker.offers.set(offered);
                 }
                 // Nor for these.
                 Command::Sockets(reply) => drop(reply.send(listeners.sockets())),

@@ -1,6 +1,6 @@
 //! CONNECT, at a listener that is for it alone.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use balance::Health::Healthy;
 use bytes::Bytes;
@@ -16,7 +16,11 @@ use crate::{ListenerSpec, Snapshot};
 
 /// A world that carries what is asked for by name.
 async fn asking() -> (World, SocketAddr) {
-    let (world, _) = carrying_to(Limits::default(), |_| {}).await;
+    asking_by(Limits::default()).await
+}
+
+async fn asking_by(limits: Limits) -> (World, SocketAddr) {
+    let (world, _) = carrying_to(limits, |_| {}).await;
     let now = world.pop.snapshot();
     let unnamed = now.table.layer4(LB).expect("it is there");
     let named = Layer4 {
@@ -137,6 +141,25 @@ async fn nothing_else_is_served() {
     let refused = codes.filter(|code| *code == Some("not-published"));
     assert_eq!(refused.count(), 7);
     assert_eq!(records[10]["error"], "no-endpoint");
+}
+
+#[tokio::test]
+async fn what_is_withdrawn_ends_and_is_not_served_again() {
+    let (world, address) = asking_by(Limits {
+        drain_timeout: Duration::from_millis(50),
+        ..Limits::default()
+    })
+    .await;
+    let (endpoint, _tasks) = echo().await;
+    world.endpoints(&[(endpoint, Healthy)]);
+    let mut stream = connect(address).await;
+    let ask = "CONNECT cart.shop.acme:80 HTTP/1.1\r\nHost: a\r\n\r\n";
+    stream.write_all(ask.as_bytes()).await.expect("written");
+    expect(&mut stream, b"HTTP/1.1 200 OK\r\n\r\nfirst").await;
+    world.pop.set_listeners(&[]).await;
+    let ended = rest(&mut stream).await;
+    assert!(ended.is_err() || ended == Ok(Vec::new()), "{ended:?}");
+    assert_eq!(records(&world, 1).await[0]["error"], "withdrawn");
 }
 
 /// RFC 9113 §8.5.

@@ -348,6 +348,122 @@ async fn running_connections_outlive_news_changes_and_the_beginning_of_a_drain()
     tokio::join!(drained, last);
 }
 
+/// The world's load balancer, if it is there at all, with or without its port.
+async fn offer(world: &World, there: bool, ports: &[u16], limits: Limits) {
+    let now = world.pop.snapshot();
+    let mut all = Vec::new();
+    if there {
+        // Changed, and still itself.
+        let cluster = Arc::new(made(&balance::empty_cell(), Protocol::Tcp));
+        all.push(layer4(cluster, limits));
+    }
+    let table = plain(&world.ingress_cell, now.limits).with_layer4(all);
+    world.pop.store(Arc::new(Snapshot {
+        table: Arc::new(table),
+        ..Snapshot::clone(&now)
+    }));
+    let specs = ports.iter().map(|port| ListenerSpec {
+        bind: "127.0.0.1:0".parse().expect("an address"),
+        port: *port,
+        protocol: ListenerProtocol::Tcp(LB),
+    });
+    let specs: Vec<_> = specs.collect();
+    for bound in world.pop.set_listeners(&specs).await {
+        bound.expect("bound");
+    }
+}
+
+#[tokio::test]
+async fn what_is_withdrawn_is_reset_in_the_end() {
+    for far in [true, false] {
+        let limits = Limits {
+            drain_timeout: Duration::from_millis(50),
+            ..Limits::default()
+        };
+        let (world, address) = carrying(limits).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let endpoint = listener.local_addr().expect("an address");
+        if far {
+            world.endpoints(&[(endpoint, Healthy)]);
+        } else {
+            stand_here(&world.ingress_cell, &[endpoint]);
+        }
+        let mut client = connect(address).await;
+        let (mut endpoint, _) = listener.accept().await.expect("accepted");
+        endpoint.write_all(b"hello").await.expect("written");
+        expect(&mut client, b"hello").await;
+        // Other routes and other ports do not concern it.
+        offer(&world, true, &[5432], limits).await;
+        offer(&world, true, &[5432, 5433], limits).await;
+        tokio::time::sleep(4 * limits.drain_timeout).await;
+        client.write_all(b"still").await.expect("written");
+        expect(&mut endpoint, b"still").await;
+        offer(&world, false, &[], limits).await;
+        let reset = Err(std::io::ErrorKind::ConnectionReset);
+        assert_eq!(rest(&mut client).await, reset);
+        let ended = rest(&mut endpoint).await;
+        assert!(far || ended == reset, "{ended:?}");
+        let records = records(&world, 1).await;
+        assert_eq!(records[0]["error"], "withdrawn");
+        assert_eq!(records[0]["fault"], "us");
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_is_withdrawn_takes_its_connections_along() {
+    let limits = Limits {
+        drain_timeout: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let (world, address) = carrying(limits).await;
+    let (endpoint, _tasks) = echo().await;
+    stand_here(&world.ingress_cell, &[endpoint]);
+    let mut client = connect(address).await;
+    expect(&mut client, b"first").await;
+    offer(&world, true, &[5433], limits).await;
+    let ended = rest(&mut client).await;
+    assert_eq!(ended, Err(std::io::ErrorKind::ConnectionReset));
+}
+
+#[tokio::test]
+async fn the_other_site_takes_a_stream_back_that_it_does_not_offer_any_more() {
+    let (world, address) = carrying(Limits::default()).await;
+    let now = world.gateway.snapshot();
+    let limits = Limits {
+        drain_timeout: Duration::from_millis(50),
+        ..now.limits
+    };
+    world.gateway.store(Arc::new(Snapshot {
+        limits,
+        ..Snapshot::clone(&now)
+    }));
+    let (endpoint, _tasks) = echo().await;
+    world.endpoints(&[(endpoint, Healthy)]);
+    let mut client = connect(address).await;
+    expect(&mut client, b"first").await;
+    // An endpoint that it does not know any more keeps what it has.
+    world.egress_cell.store(Arc::new(EndpointSet::build(
+        &BalancePolicy::default(),
+        base::Instant::ZERO,
+        Vec::new(),
+    )));
+    world.gateway.set_listeners(&[]).await;
+    tokio::time::sleep(4 * limits.drain_timeout).await;
+    client.write_all(b"still").await.expect("written");
+    expect(&mut client, b"still").await;
+    world.gateway.store(Arc::new(Snapshot {
+        limits,
+        ..Snapshot::empty(GATEWAY)
+    }));
+    world.gateway.set_listeners(&[]).await;
+    // Streams in memory have no reset.
+    let ended = rest(&mut client).await;
+    assert!(
+        !matches!(ended, Err(std::io::ErrorKind::TimedOut)),
+        "{ended:?}"
+    );
+}
+
 #[tokio::test]
 async fn silence_has_an_end() {
     let limits = Limits {

@@ -5,6 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use balance::{Health::Healthy, empty_cell};
@@ -59,11 +60,15 @@ async fn vault() -> (
 
 /// A world that passes on what is for `vault.acme.example` and below `pass.acme.example`.
 async fn passing() -> (World, CertificateDer<'static>, runtime::Tasks) {
+    passing_by(Limits::default()).await
+}
+
+async fn passing_by(limits: Limits) -> (World, CertificateDer<'static>, runtime::Tasks) {
     let world = World::new().await;
     let (endpoint, root, tasks) = vault().await;
     let cell = empty_cell();
     stand_here(&cell, &[endpoint]);
-    let to = layer4(cluster(&cell, Protocol::Tcp), Limits::default());
+    let to = layer4(cluster(&cell, Protocol::Tcp), limits);
     let now = world.pop.snapshot();
     let passed = Passed {
         port: 443,
@@ -161,6 +166,38 @@ async fn the_server_name_says_who_ends_tls() {
         .await
         .expect("a response");
     assert!(response.starts_with("HTTP/1.1 421 "), "{response}");
+}
+
+#[tokio::test]
+async fn a_name_that_is_withdrawn_takes_its_connections_along() {
+    let (world, root, _tasks) = passing_by(Limits {
+        drain_timeout: Duration::from_millis(50),
+        ..Limits::default()
+    })
+    .await;
+    let open = async |name: &'static str| {
+        let name = name.try_into().expect("a name");
+        let tcp = connect(world.https).await;
+        let connecting = connector(&root, &[]).connect(name, tcp);
+        timeout(PATIENCE, connecting)
+            .await
+            .expect("in time")
+            .expect("TLS")
+    };
+    let mut stream = open("vault.acme.example").await;
+    let mut seen = [0; 5];
+    let read = timeout(PATIENCE, stream.read_exact(&mut seen)).await;
+    read.expect("in time").expect("read");
+    assert_eq!(&seen, b"hello");
+    let now = world.pop.snapshot();
+    world.pop.store(Arc::new(Snapshot {
+        table: Arc::new(plain(&world.ingress_cell, now.limits)),
+        ..Snapshot::clone(&now)
+    }));
+    world.pop.set_listeners(&[]).await;
+    let read = timeout(PATIENCE, stream.read_exact(&mut seen)).await;
+    let ended = read.expect("in time").expect_err("an end");
+    assert_eq!(ended.kind(), io::ErrorKind::ConnectionReset);
 }
 
 #[tokio::test]

@@ -179,6 +179,22 @@ async fn an_endpoint_that_is_not_there_ends_a_flow() {
 }
 
 #[tokio::test]
+async fn flows_end_when_they_are_withdrawn() {
+    let (world, address) = carrying(Limits {
+        flow_idle_timeout: Duration::from_secs(3600),
+        drain_timeout: Duration::from_millis(50),
+        ..Limits::default()
+    })
+    .await;
+    let (endpoint, _tasks) = echo().await;
+    world.endpoints(&[(endpoint, Healthy)]);
+    ask(&client(address).await, b"1").await;
+    world.pop.set_listeners(&[]).await;
+    let records = records(&world, 1).await;
+    assert!(records[0].get("error").is_none(), "{}", records[0]);
+}
+
+#[tokio::test]
 async fn a_drain_does_not_wait_for_flows() {
     let (world, address) = carrying(Limits::default()).await;
     let (endpoint, _tasks) = echo().await;
