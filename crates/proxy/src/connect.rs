@@ -16,7 +16,7 @@ use crate::{
     exchange,
     http1::Framing,
     io::Io,
-    layer4::{self, Asked, Story, WITHDRAWN, dial},
+    layer4::{self, Asked, Story, WITHDRAWN, claims, dial},
     pipe::Moved,
     relay::{RelayError, tunnel},
     upstream::{UpConn, Via},
@@ -38,6 +38,7 @@ pub(crate) async fn serve(
     };
     let (mut story, mut said) = (Story::begin(), exchange::Story::default());
     let seat = worker.layer4.take(to.lb, to.limits.lb_connections);
+    let seat = seat.filter(|_| claims(worker, info, &to));
     let found = match &seat {
         Some(_) => find(worker, info, &to, request, &mut story).await,
         None => {

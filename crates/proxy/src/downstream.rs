@@ -21,6 +21,7 @@ use l7::{Addresses, Fields};
 use crate::{
     clients::{Certificate, Standing},
     http1::{BodyError, Framing, Piece},
+    seats::Seat,
     snapshot::Snapshot,
     upstream::connect::StreamRequest,
 };
@@ -39,6 +40,8 @@ pub(crate) struct ConnInfo {
     pub(crate) connect: Option<LbId>,
     /// Normalised server name.
     pub(crate) sni: Option<String>,
+    /// Its place; datagrams have none.
+    pub(crate) seat: Option<Rc<Seat>>,
     /// What it has shown, if it was asked for a certificate.
     pub(crate) shown: Option<Box<Certificate>>,
 }
@@ -47,6 +50,14 @@ impl ConnInfo {
     /// How the client stands by its certificate now, if it was asked for one.
     pub(crate) fn standing(&self, snapshot: &Snapshot, now: WallTime) -> Option<Rc<Standing>> {
         self.shown.as_ref()?.standing(self, snapshot, now)
+    }
+
+    /// Ready when the connection has to go.
+    pub(crate) fn poll_leave(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match &self.seat {
+            Some(seat) => seat.poll_leave(cx),
+            None => Poll::Pending,
+        }
     }
 
     pub(crate) const fn addresses(&self) -> Addresses {
@@ -67,6 +78,16 @@ pub(crate) enum Origin {
         peer: SiteName,
         request: StreamRequest,
     },
+}
+
+impl Origin {
+    /// A client's place.
+    pub(crate) const fn seat(&self) -> Option<&Rc<Seat>> {
+        match self {
+            Origin::Client(info) => info.seat.as_ref(),
+            Origin::Site { .. } => None,
+        }
+    }
 }
 
 /// A request, parsed and checked.
@@ -119,6 +140,14 @@ impl Client<'_> {
             Client::H2(c) => c.poll_gone(cx),
             Client::H3(c) => c.poll_gone(cx),
             Client::Nobody => Poll::Pending,
+        }
+    }
+
+    /// What is answered now is the last on its connection, where that can be said with it.
+    pub(crate) const fn last(&mut self) {
+        match self {
+            Client::H1(c) => c.last(),
+            Client::H2(_) | Client::H3(_) | Client::Nobody => {}
         }
     }
 

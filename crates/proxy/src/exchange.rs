@@ -52,6 +52,7 @@ pub(crate) async fn serve(
     mut request: Request,
 ) {
     worker.metrics.requests.inc();
+    let _running = info.seat.as_ref().map(|seat| seat.run());
     if let Some(lb) = info.connect {
         return Box::pin(connect::serve(worker, info, lb, client, alarm, &request)).await;
     }
@@ -75,11 +76,13 @@ pub(crate) async fn serve(
         query,
     );
     let mut story = Story::default();
-    let tenant = decision.as_ref().ok().and_then(host).map(|h| h.tenant);
-    worker.turns.serve(tenant.unwrap_or(NOBODY)).await;
+    let whose = decision.as_ref().ok().and_then(host);
+    let tenant = whose.map_or(NOBODY, |host| host.tenant);
+    worker.turns.serve(tenant).await;
+    let crowded = crowded(worker, info, client, whose);
     story.elsewhere = elsewhere(info, &request, decision.as_ref().ok());
     let front = decision.as_ref().ok().and_then(|decision| {
-        let host = host(decision).filter(|host| !host.guard.is_open())?;
+        let host = host(decision).filter(|host| crowded.is_none() && !host.guard.is_open())?;
         let asked = guard::Asked {
             lb: &host.lb_name,
             client: Some(info.peer.ip()),
@@ -95,7 +98,7 @@ pub(crate) async fn serve(
     });
     // Boxed, so that the futures of those that pass stay small.
     let guard::Front { reply, hide } = front.unwrap_or_default();
-    let refused = reply.map(Box::new);
+    let refused = crowded.or(reply).map(Box::new);
     if let Some(name) = hide {
         request.fields.remove(&name);
     }
@@ -161,6 +164,25 @@ fn trace(worker: &Worker, sent: &mut Fields, story: &mut Story) -> Option<SpanCo
     let context = headers::span(sent, rng, spans.ratio);
     story.trace = context.trace;
     context.sampled.then_some(context)
+}
+
+/// What is answered if the connection is one more than its tenant may have.
+fn crowded(
+    worker: &Worker,
+    info: &ConnInfo,
+    client: &mut Client<'_>,
+    host: Option<&VirtualHost>,
+) -> Option<Answer> {
+    let (host, seat) = (host?, info.seat.as_ref()?);
+    if worker.claim(seat, host.tenant, &host.tenant_name) {
+        return None;
+    }
+    worker.metrics.connections_refused.inc();
+    client.last();
+    seat.leave();
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    let reason = "too many connections are open here; try again";
+    Some(Answer::refusal(status, "too-many", reason, Fault::Us))
 }
 
 /// What is refused before anybody's routes are looked at.

@@ -167,10 +167,12 @@ async fn carry(
     to: &Layer4,
     story: &mut Story,
 ) -> Result<(), (&'static str, Fault)> {
-    let Some(_seat) = worker.layer4.take(to.lb, to.limits.lb_connections) else {
+    let seat = worker.layer4.take(to.lb, to.limits.lb_connections);
+    let Some(_seat) = seat.filter(|_| claims(worker, info, to)) else {
         worker.metrics.connections_refused.inc();
         return Err(("too-many", Fault::Us));
     };
+    let _running = info.seat.as_ref().map(|seat| seat.run());
     let cluster = to.draw(&mut worker.rng.borrow_mut());
     let cluster = cluster.ok_or(("no-backend", Fault::Us))?;
     story.service = Some(cluster.service.clone());
@@ -190,6 +192,12 @@ async fn carry(
         Broken::Far => ("reset", Fault::Upstream),
         Broken::Idle => ("idle", Fault::Client),
     })
+}
+
+/// The connection is its owner's, if that may have one more.
+pub(crate) fn claims(worker: &Worker, info: &ConnInfo, to: &Layer4) -> bool {
+    let seat = info.seat.as_ref();
+    seat.is_none_or(|seat| worker.claim(seat, to.tenant, &to.tenant_name))
 }
 
 /// Is the load balancer still there where the client has come to?

@@ -76,6 +76,7 @@ mod pipe;
 mod quic;
 mod refusals;
 mod relay;
+mod seats;
 mod snapshot;
 pub mod tasks;
 mod traffic;

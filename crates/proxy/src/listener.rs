@@ -273,6 +273,7 @@ async fn datagrams(
             tls: false,
             connect: None,
             sni: None,
+            seat: None,
             shown: None,
         };
         let to = match spec.protocol {
@@ -288,20 +289,15 @@ async fn datagrams(
     udp::listen(worker, socket, whose).await;
 }
 
-fn seat(worker: &Rc<Worker>, tcp: TcpStream, info: ConnInfo, protocol: ListenerProtocol) {
-    let Some(seat) = worker.seat() else {
+fn seat(worker: &Rc<Worker>, tcp: TcpStream, mut info: ConnInfo, protocol: ListenerProtocol) {
+    info.seat = worker.seat();
+    if info.seat.is_none() {
         worker.metrics.connections_refused.inc();
         return;
-    };
-    let mine = Rc::clone(worker);
-    worker.spawn(
-        "connection",
-        (NOBODY, Line::of(info.peer.ip())),
-        async move {
-            serve(mine, tcp, info, protocol).await;
-            drop(seat);
-        },
-    );
+    }
+    let first = (NOBODY, Line::of(info.peer.ip()));
+    let run = serve(Rc::clone(worker), tcp, info, protocol);
+    worker.spawn("connection", first, run);
 }
 
 /// What is known of a connection when it is accepted.
@@ -322,6 +318,7 @@ fn info(tcp: &TcpStream, peer: SocketAddr, local: SocketAddr, spec: ListenerSpec
             | ListenerProtocol::Udp(_) => None,
         },
         sni: None,
+        seat: None,
         shown: None,
     }
 }
@@ -445,6 +442,7 @@ async fn secure(worker: &Worker, front: Front, mut info: ConnInfo) -> Unsealed {
         let asks = snapshot.table.asks(info.port);
         (snapshot.limits.handshake_timeout, asks)
     };
+    let patience = worker.bear(patience, info.seat.as_ref());
     let shaken = if asks {
         Box::pin(timeout(
             patience,
@@ -481,5 +479,6 @@ async fn secure(worker: &Worker, front: Front, mut info: ConnInfo) -> Unsealed {
         .server_name()
         .and_then(l7::host_of)
         .map(|name| name.into_owned());
+    worker.named(&info);
     Some((Box::new(stream), info))
 }

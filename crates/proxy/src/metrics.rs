@@ -2,14 +2,15 @@
 
 use runtime::metrics::{Counter, Gauge, Metrics};
 
-use crate::{clients::Refusals, guard::Decisions};
+use crate::{clients::Refusals, guard::Decisions, seats::Shed};
 
 /// All counters of the proxy, shared by its workers. Labels: none but those of [`Refusals`], which
-/// are five, and of [`Decisions`], which has its own bound, so nothing grows.
+/// are five, and of [`Decisions`] and [`Shed`], which have their own bounds, so nothing grows.
 #[derive(Clone, Debug)]
 pub(crate) struct ProxyMetrics {
     pub(crate) connections: Gauge,
     pub(crate) connections_refused: Counter,
+    pub(crate) shed: Shed,
     pub(crate) layer4: Counter,
     pub(crate) datagrams_dropped: Counter,
     pub(crate) requests: Counter,
@@ -41,6 +42,7 @@ impl ProxyMetrics {
         ProxyMetrics {
             connections: m.gauge("proxy_connections", "Client connections open"),
             connections_refused: m.counter("proxy_connections_refused", "Closed at the limit"),
+            shed: Shed::new(m),
             layer4: m.counter(
                 "proxy_layer4",
                 "Connections and flows carried unread, from clients",

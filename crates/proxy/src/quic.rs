@@ -44,9 +44,10 @@ use crate::{
     counted::Counted,
     downstream::{ConnInfo, h3},
     listener::ListenerSpec,
+    seats::Seat,
     snapshot::Snapshot,
     turns::{Line, NOBODY},
-    worker::{Seat, Worker},
+    worker::Worker,
 };
 use ids::{Generator, Ids};
 use socket::{Peers, Socket};
@@ -275,10 +276,11 @@ async fn serve(
     listening: Rc<Listening>,
     connecting: Connecting,
     spec: ListenerSpec,
-    _seat: Seat,
+    seat: Rc<Seat>,
 ) {
     let mut gone = listening.gone.subscribe();
     let patience = worker.snapshot().limits.handshake_timeout;
+    let patience = worker.bear(patience, Some(&seat));
     let shaking = Counted::one(&worker.shaking);
     let shaken = tokio::select! {
         shaken = timeout(patience, connecting) => shaken,
@@ -303,8 +305,10 @@ async fn serve(
         tls: true,
         connect: None,
         sni: sni.and_then(|name| Some(l7::host_of(&name)?.into_owned())),
+        seat: Some(seat),
         shown: None,
     };
+    worker.named(&info);
     h3::serve(worker, connection, info, gone).await;
     drop(live);
 }

@@ -16,6 +16,7 @@ mod policy;
 mod proxy_protocol;
 mod recorder;
 mod rfc9113;
+mod seats;
 mod smuggling;
 mod spans;
 mod tunnel_policy;

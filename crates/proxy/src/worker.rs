@@ -26,14 +26,16 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     access::{AccessLog, Batches, Records, Spans, Told},
+    downstream::ConnInfo,
     egress,
     event::{FailureKind, ProxyEvent},
-    layer4::Seats,
+    layer4,
     listener::{Bound, Inherited, ListenerFailed, ListenerSpec, Listeners, Wanted},
     metrics::ProxyMetrics,
     offers::Offers,
     quic::Quic,
     refusals::Refusals,
+    seats::{Seat, Seats},
     snapshot::{Resolver, Snapshot},
     traffic::{self, Traffic},
     turns::{InTurn, Line, NOBODY, Turns},
@@ -373,7 +375,7 @@ pub(crate) struct Worker {
     pub(crate) shared: Shared,
     pub(crate) waiting: Waiting,
     /// Connections carried unread.
-    pub(crate) layer4: Seats,
+    pub(crate) layer4: layer4::Seats,
     pub(crate) offers: Offers,
     pub(crate) turns: Turns,
     pub(crate) scratch: Scratch,
@@ -381,7 +383,7 @@ pub(crate) struct Worker {
     drain: Drain,
     patience_ms: Arc<AtomicU64>,
     /// Client connections, and how many the descriptors of this process are enough for.
-    seats: Rc<Cell<usize>>,
+    seats: Rc<Seats>,
     most_seats: usize,
     /// When something was said last about those that are not taken.
     said: Cell<Option<base::Instant>>,
@@ -427,9 +429,8 @@ impl Worker {
     }
 
     /// A place for one more client connection, unless the limit is reached.
-    pub(crate) fn seat(&self) -> Option<Seat> {
-        let taken = self.seats.get();
-        let most = self.snapshot().limits.connections.min(self.most_seats);
+    pub(crate) fn seat(&self) -> Option<Rc<Seat>> {
+        let (taken, most) = (self.seats.taken(), self.most_seats());
         if taken >= most && self.may_say() {
             tracing::warn!(
                 most,
@@ -437,14 +438,34 @@ impl Worker {
                  limit of open files, or add nodes"
             );
         }
-        (taken < most).then(|| {
-            self.seats.set(taken + 1);
-            self.metrics.connections.inc();
-            Seat {
-                seats: Rc::clone(&self.seats),
-                open: self.metrics.connections.clone(),
-            }
-        })
+        (taken < most).then(|| self.seats.take(&self.metrics.connections))
+    }
+
+    fn most_seats(&self) -> usize {
+        self.snapshot().limits.connections.min(self.most_seats)
+    }
+
+    /// The connection is this tenant's, as shows now; false: it has as many as it may have.
+    pub(crate) fn claim(&self, seat: &Rc<Seat>, tenant: TenantId, name: &str) -> bool {
+        if seat.is_claimed_by(tenant) {
+            return true;
+        }
+        let may = seat.claim(tenant, name, self.most_seats());
+        if !may {
+            seat.refused(tenant);
+        }
+        may
+    }
+
+    /// The server name says whose a connection is, if that may have one more; whoever may not hears
+    /// it with the first request.
+    pub(crate) fn named(&self, info: &ConnInfo) {
+        let snapshot = self.snapshot();
+        let name = info.sni.as_deref();
+        let host = name.and_then(|name| snapshot.table.host(info.port, true, name));
+        if let (Some(host), Some(seat)) = (host, &info.seat) {
+            seat.claim(host.tenant, &host.tenant_name, self.most_seats());
+        }
     }
 
     /// Run what serves a connection, in turns: those of `whose` at first, in this line.
@@ -458,11 +479,13 @@ impl Worker {
         self.tasks.spawn_local(name, turn)
     }
 
-    /// How long a connection may wait for what makes it useful: less where places are few.
-    pub(crate) fn bear(&self, patience: Duration) -> Duration {
+    /// How long a connection may wait for what makes it useful: less where places are few, or where
+    /// many wait of which it is not known whose they are.
+    pub(crate) fn bear(&self, patience: Duration, seat: Option<&Rc<Seat>>) -> Duration {
         const CROWDED: Duration = Duration::from_secs(1);
-        let most = self.snapshot().limits.connections.min(self.most_seats);
-        if self.seats.get() > most / 4 * 3 {
+        let most = self.most_seats();
+        let unclaimed = seat.is_some_and(|seat| seat.is_unclaimed());
+        if self.seats.taken() > most / 4 * 3 || unclaimed && self.seats.many_unclaimed(most) {
             patience.min(CROWDED)
         } else {
             patience
@@ -506,20 +529,6 @@ impl Worker {
     }
 }
 
-/// A client connection's place; dropping it frees it.
-#[derive(Debug)]
-pub(crate) struct Seat {
-    seats: Rc<Cell<usize>>,
-    open: runtime::metrics::Gauge,
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.seats.set(self.seats.get() - 1);
-        self.open.dec();
-    }
-}
-
 async fn run(tasks: Tasks, start: Start) {
     let Start {
         mut commands,
@@ -552,7 +561,7 @@ async fn run(tasks: Tasks, start: Start) {
         pool: Pool::default(),
         shared: Shared::default(),
         waiting: Waiting::default(),
-        layer4: Seats::default(),
+        layer4: layer4::Seats::default(),
         offers: Offers::default(),
         turns: Turns::default(),
         scratch: Scratch::default(),
@@ -633,7 +642,11 @@ async fn tally(worker: Rc<Worker>) {
     loop {
         tokio::select! {
             () = &mut draining => return,
-            () = tokio::time::sleep(traffic::EVERY) => worker.traffic.flush(),
+            () = tokio::time::sleep(traffic::EVERY) => {
+                worker.traffic.flush();
+                worker.seats.thin(worker.most_seats());
+                worker.seats.count(&worker.metrics.shed);
+            }
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::{
         BodyDecoder, BodyEncoder, Framing, HeadError, Piece, RequestHead, Version, Wire, encode,
         head, wire::ReadError,
     },
+    seats::Seat,
     worker::Worker,
 };
 
@@ -53,7 +54,7 @@ enum Next {
     Http2,
     /// Too slow after it had begun.
     Slow,
-    /// Nothing has begun for a while, and the worker drains.
+    /// Nothing has begun for a while, and the worker drains; or there is no place for it any more.
     Leave,
     /// Nothing more to do.
     Over,
@@ -74,13 +75,20 @@ pub(crate) async fn serve(worker: Rc<Worker>, wire: Wire, origin: Origin) {
     let drain = worker.drain();
     let mut draining = pin!(drain.draining());
     let limits = worker.snapshot().limits;
-    let mut patience = worker.bear(limits.header_timeout);
+    let mut patience = worker.bear(limits.header_timeout, origin.seat());
     let alarm = &mut Alarm::new(patience);
     // Only a client in plain text may begin with HTTP/2: over TLS it says so in the handshake.
     let mut fresh = matches!(&origin, Origin::Client(info) if !info.tls);
     while !conn.close {
         let head = match conn
-            .next(&worker, &limits, alarm, patience, fresh, draining.as_mut())
+            .next(
+                (&worker, origin.seat()),
+                &limits,
+                alarm,
+                patience,
+                fresh,
+                draining.as_mut(),
+            )
             .await
         {
             Next::Request(head) => head,
@@ -103,10 +111,10 @@ pub(crate) async fn serve(worker: Rc<Worker>, wire: Wire, origin: Origin) {
             Next::Leave => break,
             Next::Over => return,
         };
-        patience = worker.bear(limits.idle_timeout);
+        patience = worker.bear(limits.idle_timeout, origin.seat());
         fresh = false;
         let request = conn.begin(*head);
-        conn.close |= drain.is_draining();
+        conn.close |= drain.is_draining() || origin.seat().is_some_and(|seat| seat.leaves());
         let mut client = Client::H1(&mut conn);
         match &origin {
             Origin::Client(info) => {
@@ -144,7 +152,7 @@ fn begins(whole: &[u8], input: &[u8]) -> bool {
 impl H1 {
     async fn next<F: Future<Output = ()>>(
         &mut self,
-        worker: &Worker,
+        (worker, seat): (&Worker, Option<&Rc<Seat>>),
         limits: &Limits,
         alarm: &mut Alarm,
         patience: Duration,
@@ -176,6 +184,9 @@ impl H1 {
                     Poll::Ready(Ok(true)) => continue,
                     Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(Next::Over),
                     Poll::Pending => {}
+                }
+                if !begun && seat.is_some_and(|seat| seat.poll_leave(cx).is_ready()) {
+                    return Poll::Ready(Next::Leave);
                 }
                 if !begun && !leaving && draining.as_mut().poll(cx).is_ready() {
                     leaving = true;
@@ -240,6 +251,10 @@ impl H1 {
             Ok(false) => Poll::Ready(ClientError::Gone(io::ErrorKind::UnexpectedEof.into())),
             Err(error) => Poll::Ready(ClientError::Gone(error)),
         }
+    }
+
+    pub(super) const fn last(&mut self) {
+        self.close = true;
     }
 
     pub(super) fn inform(&mut self, status: StatusCode, fields: &Fields) {

@@ -72,7 +72,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, io: Io, early: BytesMut, info: Con
     let mut draining = pin!(drain.draining());
     let info = Rc::new(info);
     let mut streams = FuturesUnordered::new();
-    let mut alarm = Alarm::new(limits.idle_timeout);
+    let mut alarm = Alarm::new(worker.bear(limits.idle_timeout, info.seat.as_ref()));
     let mut leaving = false;
     poll_fn(|cx| {
         loop {
@@ -104,7 +104,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, io: Io, early: BytesMut, info: Con
             if leaving && resting {
                 return Poll::Ready(());
             }
-            if leaving || !resting && draining.as_mut().poll(cx).is_pending() {
+            let stays = draining.as_mut().poll(cx).is_pending() && info.poll_leave(cx).is_pending();
+            if leaving || !resting && stays {
                 return Poll::Pending;
             }
             leaving = true;

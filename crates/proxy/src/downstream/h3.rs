@@ -133,7 +133,8 @@ pub(crate) async fn serve(
     let mut others = pin!(connection.accept_uni());
     let mut gone = pin!(gone.wait_for(|gone| *gone));
     let (mut streams, mut sides) = (FuturesUnordered::new(), FuturesUnordered::new());
-    let mut alarm = Alarm::new(limits.idle_timeout);
+    let patience = shared.worker.bear(limits.idle_timeout, info.seat.as_ref());
+    let mut alarm = Alarm::new(patience);
     let mut leaving = Leaving::No;
     let mut next = 0;
     poll_fn(|cx| {
@@ -173,7 +174,11 @@ pub(crate) async fn serve(
             }
             let rang = alarm.poll(cx).is_ready();
             let (now, id) = match leaving {
-                Leaving::No if rang && streams.is_empty() || gone.as_mut().poll(cx).is_ready() => {
+                Leaving::No
+                    if rang && streams.is_empty()
+                        || gone.as_mut().poll(cx).is_ready()
+                        || info.poll_leave(cx).is_ready() =>
+                {
                     (Leaving::Asked, ANY_REQUEST)
                 }
                 Leaving::Asked if rang => (Leaving::Told, next),
@@ -211,6 +216,7 @@ fn moved(info: &mut Rc<ConnInfo>, connection: &Connection) {
             tls: info.tls,
             connect: info.connect,
             sni: info.sni.clone(),
+            seat: info.seat.clone(),
             // Over QUIC nobody is asked.
             shown: None,
         });

@@ -137,7 +137,7 @@ pub(super) async fn rest(stream: &mut TcpStream) -> Result<Vec<u8>, std::io::Err
 }
 
 /// What somebody gets who is not served: a reset, maybe before he knows that he was connected.
-async fn refused(address: SocketAddr) -> bool {
+pub(super) async fn refused(address: SocketAddr) -> bool {
     let reset = std::io::ErrorKind::ConnectionReset;
     match TcpStream::connect(address).await {
         Ok(mut stream) => rest(&mut stream).await == Err(reset),

@@ -9,7 +9,10 @@ use tokio::{sync::oneshot, time::timeout};
 use super::talker::{Talker, goaway, head, reply};
 use crate::{
     Config, ListenerSpec, Workers,
-    tests::world::{Manner, PATIENCE, Spot, World},
+    tests::{
+        seats::{ACME, BLUE, guests, sixteen},
+        world::{Manner, PATIENCE, Spot, World},
+    },
 };
 
 /// Have the PoP end, and hear when it has.
@@ -35,6 +38,18 @@ async fn rfc9114_5_1_an_idle_connection_is_asked_to_go() {
     let mut control = talker.control().await;
     assert_eq!(goaway(&mut control).await, (1 << 62) - 4);
     assert_eq!(goaway(&mut control).await, 4);
+    assert_eq!(talker.closed().await, 0x100);
+}
+
+#[tokio::test]
+async fn the_idle_connection_of_a_tenant_with_too_many_is_asked_to_go() {
+    let world = sixteen().await;
+    let talker = Talker::new(&world, world.quic().await).await;
+    assert_eq!(talker.get("/").await.status, "404");
+    let mut control = talker.control().await;
+    let _acme = guests(&world, ACME, 8).await;
+    let _blue = guests(&world, BLUE, 1).await;
+    assert_eq!(goaway(&mut control).await, (1 << 62) - 4);
     assert_eq!(talker.closed().await, 0x100);
 }
 
