@@ -32,6 +32,9 @@ struct Expect {
     /// Those that are failing (`sealane lab demo ADDRESS failing`).
     #[serde(default)]
     failing: Vec<String>,
+    /// By how many milliseconds others are slow (`sealane lab demo ADDRESS slow MS`).
+    #[serde(default)]
+    slow: BTreeMap<String, u64>,
     exchanges: Vec<Exchange>,
 }
 
@@ -259,10 +262,18 @@ fn play(name: &str) {
     let mut node = example.node();
     let http = expect.http.parse().expect("an address");
     let mut client = Client::new();
-    for name in &expect.failing {
+    let failing = expect
+        .failing
+        .iter()
+        .map(|name| (name, "failing".to_owned()));
+    let slow = expect
+        .slow
+        .iter()
+        .map(|(name, ms)| (name, format!("slow {ms}")));
+    for (name, mood) in failing.chain(slow) {
         let listen = &expect.endpoints[name];
         let mut tell = Command::new(env!("CARGO_BIN_EXE_sealane"));
-        tell.args(["lab", "demo", listen, "failing"]);
+        tell.args(["lab", "demo", listen]).args(mood.split(' '));
         wait_until(name, SOON, || match tell.output() {
             Ok(told) if told.status.success() => Ok(()),
             other => Err(format!("{other:?}")),
@@ -409,6 +420,17 @@ fn traces() {
     let collector = format!("http://{}:4318/v1/traces", example.host);
     let node = example.node_with(&["--otlp", &collector, "--otlp-ratio", "0"]);
     try_script(&example, node, &python, &[]);
+}
+
+#[test]
+fn fairness() {
+    let Some(python) = python("http") else {
+        return skip("fairness", "python3");
+    };
+    let example = Example::new("13-fairness");
+    // A flood is no company for other tests.
+    let _turn = Turn::alone();
+    try_script(&example, example.node(), &python, &[]);
 }
 
 #[test]
