@@ -175,7 +175,8 @@ impl std::fmt::Display for TraceId {
 pub struct SpanId(u64);
 
 impl SpanId {
-    fn drawn(rng: &mut Rng) -> Self {
+    /// Any.
+    pub fn drawn(rng: &mut Rng) -> Self {
         SpanId(rng.next_u64() | 1)
     }
 
@@ -241,6 +242,14 @@ pub fn span(fields: &mut Fields, rng: &mut Rng, ratio: u64) -> SpanContext {
     };
     say(fields, context.trace, context.span, flags);
     context
+}
+
+/// Whoever is asked has `span` for its parent, in the trace that the fields name.
+pub fn below(fields: &mut Fields, span: SpanId) {
+    if let Some((trace, _, flags)) = fields.first(Known::Traceparent).and_then(parent) {
+        fields.strip(Kinds::of(&[Known::Traceparent]));
+        say(fields, trace, span, flags);
+    }
 }
 
 fn say(fields: &mut Fields, trace: TraceId, span: SpanId, flags: u8) {

@@ -80,7 +80,7 @@ pub use proxy_protocol::{
     Expected, MAX_V1, MAX_V2, ProxyError, ProxyHeader, ProxyVersion, SenderError, Senders,
 };
 pub use record::{AccessRecord, Fault, RecordFields};
-pub use span::Side;
+pub use span::{Attempt, Side};
 pub use table::{
     Action, Backend, Cluster, HeaderMatch, Match, Miss, Offered, Passed, PathMatch, Protocol,
     QueryMatch, Retry, Route, Table, TableError, Timeouts, ValueMatch, VirtualHost,

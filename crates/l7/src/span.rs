@@ -1,8 +1,14 @@
 //! A request as a span of its trace, for collectors (OpenTelemetry Protocol 1.x, its JSON form).
 
-use std::{io::Write as _, time::Duration};
+use std::{io::Write as _, net::SocketAddr, time::Duration};
 
-use crate::{AccessRecord, headers::SpanContext, record::text};
+use base::SiteName;
+
+use crate::{
+    AccessRecord,
+    headers::{SpanContext, SpanId},
+    record::text,
+};
 
 /// Where in the way of a request a span is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,8 +19,28 @@ pub enum Side {
     Egress,
 }
 
-/// `SPAN_KIND_SERVER` and `STATUS_CODE_ERROR` of opentelemetry-proto.
+/// One try of a request on an endpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt<'a> {
+    /// Its own span.
+    pub span: SpanId,
+    /// Who was asked.
+    pub endpoint: SocketAddr,
+    /// In which site.
+    pub site: &'a SiteName,
+    /// How many there were before it.
+    pub before: u8,
+    /// When it began, from the request's head on.
+    pub after: Duration,
+    /// How long it took to the head of its answer, or its end.
+    pub took: Duration,
+    /// The status that was answered, or a word for what there was instead.
+    pub end: Result<u16, &'static str>,
+}
+
+/// `SPAN_KIND_SERVER`, `SPAN_KIND_CLIENT` and `STATUS_CODE_ERROR` of opentelemetry-proto.
 const SERVER: u8 = 2;
+const CLIENT: u8 = 3;
 const ERROR: u8 = 2;
 
 impl AccessRecord<'_> {
@@ -23,25 +49,7 @@ impl AccessRecord<'_> {
     /// it may hold what is secret. `took` is how long the request took; at an egress `peer` is the
     /// endpoint.
     pub fn span(&self, context: &SpanContext, side: Side, took: Duration, out: &mut Vec<u8>) {
-        let start = u128::from(self.time.unix_millis()) * 1_000_000;
-        let end = start + took.as_nanos();
-        let trace = context.trace.digits();
-        out.extend_from_slice(b"{\"traceId\":\"");
-        out.extend_from_slice(&trace);
-        out.extend_from_slice(b"\",\"spanId\":\"");
-        out.extend_from_slice(&context.span.digits());
-        if let Some(parent) = context.parent {
-            out.extend_from_slice(b"\",\"parentSpanId\":\"");
-            out.extend_from_slice(&parent.digits());
-        }
-        out.extend_from_slice(b"\",\"name\":");
-        text(out, self.method);
-        // Into memory: it cannot fail. 64-bit numbers are texts in JSON (protobuf's mapping).
-        let _ = write!(
-            out,
-            ",\"kind\":{SERVER},\"startTimeUnixNano\":\"{start}\",\"endTimeUnixNano\":\"{end}\",\
-             \"attributes\":["
-        );
+        self.begin(context, SERVER, Duration::ZERO, took, out);
         let word = match side {
             Side::Ingress => "ingress",
             Side::Egress => "egress",
@@ -79,12 +87,75 @@ impl AccessRecord<'_> {
         if let Some((error, _)) = self.error {
             string(out, "error.type", error);
         }
-        // The comma of the last one.
-        out.pop();
-        let failed = self.status == 0 || self.status >= 500;
-        let status = if failed { ERROR } else { 0 };
-        let _ = write!(out, "],\"status\":{{\"code\":{status}}}}},");
+        end(out, self.status == 0 || self.status >= 500);
     }
+
+    /// Append one of its tries as a span below that of the request, and a comma.
+    pub fn attempt_span(&self, context: &SpanContext, tried: &Attempt<'_>, out: &mut Vec<u8>) {
+        let own = SpanContext {
+            span: tried.span,
+            parent: Some(context.span),
+            ..*context
+        };
+        self.begin(&own, CLIENT, tried.after, tried.took, out);
+        string(out, "http.request.method", self.method);
+        string(out, "server.address", &tried.endpoint.ip().to_string());
+        number(out, "server.port", u64::from(tried.endpoint.port()));
+        string(out, "sealane.site", &tried.site.to_string());
+        if let Some(service) = self.service {
+            string(out, "sealane.service", &service.to_string());
+        }
+        if tried.before > 0 {
+            number(out, "http.request.resend_count", u64::from(tried.before));
+        }
+        match tried.end {
+            Ok(status) => number(out, "http.response.status_code", u64::from(status)),
+            Err(error) => string(out, "error.type", error),
+        }
+        // Semantic conventions: of a client's span that is an error which a server's is not.
+        end(
+            out,
+            tried.end.is_ok_and(|status| status >= 400) || tried.end.is_err(),
+        );
+    }
+
+    /// Up to the first attribute, of a span that begins so long after the request.
+    fn begin(
+        &self,
+        context: &SpanContext,
+        kind: u8,
+        after: Duration,
+        took: Duration,
+        out: &mut Vec<u8>,
+    ) {
+        let start = u128::from(self.time.unix_millis()) * 1_000_000 + after.as_nanos();
+        let end = start + took.as_nanos();
+        let trace = context.trace.digits();
+        out.extend_from_slice(b"{\"traceId\":\"");
+        out.extend_from_slice(&trace);
+        out.extend_from_slice(b"\",\"spanId\":\"");
+        out.extend_from_slice(&context.span.digits());
+        if let Some(parent) = context.parent {
+            out.extend_from_slice(b"\",\"parentSpanId\":\"");
+            out.extend_from_slice(&parent.digits());
+        }
+        out.extend_from_slice(b"\",\"name\":");
+        text(out, self.method);
+        // Into memory: it cannot fail. 64-bit numbers are texts in JSON (protobuf's mapping).
+        let _ = write!(
+            out,
+            ",\"kind\":{kind},\"startTimeUnixNano\":\"{start}\",\"endTimeUnixNano\":\"{end}\",\
+             \"attributes\":["
+        );
+    }
+}
+
+/// After the last attribute.
+fn end(out: &mut Vec<u8>, failed: bool) {
+    // Its comma.
+    out.pop();
+    let status = if failed { ERROR } else { 0 };
+    let _ = write!(out, "],\"status\":{{\"code\":{status}}}}},");
 }
 
 fn string(out: &mut Vec<u8>, name: &str, value: &str) {
@@ -108,6 +179,12 @@ mod tests {
 
     use super::*;
     use crate::{Fault, Fields, headers};
+
+    fn attribute<'v>(attributes: &'v [Value], name: &str) -> Option<&'v str> {
+        let found = attributes.iter().find(|one| one["key"] == name)?;
+        let value = &found["value"];
+        value.get("stringValue").or(value.get("intValue"))?.as_str()
+    }
 
     #[test]
     fn a_span_is_json_that_collectors_read() {
@@ -151,11 +228,7 @@ mod tests {
         assert_eq!(span["endTimeUnixNano"], "1767225601499000001");
         assert_eq!(span["status"]["code"], 2);
         let attributes = span["attributes"].as_array().expect("a list");
-        let of = |name: &str| {
-            let found = attributes.iter().find(|one| one["key"] == name)?;
-            let value = &found["value"];
-            value.get("stringValue").or(value.get("intValue"))?.as_str()
-        };
+        let of = |name: &str| attribute(attributes, name);
         for (name, expect) in [
             ("url.path", Some("/a\"b")),
             ("client.address", Some("2001:db8::1")),
@@ -169,5 +242,43 @@ mod tests {
             assert_eq!(of(name), expect, "{name}");
         }
         assert!(!String::from_utf8_lossy(&out).contains("secret"));
+        let mut attempt = Attempt {
+            span: headers::SpanId::drawn(&mut Rng::new(2)),
+            endpoint: "[2001:db8::2]:80".parse().expect("an address"),
+            site: &site,
+            before: 1,
+            after: Duration::from_nanos(1),
+            took: Duration::from_millis(1),
+            end: Err("refused"),
+        };
+        for (end, status, error, code) in [
+            (Err("refused"), None, Some("refused"), 2),
+            (Ok(404), Some("404"), None, 2),
+            (Ok(200), Some("200"), None, 0),
+        ] {
+            attempt.end = end;
+            let mut out = Vec::new();
+            record.attempt_span(&context, &attempt, &mut out);
+            assert_eq!(out.pop(), Some(b','));
+            let below: Value = serde_json::from_slice(&out).expect("JSON");
+            assert_eq!(below["traceId"], span["traceId"]);
+            assert_eq!(below["parentSpanId"], span["spanId"]);
+            assert_ne!(below["spanId"], span["spanId"]);
+            assert_eq!(below["kind"], 3);
+            assert_eq!(below["startTimeUnixNano"], "1767225599999000001");
+            assert_eq!(below["endTimeUnixNano"], "1767225600000000001");
+            assert_eq!(below["status"]["code"], code);
+            let attributes = below["attributes"].as_array().expect("a list");
+            for (name, expect) in [
+                ("server.address", Some("2001:db8::2")),
+                ("server.port", Some("80")),
+                ("http.request.resend_count", Some("1")),
+                ("sealane.site", Some("aws.acme")),
+                ("http.response.status_code", status),
+                ("error.type", error),
+            ] {
+                assert_eq!(attribute(attributes, name), expect, "{name}");
+            }
+        }
     }
 }

@@ -15,7 +15,7 @@ use std::{
 use balance::{Cell, Connecting, Connection, EndpointStats};
 use base::SiteName;
 use http::{HeaderName, Method, StatusCode};
-use l7::{Addresses, Cluster, Fields, Limits, Protocol, headers};
+use l7::{Addresses, Cluster, Fields, Limits, Protocol, headers, headers::SpanId};
 use tokio::{io::AsyncWriteExt, time::timeout};
 
 use crate::{
@@ -250,6 +250,8 @@ pub(crate) struct Place<'a> {
     pub(crate) stats: &'a Arc<EndpointStats>,
     /// Whose connection it is, where the endpoint is told.
     pub(crate) client: Option<Addresses>,
+    /// The span of the try, if it is told of.
+    pub(crate) span: Option<SpanId>,
     /// The other site and what to ask it for; `None`: this site.
     pub(crate) remote: Option<(SiteName, StreamRequest)>,
 }
@@ -290,6 +292,9 @@ pub(crate) async fn attempt(
     let mut fields = Cow::Borrowed(order.fields);
     if let (Some(client), Some(_)) = (&order.client, &place.remote) {
         client.tell(fields.to_mut());
+    }
+    if let Some(span) = place.span {
+        headers::below(fields.to_mut(), span);
     }
     let mut pooled = match place.cluster.proxy {
         None => worker.pool.take(&place.key),

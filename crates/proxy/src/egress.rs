@@ -246,6 +246,7 @@ async fn leave(
         cluster: &admitted.cluster,
         stats: &admitted.stats,
         client: request.client,
+        span: None,
         remote: None,
     };
     let cluster = &admitted.cluster;

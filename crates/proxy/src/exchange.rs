@@ -2,13 +2,13 @@
 
 use std::{borrow::Cow, future::poll_fn, rc::Rc, task::Poll, time::Duration};
 
-use balance::EndpointKey;
-use base::{LbId, SiteName};
+use balance::{Endpoint, EndpointKey};
+use base::{Instant, LbId, SiteName};
 use http::{HeaderValue, Method, StatusCode};
 use l7::{
     AccessRecord, Cluster, Decision, Fault, Fields, Identity, Known, RequestHead, Respond, Route,
     Shown, Side, TrustId, VirtualHost, decide, headers,
-    headers::{SpanContext, TraceId},
+    headers::{SpanContext, SpanId, TraceId},
     host_of, normal_path,
 };
 
@@ -20,6 +20,7 @@ use crate::{
     forward::{Asked, forward},
     guard,
     http1::Framing,
+    spans::Tries,
     traffic::{Passed, Whose},
     turns::NOBODY,
     worker::{Current, Worker},
@@ -39,8 +40,36 @@ pub(crate) struct Story {
     /// What the first of the shadow policies would have decided.
     pub(crate) shadow: Option<String>,
     trace: TraceId,
+    /// If a collector is told of them.
+    told: Option<Box<Tries>>,
     /// What is said of HTTP/3 to whoever came otherwise.
     pub(crate) elsewhere: Option<HeaderValue>,
+}
+
+impl Story {
+    /// One more try, on this endpoint; its span, if a collector is told of it.
+    pub(crate) fn begin_try(
+        &mut self,
+        worker: &Worker,
+        now: Instant,
+        endpoint: &Endpoint,
+    ) -> Option<SpanId> {
+        self.tries = self.tries.saturating_add(1);
+        let rng = &mut worker.rng.borrow_mut();
+        let told = self.told.as_mut()?;
+        told.begin(now, endpoint.key, &endpoint.site, rng)
+    }
+
+    /// A try on this endpoint is over.
+    pub(crate) fn end_try(
+        &mut self,
+        endpoint: EndpointKey,
+        end: impl FnOnce() -> Result<u16, &'static str>,
+    ) {
+        if let Some(told) = &mut self.told {
+            told.end(endpoint, end());
+        }
+    }
 }
 
 /// Serve one request of a client, whatever happens, and record it.
@@ -104,7 +133,7 @@ pub(crate) async fn serve(
     }
     let upgrade = upgrade_of(&request);
     let mut sent = std::mem::take(&mut request.fields);
-    let context = trace(worker, &mut sent, &mut story);
+    let context = trace(worker, &mut sent, started, &mut story);
     match (&decision, refused) {
         (_, Some(reply)) => {
             Box::pin(answer(client, &request.method, *reply, &mut story)).await;
@@ -149,13 +178,20 @@ pub(crate) async fn serve(
         records.add(&record);
     }
     if let (Some(spans), Some(context)) = (&worker.spans, context) {
-        let write = |out: &mut Vec<u8>| record.span(&context, Side::Ingress, duration, out);
-        spans.batches.add(write);
+        let batches = &spans.batches;
+        batches.add(|out| record.span(&context, Side::Ingress, duration, out));
+        let tries = story.told.iter().flat_map(|tries| tries.told(duration));
+        tries.for_each(|tried| batches.add(|out| record.attempt_span(&context, &tried, out)));
     }
 }
 
 /// Where the request stands in its trace, if that is to be told.
-fn trace(worker: &Worker, sent: &mut Fields, story: &mut Story) -> Option<SpanContext> {
+fn trace(
+    worker: &Worker,
+    sent: &mut Fields,
+    started: Instant,
+    story: &mut Story,
+) -> Option<SpanContext> {
     let rng = &mut worker.rng.borrow_mut();
     let Some(spans) = &worker.spans else {
         story.trace = headers::trace(sent, rng);
@@ -163,7 +199,9 @@ fn trace(worker: &Worker, sent: &mut Fields, story: &mut Story) -> Option<SpanCo
     };
     let context = headers::span(sent, rng, spans.ratio);
     story.trace = context.trace;
-    context.sampled.then_some(context)
+    let sampled = context.sampled;
+    story.told = sampled.then(|| Box::new(Tries::new(started)));
+    sampled.then_some(context)
 }
 
 /// What is answered if the connection is one more than its tenant may have.

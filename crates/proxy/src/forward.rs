@@ -31,6 +31,7 @@ use crate::{
     load::Ear,
     mirror,
     relay::{RelayError, Upload, respond, tunnel},
+    spans::end_of,
     upstream::{PoolKey, UpConn, connect::StreamRequest},
     worker::Worker,
 };
@@ -295,14 +296,13 @@ pub(crate) async fn tries(
             return Err(Some(exhausted(last)));
         };
         let mut in_flight = InFlight::start(&endpoint.stats);
-        let site = endpoint.site.clone();
         let mut place = to.place(endpoint, remote);
-        story.tries = story.tries.saturating_add(1);
+        place.span = story.begin_try(worker, now, endpoint);
         if story.tries > 1 {
             worker.metrics.retries.inc();
         }
         let mut key = place.key;
-        story.endpoint = Some((key.endpoint, site));
+        story.endpoint = Some((key.endpoint, endpoint.site.clone()));
         let mut began = now;
         let beside = hedge::Beside::of(worker, &set, to, order, upload, &tried);
         let mut ended = match beside {
@@ -314,6 +314,7 @@ pub(crate) async fn tries(
                 let race = beside.race(&place, client, upload, alarm, story);
                 let raced = Box::pin(race).await;
                 if let Some((key, kind)) = raced.failed {
+                    story.end_try(key, || Err(kind.code()));
                     exclude(&mut tried, &set, key, kind);
                 }
                 if let Some(second) = raced.second {
@@ -325,6 +326,7 @@ pub(crate) async fn tries(
                 raced.ended
             }
         };
+        story.end_try(key.endpoint, || end_of(&ended));
         if set.is_timed() && ended.is_ok() {
             let over = runtime::now();
             place.stats.answered(over, over.since(began));
@@ -469,6 +471,7 @@ impl<'t> To<'t> {
             cluster: self.cluster,
             stats: &endpoint.stats,
             client: self.client,
+            span: None,
             remote,
         }
     }

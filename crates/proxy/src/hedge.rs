@@ -228,11 +228,12 @@ impl<'s, 't: 's> Beside<'s, 't> {
             return None;
         };
         self.worker.metrics.hedges.inc();
-        story.tries = story.tries.saturating_add(1);
+        let mut place = self.to.place(endpoint, remote);
+        place.span = story.begin_try(self.worker, now, endpoint);
         let second = Second {
             in_flight: InFlight::start(&endpoint.stats),
             site: endpoint.site.clone(),
-            place: self.to.place(endpoint, remote),
+            place,
             permit,
             began: now,
         };

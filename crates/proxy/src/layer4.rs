@@ -328,6 +328,7 @@ pub(crate) async fn leave(
         cluster,
         stats: &admitted.stats,
         client: request.client,
+        span: None,
         remote: None,
     };
     let (io, _counted) = match dial(worker, &place, limits.connect_timeout).await {

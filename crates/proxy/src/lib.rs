@@ -78,6 +78,7 @@ mod refusals;
 mod relay;
 mod seats;
 mod snapshot;
+mod spans;
 pub mod tasks;
 mod traffic;
 mod turns;

@@ -1,8 +1,10 @@
 //! What collectors are told of a request, at both ends of a tunnel.
 
+use std::time::Duration;
+
 use balance::Health::Healthy;
 use bytes::Bytes;
-use l7::Limits;
+use l7::{Limits, Retry};
 use serde_json::Value;
 use tokio::{sync::mpsc, time::timeout};
 
@@ -50,16 +52,23 @@ async fn both_ends_of_a_tunnel_are_in_one_trace() {
     );
     let response = world.raw(&request).await;
     assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
-    let at_pop = &spans(&mut from_pop).await[0];
+    let from_pop = &spans(&mut from_pop).await;
+    let [at_pop, tried] = &from_pop[..] else {
+        panic!("{from_pop:?}");
+    };
     let at_gateway = &spans(&mut from_gateway).await[0];
-    for span in [at_pop, at_gateway] {
+    for span in [at_pop, tried, at_gateway] {
         assert_eq!(span["traceId"], TRACE);
         assert_eq!(of(span, "http.response.status_code"), Some("200"));
         assert_eq!(of(span, "sealane.service"), Some("cart.shop.acme"));
+    }
+    for span in [at_pop, at_gateway] {
         assert_eq!(of(span, "url.path"), Some("/a"));
     }
     assert_eq!(at_pop["parentSpanId"], "b7ad6b7169203331");
-    assert_eq!(at_gateway["parentSpanId"], at_pop["spanId"]);
+    assert_eq!(tried["parentSpanId"], at_pop["spanId"]);
+    assert_eq!(at_gateway["parentSpanId"], tried["spanId"]);
+    assert_eq!(tried["kind"], 3);
     assert_eq!(of(at_pop, "sealane.side"), Some("ingress"));
     assert_eq!(of(at_pop, "sealane.site"), Some("aws.acme"));
     assert_eq!(of(at_gateway, "sealane.side"), Some("egress"));
@@ -93,6 +102,61 @@ async fn parents_and_the_ratio_say_who_is_told() {
     assert_eq!(of(&told[0], "url.path"), Some("/next"));
     assert_eq!(of(&told[0], "error.type"), Some("no-such-host"));
     assert_eq!(told[0].get("parentSpanId"), None);
+}
+
+#[tokio::test]
+async fn each_try_is_told() {
+    let (world, mut from_pop, mut from_gateway) = world(1.0).await;
+    let nobody = Spot::nobody().await;
+    let spot = Spot::new("one", Manner::Echo).await;
+    world.endpoints(&[(nobody, Healthy), (spot.address, Healthy)]);
+    let response = world.ask("GET").await;
+    assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
+    let told = spans(&mut from_pop).await;
+    let [request, refused, good] = &told[..] else {
+        panic!("{told:?}");
+    };
+    assert_eq!(of(request, "sealane.tries"), Some("2"));
+    for (tried, port, error, status, again) in [
+        (refused, nobody.port(), Some("refused"), None, None),
+        (good, spot.address.port(), None, Some("200"), Some("1")),
+    ] {
+        assert_eq!(tried["parentSpanId"], request["spanId"]);
+        assert_eq!(of(tried, "server.port"), Some(&*port.to_string()));
+        assert_eq!(of(tried, "error.type"), error);
+        assert_eq!(of(tried, "http.response.status_code"), status);
+        assert_eq!(of(tried, "http.request.resend_count"), again);
+    }
+    // Each has its own where it leaves the tunnel.
+    let mut below = Vec::new();
+    while below.len() < 2 {
+        below.extend(spans(&mut from_gateway).await);
+    }
+    assert_eq!(below[0]["parentSpanId"], refused["spanId"]);
+    assert_eq!(below[1]["parentSpanId"], good["spanId"]);
+}
+
+#[tokio::test]
+async fn a_try_that_is_given_up_is_told() {
+    let (world, mut from_pop, _) = world(1.0).await;
+    let slow = Spot::new("one", Manner::Hang).await;
+    let quick = Spot::new("two", Manner::Echo).await;
+    world.endpoints(&[(slow.address, Healthy), (quick.address, Healthy)]);
+    world.route(|route| {
+        route.retry = Retry {
+            hedge: Some(Duration::from_millis(1)),
+            ..Retry::default()
+        };
+    });
+    let response = world.ask("GET").await;
+    assert!(response.contains("\r\n\r\ntwo\n"), "{response}");
+    let told = spans(&mut from_pop).await;
+    let [_, first, second] = &told[..] else {
+        panic!("{told:?}");
+    };
+    assert_eq!(of(first, "error.type"), Some("given-up"));
+    assert_eq!(first["status"]["code"], 2);
+    assert_eq!(of(second, "http.response.status_code"), Some("200"));
 }
 
 #[tokio::test]
