@@ -121,7 +121,8 @@ fn version(contestant: Contestant, program: &Path) -> Result<String> {
     let output = Command::new(program).arg(argument).output();
     let output = output.with_context(|| format!("{} could not be started", program.display()))?;
     let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text).into_owned();
+    // Envoy says where it is, too, and a folder may have a number in its name.
+    let text = String::from_utf8_lossy(&text).replace(&*program.to_string_lossy(), "");
     // The first word, or part of one, that is a number with points.
     let numbers = text.split(|c: char| !c.is_ascii_digit() && c != '.');
     let number = numbers
