@@ -3,12 +3,12 @@
 //! A turn is what a worker does between two looks at its sockets. Each poll of a connection is for
 //! somebody: the tenant that it serves or served last, or nobody while that is not known (taking
 //! connections, handshakes, their first heads). How long it took goes to an account of theirs.
-//! While several have accounts, whoever has used up what a turn has for it
-//! waits, and what it used beyond is missing from its next turns. Its clients are served one after
-//! the other, each in the order of its connections, so that none of them holds up the others. So a flood of one tenant holds up another by turns of bounded length and not by the
-//! flood, whether it is one of connections, heads, bodies or answers; no time is left unused; and
-//! who is alone is never held up nor timed. This is deficit round robin (Shreedhar and Varghese,
-//! 1995) over polls.
+//! While several have accounts, whoever has used up what a turn has for it waits, and what it used
+//! beyond is missing from its next turns. Its clients are served one after the other, each in the
+//! order of its connections, so that none of them holds up the others. So a flood of one tenant
+//! holds up another by turns of bounded length and not by the flood, whether it is one of
+//! connections, heads, bodies or answers; no time is left unused; and who is alone is never held up
+//! nor timed. This is deficit round robin (Shreedhar and Varghese, 1995) over polls.
 
 use std::{
     cell::{Cell, RefCell},
@@ -28,6 +28,9 @@ use crate::worker::Worker;
 
 /// What each has in one turn beside others: half a dozen requests, or a quarter of a handshake.
 const QUANTUM: Duration = Duration::from_micros(100);
+/// The most that one poll is charged: a handshake. What took longer was mostly not its doing: the
+/// system gave the processor to somebody else meanwhile, and the clock does not tell.
+const MOST: Duration = Duration::from_micros(500);
 /// Whose what is that is nobody's yet, or at all.
 pub(crate) const NOBODY: TenantId = TenantId(0);
 /// Who has asked for nothing for so long is nobody to be considerate of.
@@ -266,7 +269,7 @@ impl Turns {
     /// Somebody was served for so long. Who waits next follows, if there is time left.
     fn used(&self, whose: TenantId, took: Duration) {
         if let Some(account) = self.accounts.borrow_mut().get_mut(&whose) {
-            account.used += took;
+            account.used += took.min(MOST);
             if account.used >= QUANTUM {
                 self.again();
             } else {

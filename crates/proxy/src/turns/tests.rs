@@ -27,7 +27,7 @@ fn a_tenant_alone_is_not_looked_at() {
     let turns = Turns::default();
     assert!(turns.enter((BLUE, Line(0)), at(0)).is_none());
     assert_eq!(turns.alone.get(), Some(BLUE));
-    turns.used(BLUE, HALF * 20);
+    turns.used(BLUE, MOST);
     turns.next(at(0));
     assert!(turns.enter((BLUE, Line(0)), at(0)).is_none());
     assert_eq!(turns.alone.get(), Some(BLUE));
@@ -112,6 +112,18 @@ fn what_was_used_beyond_is_missing_from_the_next_turns() {
 }
 
 #[test]
+fn time_that_others_took_is_not_charged() {
+    let turns = shared();
+    turns.used(BLUE, Duration::from_secs(1));
+    let place = turns.enter((BLUE, Line(0)), at(0)).expect("a place");
+    let turn = |_: &u32| {
+        turns.next(at(0));
+        place.may.get()
+    };
+    assert_eq!((1..10).find(turn), Some(5), "as many turns as a handshake");
+}
+
+#[test]
 fn a_connection_that_ends_while_it_waits_holds_nobody_up() {
     let turns = shared();
     turns.used(BLUE, QUANTUM);
@@ -129,7 +141,7 @@ fn whoever_has_left_is_forgotten() {
     let turns = shared();
     let mut now = at(900);
     assert!(turns.enter((BLUE, Line(0)), now).is_none());
-    turns.used(BLUE, QUANTUM * 9);
+    turns.used(BLUE, MOST);
     let place = turns.enter((BLUE, Line(0)), now).expect("a place");
     turns.next(now);
     assert!(!place.may.get());
@@ -148,7 +160,7 @@ fn whoever_has_left_is_forgotten() {
 #[test]
 fn in_the_end_nobody_waits() {
     let turns = shared();
-    turns.used(BLUE, QUANTUM * 9);
+    turns.used(BLUE, MOST);
     let places: Vec<_> = (0..5)
         .filter_map(|_| turns.enter((BLUE, Line(0)), at(0)))
         .collect();
