@@ -5,6 +5,7 @@
 
 import http.client
 import http.server
+import multiprocessing
 import socket
 import sys
 import threading
@@ -12,7 +13,8 @@ import time
 
 ADDRESS = sys.argv[1] if len(sys.argv) > 1 else "127.0.0.9"
 # Clients of blue, and requests that each sends before it waits for an answer.
-CLIENTS, AT_ONCE = 16, 32
+CLIENTS, AT_ONCE = 4, 32
+FORK = multiprocessing.get_context("fork")
 # Requests of acme while they do.
 QUIET = 100
 
@@ -44,15 +46,17 @@ def ask(host):
 
 
 class Flood:
-    """Clients of blue, until it is over."""
+    """Clients of blue, until it is over: a process each, so that they do not wait for ours."""
 
     def __init__(self):
-        self.over = threading.Event()
-        self.answers = [0] * CLIENTS
-        run = [threading.Thread(target=self.run, args=(nth,)) for nth in range(CLIENTS)]
-        self.threads = run
-        for thread in run:
-            thread.start()
+        self.over = FORK.Event()
+        self.answers = FORK.Array("L", CLIENTS)
+        run = [
+            FORK.Process(target=self.run, args=(nth,), daemon=True) for nth in range(CLIENTS)
+        ]
+        self.clients = run
+        for client in run:
+            client.start()
 
     def run(self, nth):
         requests = b"GET / HTTP/1.1\r\nhost: cart.blue.example\r\n\r\n" * AT_ONCE
@@ -71,27 +75,28 @@ class Flood:
 
     def end(self):
         self.over.set()
-        for thread in self.threads:
-            thread.join()
+        for client in self.clients:
+            client.join()
 
 
 threading.Thread(
     target=http.server.ThreadingHTTPServer((ADDRESS, 18001), Cart).serve_forever, daemon=True
 ).start()
-# Until the node serves and knows that the endpoint is well.
-end = time.monotonic() + 30
-while True:
+# Until the node serves and knows that the endpoint is well, which is looked at more than once.
+end, well = time.monotonic() + 30, 0
+while well < 20:
     try:
-        assert ask("cart.acme.example") == (200, "acme\n")
-        break
-    except (OSError, AssertionError):
-        assert time.monotonic() < end, "it never served"
-        time.sleep(0.05)
+        well = well + 1 if ask("cart.acme.example") == (200, "acme\n") else 0
+    except OSError:
+        well = 0
+    assert time.monotonic() < end, "it never served"
+    time.sleep(0.05)
 
 flood, longest = Flood(), 0.0
 for _ in range(QUIET):
     began = time.monotonic()
-    assert ask("cart.acme.example") == (200, "acme\n")
+    answer = ask("cart.acme.example")
+    assert answer == (200, "acme\n"), answer
     longest = max(longest, time.monotonic() - began)
 flood.end()
 assert all(flood.answers), "each of blue's clients was served, too"

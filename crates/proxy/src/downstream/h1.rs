@@ -80,6 +80,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, wire: Wire, origin: Origin) {
     // Only a client in plain text may begin with HTTP/2: over TLS it says so in the handshake.
     let mut fresh = matches!(&origin, Origin::Client(info) if !info.tls);
     while !conn.close {
+        // Requests may come in one piece, more of them than are a turn.
+        poll_fn(|cx| worker.turns.poll_short(cx)).await;
         let head = match conn
             .next(
                 (&worker, origin.seat()),
