@@ -101,11 +101,15 @@ pub(crate) async fn serve(worker: Rc<Worker>, io: Io, early: BytesMut, info: Con
                 return Poll::Ready(());
             }
             let resting = streams.is_empty() && alarm.poll(cx).is_ready();
-            if leaving && resting {
-                return Poll::Ready(());
+            if leaving {
+                return if resting {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                };
             }
             let stays = draining.as_mut().poll(cx).is_pending() && info.poll_leave(cx).is_pending();
-            if leaving || !resting && stays {
+            if !resting && stays {
                 return Poll::Pending;
             }
             leaving = true;
