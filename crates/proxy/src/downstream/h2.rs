@@ -209,9 +209,9 @@ fn start(
             exchange::serve(&worker, &info, client, alarm, request).await;
         });
         // Streams of one connection that are ready together are more than a turn.
-        poll_fn(|cx| match worker.turns.poll_short(cx) {
-            Poll::Ready(()) => serving.as_mut().poll(cx),
-            Poll::Pending => Poll::Pending,
+        poll_fn(|cx| {
+            ready!(worker.turns.poll_short(cx));
+            serving.as_mut().poll(cx)
         })
         .await;
     })
