@@ -17,6 +17,7 @@ use base::{LbId, SiteName, WallTime};
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use l7::{Addresses, Fields};
+use tokio::net::TcpStream;
 
 use crate::{
     clients::{Certificate, Standing},
@@ -232,6 +233,14 @@ impl Client<'_> {
             Client::H2(c) => c.data(piece),
             Client::H3(c) => c.data(piece),
             Client::Nobody => {}
+        }
+    }
+
+    /// Its connection, if octets of the response may go into it as they are, in plain text.
+    pub(crate) fn splices(&self) -> Option<&TcpStream> {
+        match self {
+            Client::H1(c) => c.splices(),
+            Client::H2(_) | Client::H3(_) | Client::Nobody => None,
         }
     }
 

@@ -576,8 +576,8 @@ pub(crate) async fn deliver(
 ) {
     story.status = head.status.as_u16();
     let bytes = &mut story.bytes_out;
-    let idle = limits.idle_timeout;
-    match respond(client, alarm, &mut up, upload, head, idle, bytes).await {
+    let alarm = (alarm, limits.idle_timeout);
+    match respond(worker, client, alarm, &mut up, upload, head, bytes).await {
         Ok(()) => {
             if up.is_reusable() && !worker.drain_begun() {
                 worker.pool.put(key, up, runtime::now());

@@ -79,6 +79,7 @@ mod relay;
 mod seats;
 mod snapshot;
 mod spans;
+mod splice;
 pub mod tasks;
 mod traffic;
 mod turns;

@@ -15,6 +15,7 @@ pub(crate) struct ProxyMetrics {
     pub(crate) datagrams_dropped: Counter,
     pub(crate) requests: Counter,
     pub(crate) turns_waited: Counter,
+    pub(crate) spliced: Counter,
     pub(crate) retries: Counter,
     pub(crate) hedges: Counter,
     pub(crate) retries_denied: Counter,
@@ -55,6 +56,10 @@ impl ProxyMetrics {
             turns_waited: m.counter(
                 "proxy_turns_waited",
                 "How often a connection waited for its tenant's turn, beside others",
+            ),
+            spliced: m.counter(
+                "proxy_spliced_bytes",
+                "Octets of long bodies that went from socket to socket without being copied",
             ),
             retries: m.counter("proxy_retries", "Tries after the first"),
             hedges: m.counter("proxy_hedges", "Tries beside one that takes long"),

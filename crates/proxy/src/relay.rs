@@ -16,7 +16,9 @@ use crate::{
     exchange::Story,
     http1::{Framing, Piece, ResponseHead, wire::ReadError},
     mirror::Whole,
+    splice::Splice,
     upstream::UpConn,
+    worker::Worker,
 };
 
 /// A request body up to this long is kept until the response begins, so that a try can be
@@ -207,12 +209,12 @@ pub(crate) enum RelayError {
 /// Give the response to the client, head and body, while the rest of the upload goes on. The body
 /// bytes given are added to `bytes`.
 pub(crate) async fn respond(
+    worker: &Worker,
     client: &mut Client<'_>,
-    alarm: &mut Alarm,
+    (alarm, idle): (&mut Alarm, Duration),
     up: &mut UpConn,
     upload: &mut Upload,
     head: ResponseHead,
-    idle: Duration,
     bytes: &mut u64,
 ) -> Result<(), RelayError> {
     let bodiless = head.framing == Framing::None;
@@ -222,6 +224,7 @@ pub(crate) async fn respond(
     let mut ended = bodiless;
     alarm.set(idle);
     let mut last = *bytes;
+    let mut splice = Splice::new(worker);
     poll_fn(|cx| {
         if !ended && !upload.is_finished() {
             upload.commit();
@@ -232,7 +235,7 @@ pub(crate) async fn respond(
         if !ended && let Poll::Ready(error) = client.poll_gone(cx) {
             return Poll::Ready(Err(RelayError::Client(error)));
         }
-        match pump(cx, client, up, &mut ended, bytes) {
+        match pump(cx, client, up, Some(&mut splice), &mut ended, bytes) {
             Poll::Ready(done) => return Poll::Ready(done),
             Poll::Pending => {}
         }
@@ -265,11 +268,15 @@ fn pump(
     cx: &mut Context<'_>,
     client: &mut Client<'_>,
     up: &mut UpConn,
+    mut splice: Option<&mut Splice<'_>>,
     ended: &mut bool,
     bytes: &mut u64,
 ) -> Poll<Result<(), RelayError>> {
     while !*ended {
         ready!(client.poll_room(cx)).map_err(RelayError::Client)?;
+        if let Some(splice) = &mut splice {
+            ready!(splice.poll(cx, client, up, bytes))?;
+        }
         match up.poll_body(cx).map_err(RelayError::Upstream)? {
             Poll::Ready(Piece::Data(piece)) => {
                 *bytes += piece.len() as u64;
@@ -380,7 +387,7 @@ fn descend(
 ) -> Result<Poll<()>, RelayError> {
     if *way == Way::Open {
         let mut ended = false;
-        let flushed = pump(cx, client, up, &mut ended, bytes);
+        let flushed = pump(cx, client, up, None, &mut ended, bytes);
         if ended {
             *way = Way::Ending;
         }

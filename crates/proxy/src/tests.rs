@@ -19,6 +19,7 @@ mod rfc9113;
 mod seats;
 mod smuggling;
 mod spans;
+mod splice;
 mod tunnel_policy;
 mod udp;
 mod upgrade;

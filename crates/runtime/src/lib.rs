@@ -33,6 +33,7 @@ pub mod metrics;
 pub mod net;
 pub mod process;
 pub mod signal;
+pub mod splice;
 mod tasks;
 mod threads;
 pub mod tls;

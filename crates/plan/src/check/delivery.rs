@@ -143,6 +143,15 @@ pub(super) fn load_balancer(
     let allowed = allowed
         .map(|(_, t)| t.public_hosts.as_slice())
         .unwrap_or_default();
+    let (key, own) = (object.key(), ports::of(spec));
+    // Of the same tenant it may be at other ports.
+    let is_taken = |host| {
+        world.publishers(host).any(|(other, lb)| {
+            other.key() != key
+                && (other.metadata.tenant != object.metadata.tenant
+                    || ports::of(lb).iter().any(|port| own.contains(port)))
+        })
+    };
     let mut seen = BTreeSet::new();
     for (at, host) in spec.hosts.iter().enumerate() {
         let pointer = format!("/spec/hosts/{at}");
@@ -158,7 +167,7 @@ pub(super) fn load_balancer(
                 ..Problem::field("host-not-allowed", pointer, title)
             });
         }
-        if is_taken(world, object, spec, host) {
+        if is_taken(host) {
             let title = format!("{host} is published already by another load balancer");
             return Err(Problem {
                 status: 409,
@@ -219,17 +228,6 @@ fn vip(world: &World, tenant: &Name, here: &str, at: &SiteVip) -> Result<(), Pro
             "an address that a host may have",
         ))
     }
-}
-
-/// Has another load balancer this host? Of the same tenant only at a port of this one.
-fn is_taken(world: &World, object: &Object, spec: &LoadBalancerSpec, host: &HostPattern) -> bool {
-    let key = object.key();
-    let own = ports::of(spec);
-    world.publishers(host).any(|(other, lb)| {
-        other.key() != key
-            && (other.metadata.tenant != object.metadata.tenant
-                || ports::of(lb).iter().any(|port| own.contains(port)))
-    })
 }
 
 fn tls(

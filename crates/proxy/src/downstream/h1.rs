@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use l7::{Fields, Limits};
-use tokio::time::timeout;
+use tokio::{net::TcpStream, time::timeout};
 
 use super::{Client, ClientError, Origin, Request, h2};
 use crate::{
@@ -310,6 +310,12 @@ impl H1 {
 
     pub(super) fn data(&mut self, piece: Bytes) {
         self.encoder.data(&mut self.wire, piece);
+    }
+
+    /// Its connection, if octets of the response may go into it as they are, in plain text.
+    pub(super) fn splices(&self) -> Option<&TcpStream> {
+        let plain = matches!(self.encoder, BodyEncoder::Plain);
+        self.wire.socket().filter(|_| plain)
     }
 
     pub(super) fn end(&mut self, trailers: Option<&HeaderMap>) {

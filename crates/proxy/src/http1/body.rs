@@ -61,6 +61,24 @@ impl BodyDecoder {
         matches!(self, BodyDecoder::Done)
     }
 
+    /// How much is left of a body whose length was announced.
+    pub(crate) const fn left(&self) -> Option<u64> {
+        match self {
+            BodyDecoder::Length(left) => Some(*left),
+            BodyDecoder::Done | BodyDecoder::Close | BodyDecoder::Chunk(_) => None,
+        }
+    }
+
+    /// So much of what is left went another way.
+    pub(crate) fn skip(&mut self, count: u64) {
+        if let BodyDecoder::Length(left) = self {
+            *left = left.saturating_sub(count);
+            if *left == 0 {
+                *self = BodyDecoder::Done;
+            }
+        }
+    }
+
     /// The next piece in `buf`; `None` asks for more bytes.
     pub(crate) fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Piece>, BodyError> {
         loop {

@@ -9,7 +9,10 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 
 use super::{BodyDecoder, BodyError, Piece};
 use crate::io::Io;
@@ -70,6 +73,14 @@ impl Wire {
         self.io.abort();
     }
 
+    /// The socket itself, if its octets are ours as they come.
+    pub(crate) fn socket(&self) -> Option<&TcpStream> {
+        match &self.io {
+            Io::Tcp(socket) => Some(socket),
+            Io::Tls(_) | Io::Other(_) => None,
+        }
+    }
+
     /// The stream, and what was read of it.
     pub(crate) fn into_parts(self) -> (Io, BytesMut) {
         (self.io, self.input)
@@ -80,7 +91,14 @@ impl Wire {
         if self.read_size == SMALLEST_READ {
             return self.poll_fill_small(cx);
         }
-        self.input.reserve(self.read_size);
+        if !self.input.try_reclaim(self.read_size) {
+            if self.input.is_empty() {
+                // To grow would copy what was there before.
+                self.input = BytesMut::with_capacity(self.read_size);
+            } else {
+                self.input.reserve(self.read_size);
+            }
+        }
         let room = self.input.capacity() - self.input.len();
         // `read_buf` keeps no state between polls.
         let read = pin!(self.io.read_buf(&mut self.input));

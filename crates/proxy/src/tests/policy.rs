@@ -80,7 +80,7 @@ fn get(path: &str) -> String {
 }
 
 /// The access log's last record, when it has `count`.
-async fn record(world: &World, count: usize) -> Value {
+pub(super) async fn record(world: &World, count: usize) -> Value {
     let path = world.log.path().join("access.log");
     let read = async {
         loop {

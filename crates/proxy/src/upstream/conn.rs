@@ -9,6 +9,7 @@ use balance::Connection;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use l7::{Fields, Limits};
+use tokio::net::TcpStream;
 
 use super::{h1::H1, h2::H2};
 use crate::{
@@ -179,6 +180,22 @@ impl UpConn {
         match &mut self.speaks {
             Speaks::One(conn) => conn.poll_body(cx),
             Speaks::Two(stream) => stream.poll_body(cx),
+        }
+    }
+
+    /// Its connection, and how much of the body is still to be read of it, if nothing but these
+    /// octets comes next, in plain text.
+    pub(crate) fn splices(&self) -> Option<(&TcpStream, u64)> {
+        match &self.speaks {
+            Speaks::One(conn) => conn.splices(),
+            Speaks::Two(_) => None,
+        }
+    }
+
+    /// So much of the body was taken past us.
+    pub(crate) fn spliced(&mut self, count: u64) {
+        if let Speaks::One(conn) = &mut self.speaks {
+            conn.spliced(count);
         }
     }
 

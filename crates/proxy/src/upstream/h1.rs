@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use l7::{Fields, Limits};
+use tokio::net::TcpStream;
 
 use crate::{
     http1::{
@@ -115,6 +116,18 @@ impl H1 {
 
     pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, ReadError>> {
         self.wire.poll_body(cx, &mut self.decoder)
+    }
+
+    /// Its connection, and how much of the body is still to be read of it, if nothing but these
+    /// octets comes next, in plain text.
+    pub(super) fn splices(&self) -> Option<(&TcpStream, u64)> {
+        let socket = self.wire.socket().filter(|_| self.wire.input.is_empty())?;
+        Some((socket, self.decoder.left()?))
+    }
+
+    /// So much of the body was taken past us.
+    pub(super) fn spliced(&mut self, count: u64) {
+        self.decoder.skip(count);
     }
 
     /// Is it at rest, with nothing left over on either side?
