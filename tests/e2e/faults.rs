@@ -126,7 +126,7 @@ fn die(planet: &Planet, victim: &Victim, how: &str, bound: Duration, kill: impl 
     );
 }
 
-fn none_failed(what: &str, records: &[Record]) {
+pub(crate) fn none_failed(what: &str, records: &[Record]) {
     let failed: Vec<String> = records
         .iter()
         .filter(|record| record.has_failed())

@@ -16,6 +16,7 @@ mod identity;
 mod isolation;
 mod layer4;
 mod limits;
+mod namespaces;
 mod refusals;
 mod renewal;
 mod restart;

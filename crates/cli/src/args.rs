@@ -8,6 +8,7 @@ use std::{
 
 use base::Name;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
 
@@ -250,6 +251,21 @@ pub struct UpArgs {
     /// Keep the temporary folder at the end
     #[arg(long)]
     pub keep: bool,
+    /// What stands between the sites
+    #[arg(long, value_enum, default_value_t)]
+    pub net: Net,
+}
+
+/// What stands between the sites of a planet on one machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Net {
+    /// Everything on loopback addresses; a relay delays connections
+    #[default]
+    Loopback,
+    /// A network namespace for each site, gateways behind NAT, and packets that can be delayed and
+    /// lost; needs `ip` and `nft`, and no privileges
+    Ns,
 }
 
 /// Where the API is.
@@ -541,6 +557,18 @@ pub enum LabCommand {
         #[arg(value_name = "ID")]
         peer: String,
     },
+    /// Be the Internet between namespaces
+    #[command(hide = true)]
+    Wan {
+        /// What it is told
+        config: PathBuf,
+    },
+    /// Be the doors into namespaces
+    #[command(hide = true)]
+    Publish {
+        /// Which there are
+        config: PathBuf,
+    },
     /// Be the janitor
     #[command(hide = true)]
     Janitor {
@@ -589,6 +617,33 @@ pub enum RelayCommand {
         #[arg(value_name = "PAIR")]
         pair: String,
     },
+    /// Make a line worse (with `up --net ns`); what is not named stays
+    Degrade {
+        /// The line, such as aws-par
+        #[arg(value_name = "LINE")]
+        pair: String,
+        /// One way, such as 20ms
+        #[arg(long, value_name = "TIME", value_parser = span)]
+        delay: Option<Duration>,
+        /// Up to so much more, such as 5ms
+        #[arg(long, value_name = "TIME", value_parser = span)]
+        jitter: Option<Duration>,
+        /// The share of packets that is lost, in percent, such as 1 or 0.5
+        #[arg(long, value_name = "PERCENT", value_parser = percent)]
+        loss: Option<u32>,
+        /// The rate, in kilobits a second
+        #[arg(long, value_name = "KBIT")]
+        rate: Option<u64>,
+        /// The longest packet that fits, in octets
+        #[arg(long, value_name = "OCTETS")]
+        mtu: Option<usize>,
+    },
+    /// Have the router before a gateway forget its connections (with `up --net ns`)
+    FlushNat {
+        /// The gateway, such as aws
+        #[arg(value_name = "GATEWAY")]
+        gateway: String,
+    },
     /// Carry again
     Heal {
         /// The pair
@@ -636,6 +691,20 @@ pub enum Mood {
     Well,
     /// Every answer comes late
     Slow,
+}
+
+/// A share in percent, in millionths.
+fn percent(text: &str) -> Result<u32, String> {
+    // In millionths: four digits behind the point.
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.len() <= 4 && text.bytes().all(|b| b.is_ascii_digit());
+    let padded = format!("{whole}{part:0<4}");
+    match padded.parse() {
+        Ok(millionths) if digits(whole) && digits(part) && millionths <= 1_000_000 => {
+            Ok(millionths)
+        }
+        Ok(_) | Err(_) => Err("a share in percent, 0 to 100, such as 1 or 0.5".to_owned()),
+    }
 }
 
 /// A duration as manifests write it.

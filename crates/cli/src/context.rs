@@ -183,7 +183,28 @@ pub(crate) fn runs_folder() -> PathBuf {
         .map(PathBuf::from)
         .filter(|path| path.is_dir())
         .unwrap_or_else(|| PathBuf::from("/tmp"));
-    base.join(format!("sealane-{}", rustix::process::geteuid().as_raw()))
+    base.join(format!("sealane-{}", user()))
+}
+
+/// This user as the machine numbers it: `up --net ns` is root of a user namespace of its own.
+fn user() -> u32 {
+    let user = rustix::process::geteuid().as_raw();
+    let maps = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    outside(&maps, user).unwrap_or(user)
+}
+
+/// A user of this namespace in that around it (user_namespaces(7)).
+fn outside(maps: &str, user: u32) -> Option<u32> {
+    maps.lines().find_map(|line| {
+        let mut words = line.split_whitespace().map(str::parse::<u32>);
+        let (Some(Ok(inside)), Some(Ok(outside)), Some(Ok(count))) =
+            (words.next(), words.next(), words.next())
+        else {
+            return None;
+        };
+        let offset = user.checked_sub(inside).filter(|offset| *offset < count)?;
+        outside.checked_add(offset)
+    })
 }
 
 /// The home of the newest `up` that answers.

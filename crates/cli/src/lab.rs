@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
-use lab::{demo, relay};
+use lab::{demo, publish, relay, wan};
 
 use crate::{
     admin,
@@ -38,6 +38,8 @@ pub(crate) async fn lab(args: &LabArgs, out: &mut dyn Write) -> Result<Exit, Fai
         LabCommand::ResetBgp { node, peer } => {
             admin::reset_bgp(node, peer, args.home.as_deref(), out).await
         }
+        LabCommand::Wan { config } => be_wan(config).await,
+        LabCommand::Publish { config } => be_doors(config).await,
         LabCommand::Janitor { home, runs } => up::janitor(home, runs).map(|()| Exit::Done),
     }
 }
@@ -50,6 +52,30 @@ async fn be_relay(config: &Path) -> Result<Exit, Failure> {
     let pairs = relay.listening().count();
     tracing::info!(pairs, "the relay carries");
     until_told(relay.run()).await
+}
+
+/// Is the Internet between namespaces until SIGINT or SIGTERM.
+async fn be_wan(config: &Path) -> Result<Exit, Failure> {
+    crate::start_logs()?;
+    let told = |error: wan::WanError| Failure::refused(base::Chain(&error).to_string());
+    let wan = wan::Wan::open(wan::Config::read(config).map_err(told)?).map_err(told)?;
+    tracing::info!("packets are carried");
+    until_told(async {
+        if let Err(error) = wan.run().await {
+            tracing::error!(%error, "packets are not carried any more");
+        }
+    })
+    .await
+}
+
+/// Is the doors into namespaces until SIGINT or SIGTERM.
+async fn be_doors(config: &Path) -> Result<Exit, Failure> {
+    crate::start_logs()?;
+    let told = |error: publish::PublishError| Failure::refused(base::Chain(&error).to_string());
+    let config = publish::Config::read(config).map_err(told)?;
+    let doors = publish::Doors::open(&config).map_err(told)?;
+    tracing::info!(doors = config.doors.len(), "doors are open");
+    until_told(doors.run()).await
 }
 
 /// Is a demo endpoint until SIGINT or SIGTERM.
@@ -77,10 +103,20 @@ async fn until_told(work: impl Future<Output = ()>) -> Result<Exit, Failure> {
     }
 }
 
-/// Tells the relay something.
+/// Tells something to what stands between the sites.
 fn distance(home: &Path, command: &RelayCommand, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let socket = home.join(up::WAN_SOCKET);
+    if socket.exists() {
+        return tell_wan(&socket, command, out);
+    }
     let socket = home.join(up::RELAY_SOCKET);
     let command = match command.clone() {
+        RelayCommand::Degrade { .. } | RelayCommand::FlushNat { .. } => {
+            return Err(Failure::refused(
+                "between these sites stands a relay of connections, which loses no packets",
+            )
+            .fix("start the planet with `sealane up --net ns`"));
+        }
         RelayCommand::Set { pair, rtt } => relay::Command::Set {
             pair,
             rtt_ms: rtt.as_secs_f64() * 1000.0,
@@ -97,9 +133,10 @@ fn distance(home: &Path, command: &RelayCommand, out: &mut dyn Write) -> Result<
         | relay::RelayError::Duplicate(_)
         | relay::RelayError::Delay(_)
         | relay::RelayError::Listen { .. }
-        | relay::RelayError::Control { .. }
-        | relay::RelayError::Answer(_) => Failure::unreachable(base::Chain(&error).to_string())
-            .fix("is the relay running? `sealane lab restart relay` starts it again"),
+        | relay::RelayError::Control { .. } => {
+            Failure::unreachable(base::Chain(&error).to_string())
+                .fix("is the relay running? `sealane lab restart relay` starts it again")
+        }
     })?;
     match reply {
         relay::Reply::Ok {} => writeln!(out, "done")?,
@@ -107,6 +144,84 @@ fn distance(home: &Path, command: &RelayCommand, out: &mut dyn Write) -> Result<
         relay::Reply::Pairs(pairs) => write!(out, "{}", pair_table(&pairs))?,
     }
     Ok(Exit::Done)
+}
+
+/// Tells the Internet between namespaces something.
+fn tell_wan(socket: &Path, command: &RelayCommand, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let command = match command.clone() {
+        RelayCommand::Set { pair, rtt } => wan::Command::Change {
+            line: pair,
+            change: wan::Change {
+                delay_us: Some(micros(rtt / 2)),
+                ..wan::Change::default()
+            },
+        },
+        RelayCommand::Degrade {
+            pair,
+            delay,
+            jitter,
+            loss,
+            rate,
+            mtu,
+        } => wan::Command::Change {
+            line: pair,
+            change: wan::Change {
+                delay_us: delay.map(micros),
+                jitter_us: jitter.map(micros),
+                loss_ppm: loss,
+                rate_kbit: rate,
+                mtu,
+            },
+        },
+        // A wire that is cut says nothing either.
+        RelayCommand::Cut { pair } | RelayCommand::Stall { pair } => {
+            wan::Command::Cut { line: pair }
+        }
+        RelayCommand::Heal { pair } => wan::Command::Heal { line: pair },
+        RelayCommand::FlushNat { gateway } => wan::Command::FlushNat { place: gateway },
+        RelayCommand::List => wan::Command::List {},
+    };
+    let reply = wan::command(socket, &command).map_err(|error| {
+        Failure::unreachable(format!("what carries packets does not answer: {error}"))
+            .at(socket.display().to_string())
+            .fix("is it running? `sealane lab restart wan` starts it again")
+    })?;
+    match reply {
+        wan::Reply::Ok {} => writeln!(out, "done")?,
+        wan::Reply::Error(why) => return Err(Failure::refused(why)),
+        wan::Reply::Lines(lines) => write!(out, "{}", line_table(&lines))?,
+    }
+    Ok(Exit::Done)
+}
+
+fn line_table(lines: &[wan::LineStatus]) -> Table {
+    let mut table = Table::new(&[
+        "LINE", "STATE", "ONE WAY", "JITTER", "LOSS", "RATE", "PACKETS", "LOST",
+    ]);
+    let ms = |us: u64| format!("{}.{:01}ms", us / 1000, us % 1000 / 100);
+    for line in lines {
+        let shape = &line.shape;
+        let both = |count: fn(&wan::Counts) -> u64| count(&line.there) + count(&line.back);
+        let lost = both(|c| c.lost + c.overflowed + c.too_long + c.cut);
+        table.row([
+            line.name.clone(),
+            if shape.cut { "cut" } else { "open" }.to_owned(),
+            ms(shape.delay_us),
+            ms(shape.jitter_us),
+            format!(
+                "{}.{:02}%",
+                shape.loss_ppm / 10_000,
+                shape.loss_ppm % 10_000 / 100
+            ),
+            shape
+                .rate_kbit
+                .map_or_else(|| "-".to_owned(), |rate| format!("{rate}kbit/s")),
+            both(|c| c.packets).to_string(),
+            lost.to_string(),
+        ]);
+    }
+    table
 }
 
 fn pair_table(pairs: &[relay::PairStatus]) -> Table {

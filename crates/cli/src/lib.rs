@@ -42,7 +42,8 @@ pub use args::{
 };
 pub use error::{Exit, Failure};
 pub use up::{
-    AppReport, ControllerReport, EndpointReport, GatewayReport, PopReport, RelayReport, Report,
+    AppReport, ControllerReport, EndpointReport, GatewayReport, NetReport, PopReport, RelayReport,
+    Report,
 };
 
 /// What the process's arguments say. Prints help, version and usage errors itself and ends the
@@ -138,6 +139,11 @@ where
 /// Does what a verb says, on a runtime of its own, and tells the result on stdout and stderr.
 #[must_use]
 pub fn run(verb: &Verb) -> ExitCode {
+    // Before there is a second thread.
+    if let Err(failure) = up::prepare(verb) {
+        tell(&[failure]);
+        return ExitCode::FAILURE;
+    }
     let mut out = std::io::stdout().lock();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

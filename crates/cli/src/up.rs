@@ -9,6 +9,7 @@
 //! by a process that dies before all is ready, and by the end of this process, whatever way.
 
 mod home;
+mod inside;
 mod janitor;
 mod manifests;
 mod process;
@@ -17,7 +18,12 @@ mod report;
 mod socket;
 
 use std::{
-    ffi::OsString, future::Future, io::Write, net::SocketAddr, path::PathBuf, time::Duration,
+    ffi::OsString,
+    future::Future,
+    io::Write,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
 };
 
 use api::Kind;
@@ -25,23 +31,26 @@ use lab::topology::{EndpointLayout, Layout, Subnet, Topology};
 use serde::Deserialize;
 use tokio::net::UnixListener;
 
-pub(crate) use home::{NODES, RELAY_SOCKET, REPORT};
+pub(crate) use home::{NODES, RELAY_SOCKET, REPORT, WAN_SOCKET};
+pub(crate) use inside::prepare;
 pub(crate) use janitor::serve as janitor;
 pub(crate) use process::obey_parent;
 pub use report::{
-    AppReport, ControllerReport, EndpointReport, GatewayReport, PopReport, RelayReport, Report,
+    AppReport, ControllerReport, EndpointReport, GatewayReport, NetReport, PopReport, RelayReport,
+    Report,
 };
 pub(crate) use socket::{Answer, Ask, ask};
 
 use self::{
     home::Home,
+    inside::Inside,
     janitor::Janitor,
     process::{Crew, Exited, Spec},
     report::endpoint_name,
 };
 use crate::{
     apply,
-    args::UpArgs,
+    args::{Net, UpArgs},
     client::Client,
     context::{self, Context, Places, RunLink},
     error::{Exit, Failure},
@@ -93,6 +102,8 @@ struct Planet {
     subnet: Subnet,
     topology: Topology,
     layout: Layout,
+    /// The namespaces, if there are any.
+    inside: Option<Inside>,
     crew: Crew,
     socket: UnixListener,
     janitor: Option<Janitor>,
@@ -113,6 +124,10 @@ impl Planet {
         let topology = Topology::demo();
         let layout = Layout::new(&topology, subnet.network())
             .map_err(|error| Failure::refused(error.to_string()))?;
+        let inside = match args.net {
+            Net::Loopback => None,
+            Net::Ns => Some(Inside::make(&topology, &layout)?),
+        };
         let program = std::env::current_exe()
             .map_err(|error| Failure::refused(format!("this program is not found: {error}")))?;
         let janitor = home
@@ -126,6 +141,7 @@ impl Planet {
             subnet,
             topology,
             layout,
+            inside,
             crew,
             socket,
             janitor,
@@ -165,7 +181,7 @@ impl Planet {
         let count = self.layout.endpoints.len();
         self.step(
             out,
-            &format!("controller, relay and {count} demo endpoints started"),
+            &format!("controller, network and {count} demo endpoints started"),
         )?;
         let controller = self.controller().await?;
         self.step(out, &format!("the controller serves {}", controller.url))?;
@@ -176,8 +192,8 @@ impl Planet {
             .partition(|document| files::rank(document.object.kind) <= files::rank(Kind::Token));
         self.apply(&mut client, first).await?;
         self.step(out, "tenants, namespaces, sites and tokens applied")?;
-        for pop in &self.topology.pops {
-            self.crew.start(node(&self.home, pop))?;
+        for pop in self.topology.pops.clone() {
+            self.start_node(&pop)?;
         }
         self.apply(&mut client, rest).await?;
         self.step(
@@ -191,33 +207,32 @@ impl Planet {
             .map(|pop| format!("{pop}.fabric"))
             .collect();
         self.connected(&mut client, pops).await?;
-        for gateway in &self.topology.gateways {
-            self.crew.start(node(&self.home, &gateway.name))?;
+        for gateway in self.topology.gateways.clone() {
+            self.start_node(&gateway.name)?;
         }
         self.step(out, "PoPs connected; gateways started")?;
         self.serving(&mut client, out).await?;
         self.report(controller)
     }
 
+    fn start_node(&mut self, site: &str) -> Result<(), Failure> {
+        let spec = node(&self.home, site);
+        let spec = match &self.inside {
+            None => spec,
+            Some(inside) => inside.at(site, spec),
+        };
+        self.crew.start(spec).map(drop)
+    }
+
     /// What waits for nobody.
     fn start_surroundings(&mut self) -> Result<(), Failure> {
+        if let Some(inside) = &self.inside {
+            return inside.start_surroundings(&self.home, &self.layout, &mut self.crew);
+        }
         let home = &self.home;
         let fabric = SocketAddr::new(self.layout.controller.ip(), FABRIC_PORT);
-        let state = home.join("controller");
-        // What an earlier run left would be taken for this run's.
-        std::fs::remove_file(state.join("ready.json")).ok();
-        let args = [
-            "controller".into(),
-            "--state".into(),
-            state.into(),
-            "--listen".into(),
-            self.layout.controller.to_string().into(),
-            "--fabric".into(),
-            fabric.to_string().into(),
-            "--planet".into(),
-            PLANET.into(),
-        ];
-        self.crew.start(spec(home, "controller", &args))?;
+        let controller = controller(home, self.layout.controller, fabric);
+        self.crew.start(controller)?;
         let config = self.layout.relay(Some(home.join(RELAY_SOCKET)));
         let text = serde_json::to_vec_pretty(&config)
             .map_err(|error| Failure::refused(format!("the relay's configuration: {error}")))?;
@@ -228,9 +243,12 @@ impl Planet {
             "--config".into(),
             config.into(),
         ];
-        self.crew.start(spec(home, "relay", &args))?;
+        self.crew.start(Spec {
+            carries: true,
+            ..spec(home, "relay", &args)
+        })?;
         for endpoint in &self.layout.endpoints {
-            self.crew.start(demo(home, endpoint))?;
+            self.crew.start(demo(home, endpoint, endpoint.address))?;
         }
         Ok(())
     }
@@ -251,7 +269,15 @@ impl Planet {
             }
         };
         let late = || "the controller does not say that it serves".to_owned();
-        patiently(&mut self.crew, &self.home, ready, late).await
+        let ready: ControllerReady = patiently(&mut self.crew, &self.home, ready, late).await?;
+        Ok(match &self.inside {
+            None => ready,
+            // Where this machine reaches it.
+            Some(_) => ControllerReady {
+                url: format!("https://{}", self.layout.controller),
+                ..ready
+            },
+        })
     }
 
     /// A client of the API; leaves its settings in the home for other terminals.
@@ -267,13 +293,17 @@ impl Planet {
 
     /// The manifests with this run's addresses, also as files in the home.
     fn manifests(&self) -> Result<Vec<Document>, Failure> {
-        let network = self.subnet.network();
+        let [a, b, c, _] = self.subnet.network().octets();
+        let place = |host| match &self.inside {
+            None => Ipv4Addr::new(a, b, c, host),
+            Some(inside) => inside.address(&self.layout, host),
+        };
         for (name, example) in manifests::FILES {
-            let text = manifests::text(example, network);
+            let text = manifests::text(example, &place);
             self.home
                 .write(&format!("manifests/{name}"), text.as_bytes())?;
         }
-        manifests::documents(network)
+        manifests::documents(&place)
     }
 
     async fn apply(
@@ -376,6 +406,9 @@ impl Planet {
         };
         let path = self.home.path();
         let mut report = Report::new(&self.topology, &self.layout, &self.crew, path, controller);
+        if let Some(inside) = &self.inside {
+            report.net = inside.report();
+        }
         // Without the link other terminals need --home; nothing else is lost.
         match RunLink::make(&context::runs_folder(), path) {
             Ok(link) => self.link = Some(link),
@@ -495,6 +528,8 @@ fn spec(home: &Home, name: &str, args: &[OsString]) -> Spec {
         name: name.to_owned(),
         args: args.to_vec(),
         log: home.log(name),
+        place: None,
+        carries: false,
     }
 }
 
@@ -513,13 +548,27 @@ fn node(home: &Home, site: &str) -> Spec {
     spec(home, site, &args)
 }
 
-fn demo(home: &Home, endpoint: &EndpointLayout) -> Spec {
+fn controller(home: &Home, listen: SocketAddr, fabric: SocketAddr) -> Spec {
+    let state = home.join("controller");
+    // What an earlier run left would be taken for this run's.
+    std::fs::remove_file(state.join("ready.json")).ok();
+    let args = [
+        "controller".into(),
+        "--state".into(),
+        state.into(),
+        "--listen".into(),
+        listen.to_string().into(),
+        "--fabric".into(),
+        fabric.to_string().into(),
+        "--planet".into(),
+        PLANET.into(),
+    ];
+    spec(home, "controller", &args)
+}
+
+fn demo(home: &Home, endpoint: &EndpointLayout, address: SocketAddr) -> Spec {
     let EndpointLayout {
-        tenant,
-        site,
-        name,
-        address,
-        ..
+        tenant, site, name, ..
     } = endpoint;
     let args = [
         "lab".into(),

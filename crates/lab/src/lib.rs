@@ -4,11 +4,13 @@
 //! What it is: [`relay`] is the distance between sites, a TCP relay that delivers every byte
 //! half a round trip later and can be told to cut or to fall silent; [`demo`] is an
 //! application that says who it is and can be told to be slow or sick; [`topology`] says which
-//! sites, applications and round trips `up` starts and on which loopback addresses.
+//! sites, applications and round trips `up` starts and on which loopback addresses. The same
+//! planet in network namespaces is [`world`]: sites behind NAT, with [`wan`] between them, which
+//! carries packets and can delay, lose and cut; [`netns`] makes namespaces, and [`publish`] opens
+//! doors into them.
 //!
-//! What it is not: it knows nothing of Sealane's own protocols, it is not on the way of any
-//! production byte, and it is no packet-level emulator: loss, reordering and congestion
-//! belong to tests in network namespaces.
+//! What it is not: it knows nothing of Sealane's own protocols, and it is not on the way of any
+//! production byte.
 //!
 //! The way of a byte through the relay: accepted socket → [`relay`] stamps it on arrival and
 //! queues it (at most [`relay::QUEUE_BOUND`] bytes a direction, then reading stops) → after
@@ -31,7 +33,13 @@
 //! # }
 //! ```
 
+mod control;
 pub mod demo;
+pub mod netns;
+pub mod publish;
 pub mod relay;
 mod tasks;
+mod timer;
 pub mod topology;
+pub mod wan;
+pub mod world;

@@ -12,19 +12,18 @@ mod connection;
 mod control;
 mod lane;
 mod pair;
-mod timer;
 
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc};
 
 pub use config::{Config, Pair};
 pub use control::{Command, PairStatus, Reply, command};
 pub use lane::QUEUE_BOUND;
 pub use pair::Mode;
 
-use crate::tasks::Crew;
+use crate::{control::Listening, tasks::Crew};
 
 /// Why a relay could not start or a command had no effect.
 #[derive(Debug, thiserror::Error)]
@@ -73,9 +72,6 @@ pub enum RelayError {
         #[source]
         source: io::Error,
     },
-    /// The relay answered a command with something that is no reply.
-    #[error("the relay's answer is not a reply")]
-    Answer(#[source] serde_json::Error),
     /// The relay refused a command.
     #[error("the relay refused the command: {0}")]
     Refused(String),
@@ -85,7 +81,7 @@ pub enum RelayError {
 #[derive(Debug)]
 pub struct Relay {
     pairs: Vec<pair::Listening>,
-    control: Option<control::Listening>,
+    control: Option<Listening<control::Pairs>>,
 }
 
 impl Relay {
@@ -101,14 +97,18 @@ impl Relay {
             .into_iter()
             .map(pair::Listening::bind)
             .collect::<Result<Vec<_>, _>>()?;
-        let handles: BTreeMap<String, Arc<pair::Shared>> = pairs
+        let handles: control::Pairs = pairs
             .iter()
             .map(|pair| (pair.shared.name.clone(), Arc::clone(&pair.shared)))
             .collect();
-        let control = config
-            .control
-            .map(|path| control::Listening::bind(path, Arc::new(handles)))
-            .transpose()?;
+        let control = match config.control {
+            None => None,
+            Some(path) => {
+                let name = path.display().to_string();
+                let bound = Listening::bind(path, handles);
+                Some(bound.map_err(|source| RelayError::Control { path: name, source })?)
+            }
+        };
         Ok(Relay { pairs, control })
     }
 

@@ -4,13 +4,19 @@
 //! relay process                                   demo process
 //!   Relay::run ─┬─ pair × N ── connection × 1024    Demo::run ── connection × 1024
 //!               └─ control ─── client × 16
+//! wan process                                     publish process
+//!   Wan::run ─┬─ port × N (reads) ──▶ heap of       Doors::run ── door × N ── connection × 1024
+//!             ├─ control ── client × 16  frames       threads "inside", one a namespace: sockets
+//!             └─ itself (writes) ◀─────┘
 //! ```
 //!
 //! Every task is owned by a [`Crew`] inside its parent, so dropping the root future ends them
 //! all. Queues and what happens when full: a connection's two lanes hold at most
 //! [`QUEUE_BOUND`](crate::relay::QUEUE_BOUND) bytes each, then reading stops and the sender's
 //! window closes; a pair's 1,025th connection is reset; a 17th control client waits in the
-//! kernel's backlog, as does the demo application's 1,025th connection.
+//! kernel's backlog, as does the demo application's 1,025th connection, or a door's. Frames on their
+//! way hold 256 MiB together at most, and what comes then is dropped, as is what waits longer than
+//! its line's queue; sockets asked for and not made are 64 a namespace, and who asks then waits.
 
 use std::{future::Future, sync::Arc};
 

@@ -1,7 +1,7 @@
 //! The one line of `sealane up --json`, as its documentation promises it: written down here again
 //! so that a change of the program's own type does not go unseen.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use serde::Deserialize;
 
@@ -23,6 +23,19 @@ pub struct Report {
     pub gateways: Vec<Gateway>,
     /// The demo applications.
     pub apps: Vec<App>,
+    /// What stands between the sites.
+    pub net: Net,
+}
+
+/// What stands between the sites.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Net {
+    /// `loopback` or `ns`.
+    pub mode: String,
+    /// Network namespaces by name.
+    #[serde(default)]
+    pub namespaces: BTreeMap<String, PathBuf>,
 }
 
 /// The management plane.

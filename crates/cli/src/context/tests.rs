@@ -94,3 +94,14 @@ fn what_is_missing_is_named() {
         );
     }
 }
+
+#[test]
+fn a_user_is_known_by_the_number_it_has_outside() {
+    let root_of_ours = "         0       1000          1\n";
+    assert_eq!(outside(root_of_ours, 0), Some(1000));
+    assert_eq!(outside(root_of_ours, 1), None);
+    let machine = "         0          0 4294967295\n";
+    assert_eq!(outside(machine, 1000), Some(1000));
+    assert_eq!(outside("", 7), None);
+    assert_eq!(outside("0 x 1\n0 5 1\n", 0), Some(5));
+}

@@ -17,6 +17,8 @@ pub(crate) const NODES: &str = "nodes";
 pub(crate) const REPORT: &str = "up.json";
 /// The relay's control socket in a home.
 pub(crate) const RELAY_SOCKET: &str = "relay.sock";
+/// The control socket of the Internet between namespaces, in a home.
+pub(crate) const WAN_SOCKET: &str = "wan.sock";
 /// A Unix socket's path has at most 107 bytes; the longest below a home is
 /// `nodes/factory/admin.sock` and the temporary name it may be made under.
 const MAX_HOME_BYTES: usize = 70;
@@ -175,6 +177,7 @@ mod tests {
             json: false,
             home,
             keep: false,
+            net: <_>::default(),
         }
     }
 

@@ -1,7 +1,6 @@
 //! The manifests of the planet: `examples/01-cart/`, with this run's addresses.
 //!
-//! The files are written for 127.80.1.0/24; a run on another network replaces these three octets
-//! and nothing else.
+//! The files are written for 127.80.1.0/24; a run replaces these addresses and nothing else.
 
 use std::net::Ipv4Addr;
 
@@ -11,7 +10,7 @@ use crate::{
 };
 
 /// The network the files are written for.
-pub(crate) const EXAMPLE: Ipv4Addr = Ipv4Addr::new(127, 80, 1, 0);
+const EXAMPLE: &str = "127.80.1.";
 
 /// Name and text of each file.
 pub(crate) const FILES: [(&str, &str); 5] = [
@@ -37,22 +36,27 @@ pub(crate) const FILES: [(&str, &str); 5] = [
     ),
 ];
 
-/// One file for `network`.
-pub(crate) fn text(text: &str, network: Ipv4Addr) -> String {
-    text.replace(&prefix(EXAMPLE), &prefix(network))
+/// One file with its addresses where `place` says, by their last octets.
+pub(crate) fn text(text: &str, place: &impl Fn(u8) -> Ipv4Addr) -> String {
+    let mut parts = text.split(EXAMPLE);
+    let mut all = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.find(|c: char| !c.is_ascii_digit());
+        let (host, rest) = part.split_at(digits.unwrap_or(part.len()));
+        match host.parse() {
+            Ok(host) => all += &place(host).to_string(),
+            Err(_) => all += &format!("{EXAMPLE}{host}"),
+        }
+        all += rest;
+    }
+    all
 }
 
-/// `127.80.1.`
-fn prefix(network: Ipv4Addr) -> String {
-    let [a, b, c, _] = network.octets();
-    format!("{a}.{b}.{c}.")
-}
-
-/// All documents for `network`, in the order in which they are applied.
-pub(crate) fn documents(network: Ipv4Addr) -> Result<Vec<Document>, Failure> {
+/// All documents, in the order in which they are applied.
+pub(crate) fn documents(place: &impl Fn(u8) -> Ipv4Addr) -> Result<Vec<Document>, Failure> {
     let mut documents = Vec::new();
     for (name, example) in FILES {
-        documents.extend(files::parse(name, &text(example, network))?);
+        documents.extend(files::parse(name, &text(example, place))?);
     }
     files::sort(&mut documents);
     Ok(documents)
@@ -77,7 +81,8 @@ mod tests {
         let mut sites = Vec::new();
         let mut endpoints = Vec::new();
         let mut hosts = Vec::new();
-        for document in documents(network).expect("they parse") {
+        let place = |host| Ipv4Addr::new(127, 99, 7, host);
+        for document in documents(&place).expect("they parse") {
             let name = document.object.metadata.name.to_string();
             let tenant = document
                 .object

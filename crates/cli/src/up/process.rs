@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use lab::netns::Namespace;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::mpsc;
 
@@ -32,11 +33,15 @@ const TERM: Duration = Duration::from_secs(3);
 const KILL: Duration = Duration::from_secs(2);
 
 /// How a process is started, the first time and again.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Spec {
     pub(crate) name: String,
     pub(crate) args: Vec<OsString>,
     pub(crate) log: PathBuf,
+    /// In which network; that of this process otherwise.
+    pub(crate) place: Option<Namespace>,
+    /// It carries what the others have to say, so it ends after them.
+    pub(crate) carries: bool,
 }
 
 #[derive(Debug)]
@@ -111,6 +116,9 @@ impl Crew {
             .stderr(log)
             .process_group(0)
             .kill_on_drop(true);
+        if let Some(place) = &spec.place {
+            place.start_inside(command.as_std_mut());
+        }
         let mut child = command.spawn().map_err(wrong)?;
         let pid = child
             .id()
@@ -189,26 +197,23 @@ impl Crew {
         }
     }
 
-    fn signal(&self, signal: Signal) {
-        for handle in self
-            .processes
-            .values()
-            .filter_map(|process| process.handle.as_ref())
-        {
+    /// Those that run, but for what carries what they say, unless it is meant too.
+    fn running(&self, carriers: bool) -> impl Iterator<Item = (&String, &OwnedFd)> {
+        let processes = self.processes.iter();
+        let meant = processes.filter(move |(_, process)| carriers || !process.spec.carries);
+        meant.filter_map(|(name, process)| Some((name, process.handle.as_ref()?)))
+    }
+
+    fn signal(&self, carriers: bool, signal: Signal) {
+        for (_, handle) in self.running(carriers) {
             // It may have ended a moment ago.
             pidfd_send_signal(handle, signal).ok();
         }
     }
 
-    fn all_ended(&self) -> bool {
-        self.processes
-            .values()
-            .all(|process| process.handle.is_none())
-    }
-
-    async fn ended_within(&mut self, limit: Duration) -> bool {
+    async fn ended_within(&mut self, carriers: bool, limit: Duration) -> bool {
         let all = async {
-            while !self.all_ended() {
+            while self.running(carriers).next().is_some() {
                 self.exited().await;
             }
         };
@@ -217,18 +222,17 @@ impl Crew {
 
     /// Ends everything: SIGTERM, 3 s, SIGKILL. Returns the names of those that had to be killed.
     pub(crate) async fn stop(mut self) -> Vec<String> {
-        self.signal(Signal::TERM);
-        self.signal(Signal::CONT); // a stopped process could not obey
-        if self.ended_within(TERM).await {
-            return Vec::new();
+        let mut late = Vec::new();
+        for carriers in [false, true] {
+            self.signal(carriers, Signal::TERM);
+            self.signal(carriers, Signal::CONT); // a stopped process could not obey
+            if self.ended_within(carriers, TERM).await {
+                continue;
+            }
+            late.extend(self.running(carriers).map(|(name, _)| name.clone()));
+            self.signal(carriers, Signal::KILL);
+            self.ended_within(carriers, KILL).await;
         }
-        let late = self
-            .processes
-            .iter()
-            .filter(|(_, process)| process.handle.is_some());
-        let late = late.map(|(name, _)| name.clone()).collect();
-        self.signal(Signal::KILL);
-        self.ended_within(KILL).await;
         late
     }
 }
@@ -268,6 +272,8 @@ mod tests {
             name: name.to_owned(),
             args: vec!["-c".into(), script.into()],
             log: folder.join(format!("{name}.log")),
+            place: None,
+            carries: false,
         }
     }
 

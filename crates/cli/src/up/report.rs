@@ -1,6 +1,7 @@
 //! What `up` says when everything is ready.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -10,6 +11,7 @@ use lab::topology::{Layout, Topology};
 use serde::{Deserialize, Serialize};
 
 use super::process::Crew;
+use crate::args::Net;
 
 /// The one line of `sealane up --json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +30,20 @@ pub struct Report {
     pub gateways: Vec<GatewayReport>,
     /// The demo applications.
     pub apps: Vec<AppReport>,
+    /// What stands between the sites.
+    #[serde(default)]
+    pub net: NetReport,
+}
+
+/// What stands between the sites.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetReport {
+    /// `loopback` or `ns`.
+    pub mode: Net,
+    /// The network namespaces by name, each as a path that `nsenter --net=PATH` takes (after
+    /// `nsenter -U` into the user namespace of `up`, if it made one).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub namespaces: BTreeMap<String, PathBuf>,
 }
 
 /// The management plane.
@@ -142,11 +158,12 @@ impl Report {
             home: home.to_owned(),
             controller,
             relay: RelayReport {
-                pid: crew.pid("relay"),
+                pid: crew.pid("relay").max(crew.pid("wan")),
             },
             pops: pops.collect(),
             gateways: gateways.collect(),
             apps: apps.collect(),
+            net: NetReport::default(),
         }
     }
 
@@ -239,6 +256,7 @@ mod tests {
                     pid: 6,
                 }],
             }],
+            net: NetReport::default(),
         }
     }
 
@@ -246,7 +264,7 @@ mod tests {
     fn the_line_has_its_shape() {
         assert_eq!(
             serde_json::to_string(&report()).expect("JSON"),
-            r#"{"startup_ms":1234,"home":"/tmp/h","controller":{"url":"https://127.80.1.2:16443","ca":"/tmp/h/ca","token":"t","pid":2},"relay":{"pid":3},"pops":[{"name":"par","http":"127.80.1.10:18080","https":"127.80.1.10:18443","pid":4}],"gateways":[{"name":"aws","tenant":"acme","pid":5}],"apps":[{"host":"cart.acme.example","tenant":"acme","endpoints":[{"site":"aws","address":"127.80.1.200:18000","pid":6}]}]}"#
+            r#"{"startup_ms":1234,"home":"/tmp/h","controller":{"url":"https://127.80.1.2:16443","ca":"/tmp/h/ca","token":"t","pid":2},"relay":{"pid":3},"pops":[{"name":"par","http":"127.80.1.10:18080","https":"127.80.1.10:18443","pid":4}],"gateways":[{"name":"aws","tenant":"acme","pid":5}],"apps":[{"host":"cart.acme.example","tenant":"acme","endpoints":[{"site":"aws","address":"127.80.1.200:18000","pid":6}]}],"net":{"mode":"loopback"}}"#
         );
     }
 

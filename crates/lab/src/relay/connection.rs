@@ -12,8 +12,8 @@ use tokio::{
 use super::{
     lane::{CHUNK, Lane, Step},
     pair::{Mode, State, abort},
-    timer::Timer,
 };
+use crate::timer::Timer;
 
 /// The longest wait for the target's kernel to answer.
 const DIAL_LIMIT: Duration = Duration::from_secs(10);

@@ -1,39 +1,21 @@
-//! The control socket: one JSON line a command, one JSON line a reply.
+//! What the relay can be told while it runs.
 
 use std::{
     collections::BTreeMap,
-    fs,
-    io::{self, BufRead, BufReader, Write},
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
-use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
-    net::{UnixListener, UnixStream},
-};
 
 use super::{
     Mode, RelayError,
     config::DELAY_LIMIT,
     pair::{Shared, State},
 };
-use crate::tasks::Crew;
-
-/// The longest command line, newline included.
-const LINE_LIMIT: u64 = 4096;
-
-/// The longest reply that [`command`] reads.
-const REPLY_LIMIT: u64 = 1 << 20;
-
-/// The most clients at a time; more wait in the kernel's backlog.
-const CLIENT_LIMIT: usize = 16;
-
-/// How long [`command`] waits for each step.
-const PATIENCE: Duration = Duration::from_secs(5);
+use crate::control::{Obeys, ask};
 
 /// What the relay can be told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -103,131 +85,38 @@ pub fn command(socket: &Path, command: &Command) -> Result<Reply, RelayError> {
         path: socket.display().to_string(),
         source,
     })?;
-    match serde_json::from_str(&answer).map_err(RelayError::Answer)? {
+    match answer {
         Reply::Error(why) => Err(RelayError::Refused(why)),
         reply @ (Reply::Ok {} | Reply::Pairs(_)) => Ok(reply),
     }
 }
 
-fn ask(socket: &Path, command: &Command) -> io::Result<String> {
-    let mut stream = std::os::unix::net::UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    stream.write_all(&line(command))?;
-    let mut answer = String::new();
-    BufReader::new(io::Read::take(stream, REPLY_LIMIT)).read_line(&mut answer)?;
-    Ok(answer)
-}
+pub(super) type Pairs = BTreeMap<String, Arc<Shared>>;
 
-/// Our own types always have a JSON form; an empty line would be answered as an error.
-fn line(value: &impl Serialize) -> Vec<u8> {
-    let mut line = serde_json::to_vec(value).unwrap_or_default();
-    line.push(b'\n');
-    line
-}
+impl Obeys for Pairs {
+    type Command = Command;
+    type Reply = Reply;
 
-type Pairs = BTreeMap<String, Arc<Shared>>;
-
-/// The control socket, bound; its file is removed on drop.
-#[derive(Debug)]
-pub(super) struct Listening {
-    listener: UnixListener,
-    path: PathBuf,
-    pairs: Arc<Pairs>,
-}
-
-impl Listening {
-    pub(super) fn bind(path: PathBuf, pairs: Arc<Pairs>) -> Result<Self, RelayError> {
-        match runtime::net::unix_listener(&path) {
-            Ok(listener) => Ok(Listening {
-                listener,
-                path,
-                pairs,
-            }),
-            Err(source) => Err(RelayError::Control {
-                path: path.display().to_string(),
-                source,
-            }),
-        }
-    }
-
-    /// Serves until dropped.
-    pub(super) async fn run(self) {
-        let crew = Crew::new("control", CLIENT_LIMIT);
-        loop {
-            let place = crew.place().await;
-            match self.listener.accept().await {
-                Ok((stream, _)) => {
-                    let pairs = Arc::clone(&self.pairs);
-                    crew.start("client", place, async move {
-                        if let Err(error) = converse(stream, &pairs).await {
-                            tracing::debug!(%error, "a control client of the relay went away");
-                        }
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the relay's control could not accept");
-                    tokio::time::sleep(Duration::from_millis(20)).await;
+    fn obey(&self, command: Command) -> Reply {
+        match command {
+            Command::Set { pair, rtt_ms } => {
+                // Not a number and negative numbers are refused here too.
+                match Duration::try_from_secs_f64(rtt_ms / 2_000.0) {
+                    Ok(one_way) if one_way <= DELAY_LIMIT => {
+                        change(self, &pair, |state| state.one_way = one_way)
+                    }
+                    Ok(_) | Err(_) => Reply::Error("rtt_ms is a number from 0 to 20000".to_owned()),
                 }
             }
+            Command::Cut { pair } => change(self, &pair, |state| state.mode = Mode::Cut),
+            Command::Stall { pair } => change(self, &pair, |state| state.mode = Mode::Stall),
+            Command::Heal { pair } => change(self, &pair, |state| state.mode = Mode::Open),
+            Command::List {} => Reply::Pairs(self.values().map(|pair| status(pair)).collect()),
         }
     }
-}
 
-impl Drop for Listening {
-    fn drop(&mut self) {
-        // Already gone is as good.
-        fs::remove_file(&self.path).ok();
-    }
-}
-
-async fn converse(mut stream: UnixStream, pairs: &Pairs) -> io::Result<()> {
-    let (read, mut write) = stream.split();
-    let mut read = tokio::io::BufReader::new(read);
-    loop {
-        let mut text = Vec::new();
-        let n = (&mut read)
-            .take(LINE_LIMIT)
-            .read_until(b'\n', &mut text)
-            .await?;
-        if n == 0 {
-            return Ok(());
-        }
-        let whole = text.ends_with(b"\n");
-        let reply = if whole {
-            obey(&text, pairs)
-        } else {
-            Reply::Error(format!(
-                "a command is one line of at most {LINE_LIMIT} bytes"
-            ))
-        };
-        write.write_all(&line(&reply)).await?;
-        if !whole {
-            return Ok(());
-        }
-    }
-}
-
-/// Does what one line says.
-fn obey(text: &[u8], pairs: &Pairs) -> Reply {
-    let command = match serde_json::from_slice(text) {
-        Ok(command) => command,
-        Err(error) => return Reply::Error(format!("not a command: {error}")),
-    };
-    match command {
-        Command::Set { pair, rtt_ms } => {
-            // Not a number and negative numbers are refused here too.
-            match Duration::try_from_secs_f64(rtt_ms / 2_000.0) {
-                Ok(one_way) if one_way <= DELAY_LIMIT => {
-                    change(pairs, &pair, |state| state.one_way = one_way)
-                }
-                Ok(_) | Err(_) => Reply::Error("rtt_ms is a number from 0 to 20000".to_owned()),
-            }
-        }
-        Command::Cut { pair } => change(pairs, &pair, |state| state.mode = Mode::Cut),
-        Command::Stall { pair } => change(pairs, &pair, |state| state.mode = Mode::Stall),
-        Command::Heal { pair } => change(pairs, &pair, |state| state.mode = Mode::Open),
-        Command::List {} => Reply::Pairs(pairs.values().map(|pair| status(pair)).collect()),
+    fn refuse(why: String) -> Reply {
+        Reply::Error(why)
     }
 }
 

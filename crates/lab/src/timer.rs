@@ -13,7 +13,7 @@ use tokio::{
 
 /// Waits for points in time with some ten microseconds of lateness.
 #[derive(Debug)]
-pub(super) struct Timer(AsyncFd<OwnedFd>);
+pub(crate) struct Timer(AsyncFd<OwnedFd>);
 
 impl Timer {
     /// A timer that is not set.
@@ -24,7 +24,7 @@ impl Timer {
         unsafe_code,
         reason = "the safe constructor is deprecated in favour of this one"
     )]
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let fd = timerfd_create(
             TimerfdClockId::Monotonic,
             TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
@@ -36,7 +36,7 @@ impl Timer {
     }
 
     /// Waits until `at`; for ever without one. Cancel safe: the next call sets it anew.
-    pub(super) async fn until(&mut self, at: Option<Instant>) {
+    pub(crate) async fn until(&mut self, at: Option<Instant>) {
         let Some(at) = at else {
             return std::future::pending().await;
         };

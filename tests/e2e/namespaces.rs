@@ -1,0 +1,91 @@
+//! A planet in network namespaces: real packets, real loss, real NAT, and no privileges.
+
+use std::time::Duration;
+
+use kit::{Client, Planet, Turn, figure, wait_until};
+
+use crate::{ACME, BLUE, faults::none_failed, load, options, pass};
+
+/// Before something happens, so that it happens to traffic.
+const BEFORE: Duration = Duration::from_millis(500);
+/// After it, so that what comes of it is seen.
+const AFTER: Duration = Duration::from_secs(3);
+
+fn lab(planet: &Planet, words: &[&str]) {
+    let all: Vec<&str> = ["lab"].iter().chain(words).copied().collect();
+    let _ = planet.sealane(&all).good();
+}
+
+#[test]
+fn lines_that_are_cut_or_lossy_and_routers_that_forget_fail_nobody() {
+    let turn = Turn::alone();
+    let planet = Planet::start(&turn, options().arg("--net").arg("ns"));
+    let net = &planet.report.net;
+    assert_eq!(net.mode, "ns");
+    for place in ["wan", "par", "aws", "aws-nat", "shop", "shop-nat"] {
+        assert!(net.namespaces.contains_key(place), "{net:?}");
+    }
+    let figures = planet.report.startup_ms;
+    figure(format_args!("namespaces: ready after {figures} ms"));
+    for words in [
+        &["degrade", "aws-par", "--loss", "5", "--jitter", "3ms"][..],
+        &["flush-nat", "aws"],
+        &["cut", "aws-par"],
+        &["heal", "aws-par"],
+    ] {
+        let load = load(&planet);
+        pass(BEFORE);
+        lab(&planet, words);
+        pass(AFTER);
+        let records = load.stop();
+        let longest = records.iter().map(kit::Record::took).max();
+        let what = format!("namespaces: {}", words.join(" "));
+        none_failed(&what, &records);
+        figure(format_args!(
+            "{what}: 0 of {} failed, the slowest took {:?}",
+            records.len(),
+            longest.unwrap_or_default()
+        ));
+    }
+    let lines = planet.sealane(&["lab", "list"]).good().stdout;
+    let line = lines.lines().find(|line| line.starts_with("aws-par "));
+    let line = line.unwrap_or_else(|| panic!("{lines}"));
+    assert!(
+        line.contains(" open ") && line.contains(" 0.00% "),
+        "{line}"
+    );
+    let lost = line.split_whitespace().next_back().map(str::parse::<u64>);
+    assert!(matches!(lost, Some(Ok(1..))), "{line}");
+}
+
+#[test]
+fn tenants_with_the_same_addresses_are_each_at_home() {
+    let turn = Turn::beside();
+    let planet = Planet::start(&turn, options().arg("--net").arg("ns"));
+    let mut client = Client::new();
+    for (host, site, tenant) in [(ACME, "aws", "acme"), (BLUE, "shop", "blue")] {
+        let at = planet.pop("par").http;
+        wait_until("the nearest answers", AFTER, || {
+            let reply = client.get(at, host, "/");
+            let story = reply.and_then(|reply| reply.story())?;
+            // The first endpoints of both tenants have this very address.
+            let first = story.address.to_string() == "10.0.0.11:18000";
+            if story.site == site && story.tenant == tenant && first {
+                Ok(())
+            } else {
+                Err(format!("{story:?}"))
+            }
+        });
+    }
+    let refused = planet.sealane(&["lab", "flush-nat", "par"]);
+    assert_eq!(refused.code, 1);
+    assert!(
+        refused.stderr.contains("no router before \"par\""),
+        "{refused:?}"
+    );
+    let refused = planet.sealane(&["lab", "cut", "aws-moon"]);
+    assert!(
+        refused.stderr.contains("there are aws-nyc, aws-par"),
+        "{refused:?}"
+    );
+}
