@@ -21,10 +21,6 @@ enum Chore {
         #[command(subcommand)]
         bench: Bench,
     },
-    /// Builds the program as it is packaged: in one piece, arranged by how it was seen to run.
-    ///
-    /// Takes wrk, h2load and llvm-profdata; without them it is only in one piece.
-    Dist,
     /// Looks for octets that break a decoder or a machine.
     Fuzz {
         /// What to fuzz; without it, the targets are named.
@@ -65,10 +61,6 @@ fn main() -> Result<()> {
             bench: Bench::Proxy { arguments },
         } => xtask::bench("proxy", &arguments),
         Chore::Ci => xtask::ci(),
-        Chore::Dist => {
-            writeln!(std::io::stdout(), "{}", xtask::dist()?.display())?;
-            Ok(())
-        }
         Chore::Fuzz {
             target: None,
             seconds: _,

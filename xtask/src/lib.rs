@@ -4,8 +4,7 @@
 //! checks what no compiler knows: the allowed edges between rooms, the purity of engines, the
 //! sizes of functions and files, forbidden attributes, and that every dependency has its
 //! sentence. The rules are read from `docs/architecture.md`, so the paper and the check cannot
-//! disagree. [`bench()`] and [`fuzz`] build and start programs of their own; [`dist()`] builds the one
-//! that is packaged.
+//! disagree. [`bench()`] and [`fuzz`] build and start programs of their own.
 //!
 //! What it is not: a build system. `cargo run --release -- up` and `cargo test --release` need
 //! nothing of it.
@@ -21,14 +20,12 @@
 
 mod bench;
 mod ci;
-mod dist;
 mod fuzz;
 mod tidy;
 mod tree;
 
 pub use bench::bench;
 pub use ci::ci;
-pub use dist::dist;
 pub use fuzz::{fuzz, fuzz_targets};
 pub use tidy::{Report, tidy, tidy_or_fail};
 pub use tree::{Dependency, Package, Source, Tree};
