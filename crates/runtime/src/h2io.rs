@@ -1,4 +1,6 @@
-//! An HTTP/2 stream as a byte stream.
+//! HTTP/2 beside hyper: a stream as a byte stream, and what connections write, coalesced.
+
+mod coalesced;
 
 use std::{
     any::Any,
@@ -10,6 +12,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
+pub use coalesced::Coalesced;
 use h2::{Reason, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 

@@ -110,34 +110,36 @@ mod tests {
     async fn octets_arrive_in_order_and_then_the_end() {
         let ((mut source, from), (to, mut sink)) = (pair().await, pair().await);
         let sent: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
-        let all = sent.clone();
-        let writer = tokio::spawn(async move {
-            source.write_all(&all).await.expect("written");
-        });
-        let reader = tokio::spawn(async move {
+        let all = &sent;
+        let writing = async move {
+            source.write_all(all).await.expect("written");
+        };
+        let reading = async move {
             let mut got = Vec::new();
             sink.read_to_end(&mut got).await.expect("read");
             got
-        });
-        let mut pipe = Pipe::new().expect("a pipe");
-        let mut moved = 0;
-        loop {
-            let count = poll_fn(|cx| pipe.poll_fill(cx, &from, 100_000)).await;
-            let count = count.expect("filled");
-            assert!(count <= 100_000);
-            if count == 0 {
-                break;
+        };
+        let moving = async move {
+            let mut pipe = Pipe::new().expect("a pipe");
+            let mut moved = 0;
+            loop {
+                let count = poll_fn(|cx| pipe.poll_fill(cx, &from, 100_000)).await;
+                let count = count.expect("filled");
+                assert!(count <= 100_000);
+                if count == 0 {
+                    drop(to);
+                    return moved;
+                }
+                moved += count;
+                poll_fn(|cx| pipe.poll_drain(cx, &to))
+                    .await
+                    .expect("drained");
+                assert!(pipe.is_empty());
             }
-            moved += count;
-            poll_fn(|cx| pipe.poll_drain(cx, &to))
-                .await
-                .expect("drained");
-            assert!(pipe.is_empty());
-        }
-        drop(to);
-        writer.await.expect("the writer");
+        };
+        let ((), got, moved) = tokio::join!(writing, reading, moving);
         assert_eq!(moved, sent.len());
-        assert!(reader.await.expect("the reader") == sent);
+        assert!(got == sent);
     }
 
     #[tokio::test]

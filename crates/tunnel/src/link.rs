@@ -1,13 +1,13 @@
 //! One link: HTTP/2 on its three pipes, pings, and its end.
 
-use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+use std::{future::poll_fn, io, sync::Arc, task::Poll, time::Duration};
 
 use base::Instant;
 use bytes::Bytes;
 use h2::{Ping, PingPong, client, client::SendRequest, server};
 use path::{DeadDetector, LinkEstimator, LinkQuality, Liveness};
 use pki::Identity;
-use runtime::{Task, Tasks};
+use runtime::{Task, Tasks, h2io::Coalesced};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
@@ -63,8 +63,10 @@ pub(crate) struct Ground {
     pub(crate) interval: Duration,
 }
 
-type Client = client::Connection<Watched, Bytes>;
-type Server = server::Connection<Watched, Bytes>;
+/// Many streams are ready together: what they say goes out in one write and few TLS records.
+type Wire = Coalesced<Watched>;
+type Client = client::Connection<Wire, Bytes>;
+type Server = server::Connection<Wire, Bytes>;
 
 /// Tasks that end with their link.
 struct Connections(Vec<Task>);
@@ -128,7 +130,7 @@ pub(crate) async fn run(ground: &Ground, seed: Seed) -> DownReason {
 }
 
 /// HTTP/2 handshakes on all three pipes.
-async fn begin(ground: &Ground, seed: Seed) -> Result<Running, h2::Error> {
+async fn begin(ground: &Ground, seed: Seed) -> Result<Running, WireError> {
     let heard = Heard::new(runtime::now());
     let Pipes {
         control,
@@ -136,9 +138,9 @@ async fn begin(ground: &Ground, seed: Seed) -> Result<Running, h2::Error> {
         reverse,
     } = seed.pipes;
     let (control, forward, reverse) = (
-        heard.watch(control),
-        heard.watch(forward),
-        heard.watch(reverse),
+        Coalesced::new(heard.watch(control)),
+        Coalesced::new(heard.watch(forward)),
+        Coalesced::new(heard.watch(reverse)),
     );
     let state = Arc::new(LinkState::default());
     let (end, ended) = mpsc::channel(1);
@@ -152,23 +154,29 @@ async fn begin(ground: &Ground, seed: Seed) -> Result<Running, h2::Error> {
     let mut tasks = Connections(Vec::with_capacity(3));
     let (pinger, opener, control): (_, SendRequest<Bytes>, SendRequest<Bytes>) = match seed.side {
         Side::Dialler => {
-            let (control_opener, mut control) = client_on(control).await?;
-            let (opener, forward) = client_on(forward).await?;
-            let reverse = server_on(reverse).await?;
-            let pinger = control.ping_pong();
-            tasks.0.push(spawner.client(control));
-            tasks.0.push(spawner.client(forward));
-            tasks.0.push(spawner.server(reverse, Role::Reverse));
+            let (control_opener, mut controls) = client_on(&control).await?;
+            let (opener, forwards) = client_on(&forward).await?;
+            let reverses = server_on(&reverse).await?;
+            let pinger = controls.ping_pong();
+            tasks.0.push(spawner.client(control, controls));
+            tasks.0.push(spawner.client(forward, forwards));
+            tasks
+                .0
+                .push(spawner.server(reverse, reverses, Role::Reverse));
             (pinger, opener, control_opener)
         }
         Side::Acceptor => {
-            let mut control = server_on(control).await?;
-            let forward = server_on(forward).await?;
-            let (opener, reverse) = client_on(reverse).await?;
-            let pinger = control.ping_pong();
-            tasks.0.push(spawner.server(control, Role::Control));
-            tasks.0.push(spawner.server(forward, Role::Forward));
-            tasks.0.push(spawner.client(reverse));
+            let mut controls = server_on(&control).await?;
+            let forwards = server_on(&forward).await?;
+            let (opener, reverses) = client_on(&reverse).await?;
+            let pinger = controls.ping_pong();
+            tasks
+                .0
+                .push(spawner.server(control, controls, Role::Control));
+            tasks
+                .0
+                .push(spawner.server(forward, forwards, Role::Forward));
+            tasks.0.push(spawner.client(reverse, reverses));
             (pinger, opener.clone(), opener)
         }
     };
@@ -190,8 +198,17 @@ async fn begin(ground: &Ground, seed: Seed) -> Result<Running, h2::Error> {
     })
 }
 
-async fn client_on(pipe: Watched) -> Result<(SendRequest<Bytes>, Client), h2::Error> {
-    client::Builder::new()
+/// Why HTTP/2 did not begin, or ended.
+#[derive(Debug, thiserror::Error)]
+enum WireError {
+    #[error("the connection broke")]
+    Io(#[from] io::Error),
+    #[error("the peer does not speak HTTP/2 as we do")]
+    Http(#[from] h2::Error),
+}
+
+async fn client_on(wire: &Wire) -> Result<(SendRequest<Bytes>, Client), WireError> {
+    let begun = client::Builder::new()
         .enable_push(false)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -201,12 +218,12 @@ async fn client_on(pipe: Watched) -> Result<(SendRequest<Bytes>, Client), h2::Er
         .max_concurrent_reset_streams(PENDING_RESETS)
         .max_local_error_reset_streams(None)
         .data_frame_budget(usize::MAX)
-        .handshake(pipe)
-        .await
+        .handshake(wire.clone());
+    Ok(wire.drive(begun).await??)
 }
 
-async fn server_on(pipe: Watched) -> Result<Server, h2::Error> {
-    server::Builder::new()
+async fn server_on(wire: &Wire) -> Result<Server, WireError> {
+    let begun = server::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(FRAME)
@@ -217,8 +234,8 @@ async fn server_on(pipe: Watched) -> Result<Server, h2::Error> {
         .max_pending_accept_reset_streams(PENDING_RESETS)
         .max_local_error_reset_streams(None)
         .data_frame_budget(usize::MAX)
-        .handshake(pipe)
-        .await
+        .handshake(wire.clone());
+    Ok(wire.drive(begun).await??)
 }
 
 struct Spawner<'a> {
@@ -230,10 +247,11 @@ struct Spawner<'a> {
 }
 
 impl Spawner<'_> {
-    fn client(&self, connection: Client) -> Task {
+    fn client(&self, wire: Wire, connection: Client) -> Task {
         let (end, link) = (self.end.clone(), self.id);
         self.ground.tasks.spawn_local("tunnel-client", async move {
-            if let Err(error) = connection.await {
+            let ended = wire.drive(connection).await;
+            if let Err(error) = ended.map_err(WireError::from).and_then(|ended| Ok(ended?)) {
                 tracing::debug!(%link, %error, "connection of a link ended");
             }
             // Full means that another connection ended first.
@@ -241,7 +259,7 @@ impl Spawner<'_> {
         })
     }
 
-    fn server(&self, mut connection: Server, role: Role) -> Task {
+    fn server(&self, wire: Wire, mut connection: Server, role: Role) -> Task {
         let (end, link, peer) = (self.end.clone(), self.id, self.peer.clone());
         let (sink, state) = (Arc::clone(&self.ground.sink), Arc::clone(self.state));
         self.ground.tasks.spawn_local("tunnel-server", async move {
@@ -250,7 +268,7 @@ impl Spawner<'_> {
                 link,
                 role,
             };
-            while let Some(accepted) = connection.accept().await {
+            while let Ok(Some(accepted)) = wire.drive(connection.accept()).await {
                 match accepted {
                     Ok((request, respond)) => {
                         sink.deliver(&source, &state, request, respond);

@@ -157,6 +157,7 @@ impl Report {
             startup_ms: 0,
             home: home.to_owned(),
             controller,
+            // Whichever of the two there is.
             relay: RelayReport {
                 pid: crew.pid("relay").max(crew.pid("wan")),
             },

@@ -122,7 +122,6 @@ impl Config {
             on_their_way: BinaryHeap::new(),
             octets: 0,
             nth: 0,
-            lost: 0,
             routers: self
                 .places
                 .iter()

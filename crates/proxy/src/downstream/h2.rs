@@ -20,7 +20,10 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request
 use l7::{Fields, Known, Limits};
 use tokio::time::timeout;
 
-use super::{Client, ClientError, ConnInfo, Request, coalesce::Coalesced};
+use super::{
+    Client, ClientError, ConnInfo, Request,
+    coalesce::{Coalesced, Watched},
+};
 use crate::{
     alarm::Alarm,
     exchange,
@@ -62,7 +65,7 @@ pub(crate) struct H2 {
 /// Serve a connection until it ends; on drain it says GOAWAY and finishes its streams.
 pub(crate) async fn serve(worker: Rc<Worker>, io: Io, early: BytesMut, info: ConnInfo) {
     let limits = worker.snapshot().limits;
-    let wire = Coalesced::new(io, early);
+    let wire = Coalesced::new(Watched::new(io, early));
     let shaking = builder(&limits).handshake::<_, Bytes>(wire.clone());
     let Ok(Ok(mut connection)) = timeout(limits.header_timeout, shaking).await else {
         worker.metrics.malformed.inc();
@@ -95,7 +98,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, io: Io, early: BytesMut, info: Con
                 Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
                 Poll::Pending => {}
             }
-            if let Some(reason) = wire.refused() {
+            if let Some(reason) = wire.with(Watched::refused) {
                 worker.metrics.malformed.inc();
                 connection.abrupt_shutdown(reason);
                 return Poll::Ready(());
