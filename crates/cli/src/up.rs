@@ -27,7 +27,7 @@ use std::{
 };
 
 use api::Kind;
-use lab::topology::{EndpointLayout, Layout, Subnet, Topology};
+use lab::topology::{EndpointLayout, FABRIC_PORT, Layout, Subnet, Topology};
 use serde::Deserialize;
 use tokio::net::UnixListener;
 
@@ -57,8 +57,6 @@ use crate::{
     files::{self, Document},
 };
 
-/// The port on which the controller takes PoPs.
-const FABRIC_PORT: u16 = 16_444;
 /// Threads a node carries requests with: eleven processes share this machine.
 const WORKERS: &str = "2";
 /// The planet's name.
@@ -230,6 +228,8 @@ impl Planet {
             return inside.start_surroundings(&self.home, &self.layout, &mut self.crew);
         }
         let home = &self.home;
+        // What an earlier run left would be taken for this run's.
+        std::fs::remove_file(home.join(WAN_SOCKET)).ok();
         let fabric = SocketAddr::new(self.layout.controller.ip(), FABRIC_PORT);
         let controller = controller(home, self.layout.controller, fabric);
         self.crew.start(controller)?;

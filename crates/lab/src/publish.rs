@@ -5,7 +5,6 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use runtime::net::{self, Share};
@@ -107,7 +106,7 @@ impl Doors {
     pub async fn run(self) {
         let crew = Crew::new("publish", self.doors.len());
         for (listener, target, maker) in self.doors {
-            let open = attend(listener, target, Arc::new(maker));
+            let open = attend(listener, target, maker);
             crew.start("door", crew.place().await, open);
         }
         std::future::pending().await
@@ -134,13 +133,13 @@ fn maker(namespace: &Path) -> io::Result<Maker> {
     Ok(asks)
 }
 
-async fn attend(listener: TcpListener, target: SocketAddr, maker: Arc<Maker>) {
+async fn attend(listener: TcpListener, target: SocketAddr, maker: Maker) {
     let crew = Crew::new("door", CONNECTIONS);
     loop {
         let place = crew.place().await;
         match listener.accept().await {
             Ok((stream, _)) => {
-                let maker = Arc::clone(&maker);
+                let maker = maker.clone();
                 crew.start("connection", place, async move {
                     if let Err(error) = pass(stream, target, &maker).await {
                         tracing::debug!(%target, %error, "a connection through a door ended");

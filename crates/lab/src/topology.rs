@@ -19,6 +19,8 @@ use crate::relay;
 
 /// The port of the controller's API.
 pub const API_PORT: u16 = 16_443;
+/// The port on which the controller takes `PoPs`.
+pub const FABRIC_PORT: u16 = 16_444;
 /// The port on which `PoPs` take tunnels; on a relay's address, the port that gateways dial.
 pub const TUNNEL_PORT: u16 = 17_443;
 /// The port on which `PoPs` offer port 80.

@@ -369,3 +369,104 @@ async fn give(shared: &Shared, ports: &[Arc<Port>], mut timer: Timer) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A frame of IPv4 to an address, with an octet that tells it from others.
+    fn frame(to: [u8; 4], mark: u8) -> Vec<u8> {
+        let mut frame = vec![0; ETHER + 20];
+        frame[12] = 8;
+        frame[ETHER] = 0x45;
+        frame[ETHER + 1] = mark;
+        frame[ETHER + 16..].copy_from_slice(&to);
+        frame
+    }
+
+    fn place(name: &str, host: u8) -> Place {
+        Place {
+            name: name.to_owned(),
+            interface: format!("p{host}"),
+            mac: [2, 0, 0, 0, 0, host],
+            address: Ipv4Addr::new(203, 0, 113, host),
+            nat: None,
+        }
+    }
+
+    fn config(lines: Vec<LineConfig>) -> Config {
+        Config {
+            control: None,
+            seed: 1,
+            places: vec![place("a", 1), place("b", 2), place("c", 3)],
+            lines,
+        }
+    }
+
+    fn line(a: &str, b: &str, delay_us: u64) -> LineConfig {
+        LineConfig {
+            a: a.to_owned(),
+            b: b.to_owned(),
+            shape: Shape::distance(Duration::from_micros(delay_us)),
+        }
+    }
+
+    fn at(micros: u64) -> Instant {
+        Instant::ZERO + Duration::from_micros(micros)
+    }
+
+    #[test]
+    fn frames_arrive_by_the_distance_of_their_line() {
+        let lines = vec![line("b", "a", 500), line("a", "c", 100)];
+        let mut state = config(lines).state().expect("a state");
+        assert!(state.take(at(0), 0, &frame([203, 0, 113, 2], 1)));
+        assert!(state.take(at(0), 0, &frame([203, 0, 113, 3], 2)), "sooner");
+        // Without a line there is no distance; nobody has the last address, nor is this IPv4.
+        assert!(state.take(at(50), 1, &frame([203, 0, 113, 3], 3)));
+        assert!(!state.take(at(50), 1, &frame([203, 0, 113, 9], 4)));
+        assert!(!state.take(at(50), 1, &[0; 40]));
+        let mut came = Vec::new();
+        for now in [50, 99, 100, 499, 500] {
+            while let Some(frame) = state.due(at(now)) {
+                let place = Ipv4Addr::from([203, 0, 113, frame.octets[5]]);
+                assert_eq!(destination(&frame.octets), Some(place), "its MAC");
+                came.push((now, frame.octets[ETHER + 1]));
+            }
+        }
+        assert_eq!(came, [(50, 3), (100, 2), (500, 1)]);
+        assert_eq!(state.octets, 0);
+    }
+
+    #[test]
+    fn a_line_is_changed_cut_and_healed_by_its_name() {
+        let mut state = config(vec![line("a", "b", 500)]).state().expect("a state");
+        let sent = |state: &mut State| state.take(at(0), 0, &frame([203, 0, 113, 2], 1));
+        state
+            .reshape("a-b", |shape, _| shape.cut = true)
+            .expect("cut");
+        assert!(!sent(&mut state));
+        state
+            .reshape("a-b", |shape, whole| *shape = *whole)
+            .expect("healed");
+        assert!(sent(&mut state));
+        let wrong = state.reshape("a-b", |shape, _| shape.mtu = Some(1));
+        assert!(wrong.is_err() && state.line("a-b").expect("there").shape.mtu.is_none());
+        let unknown = state.reshape("b-a", |_, _| {}).expect_err("unknown");
+        assert!(unknown.to_string().contains("there are a-b"), "{unknown}");
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        let refused = |lines| config(lines).state().expect_err("refused").to_string();
+        assert!(refused(vec![line("a", "x", 1)]).contains("\"x\""));
+        let twice = vec![line("a", "b", 1), line("b", "a", 1)];
+        assert!(refused(twice).contains("b-a"));
+        assert!(refused(vec![line("a", "a", 1)]).contains("a-a"));
+        assert!(refused(vec![line("a", "b", 60_000_000)]).contains("a-b"));
+        let mut twins = config(Vec::new());
+        twins.places.push(place("d", 1));
+        assert!(twins.state().is_err());
+    }
+}

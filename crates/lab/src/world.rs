@@ -20,7 +20,8 @@ use std::{
 use crate::{
     netns::{Namespace, NetnsError},
     topology::{
-        API_PORT, APP_PORT, HTTP_PORT, HTTPS_PORT, Layout, LayoutError, TUNNEL_PORT, Topology,
+        API_PORT, APP_PORT, FABRIC_PORT, HTTP_PORT, HTTPS_PORT, Layout, LayoutError, TUNNEL_PORT,
+        Topology,
     },
     wan::{self, Shape, offloads_off},
 };
@@ -29,8 +30,6 @@ use crate::{
 pub const CONTROLLER: &str = "controller";
 /// Where what the host's loopback offers goes in.
 pub const HOST: &str = "host";
-/// The port on which the controller takes `PoPs`.
-const FABRIC_PORT: u16 = 16_444;
 /// Every gateway's own network.
 const LAN: [u8; 3] = [10, 0, 0];
 /// The router's address in it, and the gateway's.
@@ -311,4 +310,29 @@ fn mac(nth: usize) -> [u8; 6] {
 
 fn text(mac: &[u8; 6]) -> String {
     mac.map(|octet| format!("{octet:02x}")).join(":")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everybody_is_in_the_internet_and_every_site_has_the_same_addresses() {
+        let topology = Topology::demo();
+        let layout = Layout::new(&topology, Ipv4Addr::new(127, 80, 1, 0)).expect("a layout");
+        let plan = Plan::new(&topology, &layout).expect("a plan");
+        assert_eq!(plan.tunnel("par").to_string(), "203.0.113.10:17443");
+        assert_eq!(plan.public("nyc")[1].to_string(), "203.0.113.11:18443");
+        assert_eq!(plan.api().to_string(), "203.0.113.2:16443");
+        let first: Vec<_> = plan
+            .endpoints()
+            .iter()
+            .zip(&layout.endpoints)
+            .filter(|(address, _)| address.to_string() == "10.0.0.11:18000")
+            .map(|(_, endpoint)| endpoint.site.as_str())
+            .collect();
+        assert_eq!(first, ["aws", "factory", "shop"]);
+        assert_eq!(plan.gateways[0], ("aws".to_owned(), 3));
+        assert_eq!(text(&mac(258)), "02:00:00:00:01:02");
+    }
 }
