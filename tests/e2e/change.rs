@@ -288,7 +288,10 @@ async fn asked(tunnel: &mut Tunnel) -> (SyncStream<Stream>, Option<base::Revisio
 /// What a PoP keeps for a gateway of acme.
 fn cached(planet: &Planet, pop: &str, site: &str) -> Vec<Signed> {
     let file = planet.state(pop).join(format!("cache/{site}.acme.ndjson"));
-    let text = fs::read_to_string(file).expect("a cache");
+    // It writes what it has while it serves already.
+    let (text, _) = kit::wait_until("a cache", std::time::Duration::from_secs(10), || {
+        fs::read_to_string(&file).map_err(|error| error.to_string())
+    });
     text.lines()
         .map(|line| serde_json::from_str(line).expect("an envelope"))
         .collect()

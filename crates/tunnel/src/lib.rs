@@ -5,7 +5,7 @@
 //! opens, `sealane-rev/1` for streams the other side opens. Each is mutual TLS 1.3 with a 24-byte
 //! preface that ties the three together, and HTTP/2 above; each stream is a CONNECT request with
 //! a [`StreamHead`]. If one of the three ends, or nothing is heard on any of them for three ping
-//! intervals, the link ends, and with it all its streams. The parts of one node use the same
+//! intervals, or on one of them for twelve, the link ends, and with it all its streams. The parts of one node use the same
 //! links over pipes in memory or Unix sockets, without TLS.
 //!
 //! What it is not: it does not decide what a stream may reach (the proxy does, from its own

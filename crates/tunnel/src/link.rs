@@ -32,6 +32,9 @@ const SEND_BUFFER: usize = 256 * 1024;
 const FRAME: u32 = 32 * 1024;
 /// Streams the peer may reset before we saw them: cancelled requests come in bursts.
 const PENDING_RESETS: usize = 1024;
+/// A connection may be silent so many times as long as the link: losses delay one of them while the
+/// others go on, but what one does not carry any more is lost, whatever the others do.
+const PATIENCE_WITH_ONE: u32 = 4;
 /// How long HTTP/2 may take to begin.
 const BEGIN: Duration = Duration::from_secs(5);
 
@@ -81,8 +84,9 @@ impl Drop for Connections {
 
 /// The state of a link in use.
 struct Running {
-    heard: Heard,
-    pinger: Option<PingPong>,
+    /// One for each connection.
+    heard: [Heard; 3],
+    pingers: [Pinger; 3],
     ended: mpsc::Receiver<()>,
     /// Dropped last but named: aborts the connections.
     _connections: Connections,
@@ -131,16 +135,16 @@ pub(crate) async fn run(ground: &Ground, seed: Seed) -> DownReason {
 
 /// HTTP/2 handshakes on all three pipes.
 async fn begin(ground: &Ground, seed: Seed) -> Result<Running, WireError> {
-    let heard = Heard::new(runtime::now());
+    let heard = [(); 3].map(|()| Heard::new(runtime::now()));
     let Pipes {
         control,
         forward,
         reverse,
     } = seed.pipes;
     let (control, forward, reverse) = (
-        Coalesced::new(heard.watch(control)),
-        Coalesced::new(heard.watch(forward)),
-        Coalesced::new(heard.watch(reverse)),
+        Coalesced::new(heard[0].watch(control)),
+        Coalesced::new(heard[1].watch(forward)),
+        Coalesced::new(heard[2].watch(reverse)),
     );
     let state = Arc::new(LinkState::default());
     let (end, ended) = mpsc::channel(1);
@@ -152,24 +156,32 @@ async fn begin(ground: &Ground, seed: Seed) -> Result<Running, WireError> {
         end,
     };
     let mut tasks = Connections(Vec::with_capacity(3));
-    let (pinger, opener, control): (_, SendRequest<Bytes>, SendRequest<Bytes>) = match seed.side {
+    let (pingers, opener, control): (_, SendRequest<Bytes>, SendRequest<Bytes>) = match seed.side {
         Side::Dialler => {
             let (control_opener, mut controls) = client_on(&control).await?;
-            let (opener, forwards) = client_on(&forward).await?;
-            let reverses = server_on(&reverse).await?;
-            let pinger = controls.ping_pong();
+            let (opener, mut forwards) = client_on(&forward).await?;
+            let mut reverses = server_on(&reverse).await?;
+            let pingers = [
+                controls.ping_pong(),
+                forwards.ping_pong(),
+                reverses.ping_pong(),
+            ];
             tasks.0.push(spawner.client(control, controls));
             tasks.0.push(spawner.client(forward, forwards));
             tasks
                 .0
                 .push(spawner.server(reverse, reverses, Role::Reverse));
-            (pinger, opener, control_opener)
+            (pingers, opener, control_opener)
         }
         Side::Acceptor => {
             let mut controls = server_on(&control).await?;
-            let forwards = server_on(&forward).await?;
-            let (opener, reverses) = client_on(&reverse).await?;
-            let pinger = controls.ping_pong();
+            let mut forwards = server_on(&forward).await?;
+            let (opener, mut reverses) = client_on(&reverse).await?;
+            let pingers = [
+                controls.ping_pong(),
+                forwards.ping_pong(),
+                reverses.ping_pong(),
+            ];
             tasks
                 .0
                 .push(spawner.server(control, controls, Role::Control));
@@ -177,7 +189,7 @@ async fn begin(ground: &Ground, seed: Seed) -> Result<Running, WireError> {
                 .0
                 .push(spawner.server(forward, forwards, Role::Forward));
             tasks.0.push(spawner.client(reverse, reverses));
-            (pinger, opener.clone(), opener)
+            (pingers, opener.clone(), opener)
         }
     };
     let dialled = seed.side == Side::Dialler;
@@ -191,7 +203,7 @@ async fn begin(ground: &Ground, seed: Seed) -> Result<Running, WireError> {
     });
     Ok(Running {
         heard,
-        pinger,
+        pingers: pingers.map(|with| Pinger { with, sent: None }),
         ended,
         _connections: tasks,
         link,
@@ -293,11 +305,11 @@ async fn watch_over(
 ) -> DownReason {
     let mut pulse = Pulse {
         detector: DeadDetector::new(runtime::now(), ground.interval),
+        each: DeadDetector::new(runtime::now(), ground.interval * PATIENCE_WITH_ONE),
         estimator: LinkEstimator::default(),
-        sent: None,
         told: None,
     };
-    pulse.ping(running.pinger.as_mut());
+    running.ping();
     loop {
         let wait = pulse.detector.poll_timeout().since(runtime::now());
         tokio::select! {
@@ -306,11 +318,14 @@ async fn watch_over(
             reason = closing.wait_for(Option::is_some) => {
                 return reason.ok().and_then(|reason| *reason).unwrap_or(DownReason::Draining);
             }
-            pong = pong(running.pinger.as_mut(), pulse.sent.is_some()) => {
-                if pong.is_err() {
+            pong = pong(&mut running.pingers) => {
+                let Ok((role, sent)) = pong else {
                     return DownReason::Closed;
-                }
-                if let Some(quality) = pulse.handle_pong(&running.link.state) {
+                };
+                // Those of the others wait behind what they carry.
+                if role == Role::Control
+                    && let Some(quality) = pulse.handle_pong(sent, &running.link.state)
+                {
                     let note = Note::Quality { link: running.link.id, quality };
                     // Full: the next sample will do.
                     let _ = ground.notes.try_send(note);
@@ -318,12 +333,14 @@ async fn watch_over(
             }
             () = tokio::time::sleep(wait) => {
                 let stalls = pulse.detector.stalls();
-                pulse.detector.handle_heard(running.heard.last());
+                pulse.detector.handle_heard(running.heard().1);
+                pulse.each.handle_heard(running.heard().0);
+                let silent = pulse.each.handle_timeout(runtime::now());
                 let liveness = pulse.detector.handle_timeout(runtime::now());
                 ground.sink.metrics.stalls.inc_by(pulse.detector.stalls() - stalls);
-                match liveness {
-                    Liveness::Alive => pulse.ping(running.pinger.as_mut()),
-                    Liveness::Dead => return DownReason::Silent,
+                match (liveness, silent) {
+                    (Liveness::Alive, Liveness::Alive) => running.ping(),
+                    (Liveness::Dead, _) | (_, Liveness::Dead) => return DownReason::Silent,
                 }
             }
         }
@@ -332,30 +349,19 @@ async fn watch_over(
 
 /// The liveness of a link.
 struct Pulse {
+    /// Of the link: silent when all its connections are.
     detector: DeadDetector,
+    /// Of the one that is silent longest.
+    each: DeadDetector,
     estimator: LinkEstimator,
-    /// When the ping under way was sent.
-    sent: Option<Instant>,
     /// The round trip and its floor that the hub knows.
     told: Option<(Duration, Duration)>,
 }
 
 impl Pulse {
-    /// Sends a ping unless one is under way.
-    fn ping(&mut self, pinger: Option<&mut PingPong>) {
-        if self.sent.is_none()
-            && let Some(pinger) = pinger
-            && pinger.send_ping(Ping::opaque()).is_ok()
-        {
-            self.sent = Some(runtime::now());
-        }
-    }
-
     /// Takes in a pong; the quality if it is news.
-    fn handle_pong(&mut self, state: &LinkState) -> Option<LinkQuality> {
+    fn handle_pong(&mut self, sent: Instant, state: &LinkState) -> Option<LinkQuality> {
         let now = runtime::now();
-        let sent = self.sent.take()?;
-        self.detector.handle_heard(now);
         self.estimator.handle_sample(now, now.since(sent));
         let quality = self.estimator.quality()?;
         state.store(&quality);
@@ -373,10 +379,49 @@ impl Pulse {
     }
 }
 
-/// Waits for the pong under way; forever if there is none.
-async fn pong(pinger: Option<&mut PingPong>, under_way: bool) -> Result<(), h2::Error> {
-    match pinger.filter(|_| under_way) {
-        Some(pinger) => poll_fn(|cx| pinger.poll_pong(cx).map_ok(|_| ())).await,
-        None => poll_fn(|_| Poll::Pending).await,
+/// The pings of one connection.
+struct Pinger {
+    /// `None` once it is taken, which it never is twice.
+    with: Option<PingPong>,
+    /// When the one under way was sent.
+    sent: Option<Instant>,
+}
+
+impl Running {
+    /// Pings on each connection that has none under way: a router that translates forgets each by
+    /// itself, and only what comes from inside makes it remember.
+    fn ping(&mut self) {
+        for pinger in &mut self.pingers {
+            if pinger.sent.is_none()
+                && let Some(with) = &mut pinger.with
+                && with.send_ping(Ping::opaque()).is_ok()
+            {
+                pinger.sent = Some(runtime::now());
+            }
+        }
     }
+
+    /// When something was heard last on the connection that is silent longest, and on any.
+    fn heard(&self) -> (Instant, Instant) {
+        let heard = || self.heard.iter().map(Heard::last);
+        let (least, most) = (heard().min(), heard().max());
+        (least.unwrap_or_default(), most.unwrap_or_default())
+    }
+}
+
+/// Waits for a pong: on which connection, and when its ping was sent.
+async fn pong(pingers: &mut [Pinger; 3]) -> Result<(Role, Instant), h2::Error> {
+    poll_fn(|cx| {
+        for (role, pinger) in Role::ALL.into_iter().zip(pingers.iter_mut()) {
+            let (Some(with), Some(sent)) = (&mut pinger.with, pinger.sent) else {
+                continue;
+            };
+            if let Poll::Ready(pong) = with.poll_pong(cx) {
+                pinger.sent = None;
+                return Poll::Ready(pong.map(|_| (role, sent)));
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }

@@ -375,6 +375,30 @@ async fn silence_is_noticed_within_three_intervals() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_silent_connection_ends_the_link_later() {
+    run(async {
+        let tasks = Tasks::new("test");
+        let silent = Arc::new(AtomicBool::new(false));
+        let (near, far) = Pipes::in_memory();
+        let near = Pipes {
+            reverse: Box::new(Stalling(near.reverse, Arc::clone(&silent))),
+            ..near
+        };
+        let (_par, mut aws) = attached(&tasks, near, far).await;
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        silent.store(true, Ordering::Relaxed);
+        let since = runtime::now();
+        assert_eq!(down(&mut aws).await, DownReason::Silent);
+        let took = runtime::now().since(since);
+        assert!(
+            took > Duration::from_millis(2_400) && took <= Duration::from_millis(3_910),
+            "{took:?}"
+        );
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_closed_pipe_ends_the_link_at_once() {
     run(async {
         let tasks = Tasks::new("test");
