@@ -97,15 +97,11 @@ impl Namespace {
     /// [`NetnsError::Namespace`].
     #[expect(unsafe_code, reason = "see below")]
     pub fn new(name: &str) -> Result<Self, NetnsError> {
-        let made = std::thread::scope(|scope| {
-            let making = || -> io::Result<OwnedFd> {
-                // SAFETY: no descriptors are unshared.
-                unsafe { unshare_unsafe(UnshareFlags::NEWNET)? };
-                Ok(fs::File::open("/proc/thread-self/ns/net")?.into())
-            };
-            scope.spawn(making).join()
+        let made = aside(|| -> io::Result<OwnedFd> {
+            // SAFETY: no descriptors are unshared.
+            unsafe { unshare_unsafe(UnshareFlags::NEWNET)? };
+            Ok(fs::File::open("/proc/thread-self/ns/net")?.into())
         });
-        let made = made.unwrap_or_else(|_| Err(io::Error::other("the thread panicked")));
         let fd = made.map_err(|source| NetnsError::Namespace {
             name: name.to_owned(),
             source,
@@ -138,14 +134,10 @@ impl Namespace {
         &self,
         work: impl FnOnce() -> io::Result<T> + Send,
     ) -> Result<T, NetnsError> {
-        let done = std::thread::scope(|scope| {
-            let inside = || {
-                enter(self.fd.as_fd())?;
-                work()
-            };
-            scope.spawn(inside).join()
+        let done = aside(|| {
+            enter(self.fd.as_fd())?;
+            work()
         });
-        let done = done.unwrap_or_else(|_| Err(io::Error::other("the thread panicked")));
         done.map_err(|source| NetnsError::Namespace {
             name: self.name.clone(),
             source,
@@ -217,6 +209,12 @@ impl Namespace {
             said: format!("{words}\n{text}"),
         })
     }
+}
+
+/// Does something on a thread of its own, which may go into other namespaces.
+pub(crate) fn aside<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    std::thread::scope(|scope| scope.spawn(work).join())
+        .unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
 }
 
 /// This thread goes into a namespace.

@@ -31,7 +31,12 @@ pub use line::{Counts, Shape, ShapeError};
 pub use port::offloads_off;
 
 use self::{line::Line, port::Port};
-use crate::{control::Listening, netns::enter_path, tasks::Crew, timer::Timer};
+use crate::{
+    control::Listening,
+    netns::{aside, enter_path},
+    tasks::Crew,
+    timer::Timer,
+};
 
 /// An Ethernet header.
 const ETHER: usize = 14;
@@ -249,17 +254,11 @@ impl State {
                 known: self.routers.keys().cloned().collect::<Vec<_>>().join(", "),
             });
         };
-        // A thread of its own, which may go where it wants.
-        let flushed = std::thread::scope(|scope| {
-            let inside = || enter_path(router).and_then(|()| conntrack::flush());
-            scope.spawn(inside).join()
-        });
-        flushed
-            .unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
-            .map_err(|source| WanError::Flush {
-                place: place.to_owned(),
-                source,
-            })
+        let flushed = aside(|| enter_path(router).and_then(|()| conntrack::flush()));
+        flushed.map_err(|source| WanError::Flush {
+            place: place.to_owned(),
+            source,
+        })
     }
 }
 

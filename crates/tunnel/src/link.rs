@@ -7,7 +7,10 @@ use bytes::Bytes;
 use h2::{Ping, PingPong, client, client::SendRequest, server};
 use path::{DeadDetector, LinkEstimator, LinkQuality, Liveness};
 use pki::Identity;
-use runtime::{Task, Tasks, h2io::Coalesced};
+use runtime::{
+    Task, Tasks,
+    h2io::{Coalesced, io_error},
+};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
@@ -134,7 +137,7 @@ pub(crate) async fn run(ground: &Ground, seed: Seed) -> DownReason {
 }
 
 /// HTTP/2 handshakes on all three pipes.
-async fn begin(ground: &Ground, seed: Seed) -> Result<Running, WireError> {
+async fn begin(ground: &Ground, seed: Seed) -> io::Result<Running> {
     let heard = [(); 3].map(|()| Heard::new(runtime::now()));
     let Pipes {
         control,
@@ -210,16 +213,7 @@ async fn begin(ground: &Ground, seed: Seed) -> Result<Running, WireError> {
     })
 }
 
-/// Why HTTP/2 did not begin, or ended.
-#[derive(Debug, thiserror::Error)]
-enum WireError {
-    #[error("the connection broke")]
-    Io(#[from] io::Error),
-    #[error("the peer does not speak HTTP/2 as we do")]
-    Http(#[from] h2::Error),
-}
-
-async fn client_on(wire: &Wire) -> Result<(SendRequest<Bytes>, Client), WireError> {
+async fn client_on(wire: &Wire) -> io::Result<(SendRequest<Bytes>, Client)> {
     let begun = client::Builder::new()
         .enable_push(false)
         .initial_window_size(STREAM_WINDOW)
@@ -231,10 +225,10 @@ async fn client_on(wire: &Wire) -> Result<(SendRequest<Bytes>, Client), WireErro
         .max_local_error_reset_streams(None)
         .data_frame_budget(usize::MAX)
         .handshake(wire.clone());
-    Ok(wire.drive(begun).await??)
+    wire.drive(begun).await?.map_err(io_error)
 }
 
-async fn server_on(wire: &Wire) -> Result<Server, WireError> {
+async fn server_on(wire: &Wire) -> io::Result<Server> {
     let begun = server::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -247,7 +241,7 @@ async fn server_on(wire: &Wire) -> Result<Server, WireError> {
         .max_local_error_reset_streams(None)
         .data_frame_budget(usize::MAX)
         .handshake(wire.clone());
-    Ok(wire.drive(begun).await??)
+    wire.drive(begun).await?.map_err(io_error)
 }
 
 struct Spawner<'a> {
@@ -263,7 +257,7 @@ impl Spawner<'_> {
         let (end, link) = (self.end.clone(), self.id);
         self.ground.tasks.spawn_local("tunnel-client", async move {
             let ended = wire.drive(connection).await;
-            if let Err(error) = ended.map_err(WireError::from).and_then(|ended| Ok(ended?)) {
+            if let Err(error) = ended.and_then(|ended| ended.map_err(io_error)) {
                 tracing::debug!(%link, %error, "connection of a link ended");
             }
             // Full means that another connection ended first.
@@ -280,16 +274,18 @@ impl Spawner<'_> {
                 link,
                 role,
             };
-            while let Ok(Some(accepted)) = wire.drive(connection.accept()).await {
-                match accepted {
-                    Ok((request, respond)) => {
+            let ended = loop {
+                match wire.drive(connection.accept()).await {
+                    Ok(Some(Ok((request, respond)))) => {
                         sink.deliver(&source, &state, request, respond);
                     }
-                    Err(error) => {
-                        tracing::debug!(%link, %error, "connection of a link ended");
-                        break;
-                    }
+                    Ok(Some(Err(error))) => break Err(io_error(error)),
+                    Ok(None) => break Ok(()),
+                    Err(error) => break Err(error),
                 }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%link, %error, "connection of a link ended");
             }
             // Full means that another connection ended first.
             let _ = end.try_send(());
@@ -333,8 +329,9 @@ async fn watch_over(
             }
             () = tokio::time::sleep(wait) => {
                 let stalls = pulse.detector.stalls();
-                pulse.detector.handle_heard(running.heard().1);
-                pulse.each.handle_heard(running.heard().0);
+                let (least, last) = running.heard();
+                pulse.detector.handle_heard(last);
+                pulse.each.handle_heard(least);
                 let silent = pulse.each.handle_timeout(runtime::now());
                 let liveness = pulse.detector.handle_timeout(runtime::now());
                 ground.sink.metrics.stalls.inc_by(pulse.detector.stalls() - stalls);
@@ -404,8 +401,8 @@ impl Running {
     /// When something was heard last on the connection that is silent longest, and on any.
     fn heard(&self) -> (Instant, Instant) {
         let heard = || self.heard.iter().map(Heard::last);
-        let (least, most) = (heard().min(), heard().max());
-        (least.unwrap_or_default(), most.unwrap_or_default())
+        let (least, last) = (heard().min(), heard().max());
+        (least.unwrap_or_default(), last.unwrap_or_default())
     }
 }
 
