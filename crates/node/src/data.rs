@@ -210,6 +210,7 @@ async fn start(tasks: Tasks, config: Config) -> Result<(), String> {
     let queues = Queues {
         links: tunnel.events,
         services: tunnel.services,
+        trunks: tunnel.trunks,
         reserved: tunnel.reserved,
         joins: tunnel.joins,
         inbox,
@@ -233,6 +234,7 @@ fn bgp_start() -> plan::Seq {
 struct Queues {
     links: mpsc::Receiver<LinkEvent>,
     services: mpsc::Receiver<Incoming>,
+    trunks: mpsc::Receiver<tunnel::Trunk>,
     reserved: mpsc::Receiver<Incoming>,
     joins: mpsc::Receiver<Joining>,
     inbox: mpsc::Receiver<Event>,
@@ -296,6 +298,12 @@ impl Data {
                 if let Some(stream) = TunnelStream::new(incoming) {
                     to.serve_stream(Box::new(stream));
                 }
+            }
+        });
+        let (mut trunks, to) = (queues.trunks, Rc::clone(&self.workers));
+        self.tasks.spawn_local("tunnel-trunks", async move {
+            while let Some(trunk) = trunks.recv().await {
+                to.serve_trunk(trunk);
             }
         });
         let mut ticks = tokio::time::interval(REPORT_EVERY);
@@ -690,6 +698,7 @@ impl Data {
             dial,
             admit,
             joins: self.me.site.is_pop(),
+            trunks: u8::try_from(self.workers.count()).unwrap_or(u8::MAX),
         };
         match self.control.configure(config).await {
             Ok(listening) => {

@@ -30,6 +30,7 @@ use crate::{
         PoolKey, RecvError, Target, UpConn, Via,
         connect::{DialError, StreamRequest},
         h2::{self, NoStream},
+        tunnels,
         waiting::WaitGuard,
     },
     worker::Worker,
@@ -431,7 +432,7 @@ pub(crate) async fn open(
         }
         return Ok((Io::Tcp(stream), counted));
     };
-    match timeout(patience, worker.dial.open(site, request.clone())).await {
+    match timeout(patience, tunnels::open(worker, site, request)).await {
         Ok(Ok(stream)) => Ok((Io::Other(stream), counted)),
         Ok(Err(DialError::Refused { status, reason })) => {
             tracing::debug!(%site, %status, reason, "stream refused");

@@ -15,9 +15,9 @@ use tokio_rustls::server::TlsStream;
 use crate::front::Front;
 
 /// A stream that somebody else made: a tunnel's, or a test's in memory.
-pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+pub trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 
 /// A boxed [`Duplex`].
 pub type BoxDuplex = Box<dyn Duplex>;

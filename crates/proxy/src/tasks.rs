@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            node (any thread)
-//!   store()    set_listeners()  serve_stream()     endpoint_down()         events
+//!   store()    set_listeners()  serve_stream/trunk()  endpoint_down()      events
 //!     │               │               │                   │                  ▲
 //!  ArcSwap       commands (1024 a worker)          news (4096 a worker)   1024, all workers
 //!     │               │  full: wait /  │ full: 503        │ full: flag,      │ full: drop,
@@ -27,6 +27,10 @@
 //! `quinn` events go from an endpoint to its connections without a bound of their own: as many as
 //! datagrams are read in one turn. When an address is given up, each connection gets a socket of
 //! its own, with a task that hands on what comes to it.
+//!
+//! A data connection of a link (`tunnel::Trunk`) is a task of one worker, outside of turns: what it
+//! reads it gives to its streams, each served as one from the tunnels' thread, and what these write
+//! it sends. It ends when all else has.
 //!
 //! A socket for datagrams has one task, and each flow one of its own, to which 64 datagrams wait;
 //! more are dropped and counted.

@@ -23,6 +23,7 @@ use l7::policy::Buckets;
 use runtime::{Drain, Task, Tasks, Thread};
 use tokio::sync::{mpsc, oneshot};
 use tokio_rustls::TlsAcceptor;
+use tunnel::{Trunk, Trunks};
 
 use crate::{
     access::{AccessLog, Batches, Records, Spans, Told},
@@ -45,6 +46,7 @@ use crate::{
         Pool, Target, Waiting,
         connect::{Dial, Incoming},
         h2::Shared,
+        tunnels::TunnelStream,
     },
 };
 
@@ -58,6 +60,8 @@ const EVENTS: usize = 1024;
 const KEPT_DESCRIPTORS: u64 = 256;
 /// Why connections are not taken is said again after this.
 const SAY_AGAIN: Duration = Duration::from_secs(10);
+/// How long a worker goes on sending when all that it served has ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How often the reaper looks for connections idle too long.
 const REAP_EVERY: Duration = Duration::from_secs(5);
 
@@ -120,7 +124,8 @@ struct Handle {
 enum Command {
     Listeners(Vec<Wanted>, oneshot::Sender<Vec<Bound>>),
     Sockets(oneshot::Sender<Vec<(SocketAddr, OwnedFd)>>),
-    Stream(Box<dyn Incoming>),
+    Stream(Box<dyn Incoming + Send>),
+    Trunk(Box<Trunk>),
 }
 
 /// What a worker's thread begins with.
@@ -225,6 +230,12 @@ impl Workers {
         Ok((workers, received))
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.handles.len()
+    }
+
     /// Serve by `snapshot` from the next request on.
     pub fn store(&self, snapshot: Arc<Snapshot>) {
         self.store.store(snapshot);
@@ -287,7 +298,7 @@ impl Workers {
     }
 
     /// Serve a stream from another site on one of the workers, in turn.
-    pub fn serve_stream(&self, incoming: Box<dyn Incoming>) {
+    pub fn serve_stream(&self, incoming: Box<dyn Incoming + Send>) {
         let turn = self.next.fetch_add(1, Relaxed) % self.handles.len().max(1);
         let Some(handle) = self.handles.get(turn) else {
             return;
@@ -298,6 +309,16 @@ impl Workers {
             if let Command::Stream(incoming) = command {
                 incoming.refuse(StatusCode::SERVICE_UNAVAILABLE, "busy");
             }
+        }
+    }
+
+    /// Serve a data connection of a link on the worker of its number; it is closed if that one has
+    /// no room for it.
+    pub fn serve_trunk(&self, trunk: Trunk) {
+        let turn = trunk.index() % self.handles.len().max(1);
+        if let Some(handle) = self.handles.get(turn) {
+            // Closed: whoever has dialled it dials again.
+            let _ = handle.commands.try_send(Command::Trunk(Box::new(trunk)));
         }
     }
 
@@ -354,6 +375,8 @@ pub(crate) struct Worker {
     /// The snapshot this worker has seen last: cloning it touches no other core's memory.
     seen: RefCell<Rc<Current>>,
     pub(crate) dial: Arc<dyn Dial>,
+    /// Its own connections to other sites.
+    pub(crate) trunks: Trunks,
     pub(crate) records: Option<Records>,
     pub(crate) spans: Option<Told>,
     pub(crate) metrics: ProxyMetrics,
@@ -543,6 +566,7 @@ async fn run(tasks: Tasks, start: Start) {
         seen: RefCell::new(Rc::new(Current(start.store.load_full()))),
         store: start.store,
         dial: start.dial,
+        trunks: Trunks::default(),
         records: start
             .log
             .map(|log| Records::new(log, start.metrics.records_dropped.clone())),
@@ -584,6 +608,8 @@ async fn run(tasks: Tasks, start: Start) {
     tasks.spawn_local("traffic", tally(Rc::clone(&worker)));
     tasks.spawn_local("turns", take_turns(Rc::clone(&worker)));
     let mut listeners = Listeners::new(inherited);
+    // They have no end of their own: what they carry has.
+    let carriers = Tasks::new("trunks");
     let draining = worker.drain();
     let mut leaving = std::pin::pin!(async {
         draining.draining().await;
@@ -608,16 +634,30 @@ async fn run(tasks: Tasks, start: Start) {
                 // Nor for these.
                 Command::Sockets(reply) => drop(reply.send(listeners.sockets())),
                 Command::Stream(incoming) => take(&worker, incoming),
+                Command::Trunk(trunk) => {
+                    carriers.spawn_local("trunk", carry(Rc::clone(&worker), trunk));
+                }
             },
             () = &mut leaving => break,
         }
     }
     worker.pool.clear();
     worker.shared.clear();
+    worker.trunks.leave();
+    carriers.drain(LAST_WORDS).await;
     for batches in worker.batches() {
         batches.flush();
     }
     worker.traffic.flush();
+}
+
+async fn carry(worker: Rc<Worker>, trunk: Box<Trunk>) {
+    let on_stream = |incoming| {
+        if let Some(stream) = TunnelStream::on_trunk(incoming) {
+            take(&worker, Box::new(stream));
+        }
+    };
+    worker.trunks.serve(*trunk, on_stream).await;
 }
 
 fn take(worker: &Rc<Worker>, incoming: Box<dyn Incoming>) {

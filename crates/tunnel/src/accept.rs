@@ -16,7 +16,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::mpsc,
 };
-use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake, TlsStream};
 
 use crate::{
     config::Active,
@@ -24,6 +24,7 @@ use crate::{
     join::{JOIN_ALPN, JoinRate, JoinStream, Joining},
     preface::{self, Answer, Role},
     refusal::{PeerError, Refusals, admit},
+    socket::Socket,
     transport::BoxPipe,
 };
 
@@ -100,6 +101,20 @@ impl std::fmt::Debug for Part {
     }
 }
 
+/// A data connection of a link.
+pub(crate) struct Arriving {
+    pub(crate) peer: Identity,
+    pub(crate) wire_id: u64,
+    pub(crate) index: u8,
+    pub(crate) tls: TlsStream<Socket>,
+}
+
+impl std::fmt::Debug for Arriving {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Arriving({} {})", self.peer, self.index)
+    }
+}
+
 /// What a connection asks for in its ClientHello.
 enum Wish {
     Link(Role),
@@ -142,7 +157,7 @@ async fn welcome(
         return Err(PeerError::Busy);
     };
     runtime::net::tune_tunnel(&tcp);
-    let start = LazyConfigAcceptor::new(Acceptor::default(), tcp)
+    let start = LazyConfigAcceptor::new(Acceptor::default(), Socket::new(tcp))
         .await
         .map_err(PeerError::Tls)?;
     match wish(&start).ok_or(PeerError::Protocol)? {
@@ -151,7 +166,7 @@ async fn welcome(
             let config = active.server(role);
             let mut tls = start.into_stream(config).await.map_err(PeerError::Tls)?;
             let admitted = admit(&active, tls.get_ref().1.peer_certificates());
-            let wire_id = preface::expect(&mut tls, role)
+            let part = preface::expect(&mut tls, role)
                 .await
                 .map_err(PeerError::Preface)?;
             let answer = if admitted.is_ok() {
@@ -159,25 +174,31 @@ async fn welcome(
             } else {
                 Answer::NotAdmitted
             };
-            preface::answer(&mut tls, answer, wire_id)
+            preface::answer(&mut tls, answer, active.config.trunks, part.link)
                 .await
                 .map_err(PeerError::Preface)?;
-            let part = Part {
-                peer: admitted?,
-                wire_id,
-                role,
-                pipe: Box::new(tls),
-                seat,
+            let (peer, wire_id) = (admitted?, part.link);
+            let note = match role {
+                Role::Control | Role::Forward | Role::Reverse => Note::Part(Part {
+                    peer,
+                    wire_id,
+                    role,
+                    pipe: Box::new(tls),
+                    seat,
+                }),
+                Role::Data => Note::Trunk(Arriving {
+                    peer,
+                    wire_id,
+                    index: part.trunk,
+                    tls: tls.into(),
+                }),
             };
-            door.notes
-                .send(Note::Part(part))
-                .await
-                .map_err(|_| PeerError::Busy)
+            door.notes.send(note).await.map_err(|_| PeerError::Busy)
         }
     }
 }
 
-fn wish(start: &StartHandshake<TcpStream>) -> Option<Wish> {
+fn wish(start: &StartHandshake<Socket>) -> Option<Wish> {
     let hello = start.client_hello();
     let mut names = hello.alpn()?;
     names.find_map(|name| {
@@ -192,7 +213,7 @@ fn wish(start: &StartHandshake<TcpStream>) -> Option<Wish> {
 async fn join(
     door: &Door,
     active: &Active,
-    start: StartHandshake<TcpStream>,
+    start: StartHandshake<Socket>,
     address: SocketAddr,
 ) -> Result<(), PeerError> {
     let config = active.join().ok_or(PeerError::Protocol)?;

@@ -63,14 +63,17 @@ pub struct Config {
     pub admit: Admit,
     /// Whether nodes without a certificate may ask to join here.
     pub joins: bool,
+    /// Data connections each link shall have: one for each thread that serves streams. None if
+    /// either side asks for none, else as many as the side that asks for more.
+    pub trunks: u8,
 }
 
 /// A configuration with its TLS made.
 #[derive(Debug)]
 pub(crate) struct Active {
     pub(crate) config: Config,
-    servers: [Arc<ServerConfig>; 3],
-    clients: [Arc<ClientConfig>; 3],
+    servers: [Arc<ServerConfig>; 4],
+    clients: [Arc<ClientConfig>; 4],
     join: Option<Arc<ServerConfig>>,
 }
 
@@ -81,10 +84,20 @@ impl Active {
         } = &config;
         let server = |role: Role| tls::fabric_server(credentials, roots, &[role.alpn()]);
         let client = |role: Role| tls::fabric_client(credentials, roots, &[role.alpn()]);
-        let [control, forward, reverse] = Role::ALL;
+        let [control, forward, reverse, data] = Role::ALL;
         Ok(Active {
-            servers: [server(control)?, server(forward)?, server(reverse)?],
-            clients: [client(control)?, client(forward)?, client(reverse)?],
+            servers: [
+                server(control)?,
+                server(forward)?,
+                server(reverse)?,
+                server(data)?,
+            ],
+            clients: [
+                client(control)?,
+                client(forward)?,
+                client(reverse)?,
+                client(data)?,
+            ],
             join: if config.joins {
                 Some(join_server(&config)?)
             } else {

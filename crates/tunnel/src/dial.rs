@@ -7,21 +7,25 @@ use base::{Backoff, Rng, SiteName};
 use pki::Identity;
 use rustls_pki_types::ServerName;
 use tokio::sync::watch;
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, TlsStream};
 
 use crate::{
     accept::{Door, HANDSHAKE_TIMEOUT},
     config::Active,
     hub::{NextId, Origin},
     link::{self, Ground, Seed, Side},
-    links::LinkTable,
-    preface::{self, Answer, Role},
+    links::{Link, LinkTable},
+    preface::{self, Answer, Part, Role},
     refusal::{PeerError, admit},
-    transport::{BoxPipe, Pipes},
+    socket::Socket,
+    transport::Pipes,
+    trunk::Trunk,
 };
 
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// Data connections of a link at the most.
+const MOST_TRUNKS: u8 = 16;
 /// A link that lived this long was a success; the next wait is the first again.
 const SUCCESS: Duration = Duration::from_secs(1);
 
@@ -54,18 +58,31 @@ impl Dialler {
                 },
                 found = self.first_of(&addresses) => found,
             };
-            if let Some((peer, pipes)) = found
-                && !self.has_link(&peer)
+            if let Some(dialled) = found
+                && !self.has_link(&dialled.peer)
             {
                 let began = runtime::now();
                 let id = self.ids.next();
                 let origin = Origin::Target(self.target);
+                let Dialled {
+                    peer,
+                    pipes,
+                    wire_id,
+                    address,
+                    trunks,
+                } = dialled;
+                let dialler = TrunkDialler {
+                    door: Rc::clone(&self.door),
+                    address,
+                };
                 let seed = Seed {
                     id,
                     peer,
                     side: Side::Dialler,
                     origin,
                     pipes,
+                    wire_id,
+                    trunks: Some((dialler, trunks)),
                 };
                 link::run(&self.ground, seed).await;
                 if runtime::now().since(began) >= SUCCESS {
@@ -88,7 +105,7 @@ impl Dialler {
             .any(|link| link.dialled && link.is_up() && link.peer == *peer)
     }
 
-    async fn first_of(&self, addresses: &[SocketAddr]) -> Option<(Identity, Pipes)> {
+    async fn first_of(&self, addresses: &[SocketAddr]) -> Option<Dialled> {
         for address in addresses {
             let active = self.door.active.load_full()?;
             let dial = dial(&active, *address, self.expected.as_ref());
@@ -102,47 +119,79 @@ impl Dialler {
     }
 }
 
-/// The three connections of a link, at once.
+/// A link whose first connections are there.
+struct Dialled {
+    peer: Identity,
+    pipes: Pipes,
+    wire_id: u64,
+    address: SocketAddr,
+    /// How many data connections it is to have.
+    trunks: u8,
+}
+
+/// The first connections of a link, at once.
 async fn dial(
     active: &Active,
     address: SocketAddr,
     expected: Option<&SiteName>,
-) -> Result<(Identity, Pipes), PeerError> {
+) -> Result<Dialled, PeerError> {
     let wire_id = u64::from_ne_bytes(pki::random::<8>().map_err(PeerError::Random)?);
-    let connect = |role| connect(active, address, expected, role, wire_id);
-    let ((peer, control), (second, forward), (third, reverse)) = tokio::try_join!(
+    let connect = |role| {
+        let part = Part {
+            link: wire_id,
+            role,
+            trunk: 0,
+        };
+        connect(active, address, expected, part)
+    };
+    let (control, forward, reverse) = tokio::try_join!(
         connect(Role::Control),
         connect(Role::Forward),
         connect(Role::Reverse)
     )?;
-    if peer != second || peer != third {
+    if control.peer != forward.peer || control.peer != reverse.peer {
         return Err(PeerError::Torn);
     }
-    Ok((
-        peer,
-        Pipes {
-            control,
-            forward,
-            reverse,
+    let trunks = match (active.config.trunks, control.trunks) {
+        (0, _) | (_, 0) => 0,
+        (ours, theirs) => ours.max(theirs).min(MOST_TRUNKS),
+    };
+    Ok(Dialled {
+        peer: control.peer,
+        pipes: Pipes {
+            control: Box::new(control.tls),
+            forward: Box::new(forward.tls),
+            reverse: Box::new(reverse.tls),
         },
-    ))
+        wire_id,
+        address,
+        trunks,
+    })
+}
+
+/// A connection to a peer that has welcomed it.
+struct Connected {
+    peer: Identity,
+    tls: TlsStream<Socket>,
+    /// How many data connections the peer asks for.
+    trunks: u8,
 }
 
 async fn connect(
     active: &Active,
     address: SocketAddr,
     expected: Option<&SiteName>,
-    role: Role,
-    wire_id: u64,
-) -> Result<(Identity, BoxPipe), PeerError> {
+    part: Part,
+) -> Result<Connected, PeerError> {
     let tcp = runtime::net::tcp_connect(address, HANDSHAKE_TIMEOUT)
         .await
         .map_err(PeerError::Connect)?;
     runtime::net::tune_tunnel(&tcp);
     let name = ServerName::IpAddress(address.ip().into());
-    let connector = TlsConnector::from(active.client(role));
-    let mut tls = connector.connect(name, tcp).await.map_err(PeerError::Tls)?;
-    if tls.get_ref().1.alpn_protocol() != Some(role.alpn()) {
+    let connector = TlsConnector::from(active.client(part.role));
+    let connecting = connector.connect(name, Socket::new(tcp));
+    let mut tls = connecting.await.map_err(PeerError::Tls)?;
+    if tls.get_ref().1.alpn_protocol() != Some(part.role.alpn()) {
         return Err(PeerError::Protocol);
     }
     let peer = admit(active, tls.get_ref().1.peer_certificates())?;
@@ -154,13 +203,69 @@ async fn connect(
             expected: expected.clone(),
         });
     }
-    match preface::propose(&mut tls, role, wire_id)
+    match preface::propose(&mut tls, part)
         .await
         .map_err(PeerError::Preface)?
     {
-        Answer::Welcome => Ok((peer, Box::new(tls))),
-        refusal @ (Answer::NotAdmitted | Answer::Busy | Answer::Other(_)) => {
+        (Answer::Welcome, trunks) => Ok(Connected {
+            peer,
+            tls: tls.into(),
+            trunks,
+        }),
+        (refusal @ (Answer::NotAdmitted | Answer::Busy | Answer::Other(_)), _) => {
             Err(PeerError::Answer(refusal))
+        }
+    }
+}
+
+/// Dials the data connections of one link.
+#[derive(Clone, Debug)]
+pub(crate) struct TrunkDialler {
+    door: Rc<Door>,
+    address: SocketAddr,
+}
+
+impl TrunkDialler {
+    /// Keeps one of them up; ends when aborted.
+    pub(crate) async fn keep(self, ground: Ground, link: Arc<Link>, index: u8) {
+        let seed = pki::random::<8>().map_or(u64::from(index), u64::from_ne_bytes);
+        let mut rng = Rng::new(seed);
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        loop {
+            let began = runtime::now();
+            let dial = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.dial(&link, index));
+            match dial.await.unwrap_or(Err(PeerError::Timeout)) {
+                Ok(tls) => {
+                    let link = Arc::clone(&link);
+                    let trunk = Trunk::new(link, Side::Dialler, index, tls, ground.interval);
+                    if let Ok((trunk, gone)) = trunk
+                        && ground.sink.trunks.try_send(trunk).is_ok()
+                    {
+                        // Its sender is dropped, and never used.
+                        let _ = gone.await;
+                    }
+                }
+                Err(error) => self.door.refusals.note(self.address, &error),
+            }
+            if runtime::now().since(began) >= SUCCESS {
+                backoff.reset();
+            }
+            tokio::time::sleep(backoff.next_wait(&mut rng)).await;
+        }
+    }
+
+    async fn dial(&self, link: &Link, index: u8) -> Result<TlsStream<Socket>, PeerError> {
+        let active = self.door.active.load_full().ok_or(PeerError::Busy)?;
+        let part = Part {
+            link: link.wire_id,
+            role: Role::Data,
+            trunk: index,
+        };
+        let connected = connect(&active, self.address, link.peer.site(), part).await?;
+        if connected.peer == link.peer {
+            Ok(connected.tls)
+        } else {
+            Err(PeerError::Torn)
         }
     }
 }

@@ -12,6 +12,8 @@ pub const MAX_HEAD_BYTES: u32 = 8 * 1024;
 
 const MAX_AUTHORITY: usize = 255;
 const MAX_FIELD: usize = 512;
+/// Fields a head may have, those that are not known here among them.
+const MAX_FIELDS: usize = 32;
 
 const ENDPOINT: HeaderName = HeaderName::from_static("sealane-endpoint");
 const LB: HeaderName = HeaderName::from_static("sealane-lb");
@@ -64,6 +66,9 @@ pub struct StreamHead {
 /// Why a head is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeadError {
+    /// Not the text of a request.
+    #[error("the head is malformed")]
+    Text,
     /// Not a CONNECT request.
     #[error("the method is not CONNECT")]
     Method,
@@ -81,7 +86,7 @@ impl HeadError {
     pub const fn status(&self) -> StatusCode {
         match self {
             HeadError::Method => StatusCode::METHOD_NOT_ALLOWED,
-            HeadError::Authority | HeadError::Field(_) => StatusCode::BAD_REQUEST,
+            HeadError::Text | HeadError::Authority | HeadError::Field(_) => StatusCode::BAD_REQUEST,
         }
     }
 }
@@ -137,6 +142,51 @@ impl StreamHead {
             headers.insert(NODE, value(node.as_str(), "sealane-node")?);
         }
         Ok(request)
+    }
+
+    /// The same request as text, as HTTP/1.1 writes it (RFC 9112 §2.1).
+    ///
+    /// # Errors
+    /// A part does not keep its bounds.
+    pub(crate) fn to_text(&self) -> Result<Vec<u8>, HeadError> {
+        let request = self.to_request()?;
+        let mut text = format!("CONNECT {} HTTP/1.1\r\n", self.authority).into_bytes();
+        for (name, value) in request.headers() {
+            text.extend_from_slice(name.as_str().as_bytes());
+            text.extend_from_slice(b": ");
+            text.extend_from_slice(value.as_bytes());
+            text.extend_from_slice(b"\r\n");
+        }
+        text.extend_from_slice(b"\r\n");
+        Ok(text)
+    }
+
+    /// The head that such a text is, and nothing else.
+    ///
+    /// # Errors
+    /// See [`HeadError`].
+    pub(crate) fn from_text(text: &[u8]) -> Result<Self, HeadError> {
+        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let mut parsed = httparse::Request::new(&mut fields);
+        match parsed.parse(text) {
+            Ok(httparse::Status::Complete(length)) if length == text.len() => {}
+            Ok(_) | Err(_) => return Err(HeadError::Text),
+        }
+        if parsed.method != Some("CONNECT") {
+            return Err(HeadError::Method);
+        }
+        let authority = parsed.path.ok_or(HeadError::Authority)?;
+        check_authority(authority)?;
+        let mut request = Request::new(());
+        *request.method_mut() = Method::CONNECT;
+        *request.uri_mut() = authority.parse().map_err(|_| HeadError::Authority)?;
+        for field in parsed.headers.iter() {
+            let name =
+                HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| HeadError::Text)?;
+            let value = HeaderValue::from_bytes(field.value).map_err(|_| HeadError::Text)?;
+            request.headers_mut().append(name, value);
+        }
+        StreamHead::from_request(&request)
     }
 
     /// The head a CONNECT request carries. Fields it does not know are ignored, a known one that

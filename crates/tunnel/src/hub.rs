@@ -18,7 +18,7 @@ use runtime::{Task, net::Share};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    accept::{self, Door, HANDSHAKE_TIMEOUT, Part, Seat},
+    accept::{self, Arriving, Door, HANDSHAKE_TIMEOUT, Part, Seat},
     config::{Active, DialTarget},
     dial::Dialler,
     event::{DownReason, LinkEvent, LinkId, Outbox},
@@ -26,6 +26,7 @@ use crate::{
     links::{Link, LinkTable},
     preface::Role,
     transport::{BoxPipe, Pipes},
+    trunk::Trunk,
 };
 
 /// How often half-made links are swept.
@@ -40,6 +41,8 @@ const DRAIN: Duration = Duration::from_secs(4);
 pub(crate) enum Note {
     /// A connection dialled to us is good.
     Part(Part),
+    /// And it is a data connection.
+    Trunk(Arriving),
     /// A link carries streams.
     Up {
         link: Arc<Link>,
@@ -194,6 +197,7 @@ impl Hub {
     fn handle_note(&mut self, note: Note) {
         match note {
             Note::Part(part) => self.handle_part(part),
+            Note::Trunk(arriving) => self.handle_trunk(arriving),
             Note::Up {
                 link,
                 origin,
@@ -227,6 +231,8 @@ impl Hub {
                     side,
                     origin,
                     pipes,
+                    wire_id: 0,
+                    trunks: None,
                 });
             }
         }
@@ -264,8 +270,28 @@ impl Hub {
                 side,
                 origin,
                 pipes,
+                wire_id: key.1,
+                trunks: None,
             });
         }
+    }
+
+    /// A data connection of a link that is up; any other is closed, and dialled again.
+    fn handle_trunk(&self, arriving: Arriving) {
+        let is_its = |entry: &&Entry| {
+            entry.origin == Origin::Accepted
+                && !entry.closing
+                && entry.link.wire_id == arriving.wire_id
+                && entry.link.peer == arriving.peer
+        };
+        let Some(entry) = self.links.values().find(is_its) else {
+            return;
+        };
+        let Arriving { index, tls, .. } = arriving;
+        let link = Arc::clone(&entry.link);
+        let trunk = Trunk::new(link, Side::Acceptor, index, tls, self.ground.interval);
+        // Full, or lost: see above.
+        let _ = trunk.map(|(trunk, _)| self.ground.sink.trunks.try_send(trunk));
     }
 
     fn start_link(&self, seed: Seed) {

@@ -18,6 +18,7 @@ use crate::{
     links::{LinkState, LiveStream, Stream},
     metrics::TunnelMetrics,
     preface::Role,
+    trunk::Trunk,
 };
 
 /// A stream the other side asks for. Dropping it without an answer resets it.
@@ -71,6 +72,7 @@ fn refuse(mut respond: SendResponse<Bytes>, status: StatusCode, reason: &str) {
 pub(crate) struct Sink {
     pub(crate) reserved: mpsc::Sender<Incoming>,
     pub(crate) services: mpsc::Sender<Incoming>,
+    pub(crate) trunks: mpsc::Sender<Trunk>,
     pub(crate) metrics: TunnelMetrics,
     pub(crate) limiter: Limiter<(Identity, &'static str)>,
     /// Set in a drain: a new request is better off elsewhere, at once.
@@ -102,7 +104,7 @@ impl Sink {
         let queue = match (head.is_reserved(), source.role) {
             (true, _) => &self.reserved,
             (false, Role::Forward | Role::Reverse) => &self.services,
-            (false, Role::Control) => {
+            (false, Role::Control | Role::Data) => {
                 self.refused(source.peer, "misdirected");
                 return refuse(
                     respond,

@@ -23,6 +23,8 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client, server};
 
+use crate::socket::Socket;
+
 /// The name of joining in TLS.
 pub const JOIN_ALPN: &[u8] = b"sealane-join/1";
 /// What a joining peer may send in all.
@@ -48,7 +50,7 @@ pub struct Joining {
 /// The serving side of a join.
 #[derive(Debug)]
 pub struct JoinStream {
-    io: server::TlsStream<TcpStream>,
+    io: server::TlsStream<Socket>,
     left: usize,
     deadline: Pin<Box<Sleep>>,
 }
@@ -101,7 +103,7 @@ pub async fn join_dial(
 }
 
 impl JoinStream {
-    pub(crate) fn new(io: server::TlsStream<TcpStream>) -> Self {
+    pub(crate) fn new(io: server::TlsStream<Socket>) -> Self {
         let deadline = Box::pin(tokio::time::sleep(JOIN_TIMEOUT));
         JoinStream {
             io,

@@ -1,12 +1,17 @@
 //! Links between nodes, and the streams on them.
 //!
-//! A link is three connections between two nodes, always dialled by one of them (the one behind
-//! NAT): `sealane-control/1` for pings and reserved streams, `sealane/1` for streams the dialler
-//! opens, `sealane-rev/1` for streams the other side opens. Each is mutual TLS 1.3 with a 24-byte
-//! preface that ties the three together, and HTTP/2 above; each stream is a CONNECT request with
+//! A link begins with three connections between two nodes, always dialled by one of them (the one
+//! behind NAT): `sealane-control/1` for pings and reserved streams, `sealane/1` for streams the
+//! dialler opens, `sealane-rev/1` for streams the other side opens. Each is mutual TLS 1.3 with a
+//! 24-byte preface that ties them together, and HTTP/2 above; each stream is a CONNECT request with
 //! a [`StreamHead`]. If one of the three ends, or nothing is heard on any of them for three ping
-//! intervals, or on one of them for twelve, the link ends, and with it all its streams. The parts of one node use the same
-//! links over pipes in memory or Unix sockets, without TLS.
+//! intervals, or on one of them for twelve, the link ends, and with it all its streams. The parts
+//! of one node use the same links over pipes in memory or Unix sockets, without TLS.
+//!
+//! Beside these a link has data connections (`sealane-data/1`), each of which is served by one
+//! thread of a proxy alone: a [`Trunk`] comes out of [`Tunnel::trunks`], [`Trunks::serve`] runs it,
+//! and [`Trunks::open`] opens streams on those of its thread. They have a framing of their own and
+//! are dialled again when they end, as long as the link lives.
 //!
 //! What it is not: it does not decide what a stream may reach (the proxy does, from its own
 //! bundle), routes nothing over more than one link, and knows no bundle, service or tenant rule.
@@ -16,10 +21,12 @@
 //! [`Incoming`] is a stream the other side opens; [`LinkEvent`] tells what is up; [`LinkTable`]
 //! shows it without a lock.
 //!
-//! The way of data: bytes written to a [`Stream`] are queued in its HTTP/2 connection, whose task
-//! on the tunnel's thread frames, encrypts and writes them; a slow reader closes the stream's
-//! window (512 KiB), and writing waits. Links live on a thread of their own so that a busy proxy
-//! never makes a living peer look dead.
+//! The way of data: bytes written to a [`TrunkStream`] are framed at once into what its connection
+//! will send, and a task on the same thread encrypts and writes that when all who were ready have
+//! said something; bytes written to a [`Stream`] are queued in its HTTP/2 connection, whose task on
+//! the tunnel's thread does the same. A slow reader closes the stream's window (512 KiB), and
+//! writing waits. Links live on a thread of their own so that a busy proxy never makes a living
+//! peer look dead.
 //!
 //! ```no_run
 //! # async fn example(config: tunnel::Config) -> Result<(), Box<dyn std::error::Error>> {
@@ -48,8 +55,10 @@ mod links;
 mod metrics;
 mod preface;
 mod refusal;
+mod socket;
 mod tasks;
 mod transport;
+mod trunk;
 
 pub use config::{Admit, Config, DialTarget};
 pub use event::{DownReason, LinkEvent, LinkId};
@@ -66,6 +75,7 @@ pub use link::Side;
 pub use links::{Link, LinkTable, Links, OPEN_TIMEOUT, OpenError, Stream};
 pub use tasks::{Control, ControlError, Tunnel, start};
 pub use transport::{BoxPipe, Pipe, Pipes};
+pub use trunk::{Trunk, TrunkIncoming, TrunkStream, Trunks};
 
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,7 @@ use runtime::{
 use tokio::sync::{mpsc, watch};
 
 use crate::{
+    dial::TrunkDialler,
     event::{DownReason, LinkId},
     head::MAX_HEAD_BYTES,
     hub::{Note, Origin},
@@ -37,7 +38,7 @@ const FRAME: u32 = 32 * 1024;
 const PENDING_RESETS: usize = 1024;
 /// A connection may be silent so many times as long as the link: losses delay one of them while the
 /// others go on, but what one does not carry any more is lost, whatever the others do.
-const PATIENCE_WITH_ONE: u32 = 4;
+pub(crate) const PATIENCE_WITH_ONE: u32 = 4;
 /// How long HTTP/2 may take to begin.
 const BEGIN: Duration = Duration::from_secs(5);
 
@@ -58,6 +59,9 @@ pub(crate) struct Seed {
     pub(crate) side: Side,
     pub(crate) origin: Origin,
     pub(crate) pipes: Pipes,
+    pub(crate) wire_id: u64,
+    /// How its data connections are dialled, and how many.
+    pub(crate) trunks: Option<(TrunkDialler, u8)>,
 }
 
 /// What links need from their surroundings.
@@ -92,15 +96,16 @@ struct Running {
     pingers: [Pinger; 3],
     ended: mpsc::Receiver<()>,
     /// Dropped last but named: aborts the connections.
-    _connections: Connections,
+    connections: Connections,
     link: Arc<Link>,
 }
 
 /// Brings the link up, serves it, and returns why it ended. The hub hears `Up`, `Quality` and
 /// `Down` through notes.
-pub(crate) async fn run(ground: &Ground, seed: Seed) -> DownReason {
+pub(crate) async fn run(ground: &Ground, mut seed: Seed) -> DownReason {
     let origin = seed.origin;
     let peer = seed.peer.clone();
+    let trunks = seed.trunks.take();
     let mut running = match tokio::time::timeout(BEGIN, begin(ground, seed)).await {
         Ok(Ok(running)) => running,
         Ok(Err(error)) => {
@@ -121,6 +126,15 @@ pub(crate) async fn run(ground: &Ground, seed: Seed) -> DownReason {
     };
     if ground.notes.send(up).await.is_err() {
         return DownReason::Draining;
+    }
+    if let Some((dialler, count)) = trunks {
+        for index in 0..count {
+            let keep = dialler
+                .clone()
+                .keep(ground.clone(), Arc::clone(&link), index);
+            let task = ground.tasks.spawn_local("tunnel-trunk", keep);
+            running.connections.0.push(task);
+        }
     }
     let reason = watch_over(ground, &mut running, closing).await;
     link.state.set_down();
@@ -200,6 +214,7 @@ async fn begin(ground: &Ground, seed: Seed) -> io::Result<Running> {
         id: seed.id,
         peer: seed.peer,
         dialled,
+        wire_id: seed.wire_id,
         state,
         opener,
         control,
@@ -208,7 +223,7 @@ async fn begin(ground: &Ground, seed: Seed) -> io::Result<Running> {
         heard,
         pingers: pingers.map(|with| Pinger { with, sent: None }),
         ended,
-        _connections: tasks,
+        connections: tasks,
         link,
     })
 }
@@ -409,7 +424,7 @@ impl Running {
 /// Waits for a pong: on which connection, and when its ping was sent.
 async fn pong(pingers: &mut [Pinger; 3]) -> Result<(Role, Instant), h2::Error> {
     poll_fn(|cx| {
-        for (role, pinger) in Role::ALL.into_iter().zip(pingers.iter_mut()) {
+        for (role, pinger) in Role::FIRST.into_iter().zip(pingers.iter_mut()) {
             let (Some(with), Some(sent)) = (&mut pinger.with, pinger.sent) else {
                 continue;
             };

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -19,8 +19,11 @@ use h2::client::SendRequest;
 use http::StatusCode;
 use path::LinkQuality;
 use pki::Identity;
-use runtime::h2io::H2Stream;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use runtime::h2io::{H2Stream, io_error};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::Notify,
+};
 
 use crate::{
     event::LinkId,
@@ -39,6 +42,8 @@ pub struct Link {
     pub peer: Identity,
     /// Did this side dial?
     pub dialled: bool,
+    /// Its number on the wire, which the dialler has drawn.
+    pub(crate) wire_id: u64,
     pub(crate) state: Arc<LinkState>,
     pub(crate) opener: SendRequest<Bytes>,
     pub(crate) control: SendRequest<Bytes>,
@@ -55,6 +60,8 @@ pub(crate) struct LinkState {
     /// Of these, the reserved ones.
     reserved: AtomicUsize,
     down: AtomicBool,
+    /// Told when it goes down.
+    gone: Notify,
 }
 
 impl LinkState {
@@ -69,6 +76,17 @@ impl LinkState {
 
     pub(crate) fn set_down(&self) {
         self.down.store(true, Ordering::Release);
+        self.gone.notify_waiters();
+    }
+
+    /// Waits until the link is down.
+    pub(crate) async fn went_down(&self) {
+        let mut gone = pin!(self.gone.notified());
+        // From here on nothing is missed.
+        gone.as_mut().enable();
+        if !self.down.load(Ordering::Acquire) {
+            gone.await;
+        }
     }
 
     pub(crate) fn live(self: &Arc<Self>, reserved: bool) -> LiveStream {
@@ -133,7 +151,7 @@ impl Link {
     }
 
     /// Smoothed round trip; unmeasured counts as the longest.
-    fn rtt(&self) -> Duration {
+    pub(crate) fn rtt(&self) -> Duration {
         self.quality().map_or(Duration::MAX, |quality| quality.rtt)
     }
 }
@@ -218,7 +236,7 @@ pub enum OpenError {
         head_sent: bool,
         /// What the link said.
         #[source]
-        source: h2::Error,
+        source: io::Error,
     },
     /// No answer within [`OPEN_TIMEOUT`].
     #[error("stream was not answered in time")]
@@ -338,7 +356,12 @@ async fn open_stream(
     let mut head_sent = false;
     let live = link.state.live(head.is_reserved());
     let answer = async {
-        let closed = |head_sent| move |source| OpenError::Closed { head_sent, source };
+        let closed = |head_sent| {
+            move |error| OpenError::Closed {
+                head_sent,
+                source: io_error(error),
+            }
+        };
         let mut opener = opener.ready().await.map_err(closed(false))?;
         let (response, send) = opener.send_request(request, false).map_err(closed(false))?;
         head_sent = true;

@@ -1,11 +1,13 @@
 //! The 24 bytes that tie the connections of a link together.
 //!
 //! ```text
-//! 0        8     10    11      16       24
-//! "SEALANE\0" version role  zero  link id   (network byte order)
+//! 0        8     10    11     12      16       24
+//! "SEALANE\0" version role  trunk  zero  link id   (network byte order)
 //! ```
 //! The dialler sends one on each connection, right after TLS; the acceptor answers with the same,
-//! where `role` is the answer: 0 for welcome, or why not. Only then does HTTP/2 begin.
+//! where `role` is the answer: 0 for welcome, or why not. `trunk` is the number of a data
+//! connection among those of its link, in an answer how many of them the acceptor asks for. Only
+//! then does HTTP/2 begin, or what data connections speak.
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -22,10 +24,14 @@ pub(crate) enum Role {
     Forward,
     /// Streams opened by the acceptor: the dialler is the HTTP/2 server.
     Reverse,
+    /// Streams of both, without HTTP/2; any number of these, once the link is up.
+    Data,
 }
 
 impl Role {
-    pub(crate) const ALL: [Role; 3] = [Role::Control, Role::Forward, Role::Reverse];
+    pub(crate) const ALL: [Role; 4] = [Role::Control, Role::Forward, Role::Reverse, Role::Data];
+    /// Those that a link begins with.
+    pub(crate) const FIRST: [Role; 3] = [Role::Control, Role::Forward, Role::Reverse];
 
     /// The name in TLS (RFC 7301).
     pub(crate) const fn alpn(self) -> &'static [u8] {
@@ -33,6 +39,7 @@ impl Role {
             Role::Control => b"sealane-control/1",
             Role::Forward => b"sealane/1",
             Role::Reverse => b"sealane-rev/1",
+            Role::Data => b"sealane-data/1",
         }
     }
 
@@ -45,6 +52,7 @@ impl Role {
             Role::Control => 0,
             Role::Forward => 1,
             Role::Reverse => 2,
+            Role::Data => 3,
         }
     }
 }
@@ -93,16 +101,18 @@ pub(crate) enum PrefaceError {
     Role,
 }
 
-fn encode(code: u8, link: u64) -> [u8; LEN] {
+fn encode(code: u8, trunk: u8, link: u64) -> [u8; LEN] {
     let mut bytes = [0; LEN];
     bytes[..8].copy_from_slice(MAGIC);
     bytes[8..10].copy_from_slice(&VERSION.to_be_bytes());
     bytes[10] = code;
+    bytes[11] = trunk;
     bytes[16..].copy_from_slice(&link.to_be_bytes());
     bytes
 }
 
-async fn read<T: AsyncRead + Unpin>(io: &mut T) -> Result<(u8, u64), PrefaceError> {
+/// The code, the number about data connections, and the link.
+async fn read<T: AsyncRead + Unpin>(io: &mut T) -> Result<(u8, u8, u64), PrefaceError> {
     let mut magic = [0; 8];
     io.read_exact(&mut magic).await?;
     if &magic != MAGIC {
@@ -110,51 +120,67 @@ async fn read<T: AsyncRead + Unpin>(io: &mut T) -> Result<(u8, u64), PrefaceErro
     }
     let version = io.read_u16().await?;
     let code = io.read_u8().await?;
-    let mut zero = [0; 5];
+    let trunk = io.read_u8().await?;
+    let mut zero = [0; 4];
     io.read_exact(&mut zero).await?;
     let link = io.read_u64().await?;
     if version == VERSION {
-        Ok((code, link))
+        Ok((code, trunk, link))
     } else {
         Err(PrefaceError::Version(version))
     }
 }
 
-/// The dialler's part: says `role` and `link`, returns the answer.
-pub(crate) async fn propose<T>(io: &mut T, role: Role, link: u64) -> Result<Answer, PrefaceError>
+/// What a connection is in its link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) link: u64,
+    pub(crate) role: Role,
+    /// Its number among data connections.
+    pub(crate) trunk: u8,
+}
+
+/// The dialler's part: says what the connection is; returns the answer, and how many data
+/// connections the acceptor asks for.
+pub(crate) async fn propose<T>(io: &mut T, part: Part) -> Result<(Answer, u8), PrefaceError>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let code = u8::try_from(role.index()).map_err(|_| PrefaceError::Role)?;
-    io.write_all(&encode(code, link)).await?;
+    let code = u8::try_from(part.role.index()).map_err(|_| PrefaceError::Role)?;
+    io.write_all(&encode(code, part.trunk, part.link)).await?;
     io.flush().await?;
-    let (code, echoed) = read(io).await?;
-    if echoed == link {
-        Ok(Answer::from_code(code))
+    let (code, trunks, echoed) = read(io).await?;
+    if echoed == part.link {
+        Ok((Answer::from_code(code), trunks))
     } else {
         Err(PrefaceError::Role)
     }
 }
 
-/// The acceptor's first part: the link a connection of this role belongs to.
-pub(crate) async fn expect<T>(io: &mut T, role: Role) -> Result<u64, PrefaceError>
+/// The acceptor's first part: what a connection of this role is.
+pub(crate) async fn expect<T>(io: &mut T, role: Role) -> Result<Part, PrefaceError>
 where
     T: AsyncRead + Unpin,
 {
-    let (code, link) = read(io).await?;
+    let (code, trunk, link) = read(io).await?;
     if usize::from(code) == role.index() {
-        Ok(link)
+        Ok(Part { link, role, trunk })
     } else {
         Err(PrefaceError::Role)
     }
 }
 
-/// The acceptor's second part.
-pub(crate) async fn answer<T>(io: &mut T, answer: Answer, link: u64) -> Result<(), PrefaceError>
+/// The acceptor's second part: its answer, and how many data connections it asks for.
+pub(crate) async fn answer<T>(
+    io: &mut T,
+    answer: Answer,
+    trunks: u8,
+    link: u64,
+) -> Result<(), PrefaceError>
 where
     T: AsyncWrite + Unpin,
 {
-    io.write_all(&encode(answer.code(), link)).await?;
+    io.write_all(&encode(answer.code(), trunks, link)).await?;
     io.flush().await?;
     Ok(())
 }
@@ -166,28 +192,32 @@ mod tests {
     #[tokio::test]
     async fn both_sides_agree() {
         let (mut dialler, mut acceptor) = tokio::io::duplex(64);
-        let (asked, link) = tokio::join!(propose(&mut dialler, Role::Reverse, 7), async {
-            let link = expect(&mut acceptor, Role::Reverse)
-                .await
-                .expect("a preface");
-            answer(&mut acceptor, Answer::NotAdmitted, link)
+        let proposed = Part {
+            link: 7,
+            role: Role::Data,
+            trunk: 3,
+        };
+        let (asked, part) = tokio::join!(propose(&mut dialler, proposed), async {
+            let part = expect(&mut acceptor, Role::Data).await.expect("a preface");
+            answer(&mut acceptor, Answer::NotAdmitted, 2, part.link)
                 .await
                 .expect("answered");
-            link
+            part
         });
-        assert_eq!((asked.expect("an answer"), link), (Answer::NotAdmitted, 7));
+        assert_eq!(asked.expect("an answer"), (Answer::NotAdmitted, 2));
+        assert_eq!(part, proposed);
     }
 
     #[tokio::test]
     async fn foreign_bytes_are_named() {
-        let good = encode(1, 9);
+        let good = encode(1, 0, 9);
         let change = |at: usize, to: u8| {
             let mut bytes = good;
             bytes[at] = to;
             bytes
         };
         let read = async |bytes: &[u8]| expect(&mut &bytes[..], Role::Forward).await;
-        assert!(matches!(read(&good).await, Ok(9)));
+        assert!(matches!(read(&good).await, Ok(Part { link: 9, .. })));
         assert!(matches!(
             read(&change(0, b'G')).await,
             Err(PrefaceError::Magic)

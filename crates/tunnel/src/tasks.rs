@@ -7,7 +7,8 @@
 //!  tunnel-listener ─▶ tunnel-handshake (≤ 256, 64 an address) ─▶ hub: three parts make a link
 //!  tunnel-dialler (one a target) ─▶ link        └▶ joins(16) ─▶ node
 //!  tunnel-link ─▶ tunnel-client, tunnel-server (three a link)
-//!                                 └▶ reserved(256), services(1024) ─▶ node, proxy
+//!                │                └▶ reserved(256), services(1024) ─▶ node, proxy
+//!                └▶ tunnel-trunk (one a data connection we dial) ─▶ trunks(64) ─▶ proxy's workers
 //! ```
 //! | queue | full |
 //! |---|---|
@@ -15,6 +16,7 @@
 //! | events | the hub keeps at most three a link and goes on |
 //! | reserved, services | the stream is refused with 503 and counted |
 //! | joins, handshakes | the connection is dropped and counted |
+//! | trunks | the connection is closed, and dialled again |
 
 use std::{
     cell::RefCell,
@@ -42,6 +44,7 @@ use crate::{
     metrics::TunnelMetrics,
     refusal::Refusals,
     transport::Pipes,
+    trunk::Trunk,
 };
 
 const COMMANDS: usize = 16;
@@ -50,6 +53,7 @@ const EVENTS: usize = 64;
 const RESERVED: usize = 256;
 const SERVICES: usize = 1024;
 const JOINS: usize = 16;
+const TRUNKS: usize = 64;
 /// A refused stream's cause is logged again after this long.
 const QUIET: Duration = Duration::from_secs(60);
 
@@ -64,6 +68,9 @@ pub struct Tunnel {
     pub reserved: mpsc::Receiver<Incoming>,
     /// Streams to Services. Bound 1,024; full refuses with 503.
     pub services: mpsc::Receiver<Incoming>,
+    /// Data connections, for the threads that serve streams. Bound 64; full closes the connection,
+    /// and it is dialled again.
+    pub trunks: mpsc::Receiver<Trunk>,
     /// Links up, down, measured.
     pub events: mpsc::Receiver<LinkEvent>,
     /// Nodes that want to join. Bound 16; full drops the connection.
@@ -160,6 +167,7 @@ pub(crate) struct Body {
     events: mpsc::Sender<LinkEvent>,
     reserved: mpsc::Sender<Incoming>,
     services: mpsc::Sender<Incoming>,
+    trunks: mpsc::Sender<Trunk>,
     joins: mpsc::Sender<Joining>,
 }
 
@@ -170,6 +178,7 @@ pub(crate) fn assemble(metrics: TunnelMetrics, interval: Duration) -> (Tunnel, B
     let (events, events_) = mpsc::channel(EVENTS);
     let (reserved, reserved_) = mpsc::channel(RESERVED);
     let (services, services_) = mpsc::channel(SERVICES);
+    let (trunks, trunks_) = mpsc::channel(TRUNKS);
     let (joins, joins_) = mpsc::channel(JOINS);
     let tunnel = Tunnel {
         links: Links::new(Arc::clone(&table)),
@@ -179,6 +188,7 @@ pub(crate) fn assemble(metrics: TunnelMetrics, interval: Duration) -> (Tunnel, B
         },
         reserved: reserved_,
         services: services_,
+        trunks: trunks_,
         events: events_,
         joins: joins_,
     };
@@ -193,6 +203,7 @@ pub(crate) fn assemble(metrics: TunnelMetrics, interval: Duration) -> (Tunnel, B
             events,
             reserved,
             services,
+            trunks,
             joins,
         },
     )
@@ -204,6 +215,7 @@ impl Body {
         let sink = Arc::new(Sink {
             reserved: self.reserved,
             services: self.services,
+            trunks: self.trunks,
             metrics: self.metrics.clone(),
             limiter: Limiter::new(QUIET),
             draining: AtomicBool::new(false),

@@ -1,5 +1,5 @@
 //! Two nodes and a link: in memory on a paused clock, and over TLS on loopback.
 
 mod memory;
-mod support;
+pub(crate) mod support;
 mod tls;

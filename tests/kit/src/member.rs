@@ -201,6 +201,7 @@ impl Member {
             dial: dial.iter().map(target).collect(),
             admit: Admit::all(),
             joins: false,
+            trunks: 0,
         }
     }
 

@@ -60,7 +60,7 @@ pub(super) struct Bridge {
 struct Crossing {
     peer: SiteName,
     request: StreamRequest,
-    far: BoxDuplex,
+    far: tokio::io::DuplexStream,
     answer: oneshot::Sender<Result<(), (StatusCode, &'static str)>>,
 }
 
@@ -75,7 +75,7 @@ impl Dial for Bridge {
         gateway.serve_stream(Box::new(Crossing {
             peer: self.peer.clone(),
             request,
-            far: Box::new(far),
+            far,
             answer,
         }));
         Box::pin(async move {
@@ -102,7 +102,7 @@ impl Incoming for Crossing {
 
     fn accept(self: Box<Self>) -> Accepting {
         let _ = self.answer.send(Ok(()));
-        Box::pin(std::future::ready(Ok(self.far)))
+        Box::pin(std::future::ready(Ok(Box::new(self.far) as BoxDuplex)))
     }
 
     fn refuse(self: Box<Self>, status: StatusCode, code: &'static str) {

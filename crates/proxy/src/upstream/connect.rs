@@ -41,8 +41,8 @@ pub enum DialError {
     Broken(#[source] io::Error),
 }
 
-/// A stream being opened.
-pub type Dialing = Pin<Box<dyn Future<Output = Result<BoxDuplex, DialError>> + Send>>;
+/// A stream being opened, on the worker that asked for it.
+pub type Dialing = Pin<Box<dyn Future<Output = Result<BoxDuplex, DialError>>>>;
 
 /// Opens streams to other sites. Called from every worker; must not block.
 pub trait Dial: Send + Sync {
@@ -61,10 +61,10 @@ impl Dial for NoTunnels {
 }
 
 /// A stream being accepted.
-pub type Accepting = Pin<Box<dyn Future<Output = io::Result<BoxDuplex>> + Send>>;
+pub type Accepting = Pin<Box<dyn Future<Output = io::Result<BoxDuplex>>>>;
 
 /// A stream that another site asks for, not yet answered. Dropping it refuses it.
-pub trait Incoming: Send {
+pub trait Incoming {
     /// Who asks, by its certificate (or for whom a PoP vouches).
     fn peer(&self) -> &SiteName;
     /// For what; `None` if the head names no endpoint or load balancer.

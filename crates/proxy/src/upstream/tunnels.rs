@@ -1,56 +1,98 @@
 //! The tunnels behind the border of [`super::connect`].
 
+use std::io;
+
 use base::SiteName;
 use http::StatusCode;
 use l7::Addresses;
-use tunnel::{ClientRef, EndpointRef, Links, OpenError, StreamHead};
+use tunnel::{ClientRef, EndpointRef, Links, OpenError, StreamHead, TrunkIncoming};
 
 use super::connect::{Accepting, Dial, DialError, Dialing, Incoming, StreamRequest};
-use crate::io::BoxDuplex;
+use crate::{io::BoxDuplex, worker::Worker};
 
 impl Dial for Links {
     fn open(&self, peer: &SiteName, request: StreamRequest) -> Dialing {
         let (links, peer) = (self.clone(), peer.clone());
-        let head = StreamHead {
-            endpoint: Some(EndpointRef {
-                site: request.endpoint.site,
-                network: request.endpoint.network,
-                address: request.endpoint.address,
-            }),
-            lb: Some(request.lb),
-            client: request.client.map(|client| ClientRef {
-                source: client.source,
-                destination: client.destination,
-            }),
-            ..StreamHead::to(request.authority)
-        };
         Box::pin(async move {
-            match links.open(&peer, &head).await {
+            match links.open(&peer, &head(request)).await {
                 Ok(stream) => Ok(Box::new(stream) as BoxDuplex),
-                Err(OpenError::Refused { status, reason }) => {
-                    Err(DialError::Refused { status, reason })
-                }
-                Err(OpenError::Head(error)) => Err(DialError::Refused {
-                    status: error.status(),
-                    reason: error.to_string(),
-                }),
-                Err(OpenError::NoLink(_)) => Err(DialError::NoLink),
-                Err(OpenError::Closed { source, .. }) => {
-                    Err(DialError::Broken(runtime::h2io::io_error(source)))
-                }
-                Err(OpenError::Timeout { .. }) => {
-                    Err(DialError::Broken(std::io::ErrorKind::TimedOut.into()))
-                }
+                Err(error) => Err(error.into()),
             }
         })
     }
 }
 
+/// Opens a stream to `site` on this worker's own connections. Where there are none yet, the links'
+/// shared ones serve.
+///
+/// # Errors
+/// See [`DialError`].
+pub(crate) async fn open(
+    worker: &Worker,
+    site: &SiteName,
+    request: &StreamRequest,
+) -> Result<BoxDuplex, DialError> {
+    match worker.trunks.open(site, &head(request.clone())).await {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(OpenError::NoLink(_)) => worker.dial.open(site, request.clone()).await,
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn head(request: StreamRequest) -> StreamHead {
+    StreamHead {
+        endpoint: Some(EndpointRef {
+            site: request.endpoint.site,
+            network: request.endpoint.network,
+            address: request.endpoint.address,
+        }),
+        lb: Some(request.lb),
+        client: request.client.map(|client| ClientRef {
+            source: client.source,
+            destination: client.destination,
+        }),
+        ..StreamHead::to(request.authority)
+    }
+}
+
+/// `None` if it names no endpoint or load balancer.
+fn request(head: &StreamHead) -> Option<StreamRequest> {
+    let endpoint = head.endpoint?;
+    Some(StreamRequest {
+        authority: head.authority.clone(),
+        endpoint: balance::EndpointKey {
+            site: endpoint.site,
+            network: endpoint.network,
+            address: endpoint.address,
+        },
+        lb: head.lb.clone()?,
+        client: head.client.map(|client| Addresses {
+            source: client.source,
+            destination: client.destination,
+        }),
+    })
+}
+
+impl From<OpenError> for DialError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Refused { status, reason } => DialError::Refused { status, reason },
+            OpenError::Head(error) => DialError::Refused {
+                status: error.status(),
+                reason: error.to_string(),
+            },
+            OpenError::NoLink(_) => DialError::NoLink,
+            OpenError::Closed { source, .. } => DialError::Broken(source),
+            OpenError::Timeout { .. } => DialError::Broken(io::ErrorKind::TimedOut.into()),
+        }
+    }
+}
+
 /// A stream of a tunnel as the workers take it.
 #[derive(Debug)]
-pub struct TunnelStream {
+pub struct TunnelStream<T = tunnel::Incoming> {
     peer: SiteName,
-    incoming: tunnel::Incoming,
+    incoming: T,
 }
 
 impl TunnelStream {
@@ -63,27 +105,21 @@ impl TunnelStream {
     }
 }
 
+impl TunnelStream<TrunkIncoming> {
+    /// The same.
+    pub(crate) fn on_trunk(incoming: TrunkIncoming) -> Option<Self> {
+        let peer = incoming.peer.site()?.clone();
+        Some(TunnelStream { peer, incoming })
+    }
+}
+
 impl Incoming for TunnelStream {
     fn peer(&self) -> &SiteName {
         &self.peer
     }
 
     fn request(&self) -> Option<StreamRequest> {
-        let head = &self.incoming.head;
-        let endpoint = head.endpoint?;
-        Some(StreamRequest {
-            authority: head.authority.clone(),
-            endpoint: balance::EndpointKey {
-                site: endpoint.site,
-                network: endpoint.network,
-                address: endpoint.address,
-            },
-            lb: head.lb.clone()?,
-            client: head.client.map(|client| Addresses {
-                source: client.source,
-                destination: client.destination,
-            }),
-        })
+        request(&self.incoming.head)
     }
 
     fn accept(self: Box<Self>) -> Accepting {
@@ -91,6 +127,28 @@ impl Incoming for TunnelStream {
         Box::pin(std::future::ready(match accepted {
             Ok(stream) => Ok(Box::new(stream) as BoxDuplex),
             Err(error) => Err(runtime::h2io::io_error(error)),
+        }))
+    }
+
+    fn refuse(self: Box<Self>, status: StatusCode, code: &'static str) {
+        self.incoming.refuse(status, code);
+    }
+}
+
+impl Incoming for TunnelStream<TrunkIncoming> {
+    fn peer(&self) -> &SiteName {
+        &self.peer
+    }
+
+    fn request(&self) -> Option<StreamRequest> {
+        request(&self.incoming.head)
+    }
+
+    fn accept(self: Box<Self>) -> Accepting {
+        let accepted = self.incoming.accept();
+        Box::pin(std::future::ready(match accepted {
+            Ok(stream) => Ok(Box::new(stream) as BoxDuplex),
+            Err(error) => Err(error),
         }))
     }
 

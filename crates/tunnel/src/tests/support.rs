@@ -13,10 +13,10 @@ use crate::{
 };
 
 /// Nothing in these tests takes longer.
-pub(super) const BOUND: Duration = Duration::from_secs(20);
-pub(super) const YEAR: Duration = Duration::from_secs(365 * 86_400);
+pub(crate) const BOUND: Duration = Duration::from_secs(20);
+pub(crate) const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
-pub(super) fn identity(site: &str) -> Identity {
+pub(crate) fn identity(site: &str) -> Identity {
     Identity::node(
         planet(),
         site.parse().expect("a site"),
@@ -24,11 +24,11 @@ pub(super) fn identity(site: &str) -> Identity {
     )
 }
 
-pub(super) fn planet() -> Planet {
+pub(crate) fn planet() -> Planet {
     "earth".parse().expect("a planet")
 }
 
-pub(super) fn head() -> StreamHead {
+pub(crate) fn head() -> StreamHead {
     StreamHead {
         endpoint: "7/0/10.0.0.1:80".parse().ok(),
         lb: Some("shop/cart".to_owned()),
@@ -37,7 +37,7 @@ pub(super) fn head() -> StreamHead {
 }
 
 /// A tunnel on the current `LocalSet`, under its clock.
-pub(super) fn local(tasks: &Tasks) -> Tunnel {
+pub(crate) fn local(tasks: &Tasks) -> Tunnel {
     let metrics = TunnelMetrics::declare(&Metrics::default());
     let (tunnel, body) = assemble(metrics, DeadDetector::INTERVAL);
     tasks.spawn_local("tunnel", body.run(tasks.clone()));
@@ -45,13 +45,13 @@ pub(super) fn local(tasks: &Tasks) -> Tunnel {
 }
 
 /// Runs a test on a `LocalSet` within the bound.
-pub(super) async fn run(test: impl Future<Output = ()>) {
+pub(crate) async fn run(test: impl Future<Output = ()>) {
     let bounded = tokio::time::timeout(BOUND, test);
     LocalSet::new().run_until(bounded).await.expect("in time");
 }
 
 /// The next event that is no measurement.
-pub(super) async fn change(tunnel: &mut Tunnel) -> LinkEvent {
+pub(crate) async fn change(tunnel: &mut Tunnel) -> LinkEvent {
     loop {
         let event = tokio::time::timeout(BOUND, tunnel.events.recv())
             .await
@@ -63,21 +63,21 @@ pub(super) async fn change(tunnel: &mut Tunnel) -> LinkEvent {
     }
 }
 
-pub(super) async fn up(tunnel: &mut Tunnel) -> Identity {
+pub(crate) async fn up(tunnel: &mut Tunnel) -> Identity {
     match change(tunnel).await {
         LinkEvent::Up { peer, .. } => peer,
         event @ (LinkEvent::Down { .. } | LinkEvent::Rtt { .. }) => panic!("{event:?}"),
     }
 }
 
-pub(super) async fn down(tunnel: &mut Tunnel) -> DownReason {
+pub(crate) async fn down(tunnel: &mut Tunnel) -> DownReason {
     match change(tunnel).await {
         LinkEvent::Down { reason, .. } => reason,
         event @ (LinkEvent::Up { .. } | LinkEvent::Rtt { .. }) => panic!("{event:?}"),
     }
 }
 
-pub(super) async fn service(tunnel: &mut Tunnel) -> Incoming {
+pub(crate) async fn service(tunnel: &mut Tunnel) -> Incoming {
     let incoming = tokio::time::timeout(BOUND, tunnel.services.recv())
         .await
         .expect("in time");
@@ -85,14 +85,14 @@ pub(super) async fn service(tunnel: &mut Tunnel) -> Incoming {
 }
 
 /// A certificate authority of a planet.
-pub(super) struct Fabric(pub(super) Authority);
+pub(crate) struct Fabric(pub(super) Authority);
 
 impl Fabric {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Fabric(Authority::create(&planet(), runtime::wall()).expect("a CA"))
     }
 
-    pub(super) fn credentials(&self, identity: &Identity, from: WallTime) -> Credentials {
+    pub(crate) fn credentials(&self, identity: &Identity, from: WallTime) -> Credentials {
         let key = NodeKey::generate().expect("a key");
         let csr = key.csr_der().expect("a request");
         let chain = self
@@ -105,7 +105,7 @@ impl Fabric {
         }
     }
 
-    pub(super) fn config(&self, site: &str) -> Config {
+    pub(crate) fn config(&self, site: &str) -> Config {
         Config {
             planet: planet(),
             credentials: self.credentials(&identity(site), runtime::wall()),
@@ -114,10 +114,11 @@ impl Fabric {
             dial: Vec::new(),
             admit: Admit::all(),
             joins: false,
+            trunks: 0,
         }
     }
 
-    pub(super) fn listening(&self, site: &str) -> Config {
+    pub(crate) fn listening(&self, site: &str) -> Config {
         Config {
             listen: vec![any_port()],
             joins: true,
@@ -125,7 +126,7 @@ impl Fabric {
         }
     }
 
-    pub(super) fn dialling(&self, site: &str, to: SocketAddr) -> Config {
+    pub(crate) fn dialling(&self, site: &str, to: SocketAddr) -> Config {
         Config {
             dial: vec![target(to)],
             ..self.config(site)
@@ -133,11 +134,11 @@ impl Fabric {
     }
 }
 
-pub(super) fn any_port() -> SocketAddr {
+pub(crate) fn any_port() -> SocketAddr {
     ([127, 0, 0, 1], 0).into()
 }
 
-pub(super) fn target(address: SocketAddr) -> DialTarget {
+pub(crate) fn target(address: SocketAddr) -> DialTarget {
     DialTarget {
         expected: None,
         addresses: vec![address],
@@ -145,7 +146,7 @@ pub(super) fn target(address: SocketAddr) -> DialTarget {
 }
 
 /// A PoP that listens, and where.
-pub(super) async fn pop(metrics: &Metrics, config: Config) -> (Tunnel, SocketAddr) {
+pub(crate) async fn pop(metrics: &Metrics, config: Config) -> (Tunnel, SocketAddr) {
     let tunnel = crate::start(metrics).expect("a thread");
     let listening = tunnel.control.configure(config).await.expect("configured");
     assert!(listening.failed.is_empty(), "{listening:?}");
@@ -153,7 +154,7 @@ pub(super) async fn pop(metrics: &Metrics, config: Config) -> (Tunnel, SocketAdd
 }
 
 /// Waits until the metrics have `line`.
-pub(super) async fn counted(metrics: &Metrics, line: &str) {
+pub(crate) async fn counted(metrics: &Metrics, line: &str) {
     let found = async {
         while !metrics.render().lines().any(|have| have.starts_with(line)) {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -163,6 +164,6 @@ pub(super) async fn counted(metrics: &Metrics, line: &str) {
     assert!(found.is_ok(), "no {line} in\n{}", metrics.render());
 }
 
-pub(super) fn root(fabric: &Fabric) -> CertificateDer<'static> {
+pub(crate) fn root(fabric: &Fabric) -> CertificateDer<'static> {
     fabric.0.certificate_der().clone()
 }

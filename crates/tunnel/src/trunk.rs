@@ -1,0 +1,344 @@
+//! Data connections: many streams on one connection of a link, on one thread.
+//!
+//! A link has as many as the busier side has workers. Each is dialled and admitted on the tunnels'
+//! thread like the other connections of the link, and then moves to a worker's thread
+//! ([`Trunk`] → [`Trunks::serve`]). From then on no other thread takes part: what a client sends
+//! is written into the connection by the thread that read it, and read on the other side by the
+//! thread that sends it on. On them there is no HTTP/2: `frame` says what is.
+//!
+//! ```text
+//!  tunnel's thread                      a worker's thread
+//!  dial / accept ─▶ Trunk ──channel──▶ serve: driver ─▶ on_stream(TrunkIncoming)
+//!   ▲   again when it is gone                │ ▲
+//!   └────────────────────────────────────────┘ └─ TrunkStream (Trunks::open)
+//! ```
+//! A connection on which nothing is heard for 12 intervals ends, and is dialled again as long as
+//! its link lives; it ends with its link at the latest.
+
+mod frame;
+mod mux;
+mod stream;
+
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use base::SiteName;
+use bytes::BytesMut;
+use path::{DeadDetector, Liveness};
+use pki::Identity;
+use tokio::{
+    io::{AsyncReadExt, AsyncWrite},
+    sync::oneshot,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_rustls::TlsStream;
+
+use crate::{
+    head::{HeadError, StreamHead},
+    link::{PATIENCE_WITH_ONE, Side},
+    links::{Link, OPEN_TIMEOUT, OpenError},
+    socket::Socket,
+};
+use mux::{Answer, Mux};
+pub use stream::{TrunkIncoming, TrunkStream};
+
+/// Read at a time.
+const READ: usize = 64 << 10;
+/// Reads in a row before the thread's other tasks have their turn.
+const READS: usize = 8;
+
+/// A data connection on its way to the thread that will serve it. Dropping it closes it.
+pub struct Trunk {
+    link: Arc<Link>,
+    side: Side,
+    index: u8,
+    tls: TlsStream<Socket>,
+    interval: Duration,
+    /// Dropped when it is gone: whoever dialled it may dial again.
+    _gone: oneshot::Sender<()>,
+}
+
+impl std::fmt::Debug for Trunk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Trunk({} {})", self.link.peer, self.index)
+    }
+}
+
+impl Trunk {
+    /// # Errors
+    /// The socket does not leave this thread's runtime.
+    pub(crate) fn new(
+        link: Arc<Link>,
+        side: Side,
+        index: u8,
+        mut tls: TlsStream<Socket>,
+        interval: Duration,
+    ) -> io::Result<(Trunk, oneshot::Receiver<()>)> {
+        tls.get_mut().0.leave()?;
+        let (gone, is_gone) = oneshot::channel();
+        let trunk = Trunk {
+            link,
+            side,
+            index,
+            tls,
+            interval,
+            _gone: gone,
+        };
+        Ok((trunk, is_gone))
+    }
+
+    /// The node at the other end.
+    #[must_use]
+    pub fn peer(&self) -> &Identity {
+        &self.link.peer
+    }
+
+    /// Its number among those of its link, from 0: each is to be served by another worker.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        usize::from(self.index)
+    }
+}
+
+/// A data connection that is served.
+#[derive(Debug)]
+struct Served {
+    link: Arc<Link>,
+    mux: Rc<RefCell<Mux>>,
+}
+
+/// The data connections of one thread, and how to open a stream on them.
+#[derive(Clone, Debug, Default)]
+pub struct Trunks {
+    served: Rc<RefCell<Vec<Served>>>,
+}
+
+impl Trunks {
+    /// Serve a connection on this thread until it is gone; streams that the other side opens are
+    /// given to `on_stream`. Poll it on the thread's runtime.
+    pub async fn serve(&self, trunk: Trunk, on_stream: impl Fn(TrunkIncoming)) {
+        let Trunk {
+            link,
+            side,
+            mut tls,
+            interval,
+            _gone,
+            ..
+        } = trunk;
+        if let Err(error) = tls.get_mut().0.arrive() {
+            tracing::debug!(peer = %link.peer, %error, "a data connection is lost");
+            return;
+        }
+        let mux = Rc::new(RefCell::new(Mux::new(side)));
+        self.served.borrow_mut().push(Served {
+            link: Arc::clone(&link),
+            mux: Rc::clone(&mux),
+        });
+        // Also if this is dropped.
+        let _leave = Leave(self, &mux);
+        let driver = Driver {
+            link: &link,
+            mux: &mux,
+            tls,
+            inbound: BytesMut::new(),
+            on_stream,
+        };
+        let ended = driver.run(side, interval).await;
+        tracing::debug!(peer = %link.peer, link = %link.id, error = %ended, "data connection ended");
+        mux.borrow_mut().close(ended.kind());
+    }
+
+    /// Opens a stream to `site` on a data connection of its link with the shortest round trip, and
+    /// waits for the other side to accept it: one round trip. Dropping the future gives it up.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; [`OpenError::NoLink`] also if there is a link, and no data connection of
+    /// it on this thread.
+    pub async fn open(&self, site: &SiteName, head: &StreamHead) -> Result<TrunkStream, OpenError> {
+        let text = head.to_text().map_err(OpenError::Head)?;
+        let Some(stream) = self.begin(site, &text) else {
+            return Err(OpenError::NoLink(site.clone()));
+        };
+        let answer = poll_fn(|cx| stream.mux.borrow_mut().poll_answer(stream.id, cx));
+        let Ok(answer) = tokio::time::timeout(OPEN_TIMEOUT, answer).await else {
+            return Err(OpenError::Timeout { head_sent: true });
+        };
+        match answer {
+            Ok(Answer::Yes) => Ok(stream),
+            Ok(Answer::No(status, reason)) => Err(OpenError::Refused { status, reason }),
+            Err(source) => Err(OpenError::Closed {
+                head_sent: true,
+                source,
+            }),
+        }
+    }
+
+    /// Has each connection end once what was written is sent.
+    pub fn leave(&self) {
+        for served in self.served.borrow().iter() {
+            served.mux.borrow_mut().leave();
+        }
+    }
+
+    /// The connection with the shortest round trip; of several of one link the idlest.
+    fn begin(&self, site: &SiteName, head: &[u8]) -> Option<TrunkStream> {
+        let served = self.served.borrow();
+        let to_site = served.iter().filter(|served| {
+            served.link.peer.site() == Some(site)
+                && served.link.is_up()
+                && !served.mux.borrow().is_over()
+        });
+        let best =
+            to_site.min_by_key(|served| (served.link.rtt(), served.mux.borrow().streams()))?;
+        let id = best.mux.borrow_mut().open(head)?;
+        Some(TrunkStream {
+            mux: Rc::clone(&best.mux),
+            id,
+            _live: best.link.state.live(false),
+        })
+    }
+}
+
+/// Takes a connection out of the thread's when it ends.
+struct Leave<'a>(&'a Trunks, &'a Rc<RefCell<Mux>>);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        let Leave(trunks, mux) = self;
+        if !mux.borrow().is_over() {
+            mux.borrow_mut().close(io::ErrorKind::ConnectionAborted);
+        }
+        trunks
+            .served
+            .borrow_mut()
+            .retain(|served| !Rc::ptr_eq(&served.mux, mux));
+    }
+}
+
+struct Driver<'a, F> {
+    link: &'a Arc<Link>,
+    mux: &'a Rc<RefCell<Mux>>,
+    tls: TlsStream<Socket>,
+    inbound: BytesMut,
+    on_stream: F,
+}
+
+impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
+    /// Read, write and ping until something ends it.
+    async fn run(mut self, side: Side, every: Duration) -> io::Error {
+        let mut heard = DeadDetector::new(runtime::now(), every * PATIENCE_WITH_ONE);
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut down = pin!(self.link.state.went_down());
+        poll_fn(|cx| {
+            if down.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
+            }
+            while ticks.poll_tick(cx).is_ready() {
+                // A router that translates remembers what comes from inside.
+                if side == Side::Dialler {
+                    self.mux.borrow_mut().ping();
+                }
+                if runtime::now() >= heard.poll_timeout()
+                    && heard.handle_timeout(runtime::now()) == Liveness::Dead
+                {
+                    return Poll::Ready(io::ErrorKind::TimedOut.into());
+                }
+            }
+            match self.poll_in(cx) {
+                Ok(true) => heard.handle_heard(runtime::now()),
+                Ok(false) => {}
+                Err(error) => return Poll::Ready(error),
+            }
+            let sent = match self.poll_out(cx) {
+                Poll::Ready(Ok(())) => true,
+                Poll::Ready(Err(error)) => return Poll::Ready(error),
+                Poll::Pending => false,
+            };
+            let mut mux = self.mux.borrow_mut();
+            let spent = mux.is_spent() && mux.streams() == 0;
+            if sent && (spent || mux.is_leaving()) {
+                return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
+            }
+            mux.watch(cx.waker());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Take in what has come; did anything?
+    fn poll_in(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let mut any = false;
+        for _ in 0..READS {
+            self.inbound.reserve(READ);
+            let read = pin!(self.tls.read_buf(&mut self.inbound)).poll(cx);
+            let Poll::Ready(read) = read else {
+                return Ok(any);
+            };
+            if read? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            any = true;
+            let received = self.mux.borrow_mut().receive(&mut self.inbound);
+            received.map_err(|violation| {
+                tracing::warn!(peer = %self.link.peer, %violation, "a data connection is cut");
+                io::Error::new(io::ErrorKind::InvalidData, violation)
+            })?;
+            self.hand_out();
+        }
+        cx.waker().wake_by_ref();
+        Ok(any)
+    }
+
+    fn hand_out(&mut self) {
+        loop {
+            // Not held while the stream is taken.
+            let opened = self.mux.borrow_mut().arrived();
+            let Some(opened) = opened else { return };
+            let stream = TrunkStream {
+                mux: Rc::clone(self.mux),
+                id: opened.id,
+                _live: self.link.state.live(false),
+            };
+            let head = StreamHead::from_text(&opened.head);
+            let head = head.and_then(|head| match head.is_reserved() {
+                true => Err(HeadError::Authority),
+                false => Ok(head),
+            });
+            match head {
+                Ok(head) => (self.on_stream)(TrunkIncoming {
+                    peer: self.link.peer.clone(),
+                    head,
+                    stream,
+                }),
+                Err(error) => {
+                    let mut mux = stream.mux.borrow_mut();
+                    mux.refuse(opened.id, error.status(), &error.to_string());
+                }
+            }
+        }
+    }
+
+    /// Send what is there; ready when all is sent.
+    fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut mux = self.mux.borrow_mut();
+        while !mux.out().is_empty() {
+            match ready!(Pin::new(&mut self.tls).poll_write(cx, mux.out()))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => mux.sent(count),
+            }
+        }
+        Pin::new(&mut self.tls).poll_flush(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests;

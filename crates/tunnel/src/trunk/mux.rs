@@ -1,0 +1,611 @@
+//! Many streams on one connection: a machine without sockets and without time.
+//!
+//! [`Mux::receive`] takes in what the connection read; streams are read and written by their
+//! handles; what is to be sent gathers in `out`, for the connection's driver to write. Each side
+//! opens streams of its own parity. A stream and the connection as a whole may each carry no more
+//! than the other side gave credit for, so a reader that is slow holds up its own stream, and what
+//! is buffered is bounded.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::StatusCode;
+use tokio::io::ReadBuf;
+
+use super::frame::{HEADER, Header, Kind, MAX_PAYLOAD};
+use crate::{head::MAX_HEAD_BYTES, link::Side};
+
+/// Streams one side may have open at once.
+pub(super) const MAX_STREAMS: usize = 4096;
+/// What one stream may send before it is read.
+pub(super) const STREAM_WINDOW: u32 = 512 << 10;
+/// What all streams may send before they are read.
+pub(super) const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Streams write no more while so much waits to be sent.
+const OUT_FULL: usize = 128 << 10;
+/// So much waits only if the other side makes us answer and does not read.
+const OUT_MOST: usize = 4 << 20;
+/// Ids beyond this are not begun any more.
+const LAST_ID: u32 = u32::MAX - 16;
+/// The longest reason that is sent or kept.
+const MAX_REASON: usize = 256;
+/// An inbox that held more than this gives its memory back once it is empty.
+const KEPT_INBOX: usize = 64 << 10;
+
+/// What the other side did that no peer of ours does. The connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Violation {
+    #[error("a frame is too long")]
+    TooLong,
+    #[error("a frame has the wrong size for its kind")]
+    Size,
+    #[error("a stream has an id that it cannot have")]
+    Id,
+    #[error("more was sent than was allowed")]
+    Window,
+    #[error("a stream went on after its end")]
+    Ended,
+    #[error("it asks and does not read the answers")]
+    Unread,
+}
+
+/// What the other side says to a stream that we opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Yes,
+    No(StatusCode, String),
+}
+
+/// A stream that the other side opened, and its head.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Opened {
+    pub(super) id: u32,
+    pub(super) head: Bytes,
+}
+
+#[derive(Debug)]
+struct Stream {
+    answer: Option<Answer>,
+    inbox: BytesMut,
+    /// What we may still send.
+    credit: u32,
+    /// What the other side may still send.
+    window: u32,
+    /// What was read of it, and not yet told.
+    owed: u32,
+    /// We have said that nothing more comes.
+    ended: bool,
+    /// The other side has.
+    finished: bool,
+    /// The other side neither sends nor reads any more.
+    reset: bool,
+    /// It stands in the queue for room.
+    queued: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+impl Stream {
+    fn new(answer: Option<Answer>) -> Self {
+        Stream {
+            answer,
+            inbox: BytesMut::new(),
+            credit: STREAM_WINDOW,
+            window: STREAM_WINDOW,
+            owed: 0,
+            ended: false,
+            finished: false,
+            reset: false,
+            queued: false,
+            reader: None,
+            writer: None,
+        }
+    }
+
+    fn wake(&mut self) {
+        let wakers = [self.reader.take(), self.writer.take()];
+        wakers.into_iter().flatten().for_each(Waker::wake);
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Mux {
+    side: Side,
+    /// The id of the next stream we open, and the highest that the other side has.
+    next: u32,
+    highest: u32,
+    streams: BTreeMap<u32, Stream>,
+    /// How many of `streams` the other side has opened.
+    theirs: usize,
+    /// Of all streams together: see [`Stream`].
+    credit: u32,
+    window: u32,
+    owed: u32,
+    out: BytesMut,
+    arrived: VecDeque<Opened>,
+    /// Streams that wait until there is room in `out`, or credit.
+    queue: VecDeque<u32>,
+    driver: Option<Waker>,
+    leaving: bool,
+    over: Option<io::ErrorKind>,
+}
+
+impl Mux {
+    pub(super) fn new(side: Side) -> Self {
+        let next = match side {
+            Side::Dialler => 1,
+            Side::Acceptor => 2,
+        };
+        Mux {
+            side,
+            next,
+            highest: 0,
+            streams: BTreeMap::new(),
+            theirs: 0,
+            credit: CONNECTION_WINDOW,
+            window: CONNECTION_WINDOW,
+            owed: 0,
+            out: BytesMut::new(),
+            arrived: VecDeque::new(),
+            queue: VecDeque::new(),
+            driver: None,
+            leaving: false,
+            over: None,
+        }
+    }
+
+    /// Streams with a handle.
+    pub(super) fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    fn is_ours(&self, id: u32) -> bool {
+        let odd = id % 2 == 1;
+        odd == (self.side == Side::Dialler)
+    }
+
+    /// Takes whole frames out of `octets`, and leaves the rest.
+    pub(super) fn receive(&mut self, octets: &mut BytesMut) -> Result<(), Violation> {
+        while let Some(header) = Header::read(octets).map_err(|_| Violation::TooLong)? {
+            let whole = HEADER + header.length;
+            let Some(payload) = octets.get(HEADER..whole) else {
+                octets.reserve(whole - octets.len());
+                break;
+            };
+            if let Some(kind) = header.kind {
+                self.take(kind, header.stream, payload)?;
+            }
+            octets.advance(whole);
+        }
+        if self.out.len() > OUT_MOST {
+            return Err(Violation::Unread);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, kind: Kind, id: u32, payload: &[u8]) -> Result<(), Violation> {
+        match kind {
+            Kind::Open => self.take_open(id, payload),
+            Kind::Accept => self.take_answer(id, Answer::Yes),
+            Kind::Refuse => {
+                let (status, reason) = payload.split_first_chunk().ok_or(Violation::Size)?;
+                let status = StatusCode::from_u16(u16::from_be_bytes(*status));
+                let status = status.map_err(|_| Violation::Size)?;
+                let reason = reason.get(..MAX_REASON).unwrap_or(reason);
+                let reason = String::from_utf8_lossy(reason).into_owned();
+                self.take_answer(id, Answer::No(status, reason))
+            }
+            Kind::Data => self.take_data(id, payload),
+            Kind::End => {
+                self.check_known(id)?;
+                if let Some(stream) = self.streams.get_mut(&id) {
+                    stream.finished = true;
+                    stream.wake();
+                }
+                Ok(())
+            }
+            Kind::Reset => {
+                self.check_known(id)?;
+                let mut unread = 0;
+                if let Some(stream) = self.streams.get_mut(&id) {
+                    stream.reset = true;
+                    if !stream.finished {
+                        unread = stream.inbox.len();
+                        stream.inbox = BytesMut::new();
+                    }
+                    stream.wake();
+                }
+                self.give_back(unread);
+                Ok(())
+            }
+            Kind::Credit => self.take_credit(id, payload),
+            Kind::Ping => {
+                self.frame(Kind::Pong, 0, &[]);
+                Ok(())
+            }
+            Kind::Pong => Ok(()),
+        }
+    }
+
+    fn take_open(&mut self, id: u32, head: &[u8]) -> Result<(), Violation> {
+        if id == 0 || self.is_ours(id) || id <= self.highest {
+            return Err(Violation::Id);
+        }
+        if head.len() > MAX_HEAD_BYTES as usize {
+            return Err(Violation::Size);
+        }
+        self.highest = id;
+        if self.theirs >= MAX_STREAMS {
+            self.say_no(id, StatusCode::SERVICE_UNAVAILABLE, "too many streams");
+            return Ok(());
+        }
+        self.theirs += 1;
+        self.streams.insert(id, Stream::new(Some(Answer::Yes)));
+        let head = Bytes::copy_from_slice(head);
+        self.arrived.push_back(Opened { id, head });
+        Ok(())
+    }
+
+    fn take_answer(&mut self, id: u32, answer: Answer) -> Result<(), Violation> {
+        if !self.is_ours(id) || id >= self.next {
+            return Err(Violation::Id);
+        }
+        if let Some(stream) = self.streams.get_mut(&id)
+            && stream.answer.is_none()
+        {
+            stream.answer = Some(answer);
+            stream.wake();
+        }
+        Ok(())
+    }
+
+    fn take_data(&mut self, id: u32, octets: &[u8]) -> Result<(), Violation> {
+        self.check_known(id)?;
+        let length = u32::try_from(octets.len()).map_err(|_| Violation::TooLong)?;
+        self.window = self.window.checked_sub(length).ok_or(Violation::Window)?;
+        let Some(stream) = self.streams.get_mut(&id) else {
+            // It was given up here, and the other side did not know it yet.
+            self.give_back(octets.len());
+            return Ok(());
+        };
+        if stream.finished || stream.reset {
+            return Err(Violation::Ended);
+        }
+        stream.window = stream.window.checked_sub(length).ok_or(Violation::Window)?;
+        stream.inbox.extend_from_slice(octets);
+        if let Some(reader) = stream.reader.take() {
+            reader.wake();
+        }
+        Ok(())
+    }
+
+    fn take_credit(&mut self, id: u32, payload: &[u8]) -> Result<(), Violation> {
+        let more = payload.try_into().map_err(|_| Violation::Size)?;
+        let more = u32::from_be_bytes(more);
+        if id == 0 {
+            self.credit = self.credit.checked_add(more).ok_or(Violation::Window)?;
+            self.admit();
+            return Ok(());
+        }
+        self.check_known(id)?;
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.credit = stream.credit.checked_add(more).ok_or(Violation::Window)?;
+            if let Some(writer) = stream.writer.take() {
+                writer.wake();
+            }
+        }
+        Ok(())
+    }
+
+    /// Was there ever such a stream?
+    fn check_known(&self, id: u32) -> Result<(), Violation> {
+        let begun = if self.is_ours(id) {
+            id < self.next
+        } else {
+            id <= self.highest
+        };
+        (id != 0 && begun).then_some(()).ok_or(Violation::Id)
+    }
+
+    fn frame(&mut self, kind: Kind, id: u32, payload: &[u8]) {
+        Header::write(kind, id, payload.len(), &mut self.out);
+        self.out.put_slice(payload);
+        self.wake_driver();
+    }
+
+    fn say_no(&mut self, id: u32, status: StatusCode, reason: &str) {
+        let visible = |c: &u8| c.is_ascii_graphic() || *c == b' ';
+        let reason = reason.bytes().filter(visible).take(MAX_REASON);
+        let status = status.as_u16().to_be_bytes();
+        let payload: Vec<u8> = status.into_iter().chain(reason).collect();
+        self.frame(Kind::Refuse, id, &payload);
+    }
+
+    fn wake_driver(&mut self) {
+        if let Some(driver) = self.driver.take() {
+            driver.wake();
+        }
+    }
+
+    /// Octets that the other side sent are gone from here.
+    fn give_back(&mut self, octets: usize) {
+        self.owed += u32::try_from(octets).unwrap_or(CONNECTION_WINDOW);
+        if self.owed >= CONNECTION_WINDOW / 2 {
+            let more = std::mem::take(&mut self.owed);
+            self.window += more;
+            self.frame(Kind::Credit, 0, &more.to_be_bytes());
+        }
+    }
+
+    /// There is room: whoever waits for it may try.
+    fn admit(&mut self) {
+        while let Some(id) = self.queue.pop_front() {
+            if let Some(stream) = self.streams.get_mut(&id) {
+                stream.queued = false;
+                if let Some(writer) = stream.writer.take() {
+                    writer.wake();
+                }
+            }
+        }
+    }
+
+    // What the driver does.
+
+    /// The next stream that the other side has opened; its handle is the taker's.
+    pub(super) fn arrived(&mut self) -> Option<Opened> {
+        self.arrived.pop_front()
+    }
+
+    pub(super) fn ping(&mut self) {
+        // One that still waits says as much as two.
+        if self.out.is_empty() {
+            self.frame(Kind::Ping, 0, &[]);
+        }
+    }
+
+    /// What is to be sent.
+    pub(super) fn out(&self) -> &[u8] {
+        &self.out
+    }
+
+    /// So much of it was sent.
+    pub(super) fn sent(&mut self, octets: usize) {
+        self.out.advance(octets);
+        if self.out.len() <= OUT_FULL / 2 && self.credit > 0 {
+            self.admit();
+        }
+    }
+
+    /// Wake `driver` when there is something to send.
+    pub(super) fn watch(&mut self, driver: &Waker) {
+        if self.driver.as_ref().is_none_or(|d| !d.will_wake(driver)) {
+            self.driver = Some(driver.clone());
+        }
+    }
+
+    /// The driver is to end when all is sent.
+    pub(super) fn leave(&mut self) {
+        self.leaving = true;
+        self.wake_driver();
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving
+    }
+
+    /// The connection is gone.
+    pub(super) fn close(&mut self, kind: io::ErrorKind) {
+        self.over = Some(kind);
+        self.out = BytesMut::new();
+        self.arrived.clear();
+        self.streams.values_mut().for_each(Stream::wake);
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over.is_some()
+    }
+
+    /// Are all ids used up? What runs may end; nothing begins.
+    pub(super) fn is_spent(&self) -> bool {
+        self.next > LAST_ID || self.highest > LAST_ID
+    }
+
+    // What handles do.
+
+    /// Opens a stream; `None`: the connection is over, or has as many as it may.
+    pub(super) fn open(&mut self, head: &[u8]) -> Option<u32> {
+        let ours = self.streams.len() - self.theirs;
+        let may = ours < MAX_STREAMS && head.len() <= MAX_HEAD_BYTES as usize;
+        if !may || self.over.is_some() || self.is_spent() {
+            return None;
+        }
+        let id = self.next;
+        self.next += 2;
+        self.streams.insert(id, Stream::new(None));
+        self.frame(Kind::Open, id, head);
+        Some(id)
+    }
+
+    pub(super) fn poll_answer(
+        &mut self,
+        id: u32,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Answer>> {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        if let Some(answer) = &stream.answer {
+            return Poll::Ready(Ok(answer.clone()));
+        }
+        if stream.reset || stream.finished {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        if let Some(kind) = self.over {
+            return Poll::Ready(Err(kind.into()));
+        }
+        wait(&mut stream.reader, cx)
+    }
+
+    /// Says yes to a stream that arrived.
+    pub(super) fn accept(&mut self, id: u32) -> io::Result<()> {
+        if let Some(kind) = self.over {
+            return Err(kind.into());
+        }
+        match self.streams.get(&id) {
+            Some(stream) if !stream.reset => {
+                self.frame(Kind::Accept, id, &[]);
+                Ok(())
+            }
+            Some(_) | None => Err(io::ErrorKind::ConnectionReset.into()),
+        }
+    }
+
+    /// Says no to a stream that arrived; its handle is to be released all the same.
+    pub(super) fn refuse(&mut self, id: u32, status: StatusCode, reason: &str) {
+        if self.over.is_some() {
+            return;
+        }
+        if let Some(stream) = self.streams.get_mut(&id) {
+            (stream.ended, stream.finished) = (true, true);
+            self.say_no(id, status, reason);
+        }
+    }
+
+    pub(super) fn poll_read(
+        &mut self,
+        id: u32,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        if stream.inbox.is_empty() {
+            if stream.finished {
+                return Poll::Ready(Ok(()));
+            }
+            if stream.reset {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            }
+            if let Some(kind) = self.over {
+                return Poll::Ready(Err(kind.into()));
+            }
+            return wait(&mut stream.reader, cx);
+        }
+        let count = stream.inbox.len().min(buf.remaining());
+        buf.put_slice(stream.inbox.get(..count).unwrap_or_default());
+        stream.inbox.advance(count);
+        if stream.inbox.is_empty() && stream.inbox.capacity() > KEPT_INBOX {
+            stream.inbox = BytesMut::new();
+        }
+        stream.owed += u32::try_from(count).unwrap_or(STREAM_WINDOW);
+        let more = stream.owed;
+        let tell = more >= STREAM_WINDOW / 2 && !stream.finished && self.over.is_none();
+        if tell {
+            stream.owed = 0;
+            stream.window += more;
+            self.frame(Kind::Credit, id, &more.to_be_bytes());
+        }
+        if self.over.is_none() {
+            self.give_back(count);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes as much as may be sent of `bufs` in one frame; how much that was.
+    pub(super) fn poll_write(
+        &mut self,
+        id: u32,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let Some(kind) = self.over {
+            return Poll::Ready(Err(kind.into()));
+        }
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        if stream.ended || stream.reset && stream.finished {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        if stream.reset {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        let wanted: usize = bufs.iter().map(|buf| buf.len()).sum();
+        if wanted == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        if stream.credit == 0 {
+            return wait(&mut stream.writer, cx);
+        }
+        if self.credit == 0 || self.out.len() >= OUT_FULL {
+            if !stream.queued {
+                stream.queued = true;
+                self.queue.push_back(id);
+            }
+            return wait(&mut stream.writer, cx);
+        }
+        let allowed = stream.credit.min(self.credit);
+        let most = MAX_PAYLOAD.min(usize::try_from(allowed).unwrap_or(MAX_PAYLOAD));
+        let count = wanted.min(most);
+        let cost = u32::try_from(count).unwrap_or(allowed);
+        stream.credit -= cost;
+        self.credit -= cost;
+        Header::write(Kind::Data, id, count, &mut self.out);
+        let mut left = count;
+        for buf in bufs {
+            let piece = buf.get(..left).unwrap_or(buf);
+            self.out.put_slice(piece);
+            left -= piece.len();
+        }
+        self.wake_driver();
+        Poll::Ready(Ok(count))
+    }
+
+    /// Nothing more comes from here.
+    pub(super) fn end(&mut self, id: u32) {
+        if self.over.is_none()
+            && let Some(stream) = self.streams.get_mut(&id)
+            && !stream.ended
+            && !stream.reset
+        {
+            stream.ended = true;
+            self.frame(Kind::End, id, &[]);
+        }
+    }
+
+    /// The handle is gone: what is unread is thrown away, and a stream that did not end is reset.
+    pub(super) fn release(&mut self, id: u32) {
+        let Some(stream) = self.streams.remove(&id) else {
+            return;
+        };
+        if !self.is_ours(id) {
+            self.theirs -= 1;
+        }
+        if self.over.is_some() {
+            return;
+        }
+        let refused = matches!(stream.answer, Some(Answer::No(..)));
+        let over = stream.ended && stream.finished || stream.reset || refused;
+        if !over {
+            self.frame(Kind::Reset, id, &[]);
+        }
+        self.give_back(stream.inbox.len());
+        if self.is_spent() {
+            // The driver waits for the last.
+            self.wake_driver();
+        }
+    }
+}
+
+fn wait<T>(place: &mut Option<Waker>, cx: &Context<'_>) -> Poll<T> {
+    if place.as_ref().is_none_or(|w| !w.will_wake(cx.waker())) {
+        *place = Some(cx.waker().clone());
+    }
+    Poll::Pending
+}

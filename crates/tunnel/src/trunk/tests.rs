@@ -1,0 +1,4 @@
+//! The machine by itself, with octets carried by hand; and connections over TLS between threads.
+
+mod machine;
+mod threads;

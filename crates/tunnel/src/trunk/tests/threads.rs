@@ -1,0 +1,219 @@
+use std::{net::SocketAddr, rc::Rc, time::Duration};
+
+use base::SiteName;
+use runtime::{Tasks, metrics::Metrics};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+};
+
+use crate::{
+    Config, OpenError, TrunkIncoming, Trunks, Tunnel,
+    tests::support::{BOUND, Fabric, head, pop, run, target},
+};
+
+fn site(name: &str) -> SiteName {
+    name.parse().expect("a site")
+}
+
+/// A thread's data connections, and the streams that come on them.
+struct Worker {
+    trunks: Rc<Trunks>,
+    streams: mpsc::Receiver<TrunkIncoming>,
+    /// A number for each connection that has come.
+    indices: mpsc::Receiver<usize>,
+}
+
+impl Worker {
+    /// Serves what `tunnel` has from now on.
+    fn new(tasks: &Tasks, tunnel: Tunnel) -> Worker {
+        let trunks = Rc::new(Trunks::default());
+        let (stream, streams) = mpsc::channel(16);
+        let (index, indices) = mpsc::channel(16);
+        let (group, serving) = (tasks.clone(), Rc::clone(&trunks));
+        tasks.spawn_local("trunks", async move {
+            // All of it: without its other end it ends.
+            let mut tunnel = tunnel;
+            while let Some(trunk) = tunnel.trunks.recv().await {
+                assert!(index.try_send(trunk.index()).is_ok());
+                let (serving, stream) = (Rc::clone(&serving), stream.clone());
+                group.spawn_local("trunk", async move {
+                    let on_stream = |incoming| assert!(stream.try_send(incoming).is_ok());
+                    serving.serve(trunk, on_stream).await;
+                });
+            }
+        });
+        Worker {
+            trunks,
+            streams,
+            indices,
+        }
+    }
+
+    async fn connections(&mut self, count: usize) -> Vec<usize> {
+        let mut come = Vec::new();
+        for _ in 0..count {
+            let index = tokio::time::timeout(BOUND, self.indices.recv()).await;
+            come.push(index.expect("in time").expect("it serves"));
+        }
+        come.sort_unstable();
+        // They are served once the task that took them has run.
+        tokio::task::yield_now().await;
+        come
+    }
+}
+
+/// Octets there and back, and an end of each half.
+async fn exchange(from: &Worker, to: &mut Worker, name: &str) {
+    let (name, head) = (site(name), head());
+    let (near, far) = tokio::join!(from.trunks.open(&name, &head), async {
+        let incoming = to.streams.recv().await.expect("a stream");
+        assert_eq!(incoming.head, head);
+        incoming.accept().expect("accepted")
+    });
+    let (mut near, mut far) = (near.expect("a stream"), far);
+    let sent: Vec<u8> = (0..3_000_000_u32)
+        .map(|n| n.to_le_bytes()[n as usize % 3])
+        .collect();
+    let (echoed, ()) = tokio::join!(
+        async {
+            let (mut reader, mut writer) = tokio::io::split(&mut near);
+            let mut echoed = Vec::new();
+            let (written, read) = tokio::join!(
+                async {
+                    writer.write_all(&sent).await?;
+                    writer.shutdown().await
+                },
+                reader.read_to_end(&mut echoed)
+            );
+            written.and(read).expect("both ways");
+            echoed
+        },
+        async {
+            let (mut reader, mut writer) = tokio::io::split(&mut far);
+            tokio::io::copy(&mut reader, &mut writer)
+                .await
+                .expect("copied");
+            writer.shutdown().await.expect("ended");
+        }
+    );
+    assert!(echoed == sent);
+}
+
+/// A link between two PoP-like nodes whose data connections go through `relay`, if any.
+async fn linked(tasks: &Tasks, trunks: (u8, u8)) -> (Worker, Worker, SocketAddr) {
+    let fabric = Fabric::new();
+    let metrics = Metrics::default();
+    let listening = Config {
+        trunks: trunks.0,
+        ..fabric.listening("par.fabric")
+    };
+    let (par, address) = pop(&metrics, listening).await;
+    let relay = Relay::start(tasks, address).await;
+    let aws = crate::start(&Metrics::default()).expect("a thread");
+    let config = Config {
+        dial: vec![target(relay)],
+        trunks: trunks.1,
+        ..fabric.config("aws.acme")
+    };
+    aws.control.configure(config).await.expect("configured");
+    (Worker::new(tasks, par), Worker::new(tasks, aws), relay)
+}
+
+/// Hands octets on, and cuts connections when asked to.
+struct Relay;
+
+impl Relay {
+    /// Each connection to it is one to `address`.
+    async fn start(tasks: &Tasks, address: SocketAddr) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let at = listener.local_addr().expect("an address");
+        let group = tasks.clone();
+        tasks.spawn_local("relay", async move {
+            let mut taken = 0;
+            while let Ok((mut client, _)) = listener.accept().await {
+                taken += 1;
+                let count = taken;
+                group.spawn_local("relayed", async move {
+                    let mut server = TcpStream::connect(address).await.expect("it listens");
+                    let copy = tokio::io::copy_bidirectional(&mut client, &mut server);
+                    if count == CUT {
+                        // A router has forgotten it.
+                        let _ = tokio::time::timeout(Duration::from_millis(500), copy).await;
+                        std::future::pending::<()>().await;
+                    } else {
+                        let _ = copy.await;
+                    }
+                });
+            }
+        });
+        at
+    }
+}
+
+/// The first data connection comes after the three that a link begins with.
+const CUT: usize = 4;
+
+#[tokio::test]
+async fn both_sides_open_streams_on_connections_of_their_own_thread() {
+    run(async {
+        let tasks = Tasks::new("test");
+        let (mut par, mut aws, _) = linked(&tasks, (1, 2)).await;
+        assert_eq!(aws.connections(2).await, [0, 1]);
+        assert_eq!(par.connections(2).await, [0, 1]);
+        exchange(&par, &mut aws, "aws.acme").await;
+        exchange(&aws, &mut par, "par.fabric").await;
+        let nowhere = par.trunks.open(&site("gcp.acme"), &head()).await;
+        assert!(matches!(nowhere, Err(OpenError::NoLink(_))), "{nowhere:?}");
+        let (refused, ()) = tokio::join!(
+            async { par.trunks.open(&site("aws.acme"), &head()).await },
+            async {
+                let incoming = aws.streams.recv().await.expect("a stream");
+                incoming.refuse(http::StatusCode::FORBIDDEN, "no");
+            }
+        );
+        let is_no = |error: &OpenError| {
+            matches!(error, OpenError::Refused { status, reason }
+                if *status == http::StatusCode::FORBIDDEN && reason == "no")
+        };
+        assert!(refused.is_err_and(|error| is_no(&error)));
+        tasks.drain(Duration::ZERO).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_asks_for_none_gets_none() {
+    run(async {
+        let tasks = Tasks::new("test");
+        let (mut par, mut aws, _) = linked(&tasks, (0, 2)).await;
+        let none = tokio::time::timeout(Duration::from_secs(1), async {
+            tokio::select! { _ = par.connections(1) => {}, _ = aws.connections(1) => {} }
+        });
+        assert!(none.await.is_err());
+        tasks.drain(Duration::ZERO).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_connection_that_falls_silent_is_dialled_again_and_its_link_stays() {
+    run(async {
+        let tasks = Tasks::new("test");
+        let (mut par, mut aws, _) = linked(&tasks, (1, 1)).await;
+        (par.connections(1).await, aws.connections(1).await);
+        let (head, name) = (head(), site("aws.acme"));
+        let (stream, far) = tokio::join!(par.trunks.open(&name, &head), async {
+            aws.streams.recv().await.expect("a stream").accept()
+        });
+        let mut stream = stream.expect("open");
+        let read = tokio::time::timeout(BOUND, stream.read_u8()).await;
+        assert!(read.expect("noticed").is_err());
+        drop((stream, far));
+        (par.connections(1).await, aws.connections(1).await);
+        exchange(&par, &mut aws, "aws.acme").await;
+        tasks.drain(Duration::ZERO).await;
+    })
+    .await;
+}
