@@ -50,6 +50,12 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Ways to carry streams, side by side: `cargo xtask bench tunnel --help`.
+    #[command(disable_help_flag = true)]
+    Tunnel {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 fn main() -> Result<()> {
@@ -60,6 +66,9 @@ fn main() -> Result<()> {
         Chore::Bench {
             bench: Bench::Proxy { arguments },
         } => xtask::bench("proxy", &arguments),
+        Chore::Bench {
+            bench: Bench::Tunnel { arguments },
+        } => xtask::bench("tunnel", &arguments),
         Chore::Ci => xtask::ci(),
         Chore::Fuzz {
             target: None,

@@ -24,8 +24,8 @@
 //! The way of data: bytes written to a [`TrunkStream`] are framed at once into what its connection
 //! will send, and a task on the same thread encrypts and writes that when all who were ready have
 //! said something; bytes written to a [`Stream`] are queued in its HTTP/2 connection, whose task on
-//! the tunnel's thread does the same. A slow reader closes the stream's window (512 KiB), and
-//! writing waits. Links live on a thread of their own so that a busy proxy never makes a living
+//! the tunnel's thread does the same. A slow reader closes the stream's window, and writing
+//! waits. Links live on a thread of their own so that a busy proxy never makes a living
 //! peer look dead.
 //!
 //! ```no_run

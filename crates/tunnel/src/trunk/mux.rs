@@ -21,10 +21,13 @@ use crate::{head::MAX_HEAD_BYTES, link::Side};
 
 /// Streams one side may have open at once.
 pub(super) const MAX_STREAMS: usize = 4096;
-/// What one stream may send before it is read.
-pub(super) const STREAM_WINDOW: u32 = 512 << 10;
+/// What one stream may send before it is read, at first; and if its reader keeps up. So a thousand
+/// readers that stand still do not hold up the others, and one that is fast is not held up by the
+/// way to it.
+pub(super) const FIRST_WINDOW: u32 = 64 << 10;
+pub(super) const LAST_WINDOW: u32 = 1 << 20;
 /// What all streams may send before they are read.
-pub(super) const CONNECTION_WINDOW: u32 = 8 << 20;
+pub(super) const CONNECTION_WINDOW: u32 = 64 << 20;
 /// Streams write no more while so much waits to be sent.
 const OUT_FULL: usize = 128 << 10;
 /// So much waits only if the other side makes us answer and does not read.
@@ -73,10 +76,9 @@ struct Stream {
     inbox: BytesMut,
     /// What we may still send.
     credit: u32,
-    /// What the other side may still send.
+    /// What the other side may still send, and what it may have sent at most without being read.
     window: u32,
-    /// What was read of it, and not yet told.
-    owed: u32,
+    limit: u32,
     /// We have said that nothing more comes.
     ended: bool,
     /// The other side has.
@@ -94,9 +96,9 @@ impl Stream {
         Stream {
             answer,
             inbox: BytesMut::new(),
-            credit: STREAM_WINDOW,
-            window: STREAM_WINDOW,
-            owed: 0,
+            credit: FIRST_WINDOW,
+            window: FIRST_WINDOW,
+            limit: FIRST_WINDOW,
             ended: false,
             finished: false,
             reset: false,
@@ -104,6 +106,17 @@ impl Stream {
             reader: None,
             writer: None,
         }
+    }
+
+    /// How much more the other side may send, if that is worth saying.
+    fn more(&mut self) -> Option<u32> {
+        // All is read, and most of the window was used: it was the window that held up the stream.
+        if self.inbox.is_empty() && self.window < self.limit / 2 && self.limit < LAST_WINDOW {
+            self.limit *= 2;
+        }
+        let unread = u32::try_from(self.inbox.len()).unwrap_or(LAST_WINDOW);
+        let more = self.limit.saturating_sub(self.window + unread);
+        (more >= self.limit / 2).then_some(more)
     }
 
     fn wake(&mut self) {
@@ -122,7 +135,7 @@ pub(super) struct Mux {
     streams: BTreeMap<u32, Stream>,
     /// How many of `streams` the other side has opened.
     theirs: usize,
-    /// Of all streams together: see [`Stream`].
+    /// Of all streams together: see [`Stream`]; and what was read, and not yet told.
     credit: u32,
     window: u32,
     owed: u32,
@@ -503,17 +516,15 @@ impl Mux {
         if stream.inbox.is_empty() && stream.inbox.capacity() > KEPT_INBOX {
             stream.inbox = BytesMut::new();
         }
-        stream.owed += u32::try_from(count).unwrap_or(STREAM_WINDOW);
-        let more = stream.owed;
-        let tell = more >= STREAM_WINDOW / 2 && !stream.finished && self.over.is_none();
-        if tell {
-            stream.owed = 0;
+        if self.over.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        let goes_on = !stream.finished && !stream.reset;
+        if goes_on && let Some(more) = stream.more() {
             stream.window += more;
             self.frame(Kind::Credit, id, &more.to_be_bytes());
         }
-        if self.over.is_none() {
-            self.give_back(count);
-        }
+        self.give_back(count);
         Poll::Ready(Ok(()))
     }
 

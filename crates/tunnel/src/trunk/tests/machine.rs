@@ -10,7 +10,9 @@ use tokio::io::ReadBuf;
 
 use super::super::{
     frame::{HEADER, Header, Kind, MAX_PAYLOAD},
-    mux::{Answer, CONNECTION_WINDOW, MAX_STREAMS, Mux, Opened, STREAM_WINDOW, Violation},
+    mux::{
+        Answer, CONNECTION_WINDOW, FIRST_WINDOW, LAST_WINDOW, MAX_STREAMS, Mux, Opened, Violation,
+    },
 };
 use crate::link::Side;
 
@@ -158,7 +160,7 @@ fn both_sides_open_streams() {
 fn a_stream_sends_what_its_reader_takes() {
     let mut pair = Pair::new();
     let id = pair.stream();
-    let window = STREAM_WINDOW as usize;
+    let window = FIRST_WINDOW as usize;
     assert_eq!(fill(&mut pair, id), window);
     // Less than half is not worth saying.
     let less = window / 2 - 1;
@@ -174,6 +176,22 @@ fn a_stream_sends_what_its_reader_takes() {
     // Others are not concerned.
     let other = pair.stream();
     assert_eq!(fill(&mut pair, other), window);
+}
+
+#[test]
+fn a_reader_that_keeps_up_is_sent_more_at_a_time() {
+    let mut pair = Pair::new();
+    let id = pair.stream();
+    let mut sent = Vec::new();
+    for _ in 0..7 {
+        let count = fill(&mut pair, id);
+        sent.push(count >> 10);
+        let all = read(&mut pair.far, id, 2 * count).map_ok(|octets| octets.len());
+        assert_eq!(all, Poll::Ready(Ok(count)));
+        pair.settle();
+    }
+    assert_eq!(sent, [64, 128, 256, 512, 1024, 1024, 1024]);
+    assert_eq!(LAST_WINDOW, 1 << 20);
 }
 
 #[test]
@@ -193,7 +211,7 @@ fn all_streams_together_are_bounded_and_go_on_when_one_is_dropped() {
         pair.far.release(*id);
     }
     pair.settle();
-    assert_eq!(fill(&mut pair, last), STREAM_WINDOW as usize);
+    assert_eq!(fill(&mut pair, last), FIRST_WINDOW as usize);
     assert_eq!(
         write(&mut pair.near, ids[0], b"x"),
         Poll::Ready(Err(ErrorKind::ConnectionReset))
@@ -203,16 +221,18 @@ fn all_streams_together_are_bounded_and_go_on_when_one_is_dropped() {
 #[test]
 fn writers_wait_while_much_is_unsent() {
     let mut pair = Pair::new();
-    let id = pair.stream();
+    let ids = [(); 8].map(|()| pair.stream());
     let mut total = 0;
-    while let Poll::Ready(Ok(count)) = write(&mut pair.near, id, &[1; 100_000]) {
-        total += count;
+    for id in ids {
+        while let Poll::Ready(Ok(count)) = write(&mut pair.near, id, &[1; 100_000]) {
+            total += count;
+        }
     }
-    assert!(total < STREAM_WINDOW as usize / 2, "{total}");
+    assert!(total < 4 * FIRST_WINDOW as usize, "{total}");
     assert!(pair.near.out().len() < total + 100 * HEADER);
     let sent = pair.near.out().len() * 3 / 4;
     pair.near.sent(sent);
-    assert!(write(&mut pair.near, id, b"x").is_ready());
+    assert!(write(&mut pair.near, ids[7], b"x").is_ready());
 }
 
 #[test]
@@ -313,7 +333,7 @@ fn frames_in_pieces_and_of_later_versions_are_taken() {
 #[test]
 fn what_no_peer_does_ends_the_connection() {
     let (long, full) = (vec![0; 9000], vec![0; MAX_PAYLOAD]);
-    let over: Vec<_> = std::iter::repeat_n((Kind::Data, 1, &full[..]), 17).collect();
+    let over: Vec<_> = std::iter::repeat_n((Kind::Data, 1, &full[..]), 3).collect();
     let open = (Kind::Open, 1, &b"h"[..]);
     let cases: Vec<(Vec<(Kind, u32, &[u8])>, Violation)> = vec![
         (vec![(Kind::Open, 0, b"h")], Violation::Id),

@@ -101,8 +101,8 @@ async fn exchange(from: &Worker, to: &mut Worker, name: &str) {
     assert!(echoed == sent);
 }
 
-/// A link between two PoP-like nodes whose data connections go through `relay`, if any.
-async fn linked(tasks: &Tasks, trunks: (u8, u8)) -> (Worker, Worker, SocketAddr) {
+/// A link through a relay that forgets the connection of this number, from 1, after a while.
+async fn linked(tasks: &Tasks, trunks: (u8, u8), cut: Option<usize>) -> (Worker, Worker) {
     let fabric = Fabric::new();
     let metrics = Metrics::default();
     let listening = Config {
@@ -110,7 +110,7 @@ async fn linked(tasks: &Tasks, trunks: (u8, u8)) -> (Worker, Worker, SocketAddr)
         ..fabric.listening("par.fabric")
     };
     let (par, address) = pop(&metrics, listening).await;
-    let relay = Relay::start(tasks, address).await;
+    let relay = relay(tasks, address, cut).await;
     let aws = crate::start(&Metrics::default()).expect("a thread");
     let config = Config {
         dial: vec![target(relay)],
@@ -118,48 +118,39 @@ async fn linked(tasks: &Tasks, trunks: (u8, u8)) -> (Worker, Worker, SocketAddr)
         ..fabric.config("aws.acme")
     };
     aws.control.configure(config).await.expect("configured");
-    (Worker::new(tasks, par), Worker::new(tasks, aws), relay)
+    (Worker::new(tasks, par), Worker::new(tasks, aws))
 }
 
-/// Hands octets on, and cuts connections when asked to.
-struct Relay;
-
-impl Relay {
-    /// Each connection to it is one to `address`.
-    async fn start(tasks: &Tasks, address: SocketAddr) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let at = listener.local_addr().expect("an address");
-        let group = tasks.clone();
-        tasks.spawn_local("relay", async move {
-            let mut taken = 0;
-            while let Ok((mut client, _)) = listener.accept().await {
-                taken += 1;
-                let count = taken;
-                group.spawn_local("relayed", async move {
-                    let mut server = TcpStream::connect(address).await.expect("it listens");
-                    let copy = tokio::io::copy_bidirectional(&mut client, &mut server);
-                    if count == CUT {
-                        // A router has forgotten it.
-                        let _ = tokio::time::timeout(Duration::from_millis(500), copy).await;
-                        std::future::pending::<()>().await;
-                    } else {
-                        let _ = copy.await;
-                    }
-                });
-            }
-        });
-        at
-    }
+/// Hands octets on: each connection to it is one to `address`.
+async fn relay(tasks: &Tasks, address: SocketAddr, cut: Option<usize>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let at = listener.local_addr().expect("an address");
+    let group = tasks.clone();
+    tasks.spawn_local("relay", async move {
+        let mut count = 0;
+        while let Ok((mut client, _)) = listener.accept().await {
+            count += 1;
+            let forgets = Some(count) == cut;
+            group.spawn_local("relayed", async move {
+                let mut server = TcpStream::connect(address).await.expect("it listens");
+                let copy = tokio::io::copy_bidirectional(&mut client, &mut server);
+                if forgets {
+                    let _ = tokio::time::timeout(Duration::from_millis(500), copy).await;
+                    std::future::pending::<()>().await;
+                } else {
+                    let _ = copy.await;
+                }
+            });
+        }
+    });
+    at
 }
-
-/// The first data connection comes after the three that a link begins with.
-const CUT: usize = 4;
 
 #[tokio::test]
 async fn both_sides_open_streams_on_connections_of_their_own_thread() {
     run(async {
         let tasks = Tasks::new("test");
-        let (mut par, mut aws, _) = linked(&tasks, (1, 2)).await;
+        let (mut par, mut aws) = linked(&tasks, (1, 2), None).await;
         assert_eq!(aws.connections(2).await, [0, 1]);
         assert_eq!(par.connections(2).await, [0, 1]);
         exchange(&par, &mut aws, "aws.acme").await;
@@ -187,7 +178,7 @@ async fn both_sides_open_streams_on_connections_of_their_own_thread() {
 async fn who_asks_for_none_gets_none() {
     run(async {
         let tasks = Tasks::new("test");
-        let (mut par, mut aws, _) = linked(&tasks, (0, 2)).await;
+        let (mut par, mut aws) = linked(&tasks, (0, 2), None).await;
         let none = tokio::time::timeout(Duration::from_secs(1), async {
             tokio::select! { _ = par.connections(1) => {}, _ = aws.connections(1) => {} }
         });
@@ -201,7 +192,8 @@ async fn who_asks_for_none_gets_none() {
 async fn a_connection_that_falls_silent_is_dialled_again_and_its_link_stays() {
     run(async {
         let tasks = Tasks::new("test");
-        let (mut par, mut aws, _) = linked(&tasks, (1, 1)).await;
+        // The first data connection comes after the three that a link begins with.
+        let (mut par, mut aws) = linked(&tasks, (1, 1), Some(4)).await;
         (par.connections(1).await, aws.connections(1).await);
         let (head, name) = (head(), site("aws.acme"));
         let (stream, far) = tokio::join!(par.trunks.open(&name, &head), async {

@@ -1,0 +1,191 @@
+//! What carries the streams: a server's end on a thread of its own, a client's end on this one.
+
+mod http2;
+mod quic;
+mod sealane;
+mod tcp;
+mod tls;
+
+use std::{
+    fmt,
+    future::Future,
+    net::{Ipv4Addr, SocketAddr},
+    rc::Rc,
+    sync::mpsc::sync_channel,
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow};
+use clap::ValueEnum;
+use pki::{Authority, Identity, NodeKey, Planet};
+use runtime::{Tasks, tls::Credentials};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::{net::TcpStream, sync::oneshot, task::LocalSet};
+
+use crate::{
+    scenario::Figures,
+    work::{self, Opener, Stream},
+};
+
+/// Who can take part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Contestant {
+    /// A connection of plain TCP for each stream: what it costs without a tunnel.
+    Tcp,
+    /// One stream on a connection of TLS 1.3.
+    Tls,
+    /// HTTP/2 CONNECT in one connection of TLS 1.3, by the h2 crate.
+    Http2,
+    /// Streams of one connection of QUIC, by the quinn crate.
+    Quic,
+    /// A data connection of a link.
+    Sealane,
+}
+
+impl fmt::Display for Contestant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Contestant::Tcp => "tcp",
+            Contestant::Tls => "tls",
+            Contestant::Http2 => "http2",
+            Contestant::Quic => "quic",
+            Contestant::Sealane => "sealane",
+        })
+    }
+}
+
+/// Certificates of both ends.
+#[derive(Clone, Debug)]
+struct Trust {
+    planet: Planet,
+    root: CertificateDer<'static>,
+    server: Credentials,
+    client: Credentials,
+}
+
+impl Trust {
+    fn new() -> Result<Trust> {
+        let planet: Planet = "bench".parse()?;
+        let authority = Authority::create(&planet, runtime::wall())?;
+        let node = |site: &str| {
+            let key = NodeKey::generate()?;
+            let identity = Identity::node(planet.clone(), site.parse()?, "n1".parse()?);
+            let (from, life) = (runtime::wall(), Duration::from_secs(86_400));
+            let chain = authority.issue(&key.csr_der()?, &identity, from, life)?;
+            let key = PrivateKeyDer::try_from(key.pkcs8_der().to_vec())
+                .map_err(|error| anyhow!("the key: {error}"))?;
+            anyhow::Ok(Credentials { chain, key })
+        };
+        Ok(Trust {
+            root: authority.certificate_der().clone(),
+            server: node(SERVER)?,
+            client: node(CLIENT)?,
+            planet,
+        })
+    }
+
+    fn name() -> ServerName<'static> {
+        ServerName::IpAddress(ANYWHERE.ip().into())
+    }
+}
+
+/// The sites of both ends.
+const SERVER: &str = "par.fabric";
+const CLIENT: &str = "aws.acme";
+const ANYWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const ALPN: &[u8] = b"bench";
+
+/// Has the work done between two ends.
+pub(crate) fn between<F>(contestant: Contestant, work: impl FnOnce(Opener) -> F) -> Result<Figures>
+where
+    F: Future<Output = Result<Figures>>,
+{
+    let trust = Trust::new()?;
+    let (tell, told) = sync_channel(1);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let theirs = trust.clone();
+    let server = thread::spawn(move || {
+        on_this_thread(async |tasks| {
+            let serving = serve(contestant, &theirs, tasks.clone()).await?;
+            tell.send(serving.at)?;
+            // It is dropped, and never used.
+            let _ = stopped.await;
+            drop(serving.end);
+            anyhow::Ok(())
+        })
+    });
+    let outcome = match told.recv() {
+        Ok(at) => on_this_thread(async |tasks| {
+            let opener = dial(contestant, &trust, at, tasks.clone()).await?;
+            work(opener).await
+        }),
+        Err(_) => Err(anyhow!("the server's end did not start")),
+    };
+    drop(stop);
+    let served = server
+        .join()
+        .map_err(|_| anyhow!("the server's end panicked"))?;
+    served.context("the server's end")?;
+    outcome
+}
+
+/// What listens, and where.
+struct Serving {
+    at: SocketAddr,
+    /// Kept as long as it is to serve.
+    end: Box<dyn std::any::Any>,
+}
+
+async fn serve(contestant: Contestant, trust: &Trust, tasks: Tasks) -> Result<Serving> {
+    match contestant {
+        Contestant::Tcp => tcp::serve(tasks).await,
+        Contestant::Tls => tls::serve(trust, tasks).await,
+        Contestant::Http2 => http2::serve(trust, tasks).await,
+        Contestant::Quic => quic::serve(trust, &tasks),
+        Contestant::Sealane => sealane::serve(trust, tasks).await,
+    }
+}
+
+async fn dial(
+    contestant: Contestant,
+    trust: &Trust,
+    at: SocketAddr,
+    tasks: Tasks,
+) -> Result<Opener> {
+    Ok(match contestant {
+        Contestant::Tcp => Rc::new(tcp::Client(at)),
+        Contestant::Tls => Rc::new(tls::Client::new(trust, at)?),
+        Contestant::Http2 => Rc::new(http2::Client::dial(trust, at, &tasks).await?),
+        Contestant::Quic => Rc::new(quic::Client::dial(trust, at).await?),
+        Contestant::Sealane => Rc::new(sealane::Client::dial(trust, at, tasks).await?),
+    })
+}
+
+/// Runs it, with tasks, until it is done.
+fn on_this_thread<T>(work: impl AsyncFnOnce(&Tasks) -> Result<T>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let tasks = Tasks::new("bench");
+    let local = LocalSet::new();
+    runtime.block_on(local.run_until(async {
+        let done = work(&tasks).await;
+        tasks.drain(Duration::ZERO).await;
+        done
+    }))
+}
+
+/// Do the server's part on a stream.
+fn start(tasks: &Tasks, stream: Stream) {
+    tasks.spawn_local("stream", async move {
+        // Clients leave when the time is over.
+        let _ = work::serve(stream).await;
+    });
+}
+
+async fn connect(at: SocketAddr) -> Result<TcpStream> {
+    let tcp = TcpStream::connect(at).await?;
+    tcp.set_nodelay(true)?;
+    Ok(tcp)
+}
