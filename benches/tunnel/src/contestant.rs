@@ -59,7 +59,7 @@ impl fmt::Display for Contestant {
 #[derive(Clone, Debug)]
 struct Trust {
     planet: Planet,
-    root: CertificateDer<'static>,
+    roots: Vec<CertificateDer<'static>>,
     server: Credentials,
     client: Credentials,
 }
@@ -78,7 +78,7 @@ impl Trust {
             anyhow::Ok(Credentials { chain, key })
         };
         Ok(Trust {
-            root: authority.certificate_der().clone(),
+            roots: vec![authority.certificate_der().clone()],
             server: node(SERVER)?,
             client: node(CLIENT)?,
             planet,
@@ -186,6 +186,6 @@ fn start(tasks: &Tasks, stream: Stream) {
 
 async fn connect(at: SocketAddr) -> Result<TcpStream> {
     let tcp = TcpStream::connect(at).await?;
-    tcp.set_nodelay(true)?;
+    runtime::net::tune_tunnel(&tcp);
     Ok(tcp)
 }

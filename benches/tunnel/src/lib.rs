@@ -24,6 +24,10 @@ pub use scenario::Scenario;
 
 use report::{Report, Run};
 
+// As our program has it, for all who are measured.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What the command line says.
 #[derive(Clone, Debug, Parser)]
 #[command(

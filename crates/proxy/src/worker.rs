@@ -125,7 +125,7 @@ enum Command {
     Listeners(Vec<Wanted>, oneshot::Sender<Vec<Bound>>),
     Sockets(oneshot::Sender<Vec<(SocketAddr, OwnedFd)>>),
     Stream(Box<dyn Incoming + Send>),
-    Trunk(Box<Trunk>),
+    Trunk(Trunk),
 }
 
 /// What a worker's thread begins with.
@@ -318,7 +318,7 @@ impl Workers {
         let turn = trunk.index() % self.handles.len().max(1);
         if let Some(handle) = self.handles.get(turn) {
             // Closed: whoever has dialled it dials again.
-            let _ = handle.commands.try_send(Command::Trunk(Box::new(trunk)));
+            let _ = handle.commands.try_send(Command::Trunk(trunk));
         }
     }
 
@@ -651,13 +651,13 @@ async fn run(tasks: Tasks, start: Start) {
     worker.traffic.flush();
 }
 
-async fn carry(worker: Rc<Worker>, trunk: Box<Trunk>) {
+async fn carry(worker: Rc<Worker>, trunk: Trunk) {
     let on_stream = |incoming| {
         if let Some(stream) = TunnelStream::on_trunk(incoming) {
             take(&worker, Box::new(stream));
         }
     };
-    worker.trunks.serve(*trunk, on_stream).await;
+    worker.trunks.serve(trunk, on_stream).await;
 }
 
 fn take(worker: &Rc<Worker>, incoming: Box<dyn Incoming>) {

@@ -18,6 +18,9 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
 
 /// Connections the kernel completes for us before we accept them.
 const BACKLOG: i32 = 1024;
+/// Octets that the system takes of a tunnel's connection beyond what it may send at once: what is
+/// urgent waits behind these.
+const UNSENT: u32 = 128 << 10;
 
 /// Who else may listen on the same address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,13 +114,15 @@ pub async fn tcp_connect(address: SocketAddr, timeout: Duration) -> io::Result<T
     Ok(stream)
 }
 
-/// Prepares a connection between nodes: TCP_NODELAY, and BBR where the kernel has it and lets us
-/// (a lossy path costs cubic most of its throughput). Failing is not an error.
+/// Prepares a connection between nodes: TCP_NODELAY, little unsent in the kernel
+/// (TCP_NOTSENT_LOWAT), and BBR where the kernel has it and lets us (a lossy path costs cubic most
+/// of its throughput). Failing is not an error.
 pub fn tune_tunnel(stream: &TcpStream) {
     let socket = SockRef::from(stream);
     for tuned in [
         socket.set_tcp_nodelay(true),
         socket.set_tcp_congestion(b"bbr"),
+        socket.set_tcp_notsent_lowat(UNSENT),
     ] {
         if let Err(error) = tuned {
             tracing::trace!(%error, "socket option refused");

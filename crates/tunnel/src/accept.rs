@@ -106,7 +106,7 @@ pub(crate) struct Arriving {
     pub(crate) peer: Identity,
     pub(crate) wire_id: u64,
     pub(crate) index: u8,
-    pub(crate) tls: TlsStream<Socket>,
+    pub(crate) tls: Box<TlsStream<Socket>>,
 }
 
 impl std::fmt::Debug for Arriving {
@@ -190,7 +190,7 @@ async fn welcome(
                     peer,
                     wire_id,
                     index: part.trunk,
-                    tls: tls.into(),
+                    tls: Box::new(tls.into()),
                 }),
             };
             door.notes.send(note).await.map_err(|_| PeerError::Busy)

@@ -237,7 +237,8 @@ impl TrunkDialler {
             match dial.await.unwrap_or(Err(PeerError::Timeout)) {
                 Ok(tls) => {
                     let link = Arc::clone(&link);
-                    let trunk = Trunk::new(link, Side::Dialler, index, tls, ground.interval);
+                    let trunk =
+                        Trunk::new(link, Side::Dialler, index, Box::new(tls), ground.interval);
                     if let Ok((trunk, gone)) = trunk
                         && ground.sink.trunks.try_send(trunk).is_ok()
                     {

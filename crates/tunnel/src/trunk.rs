@@ -60,7 +60,7 @@ pub struct Trunk {
     link: Arc<Link>,
     side: Side,
     index: u8,
-    tls: TlsStream<Socket>,
+    tls: Box<TlsStream<Socket>>,
     interval: Duration,
     /// Dropped when it is gone: whoever dialled it may dial again.
     _gone: oneshot::Sender<()>,
@@ -79,7 +79,7 @@ impl Trunk {
         link: Arc<Link>,
         side: Side,
         index: u8,
-        mut tls: TlsStream<Socket>,
+        mut tls: Box<TlsStream<Socket>>,
         interval: Duration,
     ) -> io::Result<(Trunk, oneshot::Receiver<()>)> {
         tls.get_mut().0.leave()?;
@@ -226,7 +226,7 @@ impl Drop for Leave<'_> {
 struct Driver<'a, F> {
     link: &'a Arc<Link>,
     mux: &'a Rc<RefCell<Mux>>,
-    tls: TlsStream<Socket>,
+    tls: Box<TlsStream<Socket>>,
     inbound: BytesMut,
     on_stream: F,
 }

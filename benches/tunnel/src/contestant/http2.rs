@@ -19,14 +19,14 @@ const FRAME: u32 = 32 << 10;
 const MAX_STREAMS: u32 = 4096;
 
 pub(super) async fn serve(trust: &Trust, tasks: Tasks) -> Result<Serving> {
-    let config = tls::fabric_server(&trust.server, &[trust.root.clone()], &[ALPN])?;
+    let config = tls::fabric_server(&trust.server, &trust.roots, &[ALPN])?;
     let acceptor = TlsAcceptor::from(config);
     let listener = TcpListener::bind(ANYWHERE).await?;
     let at = listener.local_addr()?;
     let group = tasks.clone();
     tasks.spawn_local("accept", async move {
         while let Ok((tcp, _)) = listener.accept().await {
-            let _ = tcp.set_nodelay(true);
+            runtime::net::tune_tunnel(&tcp);
             if let Ok(tls) = acceptor.accept(tcp).await {
                 let tasks = group.clone();
                 group.spawn_local("connection", async move {
@@ -62,7 +62,7 @@ pub(super) struct Client(SendRequest<Bytes>);
 
 impl Client {
     pub(super) async fn dial(trust: &Trust, at: SocketAddr, tasks: &Tasks) -> Result<Client> {
-        let config = tls::fabric_client(&trust.client, &[trust.root.clone()], &[ALPN])?;
+        let config = tls::fabric_client(&trust.client, &trust.roots, &[ALPN])?;
         let tcp = connect(at).await?;
         let tls = TlsConnector::from(config)
             .connect(Trust::name(), tcp)

@@ -27,7 +27,7 @@ fn transport() -> Arc<TransportConfig> {
 }
 
 pub(super) fn serve(trust: &Trust, tasks: &Tasks) -> Result<Serving> {
-    let config = tls::fabric_server(&trust.server, &[trust.root.clone()], &[ALPN])?;
+    let config = tls::fabric_server(&trust.server, &trust.roots, &[ALPN])?;
     let crypto = QuicServerConfig::try_from(config)?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(transport());
@@ -57,7 +57,7 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) async fn dial(trust: &Trust, at: SocketAddr) -> Result<Client> {
-        let config = tls::fabric_client(&trust.client, &[trust.root.clone()], &[ALPN])?;
+        let config = tls::fabric_client(&trust.client, &trust.roots, &[ALPN])?;
         let crypto = QuicClientConfig::try_from(config)?;
         let mut config = ClientConfig::new(Arc::new(crypto));
         config.transport_config(transport());

@@ -17,7 +17,7 @@ fn config(trust: &Trust) -> Config {
     Config {
         planet: trust.planet.clone(),
         credentials: trust.client.clone(),
-        roots: vec![trust.root.clone()],
+        roots: trust.roots.clone(),
         listen: Vec::new(),
         dial: Vec::new(),
         admit: Admit::all(),

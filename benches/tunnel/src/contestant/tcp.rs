@@ -15,7 +15,7 @@ pub(super) async fn serve(tasks: Tasks) -> Result<Serving> {
     let group = tasks.clone();
     tasks.spawn_local("accept", async move {
         while let Ok((tcp, _)) = listener.accept().await {
-            let _ = tcp.set_nodelay(true);
+            runtime::net::tune_tunnel(&tcp);
             start(&group, Box::new(tcp));
         }
     });

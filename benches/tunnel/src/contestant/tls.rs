@@ -11,14 +11,14 @@ use super::{ALPN, ANYWHERE, Serving, Trust, connect, start};
 use crate::work::{Open, Stream};
 
 pub(super) async fn serve(trust: &Trust, tasks: Tasks) -> Result<Serving> {
-    let config = tls::fabric_server(&trust.server, &[trust.root.clone()], &[ALPN])?;
+    let config = tls::fabric_server(&trust.server, &trust.roots, &[ALPN])?;
     let acceptor = TlsAcceptor::from(config);
     let listener = TcpListener::bind(ANYWHERE).await?;
     let at = listener.local_addr()?;
     let group = tasks.clone();
     tasks.spawn_local("accept", async move {
         while let Ok((tcp, _)) = listener.accept().await {
-            let _ = tcp.set_nodelay(true);
+            runtime::net::tune_tunnel(&tcp);
             if let Ok(tls) = acceptor.accept(tcp).await {
                 start(&group, Box::new(tls));
             }
@@ -35,7 +35,7 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(trust: &Trust, at: SocketAddr) -> Result<Client> {
-        let config = tls::fabric_client(&trust.client, &[trust.root.clone()], &[ALPN])?;
+        let config = tls::fabric_client(&trust.client, &trust.roots, &[ALPN])?;
         let connector = TlsConnector::from(config);
         Ok(Client { connector, at })
     }

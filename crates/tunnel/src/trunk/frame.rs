@@ -102,11 +102,11 @@ mod tests {
 
     #[test]
     fn headers_are_read_as_they_are_written() {
-        for (at, kind) in Kind::ALL.into_iter().enumerate() {
-            assert_eq!(kind as usize, at);
+        for (at, kind) in (0..).zip(Kind::ALL) {
+            assert_eq!(kind as u8, at);
             let mut out = BytesMut::new();
             Header::write(kind, 0x0102_0304, 0x4567, &mut out);
-            let expected = [0, 0x45, 0x67, at as u8, 1, 2, 3, 4];
+            let expected = [0, 0x45, 0x67, at, 1, 2, 3, 4];
             assert_eq!(out[..], expected);
             let header = Header {
                 length: 0x4567,

@@ -29,15 +29,16 @@ pub(super) const LAST_WINDOW: u32 = 1 << 20;
 /// What all streams may send before they are read.
 pub(super) const CONNECTION_WINDOW: u32 = 64 << 20;
 /// Streams write no more while so much waits to be sent.
-const OUT_FULL: usize = 128 << 10;
+const OUT_FULL: usize = 256 << 10;
 /// So much waits only if the other side makes us answer and does not read.
 const OUT_MOST: usize = 4 << 20;
 /// Ids beyond this are not begun any more.
 const LAST_ID: u32 = u32::MAX - 16;
 /// The longest reason that is sent or kept.
 const MAX_REASON: usize = 256;
-/// An inbox that held more than this gives its memory back once it is empty.
-const KEPT_INBOX: usize = 64 << 10;
+/// A payload of so much is not copied; smaller ones are copied together, up to so much.
+const LARGE: usize = 8 << 10;
+const SMALL: usize = 16 << 10;
 
 /// What the other side did that no peer of ours does. The connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,10 +71,60 @@ pub(super) struct Opened {
     pub(super) head: Bytes,
 }
 
+/// What has come for a stream and was not read: small payloads copied together, large ones as they
+/// are.
+#[derive(Debug, Default)]
+struct Inbox {
+    pieces: VecDeque<BytesMut>,
+    length: usize,
+}
+
+impl Inbox {
+    const fn len(&self) -> usize {
+        self.length
+    }
+
+    const fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    fn take(&mut self, count: usize, octets: &mut BytesMut) {
+        self.length += count;
+        if count >= LARGE {
+            self.pieces.push_back(octets.split_to(count));
+            return;
+        }
+        let payload = octets.get(..count).unwrap_or_default();
+        match self.pieces.back_mut() {
+            Some(last) if last.len() + count <= SMALL => last.extend_from_slice(payload),
+            Some(_) | None => self.pieces.push_back(BytesMut::from(payload)),
+        }
+        octets.advance(count);
+    }
+
+    /// Fills `buf` as far as there is something; how much that was.
+    fn read(&mut self, buf: &mut ReadBuf<'_>) -> usize {
+        let before = buf.remaining();
+        while let Some(first) = self.pieces.front_mut()
+            && buf.remaining() > 0
+        {
+            let count = first.len().min(buf.remaining());
+            buf.put_slice(first.get(..count).unwrap_or_default());
+            first.advance(count);
+            if first.is_empty() {
+                self.pieces.pop_front();
+            }
+        }
+        let count = before - buf.remaining();
+        self.length -= count;
+        count
+    }
+}
+
 #[derive(Debug)]
 struct Stream {
     answer: Option<Answer>,
-    inbox: BytesMut,
+    inbox: Inbox,
     /// What we may still send.
     credit: u32,
     /// What the other side may still send, and what it may have sent at most without being read.
@@ -85,8 +136,9 @@ struct Stream {
     finished: bool,
     /// The other side neither sends nor reads any more.
     reset: bool,
-    /// It stands in the queue for room.
+    /// It stands in the queue for room, or has come to its turn and not yet used it.
     queued: bool,
+    turn: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
@@ -95,7 +147,7 @@ impl Stream {
     fn new(answer: Option<Answer>) -> Self {
         Stream {
             answer,
-            inbox: BytesMut::new(),
+            inbox: Inbox::default(),
             credit: FIRST_WINDOW,
             window: FIRST_WINDOW,
             limit: FIRST_WINDOW,
@@ -103,6 +155,7 @@ impl Stream {
             finished: false,
             reset: false,
             queued: false,
+            turn: false,
             reader: None,
             writer: None,
         }
@@ -140,6 +193,8 @@ pub(super) struct Mux {
     window: u32,
     owed: u32,
     out: BytesMut,
+    /// The stream whose payload is under way, and how much of it is to come.
+    rest: Option<(u32, usize)>,
     arrived: VecDeque<Opened>,
     /// Streams that wait until there is room in `out`, or credit.
     queue: VecDeque<u32>,
@@ -164,6 +219,7 @@ impl Mux {
             window: CONNECTION_WINDOW,
             owed: 0,
             out: BytesMut::new(),
+            rest: None,
             arrived: VecDeque::new(),
             queue: VecDeque::new(),
             driver: None,
@@ -182,18 +238,34 @@ impl Mux {
         odd == (self.side == Side::Dialler)
     }
 
-    /// Takes whole frames out of `octets`, and leaves the rest.
+    /// Takes frames out of `octets`, and leaves of the last what is of no use yet.
     pub(super) fn receive(&mut self, octets: &mut BytesMut) -> Result<(), Violation> {
-        while let Some(header) = Header::read(octets).map_err(|_| Violation::TooLong)? {
-            let whole = HEADER + header.length;
-            let Some(payload) = octets.get(HEADER..whole) else {
-                octets.reserve(whole - octets.len());
+        loop {
+            // A large payload is of use before all of it is there.
+            if let Some((id, left)) = self.rest {
+                let count = left.min(octets.len());
+                self.take_data(id, count, octets)?;
+                self.rest = (left > count).then_some((id, left - count));
+            }
+            let header = Header::read(octets).map_err(|_| Violation::TooLong)?;
+            let Some(header) = header.filter(|_| self.rest.is_none()) else {
                 break;
             };
-            if let Some(kind) = header.kind {
-                self.take(kind, header.stream, payload)?;
+            let whole = HEADER + header.length;
+            if header.kind == Some(Kind::Data) {
+                octets.advance(HEADER);
+                self.rest = Some((header.stream, header.length));
+            } else if octets.len() < whole {
+                octets.reserve(whole - octets.len());
+                break;
+            } else {
+                octets.advance(HEADER);
+                if let Some(kind) = header.kind {
+                    let payload = octets.get(..header.length).unwrap_or_default();
+                    self.take(kind, header.stream, payload)?;
+                }
+                octets.advance(header.length);
             }
-            octets.advance(whole);
         }
         if self.out.len() > OUT_MOST {
             return Err(Violation::Unread);
@@ -201,6 +273,7 @@ impl Mux {
         Ok(())
     }
 
+    /// Takes a frame that is whole.
     fn take(&mut self, kind: Kind, id: u32, payload: &[u8]) -> Result<(), Violation> {
         match kind {
             Kind::Open => self.take_open(id, payload),
@@ -213,7 +286,6 @@ impl Mux {
                 let reason = String::from_utf8_lossy(reason).into_owned();
                 self.take_answer(id, Answer::No(status, reason))
             }
-            Kind::Data => self.take_data(id, payload),
             Kind::End => {
                 self.check_known(id)?;
                 if let Some(stream) = self.streams.get_mut(&id) {
@@ -222,27 +294,30 @@ impl Mux {
                 }
                 Ok(())
             }
-            Kind::Reset => {
-                self.check_known(id)?;
-                let mut unread = 0;
-                if let Some(stream) = self.streams.get_mut(&id) {
-                    stream.reset = true;
-                    if !stream.finished {
-                        unread = stream.inbox.len();
-                        stream.inbox = BytesMut::new();
-                    }
-                    stream.wake();
-                }
-                self.give_back(unread);
-                Ok(())
-            }
+            Kind::Reset => self.take_reset(id),
             Kind::Credit => self.take_credit(id, payload),
             Kind::Ping => {
                 self.frame(Kind::Pong, 0, &[]);
                 Ok(())
             }
-            Kind::Pong => Ok(()),
+            // Taken as its octets come.
+            Kind::Data | Kind::Pong => Ok(()),
         }
+    }
+
+    fn take_reset(&mut self, id: u32) -> Result<(), Violation> {
+        self.check_known(id)?;
+        let mut unread = 0;
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.reset = true;
+            if !stream.finished {
+                unread = stream.inbox.len();
+                stream.inbox = Inbox::default();
+            }
+            stream.wake();
+        }
+        self.give_back(unread);
+        Ok(())
     }
 
     fn take_open(&mut self, id: u32, head: &[u8]) -> Result<(), Violation> {
@@ -277,20 +352,22 @@ impl Mux {
         Ok(())
     }
 
-    fn take_data(&mut self, id: u32, octets: &[u8]) -> Result<(), Violation> {
+    /// Takes the first `count` octets for a stream.
+    fn take_data(&mut self, id: u32, count: usize, octets: &mut BytesMut) -> Result<(), Violation> {
         self.check_known(id)?;
-        let length = u32::try_from(octets.len()).map_err(|_| Violation::TooLong)?;
+        let length = u32::try_from(count).map_err(|_| Violation::TooLong)?;
         self.window = self.window.checked_sub(length).ok_or(Violation::Window)?;
         let Some(stream) = self.streams.get_mut(&id) else {
             // It was given up here, and the other side did not know it yet.
-            self.give_back(octets.len());
+            octets.advance(count);
+            self.give_back(count);
             return Ok(());
         };
         if stream.finished || stream.reset {
             return Err(Violation::Ended);
         }
         stream.window = stream.window.checked_sub(length).ok_or(Violation::Window)?;
-        stream.inbox.extend_from_slice(octets);
+        stream.inbox.take(count, octets);
         if let Some(reader) = stream.reader.take() {
             reader.wake();
         }
@@ -355,11 +432,16 @@ impl Mux {
         }
     }
 
-    /// There is room: whoever waits for it may try.
+    /// There is room: whoever waits for it may write, a frame each before anybody's second, as far
+    /// as it lasts.
     fn admit(&mut self) {
-        while let Some(id) = self.queue.pop_front() {
+        let room = OUT_FULL.saturating_sub(self.out.len());
+        for _ in 0..room.div_ceil(MAX_PAYLOAD) {
+            let Some(id) = self.queue.pop_front() else {
+                return;
+            };
             if let Some(stream) = self.streams.get_mut(&id) {
-                stream.queued = false;
+                (stream.queued, stream.turn) = (false, true);
                 if let Some(writer) = stream.writer.take() {
                     writer.wake();
                 }
@@ -510,12 +592,7 @@ impl Mux {
             }
             return wait(&mut stream.reader, cx);
         }
-        let count = stream.inbox.len().min(buf.remaining());
-        buf.put_slice(stream.inbox.get(..count).unwrap_or_default());
-        stream.inbox.advance(count);
-        if stream.inbox.is_empty() && stream.inbox.capacity() > KEPT_INBOX {
-            stream.inbox = BytesMut::new();
-        }
+        let count = stream.inbox.read(buf);
         if self.over.is_some() {
             return Poll::Ready(Ok(()));
         }
@@ -554,7 +631,8 @@ impl Mux {
         if stream.credit == 0 {
             return wait(&mut stream.writer, cx);
         }
-        if self.credit == 0 || self.out.len() >= OUT_FULL {
+        let room = self.out.len() < OUT_FULL && self.queue.is_empty();
+        if self.credit == 0 || !room && !stream.turn {
             if !stream.queued {
                 stream.queued = true;
                 self.queue.push_back(id);
@@ -565,6 +643,7 @@ impl Mux {
         let most = MAX_PAYLOAD.min(usize::try_from(allowed).unwrap_or(MAX_PAYLOAD));
         let count = wanted.min(most);
         let cost = u32::try_from(count).unwrap_or(allowed);
+        stream.turn = false;
         stream.credit -= cost;
         self.credit -= cost;
         Header::write(Kind::Data, id, count, &mut self.out);

@@ -194,7 +194,7 @@ async fn a_connection_that_falls_silent_is_dialled_again_and_its_link_stays() {
         let tasks = Tasks::new("test");
         // The first data connection comes after the three that a link begins with.
         let (mut par, mut aws) = linked(&tasks, (1, 1), Some(4)).await;
-        (par.connections(1).await, aws.connections(1).await);
+        tokio::join!(par.connections(1), aws.connections(1));
         let (head, name) = (head(), site("aws.acme"));
         let (stream, far) = tokio::join!(par.trunks.open(&name, &head), async {
             aws.streams.recv().await.expect("a stream").accept()
@@ -203,7 +203,7 @@ async fn a_connection_that_falls_silent_is_dialled_again_and_its_link_stays() {
         let read = tokio::time::timeout(BOUND, stream.read_u8()).await;
         assert!(read.expect("noticed").is_err());
         drop((stream, far));
-        (par.connections(1).await, aws.connections(1).await);
+        tokio::join!(par.connections(1), aws.connections(1));
         exchange(&par, &mut aws, "aws.acme").await;
         tasks.drain(Duration::ZERO).await;
     })
