@@ -60,8 +60,10 @@ const EVENTS: usize = 1024;
 const KEPT_DESCRIPTORS: u64 = 256;
 /// Why connections are not taken is said again after this.
 const SAY_AGAIN: Duration = Duration::from_secs(10);
-/// How long a worker goes on sending when all that it served has ended.
+/// How long a worker goes on sending to other sites when all that it served has ended: at least, and
+/// at most if there is time left.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+const MOST_WORDS: Duration = Duration::from_secs(5);
 /// How often the reaper looks for connections idle too long.
 const REAP_EVERY: Duration = Duration::from_secs(5);
 
@@ -613,9 +615,11 @@ async fn run(tasks: Tasks, start: Start) {
     let draining = worker.drain();
     let mut leaving = std::pin::pin!(async {
         draining.draining().await;
+        let began = runtime::now();
         tasks.drain(worker.patience()).await;
+        began
     });
-    loop {
+    let began = loop {
         tokio::select! {
             biased;
             Some(target) = news.recv() => {
@@ -638,13 +642,16 @@ async fn run(tasks: Tasks, start: Start) {
                     carriers.spawn_local("trunk", carry(Rc::clone(&worker), trunk));
                 }
             },
-            () = &mut leaving => break,
+            began = &mut leaving => break began,
         }
-    }
+    };
     worker.pool.clear();
     worker.shared.clear();
     worker.trunks.leave();
-    carriers.drain(LAST_WORDS).await;
+    let left = worker
+        .patience()
+        .saturating_sub(runtime::now().since(began));
+    carriers.drain(left.clamp(LAST_WORDS, MOST_WORDS)).await;
     for batches in worker.batches() {
         batches.flush();
     }

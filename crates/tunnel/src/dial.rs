@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use base::{Backoff, Rng, SiteName};
 use pki::Identity;
 use rustls_pki_types::ServerName;
-use tokio::sync::watch;
+use tokio::sync::{mpsc::error::TrySendError, watch};
 use tokio_rustls::{TlsConnector, TlsStream};
 
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// Data connections of a link at the most.
-const MOST_TRUNKS: u8 = 16;
+pub(crate) const MOST_TRUNKS: u8 = 16;
 /// A link that lived this long was a success; the next wait is the first again.
 const SUCCESS: Duration = Duration::from_secs(1);
 
@@ -232,24 +232,27 @@ impl TrunkDialler {
         let mut rng = Rng::new(seed);
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         loop {
-            let began = runtime::now();
             let dial = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.dial(&link, index));
             match dial.await.unwrap_or(Err(PeerError::Timeout)) {
                 Ok(tls) => {
                     let link = Arc::clone(&link);
                     let trunk =
                         Trunk::new(link, Side::Dialler, index, Box::new(tls), ground.interval);
-                    if let Ok((trunk, gone)) = trunk
-                        && ground.sink.trunks.try_send(trunk).is_ok()
-                    {
-                        // Its sender is dropped, and never used.
-                        let _ = gone.await;
+                    let began = runtime::now();
+                    if let Ok((trunk, gone)) = trunk {
+                        match ground.sink.trunks.try_send(trunk) {
+                            // Its sender is dropped, and never used.
+                            Ok(()) => drop(gone.await),
+                            Err(TrySendError::Full(_)) => {}
+                            // Nobody serves any more.
+                            Err(TrySendError::Closed(_)) => return,
+                        }
+                    }
+                    if runtime::now().since(began) >= SUCCESS {
+                        backoff.reset();
                     }
                 }
                 Err(error) => self.door.refusals.note(self.address, &error),
-            }
-            if runtime::now().since(began) >= SUCCESS {
-                backoff.reset();
             }
             tokio::time::sleep(backoff.next_wait(&mut rng)).await;
         }

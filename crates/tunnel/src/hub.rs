@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::{
     accept::{self, Arriving, Door, HANDSHAKE_TIMEOUT, Part, Seat},
     config::{Active, DialTarget},
-    dial::Dialler,
+    dial::{Dialler, MOST_TRUNKS},
     event::{DownReason, LinkEvent, LinkId, Outbox},
     link::{self, Ground, Seed, Side},
     links::{Link, LinkTable},
@@ -284,7 +284,8 @@ impl Hub {
                 && entry.link.wire_id == arriving.wire_id
                 && entry.link.peer == arriving.peer
         };
-        let Some(entry) = self.links.values().find(is_its) else {
+        let found = self.links.values().find(is_its);
+        let Some(entry) = found.filter(|_| arriving.index < MOST_TRUNKS) else {
             return;
         };
         let Arriving { index, tls, .. } = arriving;

@@ -137,7 +137,7 @@ pub(crate) async fn run(ground: &Ground, mut seed: Seed) -> DownReason {
         }
     }
     let reason = watch_over(ground, &mut running, closing).await;
-    link.state.set_down();
+    link.state.set_down(reason);
     drop(running);
     // An error means that the hub is gone, and its table with it.
     let _ = ground
@@ -397,6 +397,13 @@ struct Pinger {
     with: Option<PingPong>,
     /// When the one under way was sent.
     sent: Option<Instant>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // However it ends.
+        self.link.state.set_down(DownReason::Draining);
+    }
 }
 
 impl Running {

@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use crate::{
-    event::LinkId,
+    event::{DownReason, LinkId},
     head::{self, HeadError, StreamHead},
 };
 
@@ -60,6 +60,8 @@ pub(crate) struct LinkState {
     /// Of these, the reserved ones.
     reserved: AtomicUsize,
     down: AtomicBool,
+    /// The other side has closed it: what it said last may still be under way.
+    closed: AtomicBool,
     /// Told when it goes down.
     gone: Notify,
 }
@@ -74,19 +76,23 @@ impl LinkState {
         self.samples.store(quality.samples, Ordering::Relaxed);
     }
 
-    pub(crate) fn set_down(&self) {
+    pub(crate) fn set_down(&self, reason: DownReason) {
+        if reason == DownReason::Closed {
+            self.closed.store(true, Ordering::Release);
+        }
         self.down.store(true, Ordering::Release);
         self.gone.notify_waiters();
     }
 
-    /// Waits until the link is down.
-    pub(crate) async fn went_down(&self) {
+    /// Waits until the link is down; was it the other side that closed it?
+    pub(crate) async fn went_down(&self) -> bool {
         let mut gone = pin!(self.gone.notified());
         // From here on nothing is missed.
         gone.as_mut().enable();
         if !self.down.load(Ordering::Acquire) {
             gone.await;
         }
+        self.closed.load(Ordering::Acquire)
     }
 
     pub(crate) fn live(self: &Arc<Self>, reserved: bool) -> LiveStream {

@@ -12,7 +12,7 @@
 //!   ▲   again when it is gone                │ ▲
 //!   └────────────────────────────────────────┘ └─ TrunkStream (Trunks::open)
 //! ```
-//! A connection on which nothing is heard for 12 intervals ends, and is dialled again as long as
+//! On a connection on which nothing was heard for three intervals no stream is opened; after 12 it ends, and is dialled again as long as
 //! its link lives; it ends with its link at the latest.
 
 mod frame;
@@ -20,7 +20,7 @@ mod mux;
 mod stream;
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     future::poll_fn,
     io,
     pin::{Pin, pin},
@@ -30,14 +30,14 @@ use std::{
     time::Duration,
 };
 
-use base::SiteName;
+use base::{Instant, SiteName};
 use bytes::BytesMut;
 use path::{DeadDetector, Liveness};
 use pki::Identity;
 use tokio::{
     io::{AsyncReadExt, AsyncWrite},
     sync::oneshot,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, Sleep, interval, sleep},
 };
 use tokio_rustls::TlsStream;
 
@@ -50,8 +50,11 @@ use crate::{
 use mux::{Answer, Mux};
 pub use stream::{TrunkIncoming, TrunkStream};
 
-/// Read at a time.
+/// Room for what is read; what a record of TLS holds at most (RFC 8446 §5.1).
 const READ: usize = 64 << 10;
+const RECORD: usize = 16 << 10;
+/// How long what is under way is waited for when the other side has closed the link.
+const EBB: Duration = Duration::from_secs(1);
 /// Reads in a row before the thread's other tasks have their turn.
 const READS: usize = 8;
 
@@ -112,13 +115,27 @@ impl Trunk {
 #[derive(Debug)]
 struct Served {
     link: Arc<Link>,
+    index: u8,
     mux: Rc<RefCell<Mux>>,
+    heard: Rc<Cell<Instant>>,
+    interval: Duration,
+}
+
+impl Served {
+    /// May streams be opened on it?
+    fn is_well(&self) -> bool {
+        let silence = runtime::now().since(self.heard.get());
+        self.link.is_up()
+            && silence < self.interval * DeadDetector::MISSES
+            && !self.mux.borrow().is_over()
+    }
 }
 
 /// The data connections of one thread, and how to open a stream on them.
 #[derive(Clone, Debug, Default)]
 pub struct Trunks {
     served: Rc<RefCell<Vec<Served>>>,
+    leaving: Rc<Cell<bool>>,
 }
 
 impl Trunks {
@@ -128,27 +145,45 @@ impl Trunks {
         let Trunk {
             link,
             side,
+            index,
             mut tls,
             interval,
             _gone,
-            ..
         } = trunk;
+        if self.leaving.get() {
+            return;
+        }
         if let Err(error) = tls.get_mut().0.arrive() {
             tracing::debug!(peer = %link.peer, %error, "a data connection is lost");
             return;
         }
         let mux = Rc::new(RefCell::new(Mux::new(side)));
+        let heard = Rc::new(Cell::new(runtime::now()));
+        // The other side has lost the one before, and may know it before we do.
+        for before in self.served.borrow().iter() {
+            if Arc::ptr_eq(&before.link, &link) && before.index == index {
+                before
+                    .mux
+                    .borrow_mut()
+                    .close(io::ErrorKind::ConnectionReset);
+            }
+        }
         self.served.borrow_mut().push(Served {
             link: Arc::clone(&link),
+            index,
             mux: Rc::clone(&mux),
+            heard: Rc::clone(&heard),
+            interval,
         });
         // Also if this is dropped.
         let _leave = Leave(self, &mux);
         let driver = Driver {
             link: &link,
             mux: &mux,
+            heard: &heard,
             tls,
             inbound: BytesMut::new(),
+            broken: None,
             on_stream,
         };
         let ended = driver.run(side, interval).await;
@@ -181,8 +216,10 @@ impl Trunks {
         }
     }
 
-    /// Has each connection end once what was written is sent.
+    /// Has each connection end once what was written is sent and the other side has heard it; those
+    /// that come later are closed.
     pub fn leave(&self) {
+        self.leaving.set(true);
         for served in self.served.borrow().iter() {
             served.mux.borrow_mut().leave();
         }
@@ -191,11 +228,9 @@ impl Trunks {
     /// The connection with the shortest round trip; of several of one link the idlest.
     fn begin(&self, site: &SiteName, head: &[u8]) -> Option<TrunkStream> {
         let served = self.served.borrow();
-        let to_site = served.iter().filter(|served| {
-            served.link.peer.site() == Some(site)
-                && served.link.is_up()
-                && !served.mux.borrow().is_over()
-        });
+        let to_site = served
+            .iter()
+            .filter(|served| served.link.peer.site() == Some(site) && served.is_well());
         let best =
             to_site.min_by_key(|served| (served.link.rtt(), served.mux.borrow().streams()))?;
         let id = best.mux.borrow_mut().open(head)?;
@@ -226,20 +261,37 @@ impl Drop for Leave<'_> {
 struct Driver<'a, F> {
     link: &'a Arc<Link>,
     mux: &'a Rc<RefCell<Mux>>,
+    heard: &'a Cell<Instant>,
     tls: Box<TlsStream<Socket>>,
     inbound: BytesMut,
+    /// Why nothing can be sent any more. What the other side said before is still read.
+    broken: Option<io::Error>,
     on_stream: F,
 }
 
 impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
     /// Read, write and ping until something ends it.
     async fn run(mut self, side: Side, every: Duration) -> io::Error {
-        let mut heard = DeadDetector::new(runtime::now(), every * PATIENCE_WITH_ONE);
+        let mut detector = DeadDetector::new(runtime::now(), every * PATIENCE_WITH_ONE);
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut down = pin!(self.link.state.went_down());
+        let mut ebb: Option<Pin<Box<Sleep>>> = None;
         poll_fn(|cx| {
-            if down.as_mut().poll(cx).is_ready() {
+            match self.poll_in(cx) {
+                Ok(true) => self.heard.set(runtime::now()),
+                Ok(false) => {}
+                Err(error) => return Poll::Ready(self.broken.take().unwrap_or(error)),
+            }
+            if ebb.is_none()
+                && let Poll::Ready(closed) = down.as_mut().poll(cx)
+            {
+                ebb = Some(Box::pin(sleep(if closed { EBB } else { Duration::ZERO })));
+            }
+            let ebbed = ebb
+                .as_mut()
+                .is_some_and(|ebb| ebb.as_mut().poll(cx).is_ready());
+            if ebbed || self.mux.borrow().is_over() {
                 return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
             }
             while ticks.poll_tick(cx).is_ready() {
@@ -247,28 +299,20 @@ impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
                 if side == Side::Dialler {
                     self.mux.borrow_mut().ping();
                 }
-                if runtime::now() >= heard.poll_timeout()
-                    && heard.handle_timeout(runtime::now()) == Liveness::Dead
+                detector.handle_heard(self.heard.get());
+                if runtime::now() >= detector.poll_timeout()
+                    && detector.handle_timeout(runtime::now()) == Liveness::Dead
                 {
                     return Poll::Ready(io::ErrorKind::TimedOut.into());
                 }
             }
-            match self.poll_in(cx) {
-                Ok(true) => heard.handle_heard(runtime::now()),
-                Ok(false) => {}
-                Err(error) => return Poll::Ready(error),
+            if self.broken.is_none()
+                && let Poll::Ready(Err(error)) = self.poll_out(cx)
+            {
+                self.mux.borrow_mut().mute(error.kind());
+                self.broken = Some(error);
             }
-            let sent = match self.poll_out(cx) {
-                Poll::Ready(Ok(())) => true,
-                Poll::Ready(Err(error)) => return Poll::Ready(error),
-                Poll::Pending => false,
-            };
-            let mut mux = self.mux.borrow_mut();
-            let spent = mux.is_spent() && mux.streams() == 0;
-            if sent && (spent || mux.is_leaving()) {
-                return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
-            }
-            mux.watch(cx.waker());
+            self.mux.borrow_mut().watch(cx.waker());
             Poll::Pending
         })
         .await
@@ -278,7 +322,10 @@ impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
     fn poll_in(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         let mut any = false;
         for _ in 0..READS {
-            self.inbound.reserve(READ);
+            // A record is read at a time, and some are kept where they are.
+            if self.inbound.capacity() - self.inbound.len() < RECORD {
+                self.inbound.reserve(READ);
+            }
             let read = pin!(self.tls.read_buf(&mut self.inbound)).poll(cx);
             let Poll::Ready(read) = read else {
                 return Ok(any);
@@ -327,7 +374,7 @@ impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
         }
     }
 
-    /// Send what is there; ready when all is sent.
+    /// Send what is there, and say goodbye if that is all there will be; ready when all is sent.
     fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut mux = self.mux.borrow_mut();
         while !mux.out().is_empty() {
@@ -336,7 +383,14 @@ impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
                 count => mux.sent(count),
             }
         }
-        Pin::new(&mut self.tls).poll_flush(cx)
+        ready!(Pin::new(&mut self.tls).poll_flush(cx))?;
+        if mux.is_leaving() || mux.is_spent() && mux.streams() == 0 {
+            // The other side closes when it has read all: who closes before loses what is under way.
+            mux.leave();
+            mux.mute(io::ErrorKind::ConnectionAborted);
+            return Pin::new(&mut self.tls).poll_shutdown(cx);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

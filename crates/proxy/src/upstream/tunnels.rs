@@ -22,8 +22,8 @@ impl Dial for Links {
     }
 }
 
-/// Opens a stream to `site` on this worker's own connections. Where there are none yet, the links'
-/// shared ones serve.
+/// Opens a stream to `site` on this worker's own connections. Where there are none yet, or one ended
+/// meanwhile, the links' shared ones serve.
 ///
 /// # Errors
 /// See [`DialError`].
@@ -34,7 +34,9 @@ pub(crate) async fn open(
 ) -> Result<BoxDuplex, DialError> {
     match worker.trunks.open(site, &head(request.clone())).await {
         Ok(stream) => Ok(Box::new(stream)),
-        Err(OpenError::NoLink(_)) => worker.dial.open(site, request.clone()).await,
+        Err(OpenError::NoLink(_) | OpenError::Closed { .. }) => {
+            worker.dial.open(site, request.clone()).await
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -26,12 +26,14 @@ pub(super) const MAX_STREAMS: usize = 4096;
 /// way to it.
 pub(super) const FIRST_WINDOW: u32 = 64 << 10;
 pub(super) const LAST_WINDOW: u32 = 1 << 20;
-/// What all streams may send before they are read.
-pub(super) const CONNECTION_WINDOW: u32 = 64 << 20;
+/// What all streams may send before they are read, and how much of it they may get beyond their
+/// first windows.
+pub(super) const CONNECTION_WINDOW: u32 = 128 << 20;
+const SPARE: u32 = 32 << 20;
 /// Streams write no more while so much waits to be sent.
 const OUT_FULL: usize = 256 << 10;
-/// So much waits only if the other side makes us answer and does not read.
-const OUT_MOST: usize = 4 << 20;
+/// So many answers wait only if the other side asks and does not read.
+const ANSWERS_MOST: usize = 1 << 20;
 /// Ids beyond this are not begun any more.
 const LAST_ID: u32 = u32::MAX - 16;
 /// The longest reason that is sent or kept.
@@ -69,6 +71,16 @@ pub(super) enum Answer {
 pub(super) struct Opened {
     pub(super) id: u32,
     pub(super) head: Bytes,
+}
+
+/// Where a stream stands that has something to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Nowhere,
+    /// In the queue for room.
+    Queued,
+    /// It has come to its turn, and may write a frame.
+    Turn,
 }
 
 /// What has come for a stream and was not read: small payloads copied together, large ones as they
@@ -136,9 +148,7 @@ struct Stream {
     finished: bool,
     /// The other side neither sends nor reads any more.
     reset: bool,
-    /// It stands in the queue for room, or has come to its turn and not yet used it.
-    queued: bool,
-    turn: bool,
+    place: Place,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
@@ -154,17 +164,19 @@ impl Stream {
             ended: false,
             finished: false,
             reset: false,
-            queued: false,
-            turn: false,
+            place: Place::Nowhere,
             reader: None,
             writer: None,
         }
     }
 
-    /// How much more the other side may send, if that is worth saying.
-    fn more(&mut self) -> Option<u32> {
+    /// How much more the other side may send, if that is worth saying. What a stream gets beyond
+    /// its first window is taken from `spare`.
+    fn more(&mut self, spare: &mut u32) -> Option<u32> {
         // All is read, and most of the window was used: it was the window that held up the stream.
-        if self.inbox.is_empty() && self.window < self.limit / 2 && self.limit < LAST_WINDOW {
+        let held_up = self.inbox.is_empty() && self.window < self.limit / 2;
+        if held_up && self.limit < LAST_WINDOW && self.limit <= *spare {
+            *spare -= self.limit;
             self.limit *= 2;
         }
         let unread = u32::try_from(self.inbox.len()).unwrap_or(LAST_WINDOW);
@@ -192,7 +204,11 @@ pub(super) struct Mux {
     credit: u32,
     window: u32,
     owed: u32,
+    /// What streams may get beyond their first windows.
+    spare: u32,
     out: BytesMut,
+    /// How much of `out` answers what the other side asks, at most.
+    answers: usize,
     /// The stream whose payload is under way, and how much of it is to come.
     rest: Option<(u32, usize)>,
     arrived: VecDeque<Opened>,
@@ -200,6 +216,8 @@ pub(super) struct Mux {
     queue: VecDeque<u32>,
     driver: Option<Waker>,
     leaving: bool,
+    /// Nothing can be sent any more; what has come is still to be read.
+    mute: Option<io::ErrorKind>,
     over: Option<io::ErrorKind>,
 }
 
@@ -218,12 +236,15 @@ impl Mux {
             credit: CONNECTION_WINDOW,
             window: CONNECTION_WINDOW,
             owed: 0,
+            spare: SPARE,
             out: BytesMut::new(),
+            answers: 0,
             rest: None,
             arrived: VecDeque::new(),
             queue: VecDeque::new(),
             driver: None,
             leaving: false,
+            mute: None,
             over: None,
         }
     }
@@ -267,7 +288,7 @@ impl Mux {
                 octets.advance(header.length);
             }
         }
-        if self.out.len() > OUT_MOST {
+        if self.answers > ANSWERS_MOST {
             return Err(Violation::Unread);
         }
         Ok(())
@@ -316,6 +337,7 @@ impl Mux {
             }
             stream.wake();
         }
+        self.leave_queue(id);
         self.give_back(unread);
         Ok(())
     }
@@ -371,6 +393,7 @@ impl Mux {
         if let Some(reader) = stream.reader.take() {
             reader.wake();
         }
+        self.tell();
         Ok(())
     }
 
@@ -403,8 +426,14 @@ impl Mux {
     }
 
     fn frame(&mut self, kind: Kind, id: u32, payload: &[u8]) {
+        if self.over.is_some() || self.mute.is_some() {
+            return;
+        }
         Header::write(kind, id, payload.len(), &mut self.out);
         self.out.put_slice(payload);
+        if matches!(kind, Kind::Pong | Kind::Refuse | Kind::Credit) {
+            self.answers += HEADER + payload.len();
+        }
         self.wake_driver();
     }
 
@@ -425,7 +454,12 @@ impl Mux {
     /// Octets that the other side sent are gone from here.
     fn give_back(&mut self, octets: usize) {
         self.owed += u32::try_from(octets).unwrap_or(CONNECTION_WINDOW);
-        if self.owed >= CONNECTION_WINDOW / 2 {
+        self.tell();
+    }
+
+    /// Says what was read of all streams, if that is much or the other side has little left.
+    fn tell(&mut self) {
+        if self.owed > 0 && self.owed >= self.window.min(CONNECTION_WINDOW / 2) {
             let more = std::mem::take(&mut self.owed);
             self.window += more;
             self.frame(Kind::Credit, 0, &more.to_be_bytes());
@@ -441,12 +475,29 @@ impl Mux {
                 return;
             };
             if let Some(stream) = self.streams.get_mut(&id) {
-                (stream.queued, stream.turn) = (false, true);
+                stream.place = Place::Turn;
                 if let Some(writer) = stream.writer.take() {
                     writer.wake();
                 }
             }
         }
+    }
+
+    /// A stream waits for room no more; if it was its turn, it is that of the next.
+    fn leave_queue(&mut self, id: u32) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        match std::mem::replace(&mut stream.place, Place::Nowhere) {
+            Place::Nowhere => {}
+            Place::Queued => self.queue.retain(|queued| *queued != id),
+            Place::Turn => self.admit(),
+        }
+    }
+
+    /// Why nothing can be sent, if so.
+    fn gone(&self) -> Option<io::ErrorKind> {
+        self.over.or(self.mute)
     }
 
     // What the driver does.
@@ -471,6 +522,7 @@ impl Mux {
     /// So much of it was sent.
     pub(super) fn sent(&mut self, octets: usize) {
         self.out.advance(octets);
+        self.answers = self.answers.saturating_sub(octets);
         if self.out.len() <= OUT_FULL / 2 && self.credit > 0 {
             self.admit();
         }
@@ -485,12 +537,21 @@ impl Mux {
 
     /// The driver is to end when all is sent.
     pub(super) fn leave(&mut self) {
-        self.leaving = true;
-        self.wake_driver();
+        if !self.leaving {
+            self.leaving = true;
+            self.wake_driver();
+        }
     }
 
     pub(super) fn is_leaving(&self) -> bool {
         self.leaving
+    }
+
+    /// Nothing can be sent any more; what comes is still read.
+    pub(super) fn mute(&mut self, kind: io::ErrorKind) {
+        self.mute = Some(kind);
+        self.out = BytesMut::new();
+        self.streams.values_mut().for_each(Stream::wake);
     }
 
     /// The connection is gone.
@@ -499,6 +560,7 @@ impl Mux {
         self.out = BytesMut::new();
         self.arrived.clear();
         self.streams.values_mut().for_each(Stream::wake);
+        self.wake_driver();
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -516,7 +578,7 @@ impl Mux {
     pub(super) fn open(&mut self, head: &[u8]) -> Option<u32> {
         let ours = self.streams.len() - self.theirs;
         let may = ours < MAX_STREAMS && head.len() <= MAX_HEAD_BYTES as usize;
-        if !may || self.over.is_some() || self.is_spent() {
+        if !may || self.gone().is_some() || self.is_spent() {
             return None;
         }
         let id = self.next;
@@ -548,7 +610,7 @@ impl Mux {
 
     /// Says yes to a stream that arrived.
     pub(super) fn accept(&mut self, id: u32) -> io::Result<()> {
-        if let Some(kind) = self.over {
+        if let Some(kind) = self.gone() {
             return Err(kind.into());
         }
         match self.streams.get(&id) {
@@ -597,7 +659,7 @@ impl Mux {
             return Poll::Ready(Ok(()));
         }
         let goes_on = !stream.finished && !stream.reset;
-        if goes_on && let Some(more) = stream.more() {
+        if goes_on && let Some(more) = stream.more(&mut self.spare) {
             stream.window += more;
             self.frame(Kind::Credit, id, &more.to_be_bytes());
         }
@@ -612,7 +674,7 @@ impl Mux {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if let Some(kind) = self.over {
+        if let Some(kind) = self.gone() {
             return Poll::Ready(Err(kind.into()));
         }
         let Some(stream) = self.streams.get_mut(&id) else {
@@ -628,22 +690,31 @@ impl Mux {
         if wanted == 0 {
             return Poll::Ready(Ok(0));
         }
+        let waits = self.out.len();
+        let room = match stream.place {
+            Place::Nowhere => waits < OUT_FULL && self.queue.is_empty(),
+            Place::Queued => false,
+            // Others may have had theirs meanwhile.
+            Place::Turn => waits < 2 * OUT_FULL,
+        };
         if stream.credit == 0 {
-            return wait(&mut stream.writer, cx);
+            // If it had a turn, that is somebody else's.
+            let waiting = wait(&mut stream.writer, cx);
+            self.leave_queue(id);
+            return waiting;
         }
-        let room = self.out.len() < OUT_FULL && self.queue.is_empty();
-        if self.credit == 0 || !room && !stream.turn {
-            if !stream.queued {
-                stream.queued = true;
+        if self.credit == 0 || !room {
+            if stream.place != Place::Queued {
+                stream.place = Place::Queued;
                 self.queue.push_back(id);
             }
             return wait(&mut stream.writer, cx);
         }
+        stream.place = Place::Nowhere;
         let allowed = stream.credit.min(self.credit);
         let most = MAX_PAYLOAD.min(usize::try_from(allowed).unwrap_or(MAX_PAYLOAD));
         let count = wanted.min(most);
         let cost = u32::try_from(count).unwrap_or(allowed);
-        stream.turn = false;
         stream.credit -= cost;
         self.credit -= cost;
         Header::write(Kind::Data, id, count, &mut self.out);
@@ -671,12 +742,14 @@ impl Mux {
 
     /// The handle is gone: what is unread is thrown away, and a stream that did not end is reset.
     pub(super) fn release(&mut self, id: u32) {
+        self.leave_queue(id);
         let Some(stream) = self.streams.remove(&id) else {
             return;
         };
         if !self.is_ours(id) {
             self.theirs -= 1;
         }
+        self.spare += stream.limit - FIRST_WINDOW;
         if self.over.is_some() {
             return;
         }

@@ -221,6 +221,75 @@ fn all_streams_together_are_bounded_and_go_on_when_one_is_dropped() {
 }
 
 #[test]
+fn a_thousand_readers_that_stand_still_hold_up_nobody() {
+    let mut pair = Pair::new();
+    let still: Vec<u32> = (0..1000).map(|_| pair.stream()).collect();
+    // Some were fast before.
+    for id in still.iter().take(40) {
+        for _ in 0..5 {
+            let count = fill(&mut pair, *id);
+            assert!(read(&mut pair.far, *id, count).is_ready());
+            pair.settle();
+        }
+    }
+    for id in &still {
+        fill(&mut pair, *id);
+    }
+    let live = pair.stream();
+    let mut moved = 0;
+    while moved < CONNECTION_WINDOW as usize {
+        let count = fill(&mut pair, live);
+        assert!(count > 0, "after {moved}");
+        moved += count;
+        assert!(read(&mut pair.far, live, count).is_ready());
+        pair.settle();
+    }
+}
+
+#[test]
+fn who_leaves_the_queue_makes_room_for_others() {
+    let mut pair = Pair::new();
+    let full = [(); 8].map(|()| pair.stream());
+    let waiting = [(); 40].map(|()| pair.stream());
+    let last = pair.stream();
+    for id in full {
+        while write(&mut pair.near, id, &[1; 100_000]).is_ready() {}
+    }
+    for id in waiting.iter().chain([&last]) {
+        assert!(write(&mut pair.near, *id, b"x").is_pending());
+    }
+    // Half of those that wait are reset by the other side, and half are dropped here.
+    for id in &waiting[..20] {
+        pair.far.release(*id);
+    }
+    carry(&mut pair.far, &mut pair.near);
+    for id in &waiting[20..] {
+        pair.near.release(*id);
+    }
+    let sent = pair.near.out().len();
+    pair.near.sent(sent);
+    assert_eq!(write(&mut pair.near, last, b"x"), Poll::Ready(Ok(1)));
+}
+
+#[test]
+fn who_can_send_nothing_more_still_hears() {
+    let mut pair = Pair::new();
+    let id = pair.stream();
+    assert_eq!(write(&mut pair.far, id, b"last words"), Poll::Ready(Ok(10)));
+    pair.near.mute(ErrorKind::BrokenPipe);
+    carry(&mut pair.far, &mut pair.near);
+    assert_eq!(
+        read(&mut pair.near, id, 99),
+        Poll::Ready(Ok(b"last words".to_vec()))
+    );
+    let broken = Poll::Ready(Err(ErrorKind::BrokenPipe));
+    assert_eq!(write(&mut pair.near, id, b"x"), broken);
+    pair.near.release(id);
+    assert!(pair.near.out().is_empty());
+    assert_eq!(pair.near.open(b"head"), None);
+}
+
+#[test]
 fn writers_wait_while_much_is_unsent() {
     let mut pair = Pair::new();
     let ids = [(); 8].map(|()| pair.stream());

@@ -133,6 +133,9 @@ async fn relay(tasks: &Tasks, address: SocketAddr, cut: Option<usize>) -> Socket
             let forgets = Some(count) == cut;
             group.spawn_local("relayed", async move {
                 let mut server = TcpStream::connect(address).await.expect("it listens");
+                for tcp in [&client, &server] {
+                    tcp.set_nodelay(true).expect("an option");
+                }
                 let copy = tokio::io::copy_bidirectional(&mut client, &mut server);
                 if forgets {
                     let _ = tokio::time::timeout(Duration::from_millis(500), copy).await;
@@ -169,6 +172,39 @@ async fn both_sides_open_streams_on_connections_of_their_own_thread() {
                 if *status == http::StatusCode::FORBIDDEN && reason == "no")
         };
         assert!(refused.is_err_and(|error| is_no(&error)));
+        tasks.drain(Duration::ZERO).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_said_last_is_heard_when_a_side_leaves() {
+    run(async {
+        let tasks = Tasks::new("test");
+        let (mut par, mut aws) = linked(&tasks, (1, 1), None).await;
+        tokio::join!(par.connections(1), aws.connections(1));
+        let (name, head) = (site("aws.acme"), head());
+        let (near, far) = tokio::join!(par.trunks.open(&name, &head), async {
+            aws.streams.recv().await.expect("a stream").accept()
+        });
+        let (mut near, mut far) = (near.expect("open"), far.expect("accepted"));
+        let said = vec![5; 1 << 20];
+        let saying = async {
+            far.write_all(&said).await.expect("written");
+            far.shutdown().await.expect("ended");
+            drop(far);
+            aws.trunks.leave();
+        };
+        let hearing = async {
+            let mut heard = Vec::new();
+            near.read_to_end(&mut heard).await.map(|_| heard)
+        };
+        let ((), heard) = tokio::join!(saying, hearing);
+        assert!(heard.expect("to its end") == said);
+        // It is gone on both sides.
+        drop(near);
+        let closed = par.trunks.open(&name, &head).await;
+        assert!(closed.is_err());
         tasks.drain(Duration::ZERO).await;
     })
     .await;
