@@ -55,13 +55,12 @@ def scan(address, ports):
 for address in sys.argv[1:]:
     opened, left = set(), set(range(1, 1 << 16))
     for _ in range(PASSES):
-        # A way that is full loses some; who answers nothing at all is asked once.
-        answered, ports = 0, sorted(left)
+        ports = sorted(left)
         for first in range(0, len(ports), BATCH):
             some, closed = scan(address, ports[first : first + BATCH])
             opened.update(some)
             left.difference_update(some, closed)
-            answered += len(some) + len(closed)
-        if not left or not answered:
+        # A way that is full loses some; who answers nothing at all is asked once.
+        if len(left) in (0, (1 << 16) - 1):
             break
     print(address, (1 << 16) - 1 - len(left), *sorted(opened), flush=True)
