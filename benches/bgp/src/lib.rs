@@ -24,13 +24,12 @@ mod wire;
 
 use std::{
     fs,
-    io::Write,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context, Result};
-use bench_kit::{machine, namespace};
+use bench_kit::{machine, namespace, results};
 use clap::{Parser, ValueEnum};
 
 pub use daemon::Peer;
@@ -121,7 +120,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 eprint!("{scenario} {round}/{} {}: ", arguments.rounds, peer.peer);
                 let outcome = scenario::run(&setting);
                 match &outcome {
-                    Ok(figures) => eprintln!("{}", report::line(figures)),
+                    Ok(figures) => eprintln!("{}", results::line(figures)),
                     Err(error) => eprintln!("failed: {error:#}"),
                 }
                 report
@@ -152,9 +151,6 @@ fn publish(arguments: &Arguments, report: &Report) -> Result<()> {
         Output::Table => report.markdown(),
         Output::Json => format!("{:#}\n", report.json()),
     };
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .context("writing to standard output")?;
     let whole = arguments.only.is_empty() && arguments.divide == 1;
     let benches = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
     let usual = || benches.map(|benches| benches.join("results/bgp.md"));
@@ -162,9 +158,5 @@ fn publish(arguments: &Arguments, report: &Report) -> Result<()> {
         .page
         .clone()
         .or_else(|| whole.then(usual).flatten());
-    if let Some(page) = page {
-        fs::write(&page, report.page()).with_context(|| format!("writing {}", page.display()))?;
-        eprintln!("results: {}", page.display());
-    }
-    Ok(())
+    results::publish(&text, page.as_deref(), || report.page())
 }

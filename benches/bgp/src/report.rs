@@ -8,7 +8,7 @@ mod tests;
 use std::{collections::BTreeSet, fmt::Write};
 
 use anyhow::Result;
-use bench_kit::{median, number};
+use bench_kit::{median, number, results};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -86,14 +86,6 @@ const COLUMNS: [(&str, Scenario, &str); 10] = [
         "{busy_p50_ms} / {busy_p99_ms}",
     ),
 ];
-
-/// Figures of one run, in one line.
-pub(crate) fn line(figures: &Figures) -> String {
-    let words = figures
-        .iter()
-        .map(|(name, value)| format!("{name} {}", number(*value)));
-    words.collect::<Vec<_>>().join(", ")
-}
 
 impl Report {
     pub(crate) fn new(machine: Value) -> Report {
@@ -269,17 +261,12 @@ impl Report {
 
     /// The page that is kept in the repository.
     pub(crate) fn page(&self) -> String {
-        let machine = &self.machine;
         let mut text = format!(
             "# BGP daemons side by side\n\nWritten by `cargo xtask bench bgp`; how to read it is \
              in [the benches' own page](../README.md).\n\n\
-             Machine: {} cores ({}), {} GiB, Linux {}, load {} before the first run. \
+             {} \
              Medians of {} runs, peers taking turns.\n\n## Medians\n",
-            machine["cores"],
-            machine["cpu"].as_str().unwrap_or("unknown"),
-            machine["memoryGiB"],
-            machine["kernel"].as_str().unwrap_or("unknown"),
-            machine["loadAtStart"],
+            results::machine(&self.machine),
             self.runs.iter().map(|run| run.round).max().unwrap_or(0),
         );
         text += &self.markdown();

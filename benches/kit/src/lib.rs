@@ -8,6 +8,7 @@ pub mod machine;
 pub mod namespace;
 pub mod process;
 pub mod program;
+pub mod results;
 
 /// Three digits, or all before the point, in groups of three.
 #[must_use]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use bench_kit::{median, number};
+use bench_kit::{median, number, results};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -61,13 +61,6 @@ const HOPS: f64 = 1.6;
 
 const fn verdict(ratio: f64, bound: f64) -> &'static str {
     if ratio <= bound { "met" } else { "missed" }
-}
-
-/// Figures of one run, in one line.
-pub(crate) fn line(figures: &Figures) -> String {
-    let words = figures.iter();
-    let words = words.map(|(name, value)| format!("{name} {}", number(*value)));
-    words.collect::<Vec<_>>().join(", ")
 }
 
 impl Report {
@@ -218,17 +211,12 @@ impl Report {
 
     /// The page that is kept in the repository.
     pub(crate) fn page(&self) -> String {
-        let machine = &self.machine;
         let mut text = format!(
             "# HTTP proxies side by side\n\nWritten by `cargo xtask bench proxy`; how to read it \
              is in [the benches' own page](../README.md).\n\n\
-             Machine: {} cores ({}), {} GiB, Linux {}, load {} before the first run. The proxy has \
+             {} The proxy has \
              one core, load and origin the other. Medians, contestants taking turns.\n",
-            machine["cores"],
-            machine["cpu"].as_str().unwrap_or("unknown"),
-            machine["memoryGiB"],
-            machine["kernel"].as_str().unwrap_or("unknown"),
-            machine["loadAtStart"],
+            results::machine(&self.machine),
         );
         text += &self.markdown();
         text += "\n## Spread of CPU a request, µs\n| scenario | contestant | least | median | most |\n|---|---|---|---|---|\n";

@@ -13,10 +13,10 @@ mod report;
 mod scenario;
 mod work;
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context, Result};
-use bench_kit::{machine, namespace};
+use anyhow::Result;
+use bench_kit::{machine, namespace, results};
 use clap::{Parser, ValueEnum};
 
 pub use contestant::Contestant;
@@ -84,7 +84,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 let time = Duration::from_secs(arguments.seconds);
                 let outcome = scenario::run(*scenario, contestant, time);
                 match &outcome {
-                    Ok(figures) => eprintln!("{}", report::line(figures)),
+                    Ok(figures) => eprintln!("{}", results::line(figures)),
                     Err(error) => eprintln!("failed: {error:#}"),
                 }
                 report.runs.push(Run::new(*scenario, contestant, outcome));
@@ -107,17 +107,11 @@ fn publish(arguments: &Arguments, report: &Report) -> Result<()> {
         Output::Table => report.markdown(),
         Output::Json => serde_json::to_string_pretty(&report.json())? + "\n",
     };
-    use std::io::Write;
-    std::io::stdout().write_all(text.as_bytes())?;
     let whole = arguments.only.is_empty() && arguments.peers.is_empty();
     let default = whole.then(|| {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../results");
         PathBuf::from(folder).join("tunnel.md")
     });
-    let Some(page) = arguments.page.clone().or(default) else {
-        return Ok(());
-    };
-    fs::write(&page, report.page()).with_context(|| format!("writing {}", page.display()))?;
-    eprintln!("results: {}", page.display());
-    Ok(())
+    let page = arguments.page.clone().or(default);
+    results::publish(&text, page.as_deref(), || report.page())
 }

@@ -1,7 +1,7 @@
 //! Medians, ratios, verdicts.
 
 use anyhow::Result;
-use bench_kit::{median, number};
+use bench_kit::{median, number, results};
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
@@ -91,13 +91,6 @@ impl Target {
             met: measured.is_some_and(|measured| measured >= bound),
         }
     }
-}
-
-/// Figures of one run, in one line.
-pub(crate) fn line(figures: &Figures) -> String {
-    let words = figures.iter();
-    let words = words.map(|(name, value)| format!("{name} {}", number(*value)));
-    words.collect::<Vec<_>>().join(", ")
 }
 
 impl Report {
@@ -219,17 +212,12 @@ impl Report {
 
     /// The page that is kept in the repository.
     pub(crate) fn page(&self) -> String {
-        let machine = &self.machine;
         let mut text = format!(
             "# Ways to carry streams, side by side\n\nWritten by `cargo xtask bench tunnel`; how \
              to read it is in [the benches' own page](../README.md).\n\n\
-             Machine: {} cores ({}), {} GiB, Linux {}, load {} before the first run. Both ends in \
+             {} Both ends in \
              one process, a thread each, over loopback. Medians, contestants taking turns.\n",
-            machine["cores"],
-            machine["cpu"].as_str().unwrap_or("unknown"),
-            machine["memoryGiB"],
-            machine["kernel"].as_str().unwrap_or("unknown"),
-            machine["loadAtStart"],
+            results::machine(&self.machine),
         );
         text += &self.markdown();
         text += "\n## Spread\n| | contestant | least | median | most |\n|---|---|---|---|---|\n";
