@@ -20,7 +20,31 @@ fn full() -> StreamHead {
 fn heads_round_trip() {
     for head in [full(), StreamHead::to("bgp.sealane.internal")] {
         let request = head.to_request().expect("valid");
-        assert_eq!(StreamHead::from_request(&request), Ok(head));
+        assert_eq!(StreamHead::from_request(&request).as_ref(), Ok(&head));
+        let text = head.to_text().expect("valid");
+        assert_eq!(StreamHead::from_text(&text), Ok(head));
+    }
+}
+
+#[test]
+fn texts_that_are_no_head_are_named() {
+    use HeadError::{Authority, Field, Method, Text};
+    let many = format!("CONNECT a:1 HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(33));
+    for (text, error) in [
+        ("", Text),
+        ("CONNECT a:1 HTTP/1.1\r\n", Text),
+        ("CONNECT a:1 HTTP/1.1\r\n\r\nmore", Text),
+        ("\0\u{ff}", Text),
+        (&many, Text),
+        ("GET / HTTP/1.1\r\n\r\n", Method),
+        ("CONNECT http://a/ HTTP/1.1\r\n\r\n", Authority),
+        ("CONNECT A:1 HTTP/1.1\r\n\r\n", Authority),
+        (
+            "CONNECT a:1 HTTP/1.1\r\nsealane-lb: a/b\r\nsealane-lb: a/b\r\n\r\n",
+            Field("sealane-lb"),
+        ),
+    ] {
+        assert_eq!(StreamHead::from_text(text.as_bytes()), Err(error), "{text}");
     }
 }
 
