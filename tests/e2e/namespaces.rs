@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use kit::{Client, Planet, Turn, figure, wait_until};
+use kit::{Client, Load, Planet, Target, Turn, figure, wait_until};
+use serde_json::Value;
 
 use crate::{ACME, BLUE, faults::none_failed, load, options, pass};
 
@@ -88,4 +89,76 @@ fn tenants_with_the_same_addresses_are_each_at_home() {
         refused.stderr.contains("there are aws-nyc, aws-par"),
         "{refused:?}"
     );
+}
+
+/// The sites over which a stream from `par` to acme's factory goes now.
+fn over(planet: &Planet) -> Result<Vec<String>, String> {
+    let asked = planet.sealane(&[
+        "get",
+        "paths",
+        "factory",
+        "--node-state",
+        "par",
+        "-o",
+        "json",
+    ]);
+    let paths = asked.good().json();
+    let hops = paths[0]["hops"].as_array().ok_or("no way")?;
+    let name = |hop: &Value| hop["site"].as_str().map(|site| site.replace(".fabric", ""));
+    Ok(hops.iter().filter_map(name).collect())
+}
+
+/// How long until that is the way.
+fn takes(planet: &Planet, wanted: &[&str], bound: Duration) -> Duration {
+    let began = kit::runtime::now();
+    wait_until(
+        &format!("par reaches factory over {wanted:?}"),
+        bound,
+        || match over(planet)? {
+            way if way == wanted => Ok(()),
+            way => Err(format!("{way:?}")),
+        },
+    );
+    kit::runtime::now().since(began)
+}
+
+#[test]
+fn a_cut_between_pops_is_gone_round_and_come_back_from() {
+    let turn = Turn::alone();
+    let world = options()
+        .arg("--net")
+        .arg("ns")
+        .arg("--topology")
+        .arg("world");
+    let planet = Planet::start(&turn, world);
+    figure(format_args!(
+        "world: ready after {} ms",
+        planet.report.startup_ms
+    ));
+    let direct = ["nyc", "factory.acme"];
+    takes(&planet, &direct, AFTER);
+    let plant = Target {
+        address: planet.pop("par").http,
+        from: None,
+        host: "plant.acme.example".to_owned(),
+        path: "/".to_owned(),
+    };
+    let load = Load::start(vec![plant], 500);
+    pass(BEFORE);
+    lab(&planet, &["cut", "par-nyc"]);
+    let cut = takes(&planet, &["lon", "nyc", "factory.acme"], AFTER);
+    pass(AFTER);
+    lab(&planet, &["heal", "par-nyc"]);
+    let healed = takes(&planet, &direct, Duration::from_secs(20));
+    pass(AFTER);
+    assert_eq!(over(&planet).as_deref(), Ok(&direct.map(str::to_owned)[..]));
+    let records = load.stop();
+    none_failed("world: par-nyc cut and healed", &records);
+    let longest = records.iter().map(kit::Record::took).max();
+    figure(format_args!(
+        "world: par-nyc cut: over lon after {cut:?}, healed: back after {healed:?}; 0 of {} failed, \
+         the slowest took {:?}",
+        records.len(),
+        longest.unwrap_or_default()
+    ));
 }

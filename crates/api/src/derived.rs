@@ -33,6 +33,40 @@ pub struct LinkView {
     pub rtt_us: Option<u64>,
 }
 
+/// The way from a node to a site, as the node has chosen and measured it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PathView {
+    /// The site at its end, `SITE.TENANT`.
+    pub site: String,
+    /// Every site on it, that at its end too, in order.
+    pub hops: Vec<HopView>,
+}
+
+/// One stretch of a path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HopView {
+    /// The site that it leads to, `SITE.TENANT`.
+    pub site: String,
+    /// Its measured round trip, in microseconds.
+    pub rtt_us: u64,
+}
+
+impl PathView {
+    /// The round trip over all of it, in microseconds.
+    #[must_use]
+    pub fn rtt_us(&self) -> u64 {
+        self.hops.iter().map(|hop| hop.rtt_us).sum()
+    }
+
+    /// The sites between its ends.
+    pub fn over(&self) -> impl Iterator<Item = &str> {
+        let between = self.hops.len().saturating_sub(1);
+        self.hops.iter().take(between).map(|hop| hop.site.as_str())
+    }
+}
+
 /// Keys of a token issuer, as a node has them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -68,6 +102,9 @@ pub struct NodeStatus {
     /// Its tunnels.
     #[serde(default)]
     pub links: Vec<LinkView>,
+    /// Its way to every site that it can reach.
+    #[serde(default)]
+    pub paths: Vec<PathView>,
     /// Every endpoint it knows.
     #[serde(default)]
     pub endpoints: Vec<EndpointView>,
@@ -151,6 +188,9 @@ pub struct EndpointStanding {
     /// The round trip to its site by which it is placed, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_us: Option<u64>,
+    /// The way to its site, if it is another one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub path: Vec<HopView>,
     /// Requests of this node that run on it now.
     pub in_flight: u32,
     /// Its share by weight, of a thousand requests.

@@ -54,11 +54,26 @@ pub enum Up {
     Trouble(Trouble),
     /// From the data half to its control half only: the VIPs that have a healthy endpoint now.
     Vips(BTreeSet<IpAddr>),
+    /// From the data half to its control half only: the links that are up now, one for each site at
+    /// the other end.
+    Links(Vec<Link>),
     /// A certificate for this PKCS#10 request (base64 DER), with the same identity, please.
     Renew {
         /// The request.
         csr: String,
     },
+}
+
+/// A link of the node, as it measures it: the best of those to one site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Link {
+    /// The site at the other end.
+    pub peer: SiteName,
+    /// The round trip, in microseconds.
+    pub rtt_us: u64,
+    /// Its variation, in microseconds.
+    pub jitter_us: u64,
 }
 
 /// What the egress proxy saw of one endpoint.

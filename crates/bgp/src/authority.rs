@@ -217,6 +217,14 @@ impl Trust {
         let table = table.ok_or(Refusal::NoTable)?;
         let grant = table.sites.get(&rd.site).ok_or(Refusal::Ungranted)?;
         let tenant = *grant.slots.get(&rd.slot).ok_or(Refusal::Ungranted)?;
+        // What a PoP says of a link is for those at the other end.
+        let far = (family.safi == 244 && tenant == TenantId(0))
+            .then(|| mesh::bytes::far_end(key))
+            .flatten();
+        let tenant = match far {
+            Some(far) => table.sites.get(&far).ok_or(Refusal::Ungranted)?.tenant,
+            None => tenant,
+        };
         let agrees =
             |rt: &RouteTarget| rt.tenant == tenant && selector_fits(family, key, rt.selector);
         if said.targets.is_empty() || !said.targets.iter().all(agrees) {

@@ -19,6 +19,7 @@ use crate::{
     client::problem,
     context,
     error::{Exit, Failure},
+    objects::hops,
     text::{self, Table},
     watch,
 };
@@ -52,6 +53,13 @@ pub(crate) async fn get(path: &str, args: &GetArgs, out: &mut dyn Write) -> Resu
         Ok(())
     })
     .await
+}
+
+/// What a node answers, once.
+pub(crate) async fn look(path: &str, args: &GetArgs) -> Result<Value, Failure> {
+    let given = args.node_state.as_deref().unwrap_or(Path::new("."));
+    let state = state_folder(given, args.connection.home.as_deref())?;
+    ask(&socket(&state, path), Method::GET, path, None).await
 }
 
 /// Which part of a node answers this.
@@ -113,7 +121,10 @@ pub(crate) async fn why(args: &WhyArgs, out: &mut dyn Write) -> Result<Exit, Fai
             }
             for endpoint in &said.endpoints {
                 let (percent, tenth) = (endpoint.per_mille / 10, endpoint.per_mille % 10);
-                let place = format!("{} in {}", endpoint.address, endpoint.site);
+                let mut place = format!("{} in {}", endpoint.address, endpoint.site);
+                if endpoint.path.len() > 1 {
+                    place += &format!(" ({})", hops(&endpoint.path));
+                }
                 writeln!(
                     out,
                     "    {place:<40} {percent:>3}.{tenth} %  {} in flight  {}",

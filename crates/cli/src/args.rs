@@ -254,6 +254,20 @@ pub struct UpArgs {
     /// What stands between the sites
     #[arg(long, value_enum, default_value_t)]
     pub net: Net,
+    /// Which planet
+    #[arg(long, value_enum, default_value_t)]
+    pub topology: Shape,
+}
+
+/// Which planet `up` starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Shape {
+    /// Two PoPs and three gateways (examples/01-cart)
+    #[default]
+    Small,
+    /// Four PoPs with a backbone, and four gateways, each attached to two of them
+    /// (examples/18-world)
+    World,
 }
 
 /// What stands between the sites of a planet on one machine.
@@ -349,12 +363,13 @@ impl Selection {
 #[command(
     after_help = "Kinds: tenants, namespaces (ns), sites, tokens, services (svc), \
     loadbalancers (lb), certificates (cert), bgppeers (peer).\n\
-    What sites report: endpoints (through the controller); routes and neighbors (from a node on \
-    this machine, with --node-state).\n\n\
+    What sites report: endpoints and paths (through the controller, or of a node on this machine \
+    with --node-state); routes and neighbors (of a node, with --node-state).\n\n\
     Examples:\n  \
     sealane get services\n  \
     sealane get lb web -t acme -n shop -o yaml\n  \
     sealane get endpoints -t acme --watch\n  \
+    sealane get paths par                     each way that begins or ends at par, hop by hop\n  \
     sealane get routes --node-state /var/lib/sealane"
 )]
 pub struct GetArgs {
@@ -373,7 +388,8 @@ pub struct GetArgs {
     /// Format
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,
-    /// For routes and neighbors: the node's state folder
+    /// For routes, neighbors, endpoints and paths: a node's state folder, or a node of the running
+    /// `up`
     #[arg(long, value_name = "DIR")]
     pub node_state: Option<PathBuf>,
     /// Where the API is

@@ -1,11 +1,15 @@
 //! `get` and `describe`: objects, and what sites report.
 
+mod paths;
+
 use std::io::Write;
 
 use api::{
     Kind, LoadBalancerSpec, Metadata, Object, Role, Scope, ServiceSpec, SiteSpec, Spec, derived,
 };
 use base::{Name, Revision};
+
+pub(crate) use paths::hops;
 
 use crate::{
     admin,
@@ -22,6 +26,8 @@ use crate::{
 pub(crate) enum Derived {
     /// Endpoints as sites see them, through the controller.
     Endpoints,
+    /// The ways from site to site, through the controller.
+    Paths,
     /// A node's routes, from its own socket.
     Routes,
     /// A node's BGP sessions, from its own socket.
@@ -32,6 +38,7 @@ impl Derived {
     fn from_word(word: &str) -> Option<Self> {
         match word.to_ascii_lowercase().as_str() {
             "endpoint" | "endpoints" | "ep" => Some(Derived::Endpoints),
+            "path" | "paths" => Some(Derived::Paths),
             "route" | "routes" => Some(Derived::Routes),
             "neighbor" | "neighbors" | "neighbour" | "neighbours" => Some(Derived::Neighbors),
             _ => None,
@@ -44,7 +51,7 @@ pub(crate) fn kind(word: &str) -> Result<Kind, Failure> {
     Kind::from_word(word).ok_or_else(|| {
         let known = Kind::ALL.map(Kind::plural).join(", ");
         Failure::usage(format!("there is no kind {word:?}")).fix(format!(
-            "one of {known}; for `get` also endpoints, routes, neighbors"
+            "one of {known}; for `get` also endpoints, paths, routes, neighbors"
         ))
     })
 }
@@ -58,6 +65,7 @@ pub(crate) async fn get(args: &GetArgs, out: &mut dyn Write) -> Result<Exit, Fai
             return admin::get("/endpoints", args, out).await;
         }
         Some(Derived::Endpoints) => return endpoints(args, out).await,
+        Some(Derived::Paths) => return paths::get(args, out).await,
         None => {}
     }
     let kind = kind(&args.kind)?;
@@ -65,7 +73,7 @@ pub(crate) async fn get(args: &GetArgs, out: &mut dyn Write) -> Result<Exit, Fai
         return Err(
             Failure::usage(format!("a node does not tell its {}", kind.plural()))
                 .at("--node-state")
-                .fix("it tells routes, neighbors and endpoints"),
+                .fix("it tells routes, neighbors, endpoints and paths"),
         );
     }
     let name = args.name.as_deref().map(name).transpose()?;

@@ -50,7 +50,7 @@ use self::{
 };
 use crate::{
     apply,
-    args::{Net, UpArgs},
+    args::{Net, Shape, UpArgs},
     client::Client,
     context::{self, Context, Places, RunLink},
     error::{Exit, Failure},
@@ -98,6 +98,7 @@ struct Planet {
     began: base::Instant,
     home: Home,
     subnet: Subnet,
+    shape: Shape,
     topology: Topology,
     layout: Layout,
     /// The namespaces, if there are any.
@@ -119,7 +120,10 @@ impl Planet {
                 .fix("stop the other `sealane up` that uses it, or give another --home")
         })?;
         let subnet = home.subnet()?;
-        let topology = Topology::demo();
+        let topology = match args.topology {
+            Shape::Small => Topology::demo(),
+            Shape::World => Topology::world(),
+        };
         let layout = Layout::new(&topology, subnet.network())
             .map_err(|error| Failure::refused(error.to_string()))?;
         let inside = match args.net {
@@ -137,6 +141,7 @@ impl Planet {
             began,
             home,
             subnet,
+            shape: args.topology,
             topology,
             layout,
             inside,
@@ -298,12 +303,12 @@ impl Planet {
             None => Ipv4Addr::new(a, b, c, host),
             Some(inside) => inside.address(&self.layout, host),
         };
-        for (name, example) in manifests::FILES {
+        for (name, example) in manifests::files(self.shape) {
             let text = manifests::text(example, &place);
             self.home
                 .write(&format!("manifests/{name}"), text.as_bytes())?;
         }
-        manifests::documents(&place)
+        manifests::documents(self.shape, &place)
     }
 
     async fn apply(

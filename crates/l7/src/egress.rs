@@ -88,6 +88,9 @@ pub enum Refusal {
     /// The endpoint is not one of the service in this site.
     #[error("no such endpoint of the service here")]
     NoEndpoint,
+    /// It is to be passed on by a site, or over one, that passes nothing on.
+    #[error("streams are passed on by PoPs alone")]
+    NoTransit,
 }
 
 impl Refusal {
@@ -96,7 +99,9 @@ impl Refusal {
     pub const fn status(self) -> StatusCode {
         match self {
             Refusal::BadAuthority => StatusCode::BAD_REQUEST,
-            Refusal::OtherTenant | Refusal::NotOffered => StatusCode::FORBIDDEN,
+            Refusal::OtherTenant | Refusal::NotOffered | Refusal::NoTransit => {
+                StatusCode::FORBIDDEN
+            }
             Refusal::NoService | Refusal::NoEndpoint => StatusCode::NOT_FOUND,
         }
     }
@@ -110,6 +115,7 @@ impl Refusal {
             Refusal::NotOffered => "not-offered",
             Refusal::NoService => "no-service",
             Refusal::NoEndpoint => "no-endpoint",
+            Refusal::NoTransit => "no-transit",
         }
     }
 }
@@ -124,12 +130,7 @@ pub fn admit(
     peer: &SiteName,
     claim: &StreamClaim<'_>,
 ) -> Result<Admitted, Refusal> {
-    let (service, port) = claim
-        .authority
-        .rsplit_once(':')
-        .ok_or(Refusal::BadAuthority)?;
-    let service: QualifiedService = service.parse().map_err(|_| Refusal::BadAuthority)?;
-    let port: u16 = port.parse().map_err(|_| Refusal::BadAuthority)?;
+    let (service, port) = application(claim.authority)?;
     if !peer.is_pop() && peer.tenant != service.tenant {
         return Err(Refusal::OtherTenant);
     }
@@ -151,6 +152,33 @@ pub fn admit(
         endpoint: endpoint.key,
         stats: Arc::clone(&endpoint.stats),
     })
+}
+
+/// May `ingress` have a stream passed on over these sites, the destination last? Whether it may
+/// leave there is looked at there ([`admit`]). Nothing of one tenant is passed on to a site of
+/// another, whoever asks.
+///
+/// # Errors
+/// The first rule that is broken.
+pub fn pass(ingress: &SiteName, authority: &str, via: &[SiteName]) -> Result<(), Refusal> {
+    let (service, _) = application(authority)?;
+    let (to, over) = via.split_last().ok_or(Refusal::NoTransit)?;
+    if !over.iter().all(SiteName::is_pop) {
+        return Err(Refusal::NoTransit);
+    }
+    let may = |site: &SiteName| site.is_pop() || site.tenant == service.tenant;
+    if may(ingress) && may(to) {
+        Ok(())
+    } else {
+        Err(Refusal::OtherTenant)
+    }
+}
+
+fn application(authority: &str) -> Result<(QualifiedService, u16), Refusal> {
+    let (service, port) = authority.rsplit_once(':').ok_or(Refusal::BadAuthority)?;
+    let service = service.parse().map_err(|_| Refusal::BadAuthority)?;
+    let port = port.parse().map_err(|_| Refusal::BadAuthority)?;
+    Ok((service, port))
 }
 
 #[cfg(test)]

@@ -74,7 +74,8 @@ pub struct Topology {
     pub gateways: Vec<Gateway>,
     /// The applications.
     pub apps: Vec<App>,
-    /// The distances: one for every pair of a site and a `PoP`.
+    /// The lines, from sites to `PoPs` and between `PoPs`, and how long each is. Sites without one
+    /// do not reach each other.
     pub round_trips: Vec<RoundTrip>,
 }
 
@@ -83,25 +84,6 @@ impl Topology {
     /// same names in both tenants.
     #[must_use]
     pub fn demo() -> Self {
-        let gateway = |name: &str, tenant: &str| Gateway {
-            name: name.to_owned(),
-            tenant: tenant.to_owned(),
-        };
-        let cart = |tenant: &str, origins: &[(&str, usize)]| App {
-            tenant: tenant.to_owned(),
-            namespace: "shop".to_owned(),
-            service: "cart".to_owned(),
-            host: format!("cart.{tenant}.example"),
-            origins: origins
-                .iter()
-                .map(|(site, n)| ((*site).to_owned(), *n))
-                .collect(),
-        };
-        let far = |a: &str, b: &str, ms| RoundTrip {
-            a: a.to_owned(),
-            b: b.to_owned(),
-            rtt: Duration::from_millis(ms),
-        };
         Topology {
             pops: vec!["par".to_owned(), "nyc".to_owned()],
             gateways: vec![
@@ -110,8 +92,8 @@ impl Topology {
                 gateway("shop", "blue"),
             ],
             apps: vec![
-                cart("acme", &[("aws", 3), ("factory", 2)]),
-                cart("blue", &[("shop", 1)]),
+                app("acme", "cart", &[("aws", 3), ("factory", 2)]),
+                app("blue", "cart", &[("shop", 1)]),
             ],
             round_trips: vec![
                 far("aws", "par", 5),
@@ -121,6 +103,41 @@ impl Topology {
                 far("shop", "par", 5),
                 far("shop", "nyc", 40),
                 far("par", "nyc", 40),
+            ],
+        }
+    }
+
+    /// The planet of `up --topology world`: four `PoPs` with a backbone, and four gateways of two
+    /// tenants, each attached to two of them.
+    #[must_use]
+    pub fn world() -> Self {
+        Topology {
+            pops: ["par", "lon", "nyc", "sin"].map(str::to_owned).into(),
+            gateways: vec![
+                gateway("aws", "acme"),
+                gateway("factory", "acme"),
+                gateway("shop", "blue"),
+                gateway("market", "blue"),
+            ],
+            apps: vec![
+                app("acme", "cart", &[("aws", 2), ("factory", 2)]),
+                app("acme", "plant", &[("factory", 1)]),
+                app("blue", "cart", &[("shop", 1), ("market", 1)]),
+            ],
+            round_trips: vec![
+                far("aws", "par", 5),
+                far("aws", "lon", 9),
+                far("factory", "nyc", 5),
+                far("factory", "sin", 112),
+                far("shop", "lon", 5),
+                far("shop", "par", 9),
+                far("market", "sin", 5),
+                far("market", "nyc", 112),
+                far("par", "lon", 5),
+                far("par", "nyc", 40),
+                far("lon", "nyc", 38),
+                far("nyc", "sin", 110),
+                far("par", "sin", 90),
             ],
         }
     }
@@ -145,6 +162,34 @@ impl Topology {
             }
         }
         tenants
+    }
+}
+
+fn gateway(name: &str, tenant: &str) -> Gateway {
+    Gateway {
+        name: name.to_owned(),
+        tenant: tenant.to_owned(),
+    }
+}
+
+fn app(tenant: &str, service: &str, origins: &[(&str, usize)]) -> App {
+    App {
+        tenant: tenant.to_owned(),
+        namespace: "shop".to_owned(),
+        service: service.to_owned(),
+        host: format!("{service}.{tenant}.example"),
+        origins: origins
+            .iter()
+            .map(|(site, n)| ((*site).to_owned(), *n))
+            .collect(),
+    }
+}
+
+fn far(a: &str, b: &str, ms: u64) -> RoundTrip {
+    RoundTrip {
+        a: a.to_owned(),
+        b: b.to_owned(),
+        rtt: Duration::from_millis(ms),
     }
 }
 
@@ -200,7 +245,7 @@ pub struct EndpointLayout {
 }
 
 /// Everything's address in one /24: the controller at .2, `PoPs` from .10, the relay's from
-/// .100 (one a directed pair of site and `PoP`), endpoints from .200.
+/// .100 (one a directed pair of site and `PoP` with a line), endpoints from .200.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// The controller's API.
@@ -223,14 +268,6 @@ pub enum LayoutError {
         what: &'static str,
         /// How many there are addresses for.
         limit: usize,
-    },
-    /// A site and a `PoP` without a round trip.
-    #[error("the topology does not say how far {from} is from {pop}")]
-    Distance {
-        /// The site.
-        from: String,
-        /// The `PoP`.
-        pop: String,
     },
 }
 
@@ -299,13 +336,9 @@ fn relays(
     let gateways = topology.gateways.iter().map(|gateway| &gateway.name);
     for from in gateways.chain(&topology.pops) {
         for pop in pops.iter().filter(|pop| pop.name != *from) {
-            let rtt =
-                topology
-                    .round_trip(from, &pop.name)
-                    .ok_or_else(|| LayoutError::Distance {
-                        from: from.clone(),
-                        pop: pop.name.clone(),
-                    })?;
+            let Some(rtt) = topology.round_trip(from, &pop.name) else {
+                continue;
+            };
             relays.push(RelayLayout {
                 from: from.clone(),
                 pop: pop.name.clone(),

@@ -96,6 +96,10 @@ impl Admin {
                 Some(status) => good(&status.endpoints),
                 None => busy(),
             },
+            (&Method::GET, "/paths") => match self.status().await {
+                Some(status) => good(&status.paths),
+                None => busy(),
+            },
             (&Method::GET, "/refusals") => match self.ask(Query::Refusals).await {
                 Some(all) => good(&refusals(&all)),
                 None => busy(),

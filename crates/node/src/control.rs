@@ -194,6 +194,7 @@ impl Control {
                 }
             }
             Tap::Vips(up) => self.routers.tell(up).await,
+            Tap::Links(up) => self.brain.handle(runtime::now(), Event::Links(up)),
             Tap::Trouble(trouble) => {
                 let key = TargetKey {
                     tenant: trouble.tenant,
@@ -314,7 +315,10 @@ impl Control {
                     }
                 }
                 // A control half serves nobody.
-                Effect::Endpoints { .. } | Effect::EndpointDown { .. } | Effect::Vips(_) => {}
+                Effect::Endpoints { .. }
+                | Effect::EndpointDown { .. }
+                | Effect::Vips(_)
+                | Effect::Ways(_) => {}
             }
         }
         self.save_sequence();

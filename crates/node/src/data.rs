@@ -21,7 +21,7 @@ use runtime::{
 };
 use speaker::{Handle, PeerConfig, Speaker, SpeakerConfig};
 use tokio::sync::{mpsc, oneshot};
-use tunnel::{DialTarget, Incoming, Joining, LinkEvent, Pipes, Side, StreamHead};
+use tunnel::{DialTarget, Incoming, Joining, LinkEvent, LinkTable, Pipes, Side, StreamHead};
 
 use crate::{
     ASN, Patience,
@@ -365,7 +365,13 @@ impl Data {
             Query::Why(question, reply) => {
                 let snapshot = self.workers.snapshot();
                 let seed = runtime::now().as_nanos();
-                let said = plan::explain(&snapshot.table, &question, runtime::wall(), seed);
+                let mut said = plan::explain(&snapshot.table, &question, runtime::wall(), seed);
+                let ways = self.brain.ways();
+                for endpoint in said.iter_mut().flat_map(|said| &mut said.endpoints) {
+                    let mut paths = ways.iter().filter_map(report::path);
+                    let path = paths.find(|path| path.site == endpoint.site);
+                    endpoint.path = path.map(|path| path.hops).unwrap_or_default();
+                }
                 let _ = reply.send(said);
             }
             Query::Sockets(reply) => {
@@ -406,6 +412,7 @@ impl Data {
         });
         self.brain
             .handle(runtime::now(), Event::Reach(site.clone(), rtt));
+        self.intent.links(measured(&table, &self.me.site));
     }
 
     fn learned(&mut self, event: speaker::Event) {
@@ -593,6 +600,7 @@ impl Data {
                     self.vips.set_up(up);
                     self.intent.vips(self.vips.told());
                 }
+                Effect::Ways(over) => self.links.routes().set(over),
                 // A data half probes nothing and announces nothing.
                 Effect::Probe(..) | Effect::Originate(_) | Effect::Withdraw(_) => {}
             }
@@ -605,6 +613,7 @@ impl Data {
         self.keys.fill(table);
         self.workers.store(Arc::new(Snapshot {
             site: table.numbers.site,
+            relays: table.numbers.pop,
             table: Arc::clone(&table.ingress),
             certificates,
             clients: Arc::new(clients),
@@ -743,6 +752,21 @@ impl Data {
         });
         self.speaker = Some(handle);
     }
+}
+
+/// The best link to each other site, of those that were measured.
+fn measured(table: &LinkTable, me: &SiteName) -> Vec<sync::Link> {
+    let micros = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
+    let links = table.sites().filter(|(site, _)| *site != me);
+    let links = links.filter_map(|(site, _)| {
+        let quality = table.best(site)?.quality()?;
+        Some(sync::Link {
+            peer: site.clone(),
+            rtt_us: micros(quality.min_rtt),
+            jitter_us: micros(quality.jitter),
+        })
+    });
+    links.collect()
 }
 
 /// By whom clients are known; whoever cannot be used is left out, and then nobody is served where

@@ -2,8 +2,10 @@
 //! other side is still there.
 //!
 //! What it is not: it sends no ping and keeps no timer; `tunnel` does, and hands the samples and
-//! the time in. It chooses no path yet: with one link per pair of nodes there is nothing to
-//! choose.
+//! the time in.
+//!
+//! [`Ways`] chooses the way to every site, by one's own links and those that others announce
+//! ([`Graph`]).
 //!
 //! Toward foreign routers the question is asked in the standard's words: [`bfd`] (RFC 5880) is a
 //! whole session, packets included.
@@ -29,6 +31,8 @@
 pub mod bfd;
 mod dead;
 mod estimator;
+mod ways;
 
 pub use dead::{DeadDetector, Liveness};
 pub use estimator::{LinkEstimator, LinkQuality};
+pub use ways::{Graph, MAX_HOPS, Way, Ways};

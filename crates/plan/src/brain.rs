@@ -1,6 +1,7 @@
 //! The machine: closed events in, closed effects out.
 
 mod import;
+mod links;
 mod originate;
 
 use std::{
@@ -10,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use api::sync::{Bundle, TroubleKind};
+use api::sync::{Bundle, Link, TroubleKind};
 use balance::{Cell, EndpointKey, EndpointSet, Health, ProbeOutcome};
 use base::{Instant, QualifiedService, Revision, ServiceId, SiteName, TenantId};
 
@@ -43,6 +44,8 @@ pub enum Event {
     /// The tunnels to a site: the best measured round trip, or `None` when the last one is down
     /// (data).
     Reach(SiteName, Option<Duration>),
+    /// The tunnels of this node that are up, one for each site at the other end (control).
+    Links(Vec<Link>),
     /// An endpoint answered badly as often in a row as its service bears (data).
     Outlier(TenantId, ServiceId, EndpointKey),
 }
@@ -88,6 +91,9 @@ pub enum Effect {
     },
     /// These VIPs, and no others, have a healthy endpoint behind them (data).
     Vips(BTreeSet<IpAddr>),
+    /// Streams to these sites go over others, to all the rest directly (data): the sites on the
+    /// way, the destination last.
+    Ways(BTreeMap<SiteName, Vec<SiteName>>),
     /// Probe this endpoint now.
     Probe(TargetKey, Box<Target>),
     /// Announce, or announce anew.
@@ -122,6 +128,15 @@ pub struct SiteFact {
     pub site: SiteName,
     /// The round trip, if there is a tunnel.
     pub rtt: Option<Duration>,
+}
+
+/// The way to one site, for status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WayFact {
+    /// The sites on it, the destination last.
+    pub hops: Vec<SiteName>,
+    /// The round trip to each of them from the one before.
+    pub rtts: Vec<Duration>,
 }
 
 /// The machine of one half of one node.
@@ -170,6 +185,7 @@ enum About {
     Set(TenantId, ServiceId),
     Route(bgp::Key),
     Vips,
+    Ways,
 }
 
 impl Effects {
@@ -258,6 +274,15 @@ impl Brain {
         }
     }
 
+    /// The way to every site that can be reached (data; empty in control).
+    #[must_use]
+    pub fn ways(&self) -> Vec<WayFact> {
+        match (&self.half, &self.table) {
+            (Half::Data(import), Some(table)) => import.ways(table),
+            (Half::Data(_), None) | (Half::Control(_), _) => Vec::new(),
+        }
+    }
+
     /// Take in one event. Never fails: what does not fit is ignored.
     pub fn handle(&mut self, now: Instant, event: Event) {
         match event {
@@ -282,7 +307,13 @@ impl Brain {
             Event::Reach(site, rtt) => {
                 if let Half::Data(import) = &mut self.half {
                     let import = import.at(now);
-                    import.handle_reach(self.table.as_ref(), site, rtt);
+                    import.handle_reach(site, rtt);
+                }
+            }
+            Event::Links(links) => {
+                if let Half::Control(origin) = &mut self.half {
+                    let table = self.table.as_deref();
+                    origin.handle_links(now, table, links, &mut self.effects);
                 }
             }
             Event::Outlier(tenant, service, key) => {
@@ -297,7 +328,12 @@ impl Brain {
     /// Do what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         match &mut self.half {
-            Half::Control(origin) => origin.handle_timeout(now, &mut self.effects),
+            Half::Control(origin) => {
+                origin.handle_timeout(now, &mut self.effects);
+                if let (true, Some(table)) = (origin.links.is_due(now), &self.table) {
+                    origin.announce_links(now, table, &mut self.effects);
+                }
+            }
             Half::Data(import) => import.at(now).handle_timeout(),
         }
     }

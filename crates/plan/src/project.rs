@@ -279,8 +279,8 @@ fn site_table(world: &World, ids: &Ids, reader: &SiteName) -> Vec<SiteEntry> {
     table
 }
 
-/// The addresses at which `reader` reaches `node`: those given out for it, else those for any,
-/// else where the node listens.
+/// The addresses at which `reader` reaches `node`: those given out for it, else those for any; where
+/// none are given out to anybody, those where the node listens.
 #[must_use]
 pub fn dial(node: &NodeSpec, reader: &SiteName) -> Vec<SocketAddr> {
     let Some(tunnel) = &node.tunnel else {
@@ -300,7 +300,7 @@ pub fn dial(node: &NodeSpec, reader: &SiteName) -> Vec<SocketAddr> {
         return own;
     }
     let any = given(&|a| a.from == "any");
-    if any.is_empty() {
+    if tunnel.advertise.is_empty() {
         tunnel.bind.clone()
     } else {
         any

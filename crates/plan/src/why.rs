@@ -137,6 +137,7 @@ fn forwarded(mut steps: Steps, to: &Forward<'_>) -> Explanation {
                 rtt_us: endpoint
                     .distance
                     .map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+                path: Vec::new(),
                 in_flight: endpoint.stats.in_flight(),
                 per_mille,
                 why,

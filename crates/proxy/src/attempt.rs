@@ -298,7 +298,11 @@ pub(crate) async fn attempt(
         headers::below(fields.to_mut(), span);
     }
     let mut pooled = match place.cluster.proxy {
-        None => worker.pool.take(&place.key),
+        None => {
+            let remote = place.remote.as_ref();
+            let way = remote.map(|(site, _)| worker.trunks.routes().way(site));
+            worker.pool.take(&place.key, way)
+        }
         Some(_) => None,
     };
     loop {
@@ -334,7 +338,7 @@ pub(crate) async fn attempt(
 
 /// A response that the egress wrote is a failure, not a response.
 fn judged(up: Box<UpConn>, head: ResponseHead) -> Result<(Box<UpConn>, ResponseHead), Stop> {
-    if up.via() == Via::Tunnel
+    if up.via().is_tunnel()
         && let Some(value) = head.fields.get(&ERROR)
     {
         let failure = Failure::from_header(std::str::from_utf8(value).unwrap_or_default());
@@ -401,7 +405,7 @@ async fn dial(
         };
     }
     let via = match place.remote {
-        Some(_) => Via::Tunnel,
+        Some((ref site, _)) => Via::Tunnel(worker.trunks.routes().way(site)),
         None => Via::Tcp,
     };
     let (io, counted) = open(worker, place, patience).await?;
@@ -544,7 +548,7 @@ impl Drive<'_> {
                 Poll::Ready(Err(RecvError::Io(_) | RecvError::Closed)) => {
                     let kind = match up.via() {
                         Via::Tcp => Kind::Reset,
-                        Via::Tunnel => Kind::Link,
+                        Via::Tunnel(_) => Kind::Link,
                     };
                     return Poll::Ready(Err(sent(kind)));
                 }

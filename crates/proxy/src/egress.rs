@@ -25,7 +25,7 @@ use crate::{
     io::Io,
     layer4,
     relay::Upload,
-    udp,
+    transit, udp,
     upstream::{
         PoolKey,
         connect::{Incoming, StreamRequest},
@@ -42,6 +42,11 @@ pub(crate) async fn accept(worker: Rc<Worker>, incoming: Box<dyn Incoming>) {
         incoming.refuse(StatusCode::BAD_REQUEST, "bad-head");
         return;
     };
+    if !request.via.is_empty() {
+        drop(snapshot);
+        return Box::pin(transit::carry(&worker, incoming, request)).await;
+    }
+    let peer = request.ingress(&peer).clone();
     let admitted = match admit(&snapshot.egress, &peer, &claim(&request)) {
         Ok(admitted) => admitted,
         Err(refusal) => {
@@ -84,12 +89,16 @@ pub(crate) fn goes_on(worker: &Worker, peer: &SiteName, request: &StreamRequest)
     match admit(&worker.snapshot().egress, peer, &claim(request)) {
         Ok(_) | Err(Refusal::NoEndpoint) => true,
         Err(
-            Refusal::BadAuthority | Refusal::OtherTenant | Refusal::NotOffered | Refusal::NoService,
+            Refusal::BadAuthority
+            | Refusal::OtherTenant
+            | Refusal::NotOffered
+            | Refusal::NoService
+            | Refusal::NoTransit,
         ) => false,
     }
 }
 
-fn count(worker: &Worker, peer: &SiteName, request: &StreamRequest, refusal: Refusal) {
+pub(crate) fn count(worker: &Worker, peer: &SiteName, request: &StreamRequest, refusal: Refusal) {
     worker.metrics.streams_refused.inc();
     worker.refusals.count(peer, refusal);
     tracing::debug!(%peer, service = request.authority, error = %refusal, "stream refused");

@@ -445,6 +445,8 @@ pub(crate) fn choose<'s>(
             endpoint: endpoint.key,
             lb: to.lb_name.to_owned(),
             client: to.client,
+            origin: None,
+            via: Vec::new(),
         };
         (endpoint.site.clone(), request)
     });

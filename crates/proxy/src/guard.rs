@@ -25,13 +25,8 @@ use l7::{
 use runtime::metrics::{Counter, Family, Metrics};
 
 use crate::{
-    answer::Answer,
-    downstream::Request,
-    exchange::Story,
-    http1::ResponseHead,
-    mirror::Mirror,
-    upstream::{UpConn, Via},
-    worker::Worker,
+    answer::Answer, downstream::Request, exchange::Story, http1::ResponseHead, mirror::Mirror,
+    upstream::UpConn, worker::Worker,
 };
 
 /// The codes of what policies refuse.
@@ -224,7 +219,7 @@ pub(crate) fn egress(
 
 /// Take note of a refusal at the other end of a tunnel.
 pub(crate) fn hear(up: &UpConn, head: &ResponseHead, story: &mut Story) {
-    if !head.fields.has(Known::Internal) || up.via() != Via::Tunnel {
+    if !head.fields.has(Known::Internal) || !up.via().is_tunnel() {
         return;
     }
     let value = head.fields.get(&headers::REFUSED);

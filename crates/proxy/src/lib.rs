@@ -82,6 +82,7 @@ mod spans;
 mod splice;
 pub mod tasks;
 mod traffic;
+mod transit;
 mod turns;
 mod udp;
 mod upstream;

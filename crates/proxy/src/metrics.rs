@@ -28,6 +28,8 @@ pub(crate) struct ProxyMetrics {
     pub(crate) headers_refused: Counter,
     pub(crate) streams: Counter,
     pub(crate) streams_refused: Counter,
+    pub(crate) transit: Counter,
+    pub(crate) transit_failed: Counter,
     pub(crate) cancelled: Counter,
     pub(crate) buffers_full: Counter,
     pub(crate) mirrored: Counter,
@@ -82,6 +84,14 @@ impl ProxyMetrics {
             ),
             streams: m.counter("proxy_streams", "Tunnel streams admitted"),
             streams_refused: m.counter("proxy_streams_refused", "Tunnel streams refused"),
+            transit: m.counter(
+                "proxy_transit_streams",
+                "Tunnel streams passed on to another site",
+            ),
+            transit_failed: m.counter(
+                "proxy_transit_failed",
+                "Tunnel streams that could not be passed on: the next link is down",
+            ),
             buffers_full: m.counter(
                 "proxy_buffers_full",
                 "Requests refused for want of room for bodies that are taken whole",

@@ -39,6 +39,8 @@ impl Certificates {
 pub struct Snapshot {
     /// This site: its endpoints are reached by TCP, all others through tunnels.
     pub site: SiteId,
+    /// Streams between other sites are passed on here.
+    pub relays: bool,
     /// What is served to clients.
     pub table: Arc<Table>,
     /// With which certificates.
@@ -59,6 +61,7 @@ impl Snapshot {
     pub fn empty(site: SiteId) -> Self {
         Snapshot {
             site,
+            relays: false,
             table: Arc::default(),
             certificates: Arc::default(),
             clients: Arc::default(),

@@ -20,6 +20,7 @@ mod seats;
 mod smuggling;
 mod spans;
 mod splice;
+mod transit;
 mod tunnel_policy;
 mod udp;
 mod upgrade;

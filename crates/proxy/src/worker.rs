@@ -567,8 +567,8 @@ async fn run(tasks: Tasks, start: Start) {
     let worker = Rc::new(Worker {
         seen: RefCell::new(Rc::new(Current(start.store.load_full()))),
         store: start.store,
+        trunks: Trunks::new(start.dial.routes()),
         dial: start.dial,
-        trunks: Trunks::default(),
         records: start
             .log
             .map(|log| Records::new(log, start.metrics.records_dropped.clone())),

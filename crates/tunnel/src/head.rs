@@ -10,6 +10,9 @@ pub const RESERVED_DOMAIN: &str = "sealane.internal";
 /// The most bytes all fields of a head may have together (RFC 9113 §6.5.2 counting).
 pub const MAX_HEAD_BYTES: u32 = 8 * 1024;
 
+/// The most sites a stream is still to be passed on to.
+pub const MAX_VIA: usize = path::MAX_HOPS - 1;
+
 const MAX_AUTHORITY: usize = 255;
 const MAX_FIELD: usize = 512;
 /// Fields a head may have, those that are not known here among them.
@@ -20,6 +23,7 @@ const LB: HeaderName = HeaderName::from_static("sealane-lb");
 const CLIENT: HeaderName = HeaderName::from_static("sealane-client");
 const TRACE: HeaderName = HeaderName::from_static("sealane-trace");
 const ORIGIN: HeaderName = HeaderName::from_static("sealane-origin");
+const VIA: HeaderName = HeaderName::from_static("sealane-via");
 const NODE: HeaderName = HeaderName::from_static("sealane-node");
 pub(crate) const REASON: HeaderName = HeaderName::from_static("sealane-reason");
 
@@ -61,6 +65,9 @@ pub struct StreamHead {
     pub origin: Option<SiteName>,
     /// The node of that site.
     pub node: Option<Name>,
+    /// The sites over which the receiver is to pass the stream on, the destination last; at most
+    /// [`MAX_VIA`]. None: it is the destination.
+    pub via: Vec<SiteName>,
 }
 
 /// Why a head is refused.
@@ -141,6 +148,9 @@ impl StreamHead {
         if let Some(node) = &self.node {
             headers.insert(NODE, value(node.as_str(), "sealane-node")?);
         }
+        if !self.via.is_empty() {
+            headers.insert(VIA, value(&written(&self.via)?, "sealane-via")?);
+        }
         Ok(request)
     }
 
@@ -213,8 +223,32 @@ impl StreamHead {
             trace: text(headers, &TRACE, "sealane-trace")?.map(str::to_owned),
             origin: parsed(headers, &ORIGIN, "sealane-origin")?,
             node: parsed(headers, &NODE, "sealane-node")?,
+            via: read(headers)?,
         })
     }
+}
+
+fn written(via: &[SiteName]) -> Result<String, HeadError> {
+    if via.len() > MAX_VIA {
+        return Err(HeadError::Field("sealane-via"));
+    }
+    let sites: Vec<String> = via.iter().map(SiteName::to_string).collect();
+    Ok(sites.join(","))
+}
+
+fn read(headers: &HeaderMap) -> Result<Vec<SiteName>, HeadError> {
+    let malformed = HeadError::Field("sealane-via");
+    let Some(text) = text(headers, &VIA, "sealane-via")? else {
+        return Ok(Vec::new());
+    };
+    let mut via = Vec::new();
+    for site in text.split(',') {
+        if via.len() == MAX_VIA {
+            return Err(malformed);
+        }
+        via.push(site.parse().map_err(|_| malformed.clone())?);
+    }
+    Ok(via)
 }
 
 fn check_authority(authority: &str) -> Result<(), HeadError> {

@@ -13,8 +13,11 @@
 //! and [`Trunks::open`] opens streams on those of its thread. They have a framing of their own and
 //! are dialled again when they end, as long as the link lives.
 //!
+//! A stream to a site without a link goes over others ([`Routes`]): its head says over which, and
+//! each of them opens the next stretch (the proxy does).
+//!
 //! What it is not: it does not decide what a stream may reach (the proxy does, from its own
-//! bundle), routes nothing over more than one link, and knows no bundle, service or tenant rule.
+//! bundle) and chooses no way (`path` does), and knows no bundle, service or tenant rule.
 //!
 //! Main types: [`start`] gives a [`Tunnel`]; [`Control::configure`] takes a [`Config`];
 //! [`Links::open`] opens a [`Stream`] from any thread, without asking the tunnel's thread;
@@ -55,6 +58,7 @@ mod links;
 mod metrics;
 mod preface;
 mod refusal;
+mod routes;
 mod socket;
 mod tasks;
 mod transport;
@@ -63,7 +67,7 @@ mod trunk;
 pub use config::{Admit, Config, DialTarget};
 pub use event::{DownReason, LinkEvent, LinkId};
 pub use head::{
-    ClientRef, ClientRefError, EndpointRef, EndpointRefError, HeadError, MAX_HEAD_BYTES,
+    ClientRef, ClientRefError, EndpointRef, EndpointRefError, HeadError, MAX_HEAD_BYTES, MAX_VIA,
     RESERVED_DOMAIN, StreamHead,
 };
 pub use hub::Listening;
@@ -73,6 +77,7 @@ pub use join::{
 };
 pub use link::Side;
 pub use links::{Link, LinkTable, Links, OPEN_TIMEOUT, OpenError, Stream};
+pub use routes::{Routes, WayId};
 pub use tasks::{Control, ControlError, Tunnel, start};
 pub use transport::{BoxPipe, Pipe, Pipes};
 pub use trunk::{Trunk, TrunkIncoming, TrunkStream, Trunks};

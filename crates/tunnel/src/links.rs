@@ -28,6 +28,7 @@ use tokio::{
 use crate::{
     event::{DownReason, LinkId},
     head::{self, HeadError, StreamHead},
+    routes::Routes,
 };
 
 /// How long the other side may take to accept or refuse a stream.
@@ -215,6 +216,7 @@ impl LinkTable {
 #[derive(Clone, Debug)]
 pub struct Links {
     table: Arc<ArcSwap<LinkTable>>,
+    routes: Routes,
 }
 
 /// Why a stream could not be opened. In no case was a byte of the stream itself sent: the head
@@ -266,7 +268,10 @@ impl OpenError {
 
 impl Links {
     pub(crate) fn new(table: Arc<ArcSwap<LinkTable>>) -> Self {
-        Links { table }
+        Links {
+            table,
+            routes: Routes::default(),
+        }
     }
 
     /// The links that are up now.
@@ -275,14 +280,42 @@ impl Links {
         self.table.load_full()
     }
 
-    /// Opens a stream to `site` on its link with the shortest round trip (on the next best if that
-    /// one just went down), and waits for the other
+    /// The ways to sites that are reached over others.
+    #[must_use]
+    pub const fn routes(&self) -> &Routes {
+        &self.routes
+    }
+
+    /// Opens a stream to `site`, over others if that is the way, on the link with the shortest round
+    /// trip (on the next best if that one just went down), and waits for the other
     /// side to accept it: one round trip. Dropping the future gives the stream up.
     ///
     /// # Errors
     /// See [`OpenError`].
     pub async fn open(&self, site: &SiteName, head: &StreamHead) -> Result<Stream, OpenError> {
+        let over = self.routes.first(site, head);
+        let (site, head) = match &over {
+            Some((first, head)) => (first, head),
+            None => (site, head),
+        };
         self.open_on(site, head, |link| link.opener.clone()).await
+    }
+
+    /// Opens a reserved stream over others, to a site without a link; to one with a link as
+    /// [`Links::open_control`] does.
+    ///
+    /// # Errors
+    /// See [`Links::open_control`].
+    pub async fn open_control_over(
+        &self,
+        site: &SiteName,
+        head: &StreamHead,
+    ) -> Result<Stream, OpenError> {
+        let linked = self.table.load().reaches(site);
+        match self.routes.first(site, head).filter(|_| !linked) {
+            Some((first, head)) => self.open_control(&first, &head).await,
+            None => self.open_control(site, head).await,
+        }
     }
 
     /// Opens a reserved stream: on the control connection if this side dialled, else on the

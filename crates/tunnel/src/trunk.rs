@@ -45,6 +45,7 @@ use crate::{
     head::{HeadError, StreamHead},
     link::{PATIENCE_WITH_ONE, Side},
     links::{Link, OPEN_TIMEOUT, OpenError},
+    routes::Routes,
     socket::Socket,
 };
 use mux::{Answer, Mux};
@@ -136,9 +137,25 @@ impl Served {
 pub struct Trunks {
     served: Rc<RefCell<Vec<Served>>>,
     leaving: Rc<Cell<bool>>,
+    routes: Routes,
 }
 
 impl Trunks {
+    /// None yet; streams go the ways of `routes`.
+    #[must_use]
+    pub fn new(routes: Routes) -> Self {
+        Trunks {
+            routes,
+            ..Trunks::default()
+        }
+    }
+
+    /// The ways to sites that are reached over others.
+    #[must_use]
+    pub const fn routes(&self) -> &Routes {
+        &self.routes
+    }
+
     /// Serve a connection on this thread until it is gone; streams that the other side opens are
     /// given to `on_stream`. Poll it on the thread's runtime.
     pub async fn serve(&self, trunk: Trunk, on_stream: impl Fn(TrunkIncoming)) {
@@ -191,13 +208,18 @@ impl Trunks {
         mux.borrow_mut().close(ended.kind());
     }
 
-    /// Opens a stream to `site` on a data connection of its link with the shortest round trip, and
-    /// waits for the other side to accept it: one round trip. Dropping the future gives it up.
+    /// Opens a stream to `site`, over others if that is the way, on a data connection of the link
+    /// with the shortest round trip, and waits for the other side to accept it: one round trip. Dropping the future gives it up.
     ///
     /// # Errors
     /// See [`OpenError`]; [`OpenError::NoLink`] also if there is a link, and no data connection of
     /// it on this thread.
     pub async fn open(&self, site: &SiteName, head: &StreamHead) -> Result<TrunkStream, OpenError> {
+        let over = self.routes.first(site, head);
+        let (site, head) = match &over {
+            Some((first, head)) => (first, head),
+            None => (site, head),
+        };
         let text = head.to_text().map_err(OpenError::Head)?;
         let Some(stream) = self.begin(site, &text) else {
             return Err(OpenError::NoLink(site.clone()));

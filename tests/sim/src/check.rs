@@ -16,7 +16,11 @@ use http::Method;
 use l7::{Decision, RequestHead, StreamClaim};
 use plan::{Compiled, Event, Part, ServicePlan, TargetKey};
 
-use crate::{faults::Manner, planet::POPS, shell::Sim};
+use crate::{
+    faults::{self, Manner},
+    planet::POPS,
+    shell::Sim,
+};
 
 /// Silence is known after two probes: a second; then the way of the news, with a lost packet.
 const DEATH_IS_KNOWN: Duration = Duration::from_millis(1500);
@@ -26,6 +30,9 @@ const SETTLED: Duration = Duration::from_secs(4);
 
 /// A dead tunnel is noticed after 900 ms.
 const CUT_IS_KNOWN: Duration = Duration::from_millis(1000);
+
+/// Ways may change once in this time while it is quiet.
+const STEADY: Duration = Duration::from_secs(10);
 
 /// No more violations of one checker are kept.
 const MOST_OF_EACH: usize = 20;
@@ -39,8 +46,12 @@ pub enum Checker {
     /// first probe, if it was configured dead), or 4 s after something on the way between them
     /// restarted.
     DeadEndpoint,
-    /// What a node has no tunnel to is not eligible there, one second after the tunnel died.
+    /// What a node has no way to is not eligible there, one second after its own tunnel died or 4 s
+    /// after all others on the way are settled.
     Unreachable,
+    /// A way leads over PoPs and never in a circle, and when it is quiet it does not change twice in
+    /// ten seconds.
+    Way,
     /// No key's seq goes back at its originator, over restarts too.
     Sequence,
     /// When it is quiet every node's eligible sets are the truth.
@@ -80,6 +91,9 @@ pub(crate) struct Ledger {
     probed: BTreeMap<(usize, SocketAddr), Instant>,
     /// What each PoP may choose from, by the set it was found in.
     choices: BTreeMap<(usize, TenantId, ServiceId), Choices>,
+    /// The ways of each node over others, and when each changed last while it was quiet.
+    ways: BTreeMap<usize, BTreeMap<usize, Vec<usize>>>,
+    changes: BTreeMap<(usize, usize), Instant>,
 }
 
 impl Ledger {
@@ -195,10 +209,25 @@ impl Sim {
             let what = format!("PoP {pop} may choose {key} of {site} for {}", plan.name);
             self.broken(Checker::Tenant, what);
         }
-        let tunnel = self.tunnels.get(&(gateway, pop));
+        let first = self.way(pop, gateway).first().copied().unwrap_or(gateway);
+        let tunnels = [(first, pop), (pop, first)].map(|pair| self.tunnels.get(&pair));
+        let tunnel = tunnels.into_iter().flatten().max_by_key(|t| t.since);
         let (up, since) = tunnel.map_or((false, Instant::ZERO), |t| (t.up, t.since));
         if !up && self.now > since + CUT_IS_KNOWN {
-            let what = format!("PoP {pop} may choose {key} of {site}: no tunnel since {since:?}");
+            let what = format!(
+                "PoP {pop} may choose {key} of {site} over {first}: no tunnel since {since:?}"
+            );
+            self.broken(Checker::Unreachable, what);
+        }
+        // Over others: what they say of their tunnels has to come here.
+        let settled = match first == gateway {
+            true => Some(since),
+            false => self.settled(gateway),
+        };
+        let Some(since) = settled else { return };
+        let late = self.now > since + SETTLED;
+        if late && first != gateway && !self.is_connected(pop, gateway) {
+            let what = format!("PoP {pop} may choose {key} of {site}: no way since {since:?}");
             self.broken(Checker::Unreachable, what);
         }
         let Some((_, death)) = self.endpoints.get(&(gateway, key.address)).copied() else {
@@ -211,7 +240,7 @@ impl Sim {
         let whole = [gateway, pop]
             .iter()
             .all(|node| self.nodes[*node].halves.iter().all(Option::is_some));
-        if !up || !whole {
+        if !up || !whole || !self.is_connected(pop, gateway) {
             return;
         }
         let restarts = [gateway, pop]
@@ -271,8 +300,75 @@ impl Sim {
         }
     }
 
+    /// Is there any way from one node to another, over as many PoPs as a way may have?
+    fn is_connected(&self, from: usize, to: usize) -> bool {
+        // A way over all the PoPs there are is not too long.
+        let mut found = BTreeSet::from([from]);
+        for _ in 0..POPS {
+            let next = (0..POPS).filter(|pop| found.iter().any(|at| self.is_linked(*at, *pop)));
+            let next: Vec<usize> = next.collect();
+            found.extend(next);
+        }
+        found.contains(&to) || found.iter().any(|at| self.is_linked(*at, to))
+    }
+
+    /// Since when every PoP runs, and no tunnel among them or of `node` came or went; `None` while
+    /// one does not.
+    fn settled(&self, node: usize) -> Option<Instant> {
+        let pops = &self.nodes[..POPS];
+        if !pops
+            .iter()
+            .all(|pop| pop.halves.iter().all(Option::is_some))
+        {
+            return None;
+        }
+        let concerns =
+            |(a, b): &(usize, usize)| (*a < POPS && *b < POPS) || *a == node || *b == node;
+        let tunnels = self.tunnels.iter().filter(|(pair, _)| concerns(pair));
+        let tunnels = tunnels.map(|(_, tunnel)| tunnel.since);
+        tunnels.chain(pops.iter().flat_map(|pop| pop.since)).max()
+    }
+
+    /// The ways of a node over others are new.
+    pub(crate) fn check_ways(&mut self, node: usize, ways: &BTreeMap<usize, Vec<usize>>) {
+        self.note(format_args!("{node} ways {ways:?}"));
+        for (to, hops) in ways {
+            let each: BTreeSet<usize> = hops.iter().copied().chain([node]).collect();
+            let relays = hops.split_last().map_or(&[][..], |(_, relays)| relays);
+            let good = each.len() == hops.len() + 1
+                && hops.last() == Some(to)
+                && relays.iter().all(|at| *at < POPS);
+            if !good {
+                self.broken(
+                    Checker::Way,
+                    format!("node {node} reaches {to} over {hops:?}"),
+                );
+            }
+        }
+        let before = self
+            .ledger
+            .ways
+            .insert(node, ways.clone())
+            .unwrap_or_default();
+        if self.now < Instant::ZERO + faults::DEATHS {
+            return;
+        }
+        let tos: BTreeSet<usize> = before.keys().chain(ways.keys()).copied().collect();
+        for to in tos.into_iter().filter(|to| before.get(to) != ways.get(to)) {
+            let last = self.ledger.changes.insert((node, to), self.now);
+            if last.is_some_and(|last| self.now < last + STEADY) {
+                let what = format!(
+                    "node {node} changes its way to {to} again, from {:?} to {:?}",
+                    before.get(&to),
+                    ways.get(&to)
+                );
+                self.broken(Checker::Way, what);
+            }
+        }
+    }
+
     fn is_there(&self, from: usize, node: usize, address: SocketAddr) -> bool {
-        let reached = from == node || self.tunnels.get(&(node, from)).is_some_and(|t| t.up);
+        let reached = from == node || self.is_connected(from, node);
         reached && !self.endpoints.contains_key(&(node, address))
     }
 
@@ -311,14 +407,24 @@ impl Sim {
             return;
         };
         let gateway = self.planet.index[&chosen.site];
-        let open = self
-            .tunnels
-            .get(&(gateway, pop))
-            .is_some_and(|tunnel| tunnel.up);
-        if !open {
+        let way = self.way(pop, gateway);
+        let froms = std::iter::once(pop).chain(way.iter().copied());
+        let mut stretches = froms.zip(way.iter().copied());
+        if !stretches.all(|(from, to)| self.is_linked(from, to)) {
             return;
         }
         let authority = format!("{}:{}", cluster.service, cluster.port);
+        let via: Vec<_> = way
+            .iter()
+            .map(|at| self.planet.sites[*at].clone())
+            .collect();
+        for at in 1..via.len() {
+            let passed = l7::pass(&self.planet.sites[pop], &authority, &via[at..]);
+            if let Err(refusal) = passed {
+                let what = format!("{} passes {authority} not on: {refusal}", via[at - 1]);
+                self.broken(Checker::Way, what);
+            }
+        }
         let claim = StreamClaim {
             authority: &authority,
             endpoint: chosen.key,

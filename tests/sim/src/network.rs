@@ -10,6 +10,7 @@ use plan::{Event, Part};
 use crate::{
     faults::Manner,
     node::peer_config,
+    planet::POPS,
     shell::{Happening, Sim},
 };
 
@@ -46,8 +47,9 @@ pub(crate) struct Tunnel {
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) ends: [End; 2],
-    /// The tunnel it runs in (pair and id); none between the halves of a node.
-    tunnel: Option<((usize, usize), u64)>,
+    /// The tunnels it runs in, one after the other (pair and id); none between the halves of a
+    /// node.
+    tunnels: Vec<((usize, usize), u64)>,
     one_way: Duration,
     /// Nothing overtakes: the last arrival at each end.
     last: [Instant; 2],
@@ -158,7 +160,52 @@ impl Sim {
 
     fn reach(&mut self, node: usize, other: usize, rtt: Option<Duration>) {
         let site = self.planet.sites[other].clone();
+        let links = &mut self.nodes[node].links;
+        links.retain(|link| link.peer != site);
+        links.extend(rtt.map(|rtt| api::sync::Link {
+            peer: site.clone(),
+            rtt_us: u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX),
+            jitter_us: 0,
+        }));
         self.give(node, Part::Data, Event::Reach(site, rtt));
+        self.tell_links(node);
+    }
+
+    /// The control half of a node hears which links there are.
+    pub(crate) fn tell_links(&mut self, node: usize) {
+        let Some(life) = self.life(node, Part::Control) else {
+            return;
+        };
+        let end = End {
+            node,
+            part: Part::Control,
+            life,
+        };
+        let event = Box::new(Event::Links(self.nodes[node].links.clone()));
+        self.agenda
+            .put(self.now + LOCAL, Happening::Brain { end, event });
+    }
+
+    /// The tunnel between two nodes, as the first of them believes.
+    pub(crate) fn tunnel_from(&self, node: usize, other: usize) -> Option<((usize, usize), u64)> {
+        [(node, other), (other, node)].into_iter().find_map(|pair| {
+            let tunnel = self.tunnels.get(&pair)?;
+            let side = usize::from(tunnel.ends[0] != node);
+            (tunnel.id > 0 && tunnel.seen[side]).then_some((pair, tunnel.id))
+        })
+    }
+
+    /// Do octets pass between two nodes?
+    pub(crate) fn is_linked(&self, node: usize, other: usize) -> bool {
+        let up = |pair| self.tunnels.get(&pair).is_some_and(|tunnel| tunnel.up);
+        up((node, other)) || up((other, node))
+    }
+
+    /// The nodes over which a stream to another one goes, itself the last.
+    pub(crate) fn way(&self, node: usize, other: usize) -> Vec<usize> {
+        let half = self.half(node, Part::Data);
+        let way = half.and_then(|half| half.ways.get(&other));
+        way.cloned().unwrap_or_else(|| vec![other])
     }
 
     /// Octets pass no more; each end that lives notices later: at once if the other was killed,
@@ -197,15 +244,21 @@ impl Sim {
     }
 
     fn end_streams_of(&mut self, pair: (usize, usize), id: u64, sides: &[usize]) {
-        let of_tunnel = |s: &Stream| s.tunnel == Some((pair, id));
-        let streams: Vec<(u64, [End; 2])> = self
+        let of_tunnel = |s: &Stream| s.tunnels.contains(&(pair, id));
+        let streams: Vec<(u64, [End; 2], Duration, usize)> = self
             .streams
             .iter()
             .filter(|(_, s)| of_tunnel(s))
-            .map(|(id, s)| (*id, s.ends))
+            .map(|(id, s)| (*id, s.ends, s.one_way, s.tunnels.len()))
             .collect();
-        for (stream, ends) in streams {
+        for (stream, ends, one_way, tunnels) in streams {
             for end in ends {
+                if tunnels > 1 {
+                    // Who passes it on hangs up toward both ends.
+                    self.agenda
+                        .put(self.now + one_way, Happening::Ended { stream, at: end });
+                    continue;
+                }
                 if sides.iter().any(|side| [pair.0, pair.1][*side] == end.node) {
                     self.ended(stream, end);
                 }
@@ -240,16 +293,21 @@ impl Sim {
                 part: Part::Data,
                 life,
             };
-            self.open_stream([here, there], None, LOCAL, bgp::PeerConfig::local(id));
+            self.open_stream([here, there], Vec::new(), LOCAL, bgp::PeerConfig::local(id));
         }
         for (other, neighbor) in wanted {
             let Some(table) = &table else { continue };
-            let tunnel = [(node, other), (other, node)].into_iter().find_map(|pair| {
-                let tunnel = self.tunnels.get(&pair)?;
-                let side = usize::from(tunnel.ends[0] != node);
-                (tunnel.id > 0 && tunnel.seen[side]).then_some((pair, tunnel.id))
-            });
-            let Some(tunnel) = tunnel else { continue };
+            // Over others only between PoPs, and where there is no tunnel.
+            let hops = match self.tunnel_from(node, other) {
+                None if node < POPS && other < POPS => self.way(node, other),
+                Some(_) | None => vec![other],
+            };
+            let froms = std::iter::once(node).chain(hops.iter().copied());
+            let tunnels: Option<Vec<_>> = froms
+                .zip(hops.iter().copied())
+                .map(|(from, to)| self.tunnel_from(from, to))
+                .collect();
+            let Some(tunnels) = tunnels else { continue };
             // Whoever listens there now, if anybody; checked when the stream arrives.
             let life = self.life(other, Part::Control).unwrap_or(0);
             let there = End {
@@ -257,16 +315,19 @@ impl Sim {
                 part: Part::Control,
                 life,
             };
-            let one_way = self.links[&pair_of(node, other)].one_way;
+            let one_way = tunnels
+                .iter()
+                .map(|((a, b), _)| self.links[&pair_of(*a, *b)].one_way)
+                .sum();
             let peer = peer_config(table, &neighbor);
-            self.open_stream([here, there], Some(tunnel), one_way, peer);
+            self.open_stream([here, there], tunnels, one_way, peer);
         }
     }
 
     fn open_stream(
         &mut self,
         ends: [End; 2],
-        tunnel: Option<((usize, usize), u64)>,
+        tunnels: Vec<((usize, usize), u64)>,
         one_way: Duration,
         peer: bgp::PeerConfig,
     ) {
@@ -274,7 +335,7 @@ impl Sim {
         let id = self.next_id;
         let stream = Stream {
             ends,
-            tunnel,
+            tunnels,
             one_way,
             last: [self.now; 2],
         };
@@ -323,7 +384,7 @@ impl Sim {
     /// Octets into a stream; a lost packet holds up everything behind it.
     pub(crate) fn send(&mut self, id: u64, from: End, octets: Bytes) {
         let penalty = match self.streams.get(&id) {
-            Some(stream) if stream.tunnel.is_some() && self.rng.chance(1, 100) => {
+            Some(stream) if !stream.tunnels.is_empty() && self.rng.chance(1, 100) => {
                 Duration::from_millis(200) + self.random(Duration::from_millis(200))
             }
             Some(_) => Duration::ZERO,
@@ -389,10 +450,10 @@ impl Sim {
     }
 
     fn passes(&self, stream: &Stream) -> bool {
-        stream.tunnel.is_none_or(|(pair, id)| {
+        stream.tunnels.iter().all(|(pair, id)| {
             self.tunnels
-                .get(&pair)
-                .is_some_and(|tunnel| tunnel.id == id && tunnel.up)
+                .get(pair)
+                .is_some_and(|tunnel| tunnel.id == *id && tunnel.up)
         })
     }
 }

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use api::sync::Bundle;
+use api::sync::{Bundle, Link};
 use balance::ProbeOutcome;
-use base::{Instant, NodeId};
+use base::{Instant, NodeId, SiteName};
 use bgp::{Fabric, FabricConfig, PeerConfig, PeerId, Seq, Sequence, StreamId};
 use plan::{Brain, Compiled, Effect, Event, Me, Neighbor, Part, ProbeResult, Target, TargetKey};
 
@@ -26,6 +26,8 @@ pub(crate) struct Node {
     pub(crate) since: [Instant; 2],
     /// A bundle is on its way.
     pub(crate) fetching: bool,
+    /// Its tunnels, as its data half measures them.
+    pub(crate) links: Vec<Link>,
 }
 
 /// What survives a restart.
@@ -44,6 +46,8 @@ pub(crate) struct Half {
     /// Streams that it has, and to whom.
     pub(crate) streams: BTreeMap<u64, PeerId>,
     pub(crate) table: Option<Arc<Compiled>>,
+    /// To whom streams go over others, and over whom.
+    pub(crate) ways: BTreeMap<usize, Vec<usize>>,
     wake: Option<Instant>,
 }
 
@@ -93,6 +97,7 @@ impl Sim {
                 fabric: Fabric::new(FabricConfig::new(it.id, ASN), self.now),
                 streams: BTreeMap::new(),
                 table: None,
+                ways: BTreeMap::new(),
                 wake: None,
             });
             it.since[index(part)] = self.now;
@@ -100,6 +105,7 @@ impl Sim {
                 self.give(node, part, Event::Bundle(Box::new(bundle)));
             }
         }
+        self.tell_links(node);
     }
 
     /// Stop halves of a node. Data owns the tunnels, so they break with it.
@@ -253,6 +259,14 @@ impl Sim {
             }
             // No site of this planet has a router.
             Effect::Vips(_) => {}
+            Effect::Ways(over) => {
+                let index = |site: &SiteName| self.planet.index[site];
+                let ways = over.iter();
+                half.ways = ways
+                    .map(|(to, hops)| (index(to), hops.iter().map(index).collect()))
+                    .collect();
+                self.check_ways(node, &half.ways);
+            }
             Effect::Probe(key, target) => self.probe(end, key, &target),
             Effect::Originate(route) => {
                 // The mark is on disk before anybody hears of the number.

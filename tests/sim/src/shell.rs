@@ -112,6 +112,7 @@ impl Sim {
             halves: [None, None],
             since: [Instant::ZERO; 2],
             fetching: false,
+            links: Vec::new(),
         };
         let nodes: Vec<Node> = planet.sites.iter().map(node).collect();
         let mut sim = Sim {
@@ -289,6 +290,7 @@ impl Sim {
                 | Event::Trouble(..)
                 | Event::Route(..)
                 | Event::Reach(..)
+                | Event::Links(_)
                 | Event::Outlier(..) => self.trace.line(now, format_args!("{end:?} {event:?}")),
             },
             Happening::Wake { .. }

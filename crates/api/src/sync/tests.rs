@@ -155,3 +155,22 @@ fn envelopes_carry_bytes() {
     };
     assert!(damaged.chain_der().is_err());
 }
+
+#[test]
+fn what_a_data_half_says_is_read_as_it_was_meant() {
+    let link = Link {
+        peer: "nyc.fabric".parse().expect("a site"),
+        rtt_us: 40_000,
+        jitter_us: 12,
+    };
+    let vip: IpAddr = "192.0.2.80".parse().expect("an address");
+    for up in [
+        Up::Links(vec![link]),
+        Up::Links(Vec::new()),
+        Up::Vips(BTreeSet::from([vip])),
+    ] {
+        let line = serde_json::to_string(&up).expect("JSON");
+        assert!(!line.contains('\n'));
+        assert_eq!(serde_json::from_str::<Up>(&line).ok(), Some(up));
+    }
+}

@@ -81,6 +81,14 @@ pub fn site(key: &[u8]) -> Option<SiteId> {
     cursor.u32().map(SiteId)
 }
 
+/// The other end of a Link route.
+#[must_use]
+pub fn far_end(key: &[u8]) -> Option<SiteId> {
+    let (kind, octets) = key.split_first()?;
+    let mut cursor = Cursor::new(octets.get(RD_LEN + 4..)?);
+    (*kind == Key::LINK).then(|| cursor.u32().map(SiteId))?
+}
+
 /// Would [`Value::decode`] take it beside a key of this type? What it refuses is treated as
 /// withdrawn.
 ///

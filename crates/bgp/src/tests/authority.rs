@@ -311,3 +311,50 @@ fn a_link_belongs_to_the_site_that_measures() {
     check(link(11, 12), None);
     check(link(12, 11), Some(Refusal::SiteMismatch));
 }
+
+#[test]
+fn what_a_pop_says_of_a_link_is_for_the_tenant_at_its_other_end() {
+    let link = |to| {
+        let key = Key::Link {
+            rd: super::rd(91),
+            from: SiteId(91),
+            to: SiteId(to),
+            tunnel: crate::TunnelId(0),
+        };
+        (key, Value::link(&crate::LinkHealth::default()))
+    };
+    let a = |tenant| Attributes {
+        route_targets: vec![target(tenant, RouteTarget::SITE)],
+        ..attributes(5, tenant)
+    };
+    let check = |to, tenant, expect| {
+        let pop = PeerConfig::pop(NodeId(5));
+        assert_eq!(judge(pop, link(to), a(tenant)), expect, "{to} {tenant}");
+    };
+    check(11, 1, None);
+    check(21, 2, None);
+    check(91, 0, None);
+    check(11, 0, Some(Refusal::RouteTarget));
+    check(11, 2, Some(Refusal::RouteTarget));
+    check(91, 1, Some(Refusal::RouteTarget));
+    check(99, 1, Some(Refusal::Ungranted));
+    // A gateway's links are for its own tenant, whoever is at the other end.
+    let key = Key::Link {
+        rd: super::rd(11),
+        from: SiteId(11),
+        to: SiteId(91),
+        tunnel: crate::TunnelId(0),
+    };
+    let route = (key, Value::link(&crate::LinkHealth::default()));
+    let own = Attributes {
+        route_targets: vec![target(1, RouteTarget::SITE)],
+        ..attributes(1, 1)
+    };
+    assert_eq!(judge(gateway(1, 11), route.clone(), own), None);
+    let fabric = Attributes {
+        route_targets: vec![target(0, RouteTarget::SITE)],
+        ..attributes(1, 0)
+    };
+    let refused = Some(Refusal::RouteTarget);
+    assert_eq!(judge(gateway(1, 11), route, fabric), refused);
+}

@@ -178,6 +178,7 @@ mod tests {
             home,
             keep: false,
             net: <_>::default(),
+            topology: crate::args::Shape::Small,
         }
     }
 

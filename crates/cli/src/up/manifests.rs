@@ -1,19 +1,26 @@
-//! The manifests of the planet: `examples/01-cart/`, with this run's addresses.
+//! The manifests of the planet: `examples/01-cart/` or `18-world/`, with this run's addresses.
 //!
 //! The files are written for 127.80.1.0/24; a run replaces these addresses and nothing else.
 
 use std::net::Ipv4Addr;
 
-use crate::{
-    error::Failure,
-    files::{self, Document},
-};
+use crate::{args::Shape, error::Failure, files::Document};
 
 /// The network the files are written for.
 const EXAMPLE: &str = "127.80.1.";
 
 /// Name and text of each file.
-pub(crate) const FILES: [(&str, &str); 5] = [
+pub(crate) type Files = [(&'static str, &'static str); 5];
+
+/// Those of a topology.
+pub(crate) const fn files(of: Shape) -> Files {
+    match of {
+        Shape::Small => SMALL,
+        Shape::World => WORLD,
+    }
+}
+
+const SMALL: Files = [
     (
         "10-tenants.yaml",
         include_str!("../../../../examples/01-cart/10-tenants.yaml"),
@@ -36,6 +43,29 @@ pub(crate) const FILES: [(&str, &str); 5] = [
     ),
 ];
 
+const WORLD: Files = [
+    (
+        "10-tenants.yaml",
+        include_str!("../../../../examples/18-world/10-tenants.yaml"),
+    ),
+    (
+        "20-sites.yaml",
+        include_str!("../../../../examples/18-world/20-sites.yaml"),
+    ),
+    (
+        "30-tokens.yaml",
+        include_str!("../../../../examples/18-world/30-tokens.yaml"),
+    ),
+    (
+        "40-acme.yaml",
+        include_str!("../../../../examples/18-world/40-acme.yaml"),
+    ),
+    (
+        "50-blue.yaml",
+        include_str!("../../../../examples/18-world/50-blue.yaml"),
+    ),
+];
+
 /// One file with its addresses where `place` says, by their last octets.
 pub(crate) fn text(text: &str, place: &impl Fn(u8) -> Ipv4Addr) -> String {
     let mut parts = text.split(EXAMPLE);
@@ -53,12 +83,15 @@ pub(crate) fn text(text: &str, place: &impl Fn(u8) -> Ipv4Addr) -> String {
 }
 
 /// All documents, in the order in which they are applied.
-pub(crate) fn documents(place: &impl Fn(u8) -> Ipv4Addr) -> Result<Vec<Document>, Failure> {
+pub(crate) fn documents(
+    of: Shape,
+    place: &impl Fn(u8) -> Ipv4Addr,
+) -> Result<Vec<Document>, Failure> {
     let mut documents = Vec::new();
-    for (name, example) in FILES {
-        documents.extend(files::parse(name, &text(example, place))?);
+    for (name, example) in files(of) {
+        documents.extend(crate::files::parse(name, &text(example, place))?);
     }
-    files::sort(&mut documents);
+    crate::files::sort(&mut documents);
     Ok(documents)
 }
 
@@ -71,18 +104,26 @@ mod tests {
 
     use super::*;
 
-    /// The files and the topology are two views of one planet.
     #[test]
-    fn the_example_is_the_topology() {
+    fn the_small_example_is_the_small_topology() {
+        the_example_is_the_topology(Shape::Small, &Topology::demo());
+    }
+
+    #[test]
+    fn the_world_example_is_the_world_topology() {
+        the_example_is_the_topology(Shape::World, &Topology::world());
+    }
+
+    /// The files and the topology are two views of one planet.
+    fn the_example_is_the_topology(of: Shape, topology: &Topology) {
         let network = Ipv4Addr::new(127, 99, 7, 0);
-        let topology = Topology::demo();
-        let layout = Layout::new(&topology, network).expect("a layout");
+        let layout = Layout::new(topology, network).expect("a layout");
         let mut dialled = BTreeSet::new();
         let mut sites = Vec::new();
         let mut endpoints = Vec::new();
         let mut hosts = Vec::new();
         let place = |host| Ipv4Addr::new(127, 99, 7, host);
-        for document in documents(&place).expect("they parse") {
+        for document in documents(of, &place).expect("they parse") {
             let name = document.object.metadata.name.to_string();
             let tenant = document
                 .object

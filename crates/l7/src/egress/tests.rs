@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use balance::{BalancePolicy, Endpoint, EndpointKey, EndpointSet, Health, empty_cell};
 use base::{NetworkId, ServiceId, SiteId, TenantId};
 
-use super::{Egress, EgressService, Offer, Refusal, StreamClaim, admit};
+use super::{Egress, EgressService, Offer, Refusal, StreamClaim, admit, pass};
 use crate::Cluster;
 
 fn key(site: u32, port: u16) -> EndpointKey {
@@ -188,5 +188,41 @@ fn only_what_is_published_leaves() {
         let peer = peer.parse().expect("a site");
         let refused = admit(&egress, &peer, &claim).err();
         assert_eq!(refused, expect, "{peer} {claim:?}");
+    }
+}
+
+#[test]
+fn nothing_of_a_tenant_is_passed_on_to_another() {
+    let cart = "cart.shop.acme:80";
+    let other = Some(Refusal::OtherTenant);
+    for (ingress, authority, via, expect) in [
+        ("par.fabric", cart, "aws.acme", None),
+        ("par.fabric", cart, "nyc.fabric aws.acme", None),
+        ("par.fabric", cart, "nyc.fabric", None),
+        ("factory.acme", cart, "nyc.fabric aws.acme", None),
+        ("shop.blue", cart, "nyc.fabric aws.acme", other),
+        ("par.fabric", cart, "shop.blue", other),
+        ("factory.acme", cart, "shop.blue", other),
+        // Its own name for it does not help.
+        ("shop.blue", "cart.shop.blue:80", "aws.acme", other),
+        ("par.fabric", cart, "", Some(Refusal::NoTransit)),
+        (
+            "par.fabric",
+            cart,
+            "aws.acme factory.acme",
+            Some(Refusal::NoTransit),
+        ),
+        (
+            "par.fabric",
+            "10.0.0.1:80",
+            "aws.acme",
+            Some(Refusal::BadAuthority),
+        ),
+    ] {
+        let ingress = ingress.parse().expect("a site");
+        let sites = via.split_whitespace().map(|site| site.parse());
+        let sites: Result<Vec<_>, _> = sites.collect();
+        let refused = pass(&ingress, authority, &sites.expect("sites")).err();
+        assert_eq!(refused, expect, "{ingress} {authority} {via}");
     }
 }

@@ -83,13 +83,19 @@ fn what_does_not_fit_is_refused() {
         ),
         "{error}"
     );
-    let mut topology = Topology::demo();
-    topology.round_trips.retain(|far| far.a != "shop");
-    let error = Layout::new(&topology, network).expect_err("no distance");
-    assert_eq!(
-        error.to_string(),
-        "the topology does not say how far shop is from par"
-    );
+}
+
+#[test]
+fn without_a_line_there_is_no_address_to_dial() {
+    let network = Ipv4Addr::new(127, 80, 7, 0);
+    let layout = Layout::new(&Topology::world(), network).expect("it fits");
+    let from = |site: &str| -> Vec<&str> {
+        let pairs = layout.relays.iter().filter(|pair| pair.from == site);
+        pairs.map(|pair| pair.pop.as_str()).collect()
+    };
+    assert_eq!(from("factory"), ["nyc", "sin"]);
+    assert_eq!(from("sin"), ["par", "nyc"]);
+    assert_eq!(from("par"), ["lon", "nyc", "sin"]);
 }
 
 #[test]

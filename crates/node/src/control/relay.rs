@@ -107,6 +107,8 @@ pub(crate) enum Tap {
     Trouble(sync::Trouble),
     /// The VIPs that have a healthy endpoint.
     Vips(BTreeSet<IpAddr>),
+    /// The links that are up.
+    Links(Vec<sync::Link>),
 }
 
 /// The upstream streams of one downstream, by authority; dropping one ends it.
@@ -236,8 +238,11 @@ impl Relay {
             Up::Vips(up) if own => {
                 let _ = self.tap.send(Tap::Vips(up)).await;
             }
+            Up::Links(up) if own => {
+                let _ = self.tap.send(Tap::Links(up)).await;
+            }
             // From anybody else these mean nothing.
-            Up::Hello(_) | Up::Stored(_) | Up::Trouble(_) | Up::Vips(_) => {}
+            Up::Hello(_) | Up::Stored(_) | Up::Trouble(_) | Up::Vips(_) | Up::Links(_) => {}
             up @ (Up::Ack(_) | Up::Reject { .. } | Up::Status(_) | Up::Renew { .. }) => {
                 for (sender, _) in uplinks.0.values() {
                     // Full: the upstream is away or slow. Status and acks are said again.

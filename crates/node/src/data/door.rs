@@ -76,6 +76,9 @@ impl Door {
 
     /// Pass a control stream on.
     pub(super) fn pass(&self, incoming: Incoming) {
+        if !incoming.head.via.is_empty() {
+            return self.onward(incoming);
+        }
         let from_us = incoming.peer.site() == Some(&self.me);
         let ask = Ask::parse(&incoming.head.authority);
         match ask {
@@ -118,10 +121,9 @@ impl Door {
     }
 
     fn inward(&self, incoming: Incoming, ask: &Ask) {
-        let Some(peer) = incoming.peer.site().cloned() else {
+        let Some((peer, node)) = asker(&incoming) else {
             return;
         };
-        let node = incoming.peer.node_name().cloned();
         let Some(place) = self
             .inside
             .enter((peer.clone(), node.clone(), ask.authority()))
@@ -141,6 +143,31 @@ impl Door {
         self.splice_to(incoming, self.me.clone(), head, Some(place));
     }
 
+    /// From one PoP to another that has no link to it.
+    fn onward(&self, mut incoming: Incoming) {
+        let mut via = std::mem::take(&mut incoming.head.via);
+        let asker = asker(&incoming).filter(|(site, _)| site.is_pop());
+        let fits = self.me.is_pop()
+            && incoming.peer.site().is_some_and(SiteName::is_pop)
+            && via.iter().all(SiteName::is_pop)
+            && Ask::parse(&incoming.head.authority) == Some(Ask::Bgp);
+        let (Some((origin, node)), true) = (asker, fits) else {
+            return self.refuse(
+                incoming,
+                StatusCode::FORBIDDEN,
+                "only routes between PoPs are passed on",
+            );
+        };
+        let next = via.remove(0);
+        let head = StreamHead {
+            origin: Some(origin),
+            node,
+            via,
+            ..StreamHead::to(Ask::Bgp.authority())
+        };
+        self.splice_to(incoming, next, head, None);
+    }
+
     fn outward(&self, incoming: Incoming, site: SiteName, ask: &Ask) {
         if site == self.me {
             incoming.refuse(StatusCode::NOT_FOUND, "this is that site");
@@ -156,10 +183,16 @@ impl Door {
         head: StreamHead,
         place: Option<Place>,
     ) {
-        let links = self.links.clone();
+        let (links, me) = (self.links.clone(), self.me.clone());
+        let routes = Ask::Bgp.authority();
         self.tasks.spawn_local("control-stream", async move {
             let _place = place;
-            match links.open_control(&site, &head).await {
+            // PoPs pass the routes of PoPs on, and nothing else.
+            let opened = match site.is_pop() && me.is_pop() && head.authority == routes {
+                true => links.open_control_over(&site, &head).await,
+                false => links.open_control(&site, &head).await,
+            };
+            match opened {
                 Ok(onward) => {
                     let Ok(stream) = incoming.accept() else { return };
                     splice(stream, onward).await;
@@ -210,6 +243,17 @@ impl Door {
                 }
             }
         });
+    }
+}
+
+/// Who asks: the node at the other end, or for whom a PoP passes it on.
+fn asker(incoming: &Incoming) -> Option<(SiteName, Option<Name>)> {
+    let peer = incoming.peer.site()?;
+    match &incoming.head.origin {
+        Some(origin) if peer.is_pop() && origin.is_pop() => {
+            Some((origin.clone(), incoming.head.node.clone()))
+        }
+        Some(_) | None => Some((peer.clone(), incoming.peer.node_name().cloned())),
     }
 }
 

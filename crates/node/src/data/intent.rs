@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::BTreeSet, io, net::IpAddr, rc::Rc, time::Duration};
 
-use api::sync::{self, Down, Hello, Signed, Up};
+use api::sync::{self, Down, Hello, Link, Signed, Up};
 use base::Revision;
 use plan::Me;
 use runtime::Tasks;
@@ -31,6 +31,8 @@ struct Shared {
     stored: RefCell<(Option<Revision>, Vec<Signed>)>,
     /// The VIPs that are up, once that is known.
     vips: watch::Sender<Option<BTreeSet<IpAddr>>>,
+    /// The links that are up.
+    links: watch::Sender<Vec<Link>>,
     /// Close the stream and begin anew.
     again: Notify,
     /// Nothing is said before the disk was read.
@@ -44,6 +46,7 @@ impl Intent {
         let shared = Rc::new(Shared {
             stored: RefCell::new((None, Vec::new())),
             vips: watch::Sender::new(None),
+            links: watch::Sender::default(),
             again: Notify::new(),
             ready: Notify::new(),
         });
@@ -79,6 +82,15 @@ impl Intent {
     /// These VIPs have a healthy endpoint: said now, and to every control part that comes.
     pub(crate) fn vips(&self, up: BTreeSet<IpAddr>) {
         self.shared.vips.send_replace(Some(up));
+    }
+
+    /// These links are up: said now, and to every control part that comes.
+    pub(crate) fn links(&self, up: Vec<Link>) {
+        self.shared.links.send_if_modified(|now| {
+            let changed = *now != up;
+            *now = up;
+            changed
+        });
     }
 
     /// A delta does not fit: begin anew with nothing, so that a full update comes.
@@ -130,6 +142,8 @@ async fn talk(
     };
     let mut vips = shared.vips.subscribe();
     vips.mark_changed();
+    let mut links = shared.links.subscribe();
+    links.mark_changed();
     let say = async {
         loop {
             let up = tokio::select! {
@@ -137,6 +151,7 @@ async fn talk(
                     Some(up) => Up::Vips(up),
                     None => continue,
                 },
+                Ok(()) = links.changed() => Up::Links(links.borrow_and_update().clone()),
                 up = ups.recv() => match up {
                     Some(up) => up,
                     None => return Ok(()),

@@ -2,9 +2,11 @@
 
 use std::{net::SocketAddr, os::fd::OwnedFd, time::Duration};
 
-use api::derived::{EndpointView, Explanation, KeysView, LinkView, NodeStatus, Question};
+use api::derived::{
+    EndpointView, Explanation, HopView, KeysView, LinkView, NodeStatus, PathView, Question,
+};
 use base::{Instant, Revision, SiteName, WallTime};
-use plan::{Brain, EndpointFact};
+use plan::{Brain, EndpointFact, WayFact};
 use proxy::ListenerFailed;
 use tokio::sync::oneshot;
 
@@ -119,6 +121,7 @@ impl Report {
                 .collect(),
             keys,
             links: links.collect(),
+            paths: brain.ways().iter().filter_map(path).collect(),
             endpoints: brain.endpoints().iter().map(view).collect(),
         }
     }
@@ -143,6 +146,18 @@ impl Report {
             status
         })
     }
+}
+
+pub(super) fn path(way: &WayFact) -> Option<PathView> {
+    let hops = way.hops.iter().zip(&way.rtts);
+    let hops = hops.map(|(site, rtt)| HopView {
+        site: site.to_string(),
+        rtt_us: micros(*rtt),
+    });
+    Some(PathView {
+        site: way.hops.last()?.to_string(),
+        hops: hops.collect(),
+    })
 }
 
 fn view(fact: &EndpointFact) -> EndpointView {

@@ -8,10 +8,11 @@ use std::{
 };
 
 use balance::{Ejections, Endpoint, EndpointKey, EndpointSet, EndpointStats, Health};
-use base::{Instant, ServiceId, SiteName, TenantId};
-use bgp::{Key, State, Value};
+use base::{Instant, ServiceId, SiteId, SiteName, TenantId};
+use bgp::{Key, Rd, State, TunnelId, Value};
+use path::{Graph, Way, Ways};
 
-use super::{About, Effect, Effects, EndpointFact, SiteFact};
+use super::{About, Effect, Effects, EndpointFact, SiteFact, WayFact};
 use crate::Compiled;
 
 type ServiceKey = (TenantId, ServiceId);
@@ -24,8 +25,14 @@ pub(super) struct Import {
     routes: BTreeMap<Key, Value>,
     /// The keys of each service's endpoints, by the table in force.
     by_service: BTreeMap<ServiceKey, BTreeSet<Key>>,
-    /// Sites with a tunnel, and the round trip that the published sets go by.
+    /// Sites with a tunnel, and its round trip.
     reach: BTreeMap<SiteName, Duration>,
+    /// The ways that the published sets go by, once the table says who we are.
+    ways: Option<Ways>,
+    /// The ways over others that were said.
+    told: BTreeMap<SiteName, Vec<SiteName>>,
+    /// A link changed, here or somewhere else.
+    links_changed: bool,
     /// What is known of endpoints survives sets and tables as long as they are in a set.
     known: BTreeMap<ServiceKey, BTreeMap<EndpointKey, Known>>,
     /// Endpoints that answered badly.
@@ -57,6 +64,9 @@ impl Import {
             routes: BTreeMap::new(),
             by_service: BTreeMap::new(),
             reach: BTreeMap::new(),
+            ways: None,
+            told: BTreeMap::new(),
+            links_changed: false,
             known: BTreeMap::new(),
             ejections: BTreeMap::new(),
             steps: BTreeMap::new(),
@@ -76,6 +86,8 @@ impl Import {
     /// Endpoints whose time is over come in again; starting ones get more.
     pub(super) fn handle_timeout(&mut self) {
         let now = self.now;
+        let waiting = self.ways.as_ref().and_then(Ways::poll_timeout);
+        self.links_changed |= waiting.is_some_and(|at| at <= now);
         for (service, ejections) in &mut self.ejections {
             for key in ejections.handle_timeout(now) {
                 let known = self.known.get(service).and_then(|known| known.get(&key));
@@ -91,7 +103,9 @@ impl Import {
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let ejections = self.ejections.values().filter_map(Ejections::poll_timeout);
-        ejections.chain(self.steps.values().copied()).min()
+        let ways = self.ways.as_ref().and_then(Ways::poll_timeout);
+        let steps = self.steps.values().copied();
+        ejections.chain(steps).chain(ways).min()
     }
 
     /// An endpoint answered badly too often.
@@ -135,6 +149,7 @@ impl Import {
             plan.is_some_and(|plan| plan.outlier.is_some())
         });
         self.steps.clear();
+        self.settle(table, effects);
         for service in table.services.keys() {
             self.publish(table, *service, effects);
         }
@@ -152,10 +167,10 @@ impl Import {
             None => self.routes.remove(&key).is_some(),
         };
         let Some(table) = table else { return };
+        self.links_changed |= matches!(key, Key::Link { .. });
         if matches!(key, Key::Site { .. }) {
-            let site = key.site().and_then(|id| table.site_names.get(&id));
-            if let Some(site) = site.cloned() {
-                self.touch_site(table, &site);
+            if let Some(site) = key.site() {
+                self.touch_site(site);
             }
             return;
         }
@@ -172,12 +187,7 @@ impl Import {
         }
     }
 
-    pub(super) fn handle_reach(
-        &mut self,
-        table: Option<&Arc<Compiled>>,
-        site: SiteName,
-        rtt: Option<Duration>,
-    ) {
+    pub(super) fn handle_reach(&mut self, site: SiteName, rtt: Option<Duration>) {
         let changed = match rtt {
             None => self.reach.remove(&site).is_some(),
             Some(rtt) => {
@@ -189,14 +199,94 @@ impl Import {
                 matters
             }
         };
-        if let (true, Some(table)) = (changed, table) {
-            self.touch_site(table, &site);
+        self.links_changed |= changed;
+    }
+
+    /// Choose the ways by the links there are now; sets with endpoints at the end of a way that
+    /// changed are to be published anew.
+    fn settle(&mut self, table: &Arc<Compiled>, effects: &mut Effects) {
+        self.links_changed = false;
+        let graph = self.graph(table);
+        let own = table.numbers.site;
+        let ways = self.ways.get_or_insert_with(|| Ways::new(own));
+        let changed = ways.settle(self.now, &graph);
+        if changed.is_empty() {
+            return;
         }
+        let ways = self.ways(table).into_iter().map(|way| way.hops);
+        let over_others = ways.filter(|hops| hops.len() > 1);
+        let over_others = over_others.filter_map(|hops| Some((hops.last()?.clone(), hops)));
+        let over_others: BTreeMap<SiteName, Vec<SiteName>> = over_others.collect();
+        if self.told != over_others {
+            self.told.clone_from(&over_others);
+            // Before the sets that go by them.
+            effects.say(About::Ways, true, Effect::Ways(over_others));
+        }
+        for site in changed {
+            self.touch_site(site);
+        }
+    }
+
+    /// Own links as they are measured, those between others as both their ends announce them: who
+    /// is dead cannot say so.
+    fn graph(&self, table: &Compiled) -> Graph {
+        let own = table.numbers.site;
+        let mut graph = Graph::default();
+        for (site, rtt) in &self.reach {
+            if let Some(site) = table.site_ids.get(site) {
+                graph.link(own, *site, *rtt);
+            }
+        }
+        for (site, grant) in &table.site_table.sites {
+            if grant.tenant == TenantId(0) {
+                graph.relay(*site);
+            }
+        }
+        let mut announced: BTreeMap<(SiteId, SiteId), Duration> = BTreeMap::new();
+        let first = Key::Link {
+            rd: Rd::default(),
+            from: SiteId(0),
+            to: SiteId(0),
+            tunnel: TunnelId(0),
+        };
+        for (key, value) in self.routes.range(first..) {
+            let Key::Link { from, to, .. } = key else {
+                break;
+            };
+            let Some(link) = value.as_link().filter(|link| link.state == State::Healthy) else {
+                continue;
+            };
+            let rtt = Duration::from_micros(link.rtt.quantity().into());
+            let known = announced.entry((*from, *to)).or_insert(rtt);
+            *known = rtt.min(*known);
+        }
+        for ((from, to), rtt) in &announced {
+            let touches_us = *from == own || *to == own;
+            if let (false, Some(back)) = (touches_us, announced.get(&(*to, *from))) {
+                graph.link(*from, *to, *rtt.max(back));
+            }
+        }
+        graph
+    }
+
+    /// Every way, in the order of their destinations.
+    pub(super) fn ways(&self, table: &Compiled) -> Vec<WayFact> {
+        let named = |way: &Way| {
+            let name = |site: &SiteId| table.site_names.get(site).cloned();
+            let hops: Option<Vec<SiteName>> = way.hops.iter().map(name).collect();
+            let rtts = way.rtts.clone();
+            hops.map(|hops| WayFact { hops, rtts })
+        };
+        let ways = self.ways.iter().flat_map(Ways::iter);
+        ways.filter_map(|(_, way)| named(way)).collect()
     }
 
     /// Publish what changed.
     pub(super) fn flush(&mut self, table: Option<&Arc<Compiled>>, effects: &mut Effects) {
         let Some(table) = table else { return };
+        if self.links_changed {
+            self.settle(table, effects);
+        }
         if self.dirty.is_empty() {
             return;
         }
@@ -254,10 +344,7 @@ impl Import {
     }
 
     /// Every service that has an endpoint in `site` is to be published anew.
-    fn touch_site(&mut self, table: &Arc<Compiled>, site: &SiteName) {
-        let Some(id) = table.site_ids.get(site).copied() else {
-            return;
-        };
+    fn touch_site(&mut self, id: SiteId) {
         let concerned = |(service, keys): (&ServiceKey, &BTreeSet<Key>)| {
             keys.iter()
                 .any(|key| key.site() == Some(id))
@@ -344,7 +431,8 @@ impl Import {
         weight: u16,
     ) -> Endpoint {
         let local = site == self.own;
-        let distance = self.reach.get(&site).copied();
+        let way = self.ways.as_ref().and_then(|ways| ways.way(key.site));
+        let distance = way.map(Way::rtt);
         let known = self.known.get(&service).and_then(|known| known.get(&key));
         let ejections = self.ejections.get(&service);
         let selectable = matches!(health, Health::Healthy | Health::Degraded);

@@ -11,7 +11,7 @@ use balance::{Health, Hysteresis, ProbeOutcome};
 use base::{Instant, NetworkId, Rng, SlotId};
 use bgp::{EndpointHealth, Key, LocalRoute, Measure, Rd, RouteTarget, SiteHealth, State, Value};
 
-use super::{About, Effect, Effects, ProbeResult, Queued};
+use super::{About, Effect, Effects, ProbeResult, Queued, links::Links};
 use crate::{Compiled, Numbers, Target, TargetKey};
 
 /// IANA's protocol number of TCP, in an Endpoint route's key.
@@ -35,6 +35,7 @@ pub(super) struct Origin {
     rng: Rng,
     /// What is announced, by its key: state and weight.
     announced: BTreeMap<Key, (State, u8)>,
+    pub(super) links: Links,
 }
 
 #[derive(Debug)]
@@ -64,6 +65,7 @@ impl Origin {
             sequences: BTreeMap::new(),
             rng: Rng::new(seed),
             announced: BTreeMap::new(),
+            links: Links::default(),
         }
     }
 
@@ -125,6 +127,7 @@ impl Origin {
         if self.elected {
             self.announce_site(now, effects);
         }
+        self.announce_links(now, table, effects);
         let keys: Vec<TargetKey> = self.probes.keys().copied().collect();
         for key in keys {
             self.announce(now, key, effects);
@@ -201,7 +204,8 @@ impl Origin {
                 .chain(probe.say_at)
                 .min()
         };
-        self.probes.values().filter_map(due).min()
+        let probes = self.probes.values().filter_map(due);
+        probes.chain(self.links.poll_timeout()).min()
     }
 
     fn observe(
@@ -307,7 +311,7 @@ impl Origin {
     }
 
     /// The next number of a key, or when there is one again.
-    fn next_seq(&mut self, now: Instant, key: &Key) -> Result<bgp::Seq, Instant> {
+    pub(super) fn next_seq(&mut self, now: Instant, key: &Key) -> Result<bgp::Seq, Instant> {
         let started = *self.started.get_or_insert(now);
         let start = self.start;
         let sequence = self
@@ -346,7 +350,7 @@ impl Origin {
     }
 }
 
-fn originate(key: Key, value: Value, target: RouteTarget) -> Effect {
+pub(super) fn originate(key: Key, value: Value, target: RouteTarget) -> Effect {
     Effect::Originate(LocalRoute {
         key,
         value,

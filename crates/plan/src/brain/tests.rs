@@ -4,6 +4,8 @@
     reason = "a test looks for one effect among all"
 )]
 
+mod links;
+
 use base::{NetworkId, Rng, SiteId, SlotId};
 use bgp::{EndpointHealth, Key, Rd, Seq, SiteHealth, State, Value};
 

@@ -240,6 +240,8 @@ async fn egress(file: &str, text: &str) {
             endpoint: key(GATEWAY, recorder.address),
             lb: "shop/web".to_owned(),
             client: None,
+            origin: None,
+            via: Vec::new(),
         };
         let stream = world.bridge.open(&site("aws.acme"), request).await;
         let heard = played(stream.expect("a stream"), &case, &expect).await;

@@ -52,6 +52,8 @@ async fn the_other_end_parses_for_itself() {
             endpoint: key(GATEWAY, spot.address),
             lb: "shop/web".to_owned(),
             client: None,
+            origin: None,
+            via: Vec::new(),
         };
         let stream = world.bridge.open(&site("aws.acme"), request).await;
         let mut stream = stream.expect("a stream");

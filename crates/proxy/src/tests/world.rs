@@ -61,7 +61,7 @@ struct Crossing {
     peer: SiteName,
     request: StreamRequest,
     far: tokio::io::DuplexStream,
-    answer: oneshot::Sender<Result<(), (StatusCode, &'static str)>>,
+    answer: oneshot::Sender<Result<(), (StatusCode, String)>>,
 }
 
 impl Dial for Bridge {
@@ -81,10 +81,7 @@ impl Dial for Bridge {
         Box::pin(async move {
             match answered.await {
                 Ok(Ok(())) => Ok(Box::new(near) as BoxDuplex),
-                Ok(Err((status, code))) => Err(DialError::Refused {
-                    status,
-                    reason: code.to_owned(),
-                }),
+                Ok(Err((status, reason))) => Err(DialError::Refused { status, reason }),
                 Err(_) => Err(DialError::NoLink),
             }
         })
@@ -105,8 +102,8 @@ impl Incoming for Crossing {
         Box::pin(std::future::ready(Ok(Box::new(self.far) as BoxDuplex)))
     }
 
-    fn refuse(self: Box<Self>, status: StatusCode, code: &'static str) {
-        let _ = self.answer.send(Err((status, code)));
+    fn refuse(self: Box<Self>, status: StatusCode, code: &str) {
+        let _ = self.answer.send(Err((status, code.to_owned())));
     }
 }
 
@@ -284,6 +281,7 @@ impl World {
         let route = default_route(cluster(&ingress_cell, l7::Protocol::Http1));
         let pop = Snapshot {
             site: POP,
+            relays: true,
             table: Arc::new(table(limits, route.clone(), Guard::default())),
             certificates,
             egress: Arc::default(),
@@ -345,6 +343,17 @@ impl World {
             metrics,
             root,
         }
+    }
+
+    /// Streams to the PoP's workers from `peer`.
+    pub(super) fn to_pop(&self, peer: &str) -> Bridge {
+        let bridge = Bridge {
+            gateway: OnceLock::new(),
+            peer: site(peer),
+            opened: AtomicUsize::new(0),
+        };
+        let _ = bridge.gateway.set(Arc::clone(&self.pop));
+        bridge
     }
 
     /// Serve HTTP/3 beside everything else: where.

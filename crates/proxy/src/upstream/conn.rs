@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use l7::{Fields, Limits};
 use tokio::net::TcpStream;
+use tunnel::WayId;
 
 use super::{h1::H1, h2::H2};
 use crate::{
@@ -23,8 +24,14 @@ use crate::{
 pub(crate) enum Via {
     /// TCP, in this site.
     Tcp,
-    /// A tunnel stream to the egress of its site.
-    Tunnel,
+    /// A tunnel stream to the egress of its site, and over which others.
+    Tunnel(WayId),
+}
+
+impl Via {
+    pub(crate) const fn is_tunnel(self) -> bool {
+        matches!(self, Via::Tunnel(_))
+    }
 }
 
 /// Why there is no response head.

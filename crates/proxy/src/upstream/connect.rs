@@ -20,6 +20,18 @@ pub struct StreamRequest {
     pub lb: String,
     /// Whose connection it is, where the endpoint is to be told.
     pub client: Option<Addresses>,
+    /// The site where it came in, if others have passed it on.
+    pub origin: Option<SiteName>,
+    /// The sites over which the receiver is to pass it on, the destination last.
+    pub via: Vec<SiteName>,
+}
+
+impl StreamRequest {
+    /// The site where it came in, when `peer` asks for it: PoPs are believed for whom they ask.
+    pub(crate) fn ingress<'a>(&'a self, peer: &'a SiteName) -> &'a SiteName {
+        let vouched = self.origin.as_ref().filter(|_| peer.is_pop());
+        vouched.unwrap_or(peer)
+    }
 }
 
 /// Why there is no stream.
@@ -48,6 +60,11 @@ pub type Dialing = Pin<Box<dyn Future<Output = Result<BoxDuplex, DialError>>>>;
 pub trait Dial: Send + Sync {
     /// Open a stream to site `peer`. Dropping the future gives up.
     fn open(&self, peer: &SiteName, request: StreamRequest) -> Dialing;
+
+    /// The ways to sites that are reached over others.
+    fn routes(&self) -> tunnel::Routes {
+        tunnel::Routes::default()
+    }
 }
 
 /// A dialler for a node without tunnels: every site is unreachable.
@@ -72,5 +89,5 @@ pub trait Incoming {
     /// Answer 200 and take the stream.
     fn accept(self: Box<Self>) -> Accepting;
     /// Answer `status`, with a word for machines.
-    fn refuse(self: Box<Self>, status: StatusCode, code: &'static str);
+    fn refuse(self: Box<Self>, status: StatusCode, code: &str);
 }

@@ -9,6 +9,7 @@ use std::{
 
 use balance::EndpointKey;
 use base::{Instant, LbId, ServiceId, TenantId};
+use tunnel::WayId;
 
 use super::{UpConn, Via};
 
@@ -44,14 +45,16 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// The most recently used connection that is still good.
-    pub(crate) fn take(&self, key: &PoolKey) -> Option<Box<UpConn>> {
+    /// The most recently used connection that is still good; of streams to another site one that
+    /// went the way that new ones go.
+    pub(crate) fn take(&self, key: &PoolKey, way: Option<WayId>) -> Option<Box<UpConn>> {
         let mut idle = self.idle.borrow_mut();
         let queue = idle.get_mut(key)?;
         let mut cx = Context::from_waker(Waker::noop());
         while let Some(mut entry) = queue.pop_back() {
             self.count.set(self.count.get() - 1);
-            if entry.conn.poll_unusable(&mut cx).is_pending() {
+            let detour = way.is_some_and(|way| entry.conn.via() != Via::Tunnel(way));
+            if !detour && entry.conn.poll_unusable(&mut cx).is_pending() {
                 return Some(entry.conn);
             }
         }

@@ -1,11 +1,12 @@
 //! The tunnels behind the border of [`super::connect`].
 
-use std::io;
+use std::{io, time::Duration};
 
 use base::SiteName;
 use http::StatusCode;
 use l7::Addresses;
-use tunnel::{ClientRef, EndpointRef, Links, OpenError, StreamHead, TrunkIncoming};
+use tokio::time::timeout;
+use tunnel::{ClientRef, EndpointRef, Links, OpenError, Routes, StreamHead, TrunkIncoming};
 
 use super::connect::{Accepting, Dial, DialError, Dialing, Incoming, StreamRequest};
 use crate::{io::BoxDuplex, worker::Worker};
@@ -20,14 +21,39 @@ impl Dial for Links {
             }
         })
     }
+
+    fn routes(&self) -> Routes {
+        Links::routes(self).clone()
+    }
 }
 
-/// Opens a stream to `site` on this worker's own connections. Where there are none yet, or one ended
-/// meanwhile, the links' shared ones serve.
+/// How long another way is waited for when a link is gone: the brain knows it a moment later than we.
+const ANOTHER_WAY: Duration = Duration::from_millis(100);
+
+/// Opens a stream to `site`, over others if that is the way.
 ///
 /// # Errors
 /// See [`DialError`].
 pub(crate) async fn open(
+    worker: &Worker,
+    site: &SiteName,
+    request: &StreamRequest,
+) -> Result<BoxDuplex, DialError> {
+    let routes = worker.trunks.routes();
+    let before = routes.way(site);
+    let opened = begin(worker, site, request).await;
+    if !matches!(opened, Err(DialError::NoLink)) || request.origin.is_some() {
+        return opened;
+    }
+    match timeout(ANOTHER_WAY, routes.other(site, before)).await {
+        Ok(()) => begin(worker, site, request).await,
+        Err(_) => opened,
+    }
+}
+
+/// On this worker's own connections. Where there are none yet, or one ended meanwhile, the links'
+/// shared ones serve.
+async fn begin(
     worker: &Worker,
     site: &SiteName,
     request: &StreamRequest,
@@ -53,6 +79,8 @@ fn head(request: StreamRequest) -> StreamHead {
             source: client.source,
             destination: client.destination,
         }),
+        origin: request.origin,
+        via: request.via,
         ..StreamHead::to(request.authority)
     }
 }
@@ -72,6 +100,8 @@ fn request(head: &StreamHead) -> Option<StreamRequest> {
             source: client.source,
             destination: client.destination,
         }),
+        origin: head.origin.clone(),
+        via: head.via.clone(),
     })
 }
 
@@ -132,7 +162,7 @@ impl Incoming for TunnelStream {
         }))
     }
 
-    fn refuse(self: Box<Self>, status: StatusCode, code: &'static str) {
+    fn refuse(self: Box<Self>, status: StatusCode, code: &str) {
         self.incoming.refuse(status, code);
     }
 }
@@ -154,7 +184,7 @@ impl Incoming for TunnelStream<TrunkIncoming> {
         }))
     }
 
-    fn refuse(self: Box<Self>, status: StatusCode, code: &'static str) {
+    fn refuse(self: Box<Self>, status: StatusCode, code: &str) {
         self.incoming.refuse(status, code);
     }
 }

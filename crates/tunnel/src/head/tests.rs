@@ -13,6 +13,9 @@ fn full() -> StreamHead {
         trace: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
         origin: Some("aws.acme".parse().expect("a site")),
         node: Some("n1".parse().expect("a name")),
+        via: ["nyc.fabric", "shop.acme"]
+            .map(|site| site.parse().expect("a site"))
+            .into(),
     }
 }
 
@@ -42,6 +45,14 @@ fn texts_that_are_no_head_are_named() {
         (
             "CONNECT a:1 HTTP/1.1\r\nsealane-lb: a/b\r\nsealane-lb: a/b\r\n\r\n",
             Field("sealane-lb"),
+        ),
+        (
+            "CONNECT a:1 HTTP/1.1\r\nsealane-via: a.b,\r\n\r\n",
+            Field("sealane-via"),
+        ),
+        (
+            "CONNECT a:1 HTTP/1.1\r\nsealane-via: a.b,a.b,a.b,a.b,a.b\r\n\r\n",
+            Field("sealane-via"),
         ),
     ] {
         assert_eq!(StreamHead::from_text(text.as_bytes()), Err(error), "{text}");
@@ -108,6 +119,15 @@ fn what_we_would_not_read_we_do_not_write() {
         .to_request()
         .is_ok()
     };
+    let via = |sites: usize| {
+        StreamHead {
+            via: vec!["a.b".parse().expect("a site"); sites],
+            ..full()
+        }
+        .to_request()
+        .is_ok()
+    };
+    assert!(via(MAX_VIA) && !via(MAX_VIA + 1));
     assert!(lb("shop/cart"));
     assert!(!lb("") && !lb("a b") && !lb("a\r\nb") && !lb(&"x".repeat(513)));
 }

@@ -1,0 +1,353 @@
+//! The way to every site: over one's own links and those that others announce.
+//!
+//! Whoever begins a stream chooses its whole way; who passes it on only follows. So two sites that
+//! see the world differently for a moment never send a stream in a circle.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    time::Duration,
+};
+
+use base::{Instant, SiteId};
+
+/// The most links of a way.
+pub const MAX_HOPS: usize = 5;
+
+/// What every link costs beside its round trip: of two ways that are about as long, the one with
+/// fewer relays.
+const HOP: Duration = Duration::from_millis(1);
+/// A way that serves is left for one that is better by this part of its cost, and by this much.
+const BETTER_PART: u32 = 16;
+const BETTER_BY: Duration = Duration::from_millis(2);
+/// How long a way is kept at least before a better one takes its place. One that is gone, or costs
+/// several times as much, is left at once.
+const HOLD: Duration = Duration::from_secs(10);
+const SEVERAL: u32 = 3;
+
+/// Links between sites, and who passes streams on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Graph {
+    links: BTreeMap<SiteId, BTreeMap<SiteId, Duration>>,
+    relays: BTreeSet<SiteId>,
+}
+
+impl Graph {
+    /// A stream may go from `from` to `to`: its round trip. Of several the shortest counts.
+    pub fn link(&mut self, from: SiteId, to: SiteId, rtt: Duration) {
+        let links = self.links.entry(from).or_default();
+        let known = links.entry(to).or_insert(rtt);
+        *known = rtt.min(*known);
+    }
+
+    /// `site` passes streams on.
+    pub fn relay(&mut self, site: SiteId) {
+        self.relays.insert(site);
+    }
+
+    fn rtt(&self, from: SiteId, to: SiteId) -> Option<Duration> {
+        self.links.get(&from)?.get(&to).copied()
+    }
+
+    /// The cheapest way from `own` to every site that can be reached in [`MAX_HOPS`] links; of
+    /// equal ones the one with fewer links, then with the smaller numbers. O(links × log).
+    fn ways(&self, own: SiteId) -> BTreeMap<SiteId, Way> {
+        let mut found: BTreeMap<SiteId, Way> = BTreeMap::new();
+        let mut heap = BinaryHeap::from([Reverse((Duration::ZERO, Vec::new(), own))]);
+        while let Some(Reverse((_, hops, at))) = heap.pop() {
+            if at != own {
+                if found.contains_key(&at) {
+                    continue;
+                }
+                let Some(way) = self.measured(own, &hops) else {
+                    continue;
+                };
+                found.insert(at, way);
+                if !self.relays.contains(&at) || hops.len() == MAX_HOPS {
+                    continue;
+                }
+            } else if !hops.is_empty() {
+                continue;
+            }
+            for next in self.links.get(&at).into_iter().flatten() {
+                let (to, _) = next;
+                if *to == own || found.contains_key(to) {
+                    continue;
+                }
+                let mut hops = hops.clone();
+                hops.push(*to);
+                if let Some(way) = self.measured(own, &hops) {
+                    heap.push(Reverse((way.cost(), hops, *to)));
+                }
+            }
+        }
+        found
+    }
+
+    /// The way over these hops as it is now; `None` if a link of it is gone or a site on it does
+    /// not pass streams on.
+    fn measured(&self, own: SiteId, hops: &[SiteId]) -> Option<Way> {
+        let (_, relays) = hops.split_last()?;
+        if !relays.iter().all(|site| self.relays.contains(site)) {
+            return None;
+        }
+        let froms = std::iter::once(&own).chain(hops);
+        let rtts = froms.zip(hops).map(|(from, to)| self.rtt(*from, *to));
+        Some(Way {
+            hops: hops.to_vec(),
+            rtts: rtts.collect::<Option<_>>()?,
+        })
+    }
+}
+
+/// A way to a site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// The sites on it, one's own left out, the destination last: 1 to [`MAX_HOPS`].
+    pub hops: Vec<SiteId>,
+    /// The round trip of each of its links.
+    pub rtts: Vec<Duration>,
+}
+
+impl Way {
+    /// The round trip over all its links.
+    #[must_use]
+    pub fn rtt(&self) -> Duration {
+        self.rtts.iter().sum()
+    }
+
+    fn cost(&self) -> Duration {
+        self.rtt() + HOP * u32::try_from(self.hops.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Is it so much better than `other` that changing is worth it?
+    fn beats(&self, other: &Way) -> bool {
+        let (ours, theirs) = (self.cost(), other.cost());
+        theirs > ours + (theirs / BETTER_PART).max(BETTER_BY)
+    }
+}
+
+/// The ways of one site, steady under noise: a way is changed when it breaks, or for one that is
+/// clearly better, and that at most once in ten seconds.
+#[derive(Debug)]
+pub struct Ways {
+    own: SiteId,
+    ways: BTreeMap<SiteId, Held>,
+    /// A better way waits until then.
+    waits: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Held {
+    way: Way,
+    since: Instant,
+}
+
+impl Ways {
+    /// No way to anywhere, from `own`.
+    #[must_use]
+    pub fn new(own: SiteId) -> Self {
+        Ways {
+            own,
+            ways: BTreeMap::new(),
+            waits: None,
+        }
+    }
+
+    /// The way to `site`, if there is one.
+    #[must_use]
+    pub fn way(&self, site: SiteId) -> Option<&Way> {
+        self.ways.get(&site).map(|held| &held.way)
+    }
+
+    /// Every way, by its destination.
+    pub fn iter(&self) -> impl Iterator<Item = (SiteId, &Way)> {
+        self.ways.iter().map(|(site, held)| (*site, &held.way))
+    }
+
+    /// When [`Ways::settle`] should be called again although nothing changed.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.waits
+    }
+
+    /// Choose anew by the links there are `now`. What comes back are the sites to which the way is
+    /// another one, or as long as it was not.
+    pub fn settle(&mut self, now: Instant, graph: &Graph) -> BTreeSet<SiteId> {
+        let best = graph.ways(self.own);
+        self.waits = None;
+        let mut changed: BTreeSet<SiteId> = BTreeSet::new();
+        self.ways.retain(|site, _| {
+            let stays = best.contains_key(site);
+            if !stays {
+                changed.insert(*site);
+            }
+            stays
+        });
+        for (site, best) in best {
+            let Some(held) = self.ways.get_mut(&site) else {
+                let held = Held {
+                    way: best,
+                    since: now,
+                };
+                self.ways.insert(site, held);
+                changed.insert(site);
+                continue;
+            };
+            let way = match graph.measured(self.own, &held.way.hops) {
+                None => best,
+                Some(same) if best.beats(&same) => {
+                    let due = held.since + HOLD;
+                    if due <= now || same.cost() > best.cost() * SEVERAL {
+                        best
+                    } else {
+                        self.waits = Some(self.waits.map_or(due, |waits| waits.min(due)));
+                        same
+                    }
+                }
+                Some(same) => same,
+            };
+            if way.hops != held.way.hops {
+                held.since = now;
+            }
+            if way != held.way {
+                held.way = way;
+                changed.insert(site);
+            }
+        }
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+    const PAR: SiteId = SiteId(1);
+    const LON: SiteId = SiteId(2);
+    const NYC: SiteId = SiteId(3);
+    const SIN: SiteId = SiteId(4);
+    const SHOP: SiteId = SiteId(5);
+
+    fn at(ms: u32) -> Instant {
+        Instant::ZERO + MS * ms
+    }
+
+    fn graph(links: &[(SiteId, SiteId, u32)]) -> Graph {
+        let mut graph = Graph::default();
+        for (a, b, rtt) in links {
+            graph.link(*a, *b, MS * *rtt);
+            graph.link(*b, *a, MS * *rtt);
+        }
+        for pop in [PAR, LON, NYC, SIN] {
+            graph.relay(pop);
+        }
+        graph
+    }
+
+    fn backbone() -> Vec<(SiteId, SiteId, u32)> {
+        vec![
+            (PAR, LON, 5),
+            (PAR, NYC, 40),
+            (LON, NYC, 38),
+            (NYC, SIN, 110),
+            (PAR, SIN, 90),
+            (NYC, SHOP, 5),
+        ]
+    }
+
+    fn hops(ways: &Ways, to: SiteId) -> &[SiteId] {
+        ways.way(to).map_or(&[], |way| &way.hops)
+    }
+
+    #[test]
+    fn the_shortest_way_and_round_a_cut() {
+        let mut ways = Ways::new(PAR);
+        let changed = ways.settle(at(0), &graph(&backbone()));
+        assert_eq!(changed, BTreeSet::from([LON, NYC, SIN, SHOP]));
+        assert_eq!(hops(&ways, SHOP), [NYC, SHOP]);
+        assert_eq!(ways.way(SHOP).map(Way::rtt), Some(45 * MS));
+        let cut: Vec<_> = backbone()
+            .into_iter()
+            .filter(|(a, b, _)| (*a, *b) != (PAR, NYC))
+            .collect();
+        let changed = ways.settle(at(100), &graph(&cut));
+        assert_eq!(changed, BTreeSet::from([NYC, SHOP]));
+        assert_eq!(hops(&ways, SHOP), [LON, NYC, SHOP]);
+        // Healed: back, when it has served for ten seconds.
+        assert_eq!(ways.settle(at(9_000), &graph(&backbone())), BTreeSet::new());
+        assert_eq!(hops(&ways, SHOP), [LON, NYC, SHOP]);
+        assert_eq!(ways.poll_timeout(), Some(at(10_100)));
+        ways.settle(at(10_100), &graph(&backbone()));
+        assert_eq!(hops(&ways, SHOP), [NYC, SHOP]);
+    }
+
+    #[test]
+    fn gateways_pass_nothing_on() {
+        let links = [(PAR, SHOP, 1), (SHOP, NYC, 1)];
+        let mut ways = Ways::new(PAR);
+        ways.settle(at(0), &graph(&links));
+        assert_eq!(hops(&ways, SHOP), [SHOP]);
+        assert_eq!(ways.way(NYC), None);
+    }
+
+    #[test]
+    fn a_better_way_waits_for_its_time_and_then_is_taken() {
+        let near = |rtt| {
+            let mut links = backbone();
+            links.retain(|(a, b, _)| (*a, *b) != (PAR, NYC));
+            links.push((PAR, NYC, rtt));
+            graph(&links)
+        };
+        let mut ways = Ways::new(PAR);
+        ways.settle(at(0), &near(60));
+        assert_eq!(hops(&ways, SHOP), [LON, NYC, SHOP]);
+        ways.settle(at(4_000), &near(20));
+        assert_eq!(hops(&ways, SHOP), [LON, NYC, SHOP]);
+        assert_eq!(ways.poll_timeout(), Some(at(10_000)));
+        ways.settle(at(10_000), &near(20));
+        assert_eq!(hops(&ways, SHOP), [NYC, SHOP]);
+        assert_eq!(ways.poll_timeout(), None);
+        // Several times as long: at once.
+        ways.settle(at(11_000), &near(300));
+        assert_eq!(hops(&ways, SHOP), [LON, NYC, SHOP]);
+    }
+
+    #[test]
+    fn noise_changes_nothing() {
+        let mut ways = Ways::new(PAR);
+        let mut rng = base::Rng::new(7);
+        let mut before: Option<Vec<SiteId>> = None;
+        let mut changes = 0;
+        for n in 0..6_000 {
+            let links: Vec<_> = backbone()
+                .into_iter()
+                .map(|(a, b, rtt)| {
+                    let noise = u32::try_from(rng.below(u64::from(rtt) * 100)).unwrap_or(0);
+                    (a, b, (rtt * 1000 + noise) / 1000)
+                })
+                .collect();
+            ways.settle(at(n * 100), &graph(&links));
+            let now = hops(&ways, SHOP).to_vec();
+            changes += u32::from(before.as_ref().is_some_and(|before| *before != now));
+            before = Some(now);
+        }
+        assert!(changes <= 1, "{changes} changes under steady noise");
+    }
+
+    #[test]
+    fn no_way_is_longer_than_the_limit() {
+        let sites: Vec<SiteId> = (1..=9).map(SiteId).collect();
+        let mut graph = Graph::default();
+        for pair in sites.windows(2) {
+            graph.link(pair[0], pair[1], MS);
+            graph.relay(pair[0]);
+        }
+        let mut ways = Ways::new(SiteId(1));
+        ways.settle(at(0), &graph);
+        let longest = ways.iter().map(|(_, way)| way.hops.len()).max();
+        assert_eq!(longest, Some(MAX_HOPS));
+        assert_eq!(ways.way(SiteId(7)), None);
+    }
+}

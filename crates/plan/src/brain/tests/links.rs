@@ -1,0 +1,227 @@
+//! Links: what is said of one's own, and the ways that follow from everybody's.
+
+use bgp::{LinkHealth, Measure, RouteTarget, TunnelId};
+
+use super::*;
+
+fn up(links: &[(&str, u64)]) -> Event {
+    let link = |(to, ms): &(&str, u64)| Link {
+        peer: site(to),
+        rtt_us: ms * 1000,
+        jitter_us: 0,
+    };
+    Event::Links(links.iter().map(link).collect())
+}
+
+/// What is said of links: whom they lead to, state, milliseconds and the tenant that hears it.
+fn told(shell: &mut Shell) -> Vec<(String, State, u32, TenantId)> {
+    let names = shell.table().site_names.clone();
+    let told = |effect| match effect {
+        Effect::Originate(route) => {
+            let Key::Link { to, from, rd, .. } = &route.key else {
+                return None;
+            };
+            assert_eq!(*from, rd.site);
+            let link = route.value.as_link().expect("a link");
+            let [target] = &*route.route_targets else {
+                panic!("{route:?}");
+            };
+            assert_eq!(target.selector, RouteTarget::SITE);
+            let ms = link.rtt.quantity() / 1000;
+            Some((names[to].to_string(), link.state, ms, target.tenant))
+        }
+        _ => None,
+    };
+    shell.take().into_iter().filter_map(told).collect()
+}
+
+#[test]
+fn a_pop_tells_each_tenant_of_the_links_to_its_own_gateways() {
+    let world = world();
+    let ids = ids(&world);
+    let mut shell = Shell::new(Part::Control, "par.fabric");
+    // Before there is a table nothing can be said.
+    shell.give(up(&[("nyc.fabric", 40), ("aws.acme", 5)]));
+    shell.bundle(&world, &ids, 1);
+    let tenant = |name: &str| ids.tenant(&name.parse().expect("a name")).expect("known");
+    let (acme, blue) = (tenant("acme"), tenant("blue"));
+    let healthy = |to: &str, ms, whose| (to.to_owned(), State::Healthy, ms, whose);
+    let mut first = told(&mut shell);
+    first.sort();
+    let fabric = TenantId(0);
+    let both = [
+        healthy("aws.acme", 4, acme),
+        healthy("nyc.fabric", 39, fabric),
+    ];
+    // A measure is rounded.
+    assert!(
+        first == both
+            || first
+                == [
+                    healthy("aws.acme", 5, acme),
+                    healthy("nyc.fabric", 40, fabric)
+                ],
+        "{first:?}"
+    );
+    // Noise is no news.
+    shell.give(up(&[("nyc.fabric", 41), ("aws.acme", 5)]));
+    assert_eq!(told(&mut shell), []);
+    shell.give(up(&[("nyc.fabric", 80), ("aws.acme", 5), ("shop.blue", 9)]));
+    let more = told(&mut shell);
+    assert_eq!(more.len(), 2, "{more:?}");
+    assert!(
+        more.iter()
+            .any(|(to, _, _, whose)| to == "shop.blue" && *whose == blue)
+    );
+    shell.give(up(&[("nyc.fabric", 80), ("shop.blue", 9)]));
+    assert_eq!(
+        told(&mut shell),
+        [("aws.acme".to_owned(), State::Unhealthy, 0, acme)]
+    );
+    shell.give(up(&[("nyc.fabric", 80), ("shop.blue", 9)]));
+    assert_eq!(told(&mut shell), []);
+}
+
+#[test]
+fn a_gateway_tells_its_tenant() {
+    let world = world();
+    let ids = ids(&world);
+    let mut shell = Shell::new(Part::Control, "aws.acme");
+    shell.bundle(&world, &ids, 1);
+    shell.take();
+    shell.give(up(&[("par.fabric", 5)]));
+    let said = told(&mut shell);
+    let acme = ids.tenant(&"acme".parse().expect("a name"));
+    assert_eq!(said.len(), 1);
+    assert_eq!(said.first().map(|(.., whose)| *whose), acme);
+}
+
+#[test]
+fn a_link_that_flaps_is_rate_limited_and_ends_true() {
+    let world = world();
+    let mut shell = Shell::new(Part::Control, "par.fabric");
+    shell.bundle(&world, &ids(&world), 1);
+    shell.take();
+    let mut said = Vec::new();
+    for n in 0..400 {
+        let links: &[(&str, u64)] = if n % 2 == 0 { &[("aws.acme", 5)] } else { &[] };
+        shell.give(up(links));
+        shell.to(Instant::ZERO + MS * (n + 1));
+        said.extend(told(&mut shell));
+    }
+    assert!(said.len() < 200, "{}", said.len());
+    while let Some(next) = shell
+        .brain
+        .poll_timeout()
+        .filter(|at| *at < Instant::ZERO + MS * 60_000)
+    {
+        shell.to(next);
+        said.extend(told(&mut shell));
+        if said
+            .last()
+            .is_some_and(|(_, state, ..)| *state == State::Unhealthy)
+        {
+            break;
+        }
+    }
+    assert_eq!(
+        said.last().map(|(_, state, ..)| *state),
+        Some(State::Unhealthy)
+    );
+}
+
+fn link(shell: &Shell, from: &str, to: &str, said: Option<(State, u64)>) -> Event {
+    let id = |name: &str| shell.table().site_ids[&site(name)];
+    let key = Key::Link {
+        rd: Rd {
+            site: id(from),
+            slot: SlotId(0),
+        },
+        from: id(from),
+        to: id(to),
+        tunnel: TunnelId(1),
+    };
+    let value = |(state, ms): (State, u64)| {
+        Value::link(&LinkHealth {
+            state,
+            rtt: Measure::new(ms * 1000),
+            ..LinkHealth::default()
+        })
+    };
+    Event::Route(key, said.map(value))
+}
+
+/// The ways over others, if they were said anew: each by its end.
+fn ways(shell: &mut Shell) -> Option<Vec<String>> {
+    let mut said = None;
+    for effect in shell.take() {
+        match effect {
+            Effect::Ways(over) => {
+                let text = |hops: Vec<SiteName>| {
+                    let names: Vec<&str> = hops.iter().map(|hop| hop.site.as_str()).collect();
+                    names.join(" ")
+                };
+                said = Some(over.into_values().map(text).collect());
+            }
+            Effect::Endpoints { .. } if said.is_none() => said = Some(vec!["late".to_owned()]),
+            _ => {}
+        }
+    }
+    said
+}
+
+#[test]
+fn what_one_pop_does_not_reach_it_reaches_over_another() {
+    let mut shell = importing();
+    shell.give(Event::Reach(site("factory.acme"), None));
+    shell.give(Event::Reach(site("nyc.fabric"), Some(40 * MS)));
+    let unreachable = "!factory/10.0.0.1=Healthy";
+    assert_eq!(seen(&shell).last().map(String::as_str), Some(unreachable));
+    shell.take();
+    // Both ends have to say so.
+    let healthy = Some((State::Healthy, 5));
+    shell.give(link(&shell, "nyc.fabric", "factory.acme", healthy));
+    assert_eq!(seen(&shell).last().map(String::as_str), Some(unreachable));
+    assert_eq!(ways(&mut shell), None);
+    shell.give(link(&shell, "factory.acme", "nyc.fabric", healthy));
+    assert_eq!(ways(&mut shell), Some(vec!["nyc factory".to_owned()]));
+    let reachable = "factory/10.0.0.1=Healthy";
+    assert_eq!(seen(&shell).last().map(String::as_str), Some(reachable));
+    let (_, set) = cart(&shell);
+    let far = set
+        .endpoints()
+        .last()
+        .and_then(|endpoint| endpoint.distance);
+    assert!(far.is_some_and(|far| far.abs_diff(45 * MS) < MS), "{far:?}");
+    // The no of either is a no.
+    for (from, to) in [
+        ("nyc.fabric", "factory.acme"),
+        ("factory.acme", "nyc.fabric"),
+    ] {
+        shell.give(link(&shell, from, to, Some((State::Unhealthy, 0))));
+        assert_eq!(ways(&mut shell), Some(vec![]));
+        assert_eq!(seen(&shell).last().map(String::as_str), Some(unreachable));
+        shell.give(link(&shell, from, to, healthy));
+        assert_eq!(ways(&mut shell), Some(vec!["nyc factory".to_owned()]));
+    }
+    shell.give(link(&shell, "factory.acme", "nyc.fabric", None));
+    assert_eq!(seen(&shell).last().map(String::as_str), Some(unreachable));
+    shell.give(link(&shell, "factory.acme", "nyc.fabric", healthy));
+    shell.take();
+    // Its own link to the first of them counts as it measures it, whatever the other says.
+    shell.give(Event::Reach(site("nyc.fabric"), None));
+    assert_eq!(ways(&mut shell), Some(vec![]));
+    assert_eq!(seen(&shell).last().map(String::as_str), Some(unreachable));
+}
+
+#[test]
+fn a_gateway_reaches_another_over_a_pop() {
+    let world = world();
+    let mut shell = Shell::new(Part::Data, "aws.acme");
+    shell.bundle(&world, &ids(&world), 1);
+    shell.give(Event::Reach(site("par.fabric"), Some(5 * MS)));
+    let healthy = Some((State::Healthy, 40));
+    shell.give(link(&shell, "par.fabric", "factory.acme", healthy));
+    shell.give(link(&shell, "factory.acme", "par.fabric", healthy));
+    assert_eq!(ways(&mut shell), Some(vec!["par factory".to_owned()]));
+}

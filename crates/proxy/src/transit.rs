@@ -1,0 +1,73 @@
+//! Streams between other sites: passed on as they come.
+//!
+//! Whoever began the stream has chosen its whole way and written it into the head. Here its next
+//! stretch is opened, and what comes is carried on unread. It is accepted when it is accepted
+//! further on, so that whoever began it may try elsewhere until then.
+
+use std::rc::Rc;
+
+use base::SiteName;
+use http::StatusCode;
+use l7::{Refusal, pass};
+use tokio::time::timeout;
+
+use crate::{
+    alarm::Alarm,
+    attempt::Kind,
+    egress::count,
+    http1::Wire,
+    io::Io,
+    pipe::{End, Moved, pipe},
+    upstream::{
+        connect::{DialError, Incoming, StreamRequest},
+        tunnels,
+    },
+    worker::Worker,
+};
+
+/// Pass a stream on.
+pub(crate) async fn carry(
+    worker: &Rc<Worker>,
+    incoming: Box<dyn Incoming>,
+    mut request: StreamRequest,
+) {
+    let (relays, limits) = {
+        let snapshot = worker.snapshot();
+        (snapshot.relays, snapshot.limits)
+    };
+    let ingress = request.ingress(incoming.peer()).clone();
+    let allowed = match relays {
+        true => pass(&ingress, &request.authority, &request.via),
+        false => Err(Refusal::NoTransit),
+    };
+    if let Err(refusal) = allowed {
+        count(worker, incoming.peer(), &request, refusal);
+        return incoming.refuse(refusal.status(), refusal.code());
+    }
+    let next: SiteName = request.via.remove(0);
+    request.origin = Some(ingress);
+    // The way further on takes as long as the rest of it.
+    let opened = timeout(
+        limits.connect_timeout * 2,
+        tunnels::open(worker, &next, &request),
+    );
+    let far = match opened.await {
+        Ok(Ok(far)) => far,
+        Ok(Err(DialError::Refused { status, reason })) => return incoming.refuse(status, &reason),
+        Ok(Err(DialError::NoLink | DialError::Broken(_))) | Err(_) => {
+            worker.metrics.transit_failed.inc();
+            return incoming.refuse(StatusCode::SERVICE_UNAVAILABLE, Kind::Link.code());
+        }
+    };
+    let accepted = timeout(limits.handshake_timeout, incoming.accept()).await;
+    let Ok(Ok(near)) = accepted else {
+        return;
+    };
+    worker.metrics.transit.inc();
+    let mut far = End::new(Wire::new(Io::Other(far)));
+    let mut near = End::new(Wire::new(Io::Other(near)));
+    let idle = limits.upgrade_idle_timeout;
+    let (alarm, moved) = (&mut Alarm::new(idle), &mut Moved::default());
+    // However it ends, both ends learn it from the other.
+    let _ = pipe(&mut near, &mut far, alarm, idle, moved).await;
+}
