@@ -103,7 +103,7 @@ fn over(planet: &Planet) -> Result<Vec<String>, String> {
         "json",
     ]);
     let paths = asked.good().json();
-    let hops = paths[0]["hops"].as_array().ok_or("no way")?;
+    let hops = paths["items"][0]["hops"].as_array().ok_or("no way")?;
     let name = |hop: &Value| hop["site"].as_str().map(|site| site.replace(".fabric", ""));
     Ok(hops.iter().filter_map(name).collect())
 }

@@ -227,8 +227,10 @@ impl Import {
         }
     }
 
-    /// Own links as they are measured, those between others as both their ends announce them: who
-    /// is dead cannot say so.
+    /// Own links as they are measured, those between others as they announce them. The end from
+    /// which one goes has to say that it is up; the no of the other is a no, since who is dead
+    /// cannot say so. What the other says may not be known yet: routes of PoPs without a link come
+    /// over these very links.
     fn graph(&self, table: &Compiled) -> Graph {
         let own = table.numbers.site;
         let mut graph = Graph::default();
@@ -242,28 +244,34 @@ impl Import {
                 graph.relay(*site);
             }
         }
-        let mut announced: BTreeMap<(SiteId, SiteId), Duration> = BTreeMap::new();
         let first = Key::Link {
             rd: Rd::default(),
             from: SiteId(0),
             to: SiteId(0),
             tunnel: TunnelId(0),
         };
+        let mut up: BTreeMap<(SiteId, SiteId), Duration> = BTreeMap::new();
+        let mut down = BTreeSet::new();
         for (key, value) in self.routes.range(first..) {
             let Key::Link { from, to, .. } = key else {
                 break;
             };
-            let Some(link) = value.as_link().filter(|link| link.state == State::Healthy) else {
+            let Some(link) = value.as_link() else {
                 continue;
             };
+            if link.state != State::Healthy {
+                down.insert((*from, *to));
+                continue;
+            }
             let rtt = Duration::from_micros(link.rtt.quantity().into());
-            let known = announced.entry((*from, *to)).or_insert(rtt);
+            let known = up.entry((*from, *to)).or_insert(rtt);
             *known = rtt.min(*known);
         }
-        for ((from, to), rtt) in &announced {
-            let touches_us = *from == own || *to == own;
-            if let (false, Some(back)) = (touches_us, announced.get(&(*to, *from))) {
-                graph.link(*from, *to, *rtt.max(back));
+        for ((from, to), rtt) in &up {
+            // Another node of the far end may have one that is up.
+            let vetoed = down.contains(&(*to, *from)) && !up.contains_key(&(*to, *from));
+            if *from != own && *to != own && !vetoed {
+                graph.link(*from, *to, *rtt);
             }
         }
         graph
