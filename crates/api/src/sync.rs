@@ -70,8 +70,8 @@ pub enum Up {
 pub struct Link {
     /// The site at the other end.
     pub peer: SiteName,
-    /// The round trip, in microseconds.
-    pub rtt_us: u64,
+    /// The round trip, in microseconds, once it was measured.
+    pub rtt_us: Option<u64>,
     /// Its variation, in microseconds.
     pub jitter_us: u64,
 }

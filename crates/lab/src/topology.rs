@@ -131,6 +131,7 @@ impl Topology {
                 far("factory", "sin", 112),
                 far("shop", "lon", 5),
                 far("shop", "par", 9),
+                far("shop", "nyc", 41),
                 far("market", "sin", 5),
                 far("market", "nyc", 112),
                 far("par", "lon", 5),

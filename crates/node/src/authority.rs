@@ -7,6 +7,8 @@
 //! sync.controller.…, join.controller.…               control, or a joining peer → data → controller
 //! ```
 
+use std::collections::BTreeSet;
+
 use base::SiteName;
 use plan::Compiled;
 use tunnel::RESERVED_DOMAIN;
@@ -66,15 +68,13 @@ pub(crate) fn first_upstreams(me: &SiteName) -> Vec<String> {
     vec![ask.authority()]
 }
 
-/// Whom a node asks for intent: a PoP the controller, a gateway each PoP it is attached to.
-pub(crate) fn upstreams(table: &Compiled) -> Vec<String> {
+/// Whom a node asks for intent: a PoP the controller, a gateway each PoP to which it has a link.
+pub(crate) fn upstreams(table: &Compiled, linked: &BTreeSet<SiteName>) -> Vec<String> {
     if table.numbers.pop {
         return vec![Ask::SyncOfController.authority()];
     }
-    table
-        .fabric
-        .dial
-        .keys()
+    let pops = table.fabric.dial.keys();
+    pops.filter(|site| linked.contains(*site))
         .map(|site| Ask::SyncOf(site.clone()).authority())
         .collect()
 }

@@ -8,7 +8,7 @@ mod probe;
 pub(crate) mod relay;
 mod routers;
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, rc::Rc, sync::Arc, time::Duration};
 
 use base::SiteName;
 use http::StatusCode;
@@ -64,6 +64,8 @@ struct Control {
     events: mpsc::Sender<Event>,
     relay: Option<Rc<Relay>>,
     upstreams: watch::Sender<Vec<String>>,
+    /// The sites to which there is a link.
+    linked: watch::Sender<BTreeSet<SiteName>>,
     neighbors: Neighbors,
     routers: Routers,
     keys: Keys,
@@ -98,6 +100,7 @@ async fn start(tasks: Tasks, config: Config) {
     let seed = runtime::now().as_nanos() ^ u64::from(start.0);
     let (events, inbox) = mpsc::channel(EVENTS);
     let (upstreams, upstreams_) = watch::channel(authority::first_upstreams(&config.me.site));
+    let linked = watch::Sender::default();
     let (tap, taps) = mpsc::channel(EVENTS);
     let relay = config.verifier.clone().map(|verifier| {
         Rc::new(Relay {
@@ -116,7 +119,13 @@ async fn start(tasks: Tasks, config: Config) {
     let mut control = Control {
         keys: Keys::new(tasks.clone(), anywhere, &config.metrics),
         brain: Brain::new(Part::Control, config.me.clone(), seed, start),
-        neighbors: Neighbors::new(tasks.clone(), tunnel.links.clone(), config.me.site.clone()),
+        neighbors: Neighbors::new(
+            tasks.clone(),
+            tunnel.links.clone(),
+            config.me.site.clone(),
+            linked.subscribe(),
+        ),
+        linked,
         routers: Routers::new(tasks.clone(), &config.state.path(""), config.shown),
         config_me: config.me,
         state: config.state,
@@ -194,7 +203,14 @@ impl Control {
                 }
             }
             Tap::Vips(up) => self.routers.tell(up).await,
-            Tap::Links(up) => self.brain.handle(runtime::now(), Event::Links(up)),
+            Tap::Links(up) => {
+                let linked: BTreeSet<SiteName> = up.iter().map(|link| link.peer.clone()).collect();
+                if *self.linked.borrow() != linked {
+                    self.linked.send_replace(linked);
+                    self.ask_upstreams();
+                }
+                self.brain.handle(runtime::now(), Event::Links(up));
+            }
             Tap::Trouble(trouble) => {
                 let key = TargetKey {
                     tenant: trouble.tenant,
@@ -344,7 +360,15 @@ impl Control {
         self.neighbors.apply(table, &handle).await;
         self.routers.apply(table).await;
         self.keys.apply(table);
-        let wanted = authority::upstreams(table);
+        self.ask_upstreams();
+    }
+
+    /// Ask those for intent to whom there is a link.
+    fn ask_upstreams(&self) {
+        let Some(table) = self.brain.table() else {
+            return;
+        };
+        let wanted = authority::upstreams(table, &self.linked.borrow());
         self.upstreams.send_if_modified(|now| {
             let changed = *now != wanted;
             now.clone_from(&wanted);

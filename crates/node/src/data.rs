@@ -1,6 +1,7 @@
 //! The data half: owns the tunnels, the listeners, the node's key and the last good state, and
 //! serves by them whatever becomes of everything else.
 
+mod attach;
 mod controller;
 mod door;
 mod intent;
@@ -31,6 +32,7 @@ use crate::{
     otlp::Otlp,
     state::{Material, State, credentials},
 };
+use attach::{Attach, Measured};
 use door::Door;
 use intent::Intent;
 use keys::Keys;
@@ -88,6 +90,7 @@ pub(crate) struct Data {
     control: tunnel::Control,
     events: mpsc::Sender<Event>,
     intent: Intent,
+    attach: Attach,
     vips: Vips,
     keys: Keys,
     speaker: Option<Handle>,
@@ -180,8 +183,10 @@ async fn start(tasks: Tasks, config: Config) -> Result<(), String> {
         config.state.clone(),
         &config.metrics,
     );
+    let (attach, measured) = Attach::new(tasks.clone());
     let mut data = Data {
         keys,
+        attach,
         brain: Brain::new(Part::Data, config.me.clone(), 0, bgp_start()),
         report: Report::new(),
         me: config.me,
@@ -217,6 +222,7 @@ async fn start(tasks: Tasks, config: Config) -> Result<(), String> {
         changed,
         downs,
         fetched,
+        measured,
         proxy_events,
         queries: config.queries,
         fixed,
@@ -241,6 +247,7 @@ struct Queues {
     changed: mpsc::Receiver<speaker::Event>,
     downs: mpsc::Receiver<Down>,
     fetched: mpsc::Receiver<Fetched>,
+    measured: mpsc::Receiver<Measured>,
     proxy_events: mpsc::Receiver<ProxyEvent>,
     queries: mpsc::Receiver<Query>,
     fixed: Fixed,
@@ -310,11 +317,21 @@ impl Data {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let now = runtime::now();
-            let timer = self.brain.poll_timeout().map(|at| at.since(now));
+            let due = [self.brain.poll_timeout(), self.attach.poll_timeout()];
+            let timer = due.into_iter().flatten().min().map(|at| at.since(now));
             tokio::select! {
                 () = &mut leaving => break,
                 Some(event) = queues.inbox.recv() => self.brain.handle(runtime::now(), event),
-                Some(event) = queues.links.recv() => self.reached(&event),
+                Some(event) = queues.links.recv() => {
+                    if self.reached(&event) {
+                        self.attach_anew().await;
+                    }
+                }
+                Some(measured) = queues.measured.recv() => {
+                    if self.attach.handle_measured(measured) {
+                        self.attach_anew().await;
+                    }
+                }
                 Some(event) = queues.changed.recv() => {
                     self.learned(event);
                     // A burst is taken in whole, so that each set is built once.
@@ -335,6 +352,9 @@ impl Data {
                 }
                 () = tokio::time::sleep(timer.unwrap_or_default()), if timer.is_some() => {
                     self.brain.handle_timeout(runtime::now());
+                    if self.attach.handle_timeout() {
+                        self.attach_anew().await;
+                    }
                 }
                 _ = ticks.tick() => {
                     self.tick();
@@ -388,13 +408,21 @@ impl Data {
         leaf.map(|der| der.to_vec()).unwrap_or_default()
     }
 
-    /// A tunnel came, went, or was measured: the brain hears the best way to the site.
-    fn reached(&mut self, event: &LinkEvent) {
+    /// Other PoPs than before are to be dialled.
+    async fn attach_anew(&mut self) {
+        if let Some(table) = self.brain.table().cloned() {
+            self.configure_tunnels(Some(&table)).await;
+        }
+    }
+
+    /// A tunnel came, went, or was measured: the brain hears the best way to the site. True if
+    /// others are to be dialled.
+    fn reached(&mut self, event: &LinkEvent) -> bool {
         let (LinkEvent::Up { peer, .. }
         | LinkEvent::Down { peer, .. }
         | LinkEvent::Rtt { peer, .. }) = event;
         let Some(site) = peer.site().filter(|site| **site != self.me.site) else {
-            return;
+            return false;
         };
         match event {
             LinkEvent::Up { .. } => tracing::info!(peer = %site, "tunnel up"),
@@ -412,7 +440,11 @@ impl Data {
         });
         self.brain
             .handle(runtime::now(), Event::Reach(site.clone(), rtt));
+        let doubted = table.best(site).is_some_and(|link| link.is_doubted());
+        self.brain
+            .handle(runtime::now(), Event::Doubt(site.clone(), doubted));
         self.intent.links(measured(&table, &self.me.site));
+        self.attach.handle_links(site, &table)
     }
 
     fn learned(&mut self, event: speaker::Event) {
@@ -622,6 +654,7 @@ impl Data {
             limits: plan::Limits::default(),
         }));
         self.listen(table).await;
+        self.attach.want(&table.fabric);
         self.configure_tunnels(Some(table)).await;
         self.open_speaker(table).await;
         if let Some(at) = self
@@ -665,21 +698,11 @@ impl Data {
     async fn configure_tunnels(&mut self, table: Option<&Compiled>) {
         let Some(trust) = &self.trust else { return };
         let own = self.me.site.clone();
-        let (listen, dial, peers): (_, _, Option<BTreeSet<SiteName>>) = match table {
-            Some(table) => {
-                let dial = table
-                    .fabric
-                    .dial
-                    .iter()
-                    .map(|(site, addresses)| DialTarget {
-                        expected: Some(site.clone()),
-                        addresses: addresses.clone(),
-                    });
-                (
-                    table.fabric.bind.clone(),
-                    dial.collect(),
-                    Some(table.fabric.peers.clone()),
-                )
+        let attached = table.and_then(|table| Some((table, self.attach.dial(&table.fabric)?)));
+        let (listen, dial, peers): (_, _, Option<BTreeSet<SiteName>>) = match attached {
+            Some((table, dial)) => {
+                let fabric = &table.fabric;
+                (fabric.bind.clone(), dial, Some(fabric.peers.clone()))
             }
             // A PoP's bootstrap addresses are the controller's: no tunnel goes there.
             None if own.is_pop() => (Vec::new(), Vec::new(), None),
@@ -709,6 +732,9 @@ impl Data {
             joins: self.me.site.is_pop(),
             trunks: u8::try_from(self.workers.count()).unwrap_or(u8::MAX),
         };
+        if let Some(table) = table {
+            self.attach.measure(&config, &table.fabric);
+        }
         match self.control.configure(config).await {
             Ok(listening) => {
                 for (address, error) in &listening.failed {
@@ -754,16 +780,16 @@ impl Data {
     }
 }
 
-/// The best link to each other site, of those that were measured.
+/// The best link to each other site.
 fn measured(table: &LinkTable, me: &SiteName) -> Vec<sync::Link> {
     let micros = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
     let links = table.sites().filter(|(site, _)| *site != me);
     let links = links.filter_map(|(site, _)| {
-        let quality = table.best(site)?.quality()?;
+        let quality = table.best(site)?.quality();
         Some(sync::Link {
             peer: site.clone(),
-            rtt_us: micros(quality.min_rtt),
-            jitter_us: micros(quality.jitter),
+            rtt_us: quality.map(|quality| micros(quality.min_rtt)),
+            jitter_us: quality.map_or(0, |quality| micros(quality.jitter)),
         })
     });
     links.collect()

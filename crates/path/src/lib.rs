@@ -5,7 +5,7 @@
 //! the time in.
 //!
 //! [`Ways`] chooses the way to every site, by one's own links and those that others announce
-//! ([`Graph`]).
+//! ([`Graph`]). [`Attachment`] chooses the PoPs of a gateway.
 //!
 //! Toward foreign routers the question is asked in the standard's words: [`bfd`] (RFC 5880) is a
 //! whole session, packets included.
@@ -28,11 +28,13 @@
 //! assert_eq!(detector.handle_timeout(Instant::ZERO + DeadDetector::INTERVAL), Liveness::Alive);
 //! ```
 
+mod attachment;
 pub mod bfd;
 mod dead;
 mod estimator;
 mod ways;
 
+pub use attachment::Attachment;
 pub use dead::{DeadDetector, Liveness};
 pub use estimator::{LinkEstimator, LinkQuality};
 pub use ways::{Graph, MAX_HOPS, Way, Ways};

@@ -17,6 +17,8 @@ pub const MAX_HOPS: usize = 5;
 /// What every link costs beside its round trip: of two ways that are about as long, the one with
 /// fewer relays.
 const HOP: Duration = Duration::from_millis(1);
+/// What a doubted link costs more: any other way is better.
+const DOUBT: Duration = Duration::from_secs(3600);
 /// A way that serves is left for one that is better by this part of its cost, and by this much.
 const BETTER_PART: u32 = 16;
 const BETTER_BY: Duration = Duration::from_millis(2);
@@ -30,6 +32,7 @@ const SEVERAL: u32 = 3;
 pub struct Graph {
     links: BTreeMap<SiteId, BTreeMap<SiteId, Duration>>,
     relays: BTreeSet<SiteId>,
+    doubted: BTreeSet<(SiteId, SiteId)>,
 }
 
 impl Graph {
@@ -38,6 +41,11 @@ impl Graph {
         let links = self.links.entry(from).or_default();
         let known = links.entry(to).or_insert(rtt);
         *known = rtt.min(*known);
+    }
+
+    /// It is likely that nothing passes from `from` to `to`: another way is better, if there is one.
+    pub fn doubt(&mut self, from: SiteId, to: SiteId) {
+        self.doubted.insert((from, to));
     }
 
     /// `site` passes streams on.
@@ -92,10 +100,13 @@ impl Graph {
             return None;
         }
         let froms = std::iter::once(&own).chain(hops);
-        let rtts = froms.zip(hops).map(|(from, to)| self.rtt(*from, *to));
+        let stretches = froms.zip(hops);
+        let rtts = stretches.clone().map(|(from, to)| self.rtt(*from, *to));
+        let mut stretches = stretches;
         Some(Way {
             hops: hops.to_vec(),
             rtts: rtts.collect::<Option<_>>()?,
+            doubted: stretches.any(|(from, to)| self.doubted.contains(&(*from, *to))),
         })
     }
 }
@@ -107,6 +118,8 @@ pub struct Way {
     pub hops: Vec<SiteId>,
     /// The round trip of each of its links.
     pub rtts: Vec<Duration>,
+    /// Does it go over a link of which it is likely that nothing passes?
+    pub doubted: bool,
 }
 
 impl Way {
@@ -117,7 +130,8 @@ impl Way {
     }
 
     fn cost(&self) -> Duration {
-        self.rtt() + HOP * u32::try_from(self.hops.len()).unwrap_or(u32::MAX)
+        let doubt = if self.doubted { DOUBT } else { Duration::ZERO };
+        self.rtt() + doubt + HOP * u32::try_from(self.hops.len()).unwrap_or(u32::MAX)
     }
 
     /// Is it so much better than `other` that changing is worth it?
@@ -210,10 +224,10 @@ impl Ways {
             if way.hops != held.way.hops {
                 held.since = now;
             }
-            if way != held.way {
-                held.way = way;
+            if (&way.hops, &way.rtts) != (&held.way.hops, &held.way.rtts) {
                 changed.insert(site);
             }
+            held.way = way;
         }
         changed
     }
@@ -334,6 +348,29 @@ mod tests {
             before = Some(now);
         }
         assert!(changes <= 1, "{changes} changes under steady noise");
+    }
+
+    #[test]
+    fn a_doubted_link_is_left_at_once_if_there_is_another_way() {
+        let mut ways = Ways::new(PAR);
+        ways.settle(at(0), &graph(&backbone()));
+        let mut doubted = graph(&backbone());
+        doubted.doubt(PAR, NYC);
+        ways.settle(at(100), &doubted);
+        assert_eq!(hops(&ways, SHOP), [LON, NYC, SHOP]);
+        // The doubt is over: back as soon as after any change.
+        ways.settle(at(200), &graph(&backbone()));
+        assert_eq!(hops(&ways, SHOP), [LON, NYC, SHOP]);
+        ways.settle(at(10_100), &graph(&backbone()));
+        assert_eq!(hops(&ways, SHOP), [NYC, SHOP]);
+        // Without another way its length is what it was.
+        let alone = [(PAR, SHOP, 5)];
+        let mut ways = Ways::new(PAR);
+        ways.settle(at(0), &graph(&alone));
+        let mut doubted = graph(&alone);
+        doubted.doubt(PAR, SHOP);
+        ways.settle(at(100), &doubted);
+        assert_eq!(ways.way(SHOP).map(Way::rtt), Some(5 * MS));
     }
 
     #[test]

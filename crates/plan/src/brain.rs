@@ -44,6 +44,8 @@ pub enum Event {
     /// The tunnels to a site: the best measured round trip, or `None` when the last one is down
     /// (data).
     Reach(SiteName, Option<Duration>),
+    /// It is likely that nothing passes to a site over its tunnels, or it is not any more (data).
+    Doubt(SiteName, bool),
     /// The tunnels of this node that are up, one for each site at the other end (control).
     Links(Vec<Link>),
     /// An endpoint answered badly as often in a row as its service bears (data).
@@ -308,6 +310,11 @@ impl Brain {
                 if let Half::Data(import) = &mut self.half {
                     let import = import.at(now);
                     import.handle_reach(site, rtt);
+                }
+            }
+            Event::Doubt(site, doubted) => {
+                if let Half::Data(import) = &mut self.half {
+                    import.at(now).handle_doubt(site, doubted);
                 }
             }
             Event::Links(links) => {

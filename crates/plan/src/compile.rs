@@ -157,8 +157,12 @@ pub struct RouterBfd {
 pub struct Fabric {
     /// Where this node accepts tunnels.
     pub bind: Vec<SocketAddr>,
-    /// Which sites it dials, and where.
+    /// Which sites it dials, and where; a gateway only those that it attaches to.
     pub dial: BTreeMap<SiteName, Vec<SocketAddr>>,
+    /// Of a gateway: to how many PoPs it is attached.
+    pub attach: Option<usize>,
+    /// Of a gateway: the PoPs that it may attach to, the eldest first.
+    pub pops: Vec<SiteName>,
     /// Which sites it may have tunnels with.
     pub peers: BTreeSet<SiteName>,
     /// With whom it speaks BGP.

@@ -7,8 +7,7 @@
 //!
 //! What it is not: it knows no site, no tenant, no resource. It decides nothing; the rooms above
 //! pass it addresses, keys and futures. It is the only room outside `router` and `lab` that may
-//! use `unsafe`, and does so in one place: socket options without a safe wrapper
-//! ([`net::router`]).
+//! use `unsafe`, and does so in one place: what sockets can do without a safe wrapper ([`net`]).
 //!
 //! The way of a process: `log::init` → `Tasks::new` → `tasks.spawn(…)`, `thread(…)` →
 //! `signal::shutdown().await` → `tasks.drain(deadline).await`.

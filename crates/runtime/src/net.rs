@@ -3,6 +3,7 @@
 pub mod handover;
 pub mod hops;
 pub mod router;
+mod unacked;
 
 use std::{
     io,
@@ -15,6 +16,8 @@ use std::{
 use rustix::fs::Mode;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
+
+pub use unacked::unacknowledged;
 
 /// Connections the kernel completes for us before we accept them.
 const BACKLOG: i32 = 1024;

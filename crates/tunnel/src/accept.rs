@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     collections::BTreeMap,
+    io,
     net::{IpAddr, SocketAddr},
     rc::Rc,
     time::Duration,
@@ -22,7 +23,7 @@ use crate::{
     config::Active,
     hub::Note,
     join::{JOIN_ALPN, JoinRate, JoinStream, Joining},
-    preface::{self, Answer, Role},
+    preface::{self, Answer, PrefaceError, Role},
     refusal::{PeerError, Refusals, admit},
     socket::Socket,
     transport::BoxPipe,
@@ -166,9 +167,15 @@ async fn welcome(
             let config = active.server(role);
             let mut tls = start.into_stream(config).await.map_err(PeerError::Tls)?;
             let admitted = admit(&active, tls.get_ref().1.peer_certificates());
-            let part = preface::expect(&mut tls, role)
-                .await
-                .map_err(PeerError::Preface)?;
+            let part = match preface::expect(&mut tls, role).await {
+                // A node that only measures how far it is.
+                Err(PrefaceError::Io(error))
+                    if admitted.is_ok() && error.kind() == io::ErrorKind::UnexpectedEof =>
+                {
+                    return Ok(());
+                }
+                part => part.map_err(PeerError::Preface)?,
+            };
             let answer = if admitted.is_ok() {
                 Answer::Welcome
             } else {

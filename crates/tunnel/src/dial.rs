@@ -6,12 +6,15 @@ use arc_swap::ArcSwap;
 use base::{Backoff, Rng, SiteName};
 use pki::Identity;
 use rustls_pki_types::ServerName;
-use tokio::sync::{mpsc::error::TrySendError, watch};
-use tokio_rustls::{TlsConnector, TlsStream};
+use tokio::{
+    io::AsyncWriteExt,
+    sync::{mpsc::error::TrySendError, watch},
+};
+use tokio_rustls::{TlsConnector, TlsStream, client};
 
 use crate::{
     accept::{Door, HANDSHAKE_TIMEOUT},
-    config::Active,
+    config::{Active, Config, DialTarget},
     hub::{NextId, Origin},
     link::{self, Ground, Seed, Side},
     links::{Link, LinkTable},
@@ -183,26 +186,7 @@ async fn connect(
     expected: Option<&SiteName>,
     part: Part,
 ) -> Result<Connected, PeerError> {
-    let tcp = runtime::net::tcp_connect(address, HANDSHAKE_TIMEOUT)
-        .await
-        .map_err(PeerError::Connect)?;
-    runtime::net::tune_tunnel(&tcp);
-    let name = ServerName::IpAddress(address.ip().into());
-    let connector = TlsConnector::from(active.client(part.role));
-    let connecting = connector.connect(name, Socket::new(tcp));
-    let mut tls = connecting.await.map_err(PeerError::Tls)?;
-    if tls.get_ref().1.alpn_protocol() != Some(part.role.alpn()) {
-        return Err(PeerError::Protocol);
-    }
-    let peer = admit(active, tls.get_ref().1.peer_certificates())?;
-    if let Some(expected) = expected
-        && peer.site() != Some(expected)
-    {
-        return Err(PeerError::Unexpected {
-            found: peer,
-            expected: expected.clone(),
-        });
-    }
+    let Shaken { peer, mut tls, .. } = shake(active, address, expected, part.role).await?;
     match preface::propose(&mut tls, part)
         .await
         .map_err(PeerError::Preface)?
@@ -216,6 +200,64 @@ async fn connect(
             Err(PeerError::Answer(refusal))
         }
     }
+}
+
+/// A connection to the peer that is meant.
+struct Shaken {
+    peer: Identity,
+    tls: client::TlsStream<Socket>,
+    /// How long the handshake took: a round trip and a little more.
+    took: Duration,
+}
+
+async fn shake(
+    active: &Active,
+    address: SocketAddr,
+    expected: Option<&SiteName>,
+    role: Role,
+) -> Result<Shaken, PeerError> {
+    let tcp = runtime::net::tcp_connect(address, HANDSHAKE_TIMEOUT)
+        .await
+        .map_err(PeerError::Connect)?;
+    runtime::net::tune_tunnel(&tcp);
+    let name = ServerName::IpAddress(address.ip().into());
+    let connector = TlsConnector::from(active.client(role));
+    let began = runtime::now();
+    let connecting = connector.connect(name, Socket::new(tcp));
+    let tls = connecting.await.map_err(PeerError::Tls)?;
+    let took = runtime::now().since(began);
+    if tls.get_ref().1.alpn_protocol() != Some(role.alpn()) {
+        return Err(PeerError::Protocol);
+    }
+    let peer = admit(active, tls.get_ref().1.peer_certificates())?;
+    if let Some(expected) = expected
+        && peer.site() != Some(expected)
+    {
+        return Err(PeerError::Unexpected {
+            found: peer,
+            expected: expected.clone(),
+        });
+    }
+    Ok(Shaken { peer, tls, took })
+}
+
+/// How far a node is: about a round trip. A TLS handshake is made and left, since only who answers
+/// with a certificate counts, and a relay or a firewall may take connections for others. `None` if
+/// nobody answers who is meant, within a second.
+pub async fn measure(config: &Config, target: &DialTarget) -> Option<Duration> {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let active = Active::new(config.clone()).ok()?;
+    let mut nearest: Option<Duration> = None;
+    for address in &target.addresses {
+        let shaking = shake(&active, *address, target.expected.as_ref(), Role::Control);
+        if let Ok(Ok(Shaken { mut tls, took, .. })) = tokio::time::timeout(PATIENCE, shaking).await
+        {
+            nearest = Some(nearest.map_or(took, |nearest| nearest.min(took)));
+            // Whether the goodbye arrives does not matter.
+            let _ = tls.shutdown().await;
+        }
+    }
+    nearest
 }
 
 /// Dials the data connections of one link.

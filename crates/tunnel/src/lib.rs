@@ -65,6 +65,7 @@ mod transport;
 mod trunk;
 
 pub use config::{Admit, Config, DialTarget};
+pub use dial::measure;
 pub use event::{DownReason, LinkEvent, LinkId};
 pub use head::{
     ClientRef, ClientRefError, EndpointRef, EndpointRefError, HeadError, MAX_HEAD_BYTES, MAX_VIA,

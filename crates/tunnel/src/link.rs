@@ -39,6 +39,8 @@ const PENDING_RESETS: usize = 1024;
 /// A connection may be silent so many times as long as the link: losses delay one of them while the
 /// others go on, but what one does not carry any more is lost, whatever the others do.
 pub(crate) const PATIENCE_WITH_ONE: u32 = 4;
+/// How often in an interval a link that carries requests is looked at.
+const LOOKS: u32 = 3;
 /// How long HTTP/2 may take to begin.
 const BEGIN: Duration = Duration::from_secs(5);
 
@@ -93,6 +95,8 @@ impl Drop for Connections {
 struct Running {
     /// One for each connection.
     heard: [Heard; 3],
+    /// The first of them.
+    control: Wire,
     pingers: [Pinger; 3],
     ended: mpsc::Receiver<()>,
     /// Dropped last but named: aborts the connections.
@@ -163,6 +167,7 @@ async fn begin(ground: &Ground, seed: Seed) -> io::Result<Running> {
         Coalesced::new(heard[1].watch(forward)),
         Coalesced::new(heard[2].watch(reverse)),
     );
+    let wire = control.clone();
     let state = Arc::new(LinkState::default());
     let (end, ended) = mpsc::channel(1);
     let spawner = Spawner {
@@ -221,6 +226,7 @@ async fn begin(ground: &Ground, seed: Seed) -> io::Result<Running> {
     });
     Ok(Running {
         heard,
+        control: wire,
         pingers: pingers.map(|with| Pinger { with, sent: None }),
         ended,
         connections: tasks,
@@ -323,6 +329,9 @@ async fn watch_over(
     running.ping();
     loop {
         let wait = pulse.detector.poll_timeout().since(runtime::now());
+        // What carries requests is looked at more often.
+        let busy = running.link.requests() > 0;
+        let look = tokio::time::sleep(ground.interval / LOOKS);
         tokio::select! {
             biased;
             _ = running.ended.recv() => return DownReason::Closed,
@@ -334,13 +343,18 @@ async fn watch_over(
                     return DownReason::Closed;
                 };
                 // Those of the others wait behind what they carry.
+                let news = role == Role::Control && running.link.state.doubt(false);
                 if role == Role::Control
-                    && let Some(quality) = pulse.handle_pong(sent, &running.link.state)
+                    && let Some(quality) = pulse.handle_pong(sent, &running.link.state, news)
                 {
                     let note = Note::Quality { link: running.link.id, quality };
                     // Full: the next sample will do.
                     let _ = ground.notes.try_send(note);
                 }
+            }
+            () = look, if busy && wait > ground.interval / LOOKS => {
+                running.ping_control();
+                running.doubt(&pulse, ground);
             }
             () = tokio::time::sleep(wait) => {
                 let stalls = pulse.detector.stalls();
@@ -350,6 +364,7 @@ async fn watch_over(
                 let silent = pulse.each.handle_timeout(runtime::now());
                 let liveness = pulse.detector.handle_timeout(runtime::now());
                 ground.sink.metrics.stalls.inc_by(pulse.detector.stalls() - stalls);
+                running.doubt(&pulse, ground);
                 match (liveness, silent) {
                     (Liveness::Alive, Liveness::Alive) => running.ping(),
                     (Liveness::Dead, _) | (_, Liveness::Dead) => return DownReason::Silent,
@@ -372,7 +387,7 @@ struct Pulse {
 
 impl Pulse {
     /// Takes in a pong; the quality if it is news.
-    fn handle_pong(&mut self, sent: Instant, state: &LinkState) -> Option<LinkQuality> {
+    fn handle_pong(&mut self, sent: Instant, state: &LinkState, news: bool) -> Option<LinkQuality> {
         let now = runtime::now();
         self.estimator.handle_sample(now, now.since(sent));
         let quality = self.estimator.quality()?;
@@ -381,9 +396,10 @@ impl Pulse {
             let change = told.abs_diff(now);
             change > told / 20 && change > Duration::from_micros(100)
         };
-        let is_news = self.told.is_none_or(|(rtt, floor)| {
-            differs(rtt, quality.rtt) || differs(floor, quality.min_rtt)
-        });
+        let is_news = news
+            || self.told.is_none_or(|(rtt, floor)| {
+                differs(rtt, quality.rtt) || differs(floor, quality.min_rtt)
+            });
         if is_news {
             self.told = Some((quality.rtt, quality.min_rtt));
         }
@@ -399,6 +415,17 @@ struct Pinger {
     sent: Option<Instant>,
 }
 
+impl Pinger {
+    fn ping(&mut self) {
+        if self.sent.is_none()
+            && let Some(with) = &mut self.with
+            && with.send_ping(Ping::opaque()).is_ok()
+        {
+            self.sent = Some(runtime::now());
+        }
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         // However it ends.
@@ -410,13 +437,32 @@ impl Running {
     /// Pings on each connection that has none under way: a router that translates forgets each by
     /// itself, and only what comes from inside makes it remember.
     fn ping(&mut self) {
-        for pinger in &mut self.pingers {
-            if pinger.sent.is_none()
-                && let Some(with) = &mut pinger.with
-                && with.send_ping(Ping::opaque()).is_ok()
-            {
-                pinger.sent = Some(runtime::now());
-            }
+        self.pingers.iter_mut().for_each(Pinger::ping);
+    }
+
+    /// Pings on the first connection, if no ping is under way there.
+    fn ping_control(&mut self) {
+        let [control, ..] = &mut self.pingers;
+        control.ping();
+    }
+
+    /// Says so if what was sent waits too long to be acknowledged: not by the other side's process,
+    /// which may be busy, but by its kernel.
+    fn doubt(&self, pulse: &Pulse, ground: &Ground) {
+        let ([control, ..], Some(quality)) = (&self.pingers, pulse.estimator.quality()) else {
+            return;
+        };
+        let patience = quality.rtt * 2 + ground.interval / 2;
+        let late = control
+            .sent
+            .is_some_and(|sent| runtime::now().since(sent) > patience);
+        if late && self.control.with(Watched::waits) && self.link.state.doubt(true) {
+            let note = Note::Quality {
+                link: self.link.id,
+                quality,
+            };
+            // Full: there is more news than that.
+            let _ = ground.notes.try_send(note);
         }
     }
 

@@ -50,6 +50,17 @@ pub struct Link {
     pub(crate) control: SendRequest<Bytes>,
 }
 
+/// How a link went down, for those who carry something for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gone {
+    /// By the other side.
+    Closed,
+    /// Nothing was heard.
+    Silent,
+    /// By us.
+    Ended,
+}
+
 /// The moving parts of a link.
 #[derive(Debug, Default)]
 pub(crate) struct LinkState {
@@ -57,12 +68,16 @@ pub(crate) struct LinkState {
     min_rtt_ns: AtomicU64,
     jitter_ns: AtomicU64,
     samples: AtomicU64,
+    /// What was sent is not acknowledged in time.
+    doubted: AtomicBool,
     streams: AtomicUsize,
     /// Of these, the reserved ones.
     reserved: AtomicUsize,
     down: AtomicBool,
     /// The other side has closed it: what it said last may still be under way.
     closed: AtomicBool,
+    /// Nothing was heard on it: it may be again.
+    silent: AtomicBool,
     /// Told when it goes down.
     gone: Notify,
 }
@@ -77,23 +92,37 @@ impl LinkState {
         self.samples.store(quality.samples, Ordering::Relaxed);
     }
 
+    /// True if it is news.
+    pub(crate) fn doubt(&self, doubted: bool) -> bool {
+        self.doubted.swap(doubted, Ordering::AcqRel) != doubted
+    }
+
     pub(crate) fn set_down(&self, reason: DownReason) {
         if reason == DownReason::Closed {
             self.closed.store(true, Ordering::Release);
+        }
+        if reason == DownReason::Silent {
+            self.silent.store(true, Ordering::Release);
         }
         self.down.store(true, Ordering::Release);
         self.gone.notify_waiters();
     }
 
-    /// Waits until the link is down; was it the other side that closed it?
-    pub(crate) async fn went_down(&self) -> bool {
+    /// Waits until the link is down, and how.
+    pub(crate) async fn went_down(&self) -> Gone {
         let mut gone = pin!(self.gone.notified());
         // From here on nothing is missed.
         gone.as_mut().enable();
         if !self.down.load(Ordering::Acquire) {
             gone.await;
         }
-        self.closed.load(Ordering::Acquire)
+        if self.closed.load(Ordering::Acquire) {
+            Gone::Closed
+        } else if self.silent.load(Ordering::Acquire) {
+            Gone::Silent
+        } else {
+            Gone::Ended
+        }
     }
 
     pub(crate) fn live(self: &Arc<Self>, reserved: bool) -> LiveStream {
@@ -142,6 +171,13 @@ impl Link {
     #[must_use]
     pub fn is_up(&self) -> bool {
         !self.state.down.load(Ordering::Acquire)
+    }
+
+    /// Is it likely that nothing passes any more? Nothing that was sent is acknowledged, though it
+    /// is not long enough to give it up. What begins now had better go elsewhere.
+    #[must_use]
+    pub fn is_doubted(&self) -> bool {
+        self.state.doubted.load(Ordering::Acquire)
     }
 
     /// Streams alive on it, of both directions.
@@ -196,13 +232,14 @@ impl LinkTable {
         self.sites.get(site).map_or(&[], |links| links)
     }
 
-    /// The link with the shortest round trip to a site.
+    /// The link with the shortest round trip to a site, of those that are not doubted if there are
+    /// some.
     #[must_use]
     pub fn best(&self, site: &SiteName) -> Option<&Arc<Link>> {
         self.site(site)
             .iter()
             .filter(|link| link.is_up())
-            .min_by_key(|link| link.rtt())
+            .min_by_key(|link| (link.is_doubted(), link.rtt()))
     }
 
     /// Is there a link to the site?
@@ -346,7 +383,7 @@ impl Links {
             .iter()
             .filter(|link| link.is_up())
             .collect();
-        links.sort_by_key(|link| link.rtt());
+        links.sort_by_key(|link| (link.is_doubted(), link.rtt()));
         let mut outcome = Err(OpenError::NoLink(site.clone()));
         for link in links {
             outcome = open_stream(link, pick(link), head).await;

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    os::fd::AsFd,
     pin::{Pin, pin},
     task::{Context, Poll, ready},
 };
@@ -39,6 +40,14 @@ impl Socket {
             tcp: Tcp::Here(tcp),
             early: BytesMut::new(),
             piece: PIECE,
+        }
+    }
+
+    /// Does something that was sent wait to be acknowledged?
+    pub(crate) fn waits(&self) -> bool {
+        match &self.tcp {
+            Tcp::Here(tcp) => runtime::net::unacknowledged(tcp.as_fd()).is_ok_and(|n| n > 0),
+            Tcp::Moving(_) | Tcp::Lost => false,
         }
     }
 

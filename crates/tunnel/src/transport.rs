@@ -11,12 +11,43 @@ use std::{
 };
 
 use base::Instant;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
+    net::UnixStream,
+};
+use tokio_rustls::{TlsStream, client, server};
+
+use crate::socket::Socket;
 
 /// What a link can run over.
-pub trait Pipe: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Pipe: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Does something that was sent wait for the other side's kernel? Not known: no.
+    fn waits(&self) -> bool {
+        false
+    }
+}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Pipe for T {}
+impl Pipe for DuplexStream {}
+
+impl Pipe for UnixStream {}
+
+impl Pipe for client::TlsStream<Socket> {
+    fn waits(&self) -> bool {
+        self.get_ref().0.waits()
+    }
+}
+
+impl Pipe for server::TlsStream<Socket> {
+    fn waits(&self) -> bool {
+        self.get_ref().0.waits()
+    }
+}
+
+impl Pipe for TlsStream<Socket> {
+    fn waits(&self) -> bool {
+        self.get_ref().0.waits()
+    }
+}
 
 /// One of the pipes of a link.
 pub type BoxPipe = Box<dyn Pipe>;
@@ -87,6 +118,13 @@ impl Heard {
 pub(crate) struct Watched {
     pipe: BoxPipe,
     heard: Heard,
+}
+
+impl Watched {
+    /// Does something that was sent wait for the other side's kernel?
+    pub(crate) fn waits(&self) -> bool {
+        self.pipe.waits()
+    }
 }
 
 impl AsyncRead for Watched {

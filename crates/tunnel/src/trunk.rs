@@ -12,8 +12,9 @@
 //!   ▲   again when it is gone                │ ▲
 //!   └────────────────────────────────────────┘ └─ TrunkStream (Trunks::open)
 //! ```
-//! On a connection on which nothing was heard for three intervals no stream is opened; after 12 it ends, and is dialled again as long as
-//! its link lives; it ends with its link at the latest.
+//! On a connection on which nothing was heard for three intervals no stream is opened; after 12 it
+//! ends, and is dialled again as long as its link lives. It ends with its link at the latest; if
+//! that fell silent, it lingers for what was being received, which goes on if the line does.
 
 mod frame;
 mod mux;
@@ -44,7 +45,7 @@ use tokio_rustls::TlsStream;
 use crate::{
     head::{HeadError, StreamHead},
     link::{PATIENCE_WITH_ONE, Side},
-    links::{Link, OPEN_TIMEOUT, OpenError},
+    links::{Gone, Link, OPEN_TIMEOUT, OpenError},
     routes::Routes,
     socket::Socket,
 };
@@ -56,6 +57,8 @@ const READ: usize = 64 << 10;
 const RECORD: usize = 16 << 10;
 /// How long what is under way is waited for when the other side has closed the link.
 const EBB: Duration = Duration::from_secs(1);
+/// How long what was being received when the line fell silent is waited for.
+const LINGER: Duration = Duration::from_secs(30);
 /// Reads in a row before the thread's other tasks have their turn.
 const READS: usize = 8;
 
@@ -253,8 +256,10 @@ impl Trunks {
         let to_site = served
             .iter()
             .filter(|served| served.link.peer.site() == Some(site) && served.is_well());
-        let best =
-            to_site.min_by_key(|served| (served.link.rtt(), served.mux.borrow().streams()))?;
+        let best = to_site.min_by_key(|served| {
+            let link = &served.link;
+            (link.is_doubted(), link.rtt(), served.mux.borrow().streams())
+        })?;
         let id = best.mux.borrow_mut().open(head)?;
         Some(TrunkStream {
             mux: Rc::clone(&best.mux),
@@ -299,21 +304,37 @@ impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut down = pin!(self.link.state.went_down());
         let mut ebb: Option<Pin<Box<Sleep>>> = None;
+        let mut lingers = false;
         poll_fn(|cx| {
-            match self.poll_in(cx) {
-                Ok(true) => self.heard.set(runtime::now()),
-                Ok(false) => {}
+            let heard = match self.poll_in(cx) {
+                Ok(heard) => heard,
                 Err(error) => return Poll::Ready(self.broken.take().unwrap_or(error)),
+            };
+            if heard {
+                self.heard.set(runtime::now());
             }
             if ebb.is_none()
-                && let Poll::Ready(closed) = down.as_mut().poll(cx)
+                && let Poll::Ready(gone) = down.as_mut().poll(cx)
             {
-                ebb = Some(Box::pin(sleep(if closed { EBB } else { Duration::ZERO })));
+                ebb = Some(Box::pin(sleep(match gone {
+                    Gone::Closed => EBB,
+                    Gone::Silent => LINGER,
+                    Gone::Ended => Duration::ZERO,
+                })));
+                if gone == Gone::Silent {
+                    lingers = true;
+                    self.mux.borrow_mut().linger();
+                }
+            }
+            // As long as it goes on it may take its time.
+            if let (true, Some(ebb)) = (heard && lingers, &mut ebb) {
+                ebb.as_mut().reset(tokio::time::Instant::now() + LINGER);
             }
             let ebbed = ebb
                 .as_mut()
                 .is_some_and(|ebb| ebb.as_mut().poll(cx).is_ready());
-            if ebbed || self.mux.borrow().is_over() {
+            let spent = lingers && self.mux.borrow().streams() == 0;
+            if ebbed || spent || self.mux.borrow().is_over() {
                 return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
             }
             while ticks.poll_tick(cx).is_ready() {
@@ -322,6 +343,9 @@ impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
                     self.mux.borrow_mut().ping();
                 }
                 detector.handle_heard(self.heard.get());
+                if lingers {
+                    continue;
+                }
                 if runtime::now() >= detector.poll_timeout()
                     && detector.handle_timeout(runtime::now()) == Liveness::Dead
                 {

@@ -164,7 +164,7 @@ impl Sim {
         links.retain(|link| link.peer != site);
         links.extend(rtt.map(|rtt| api::sync::Link {
             peer: site.clone(),
-            rtt_us: u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX),
+            rtt_us: Some(u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
             jitter_us: 0,
         }));
         self.give(node, Part::Data, Event::Reach(site, rtt));

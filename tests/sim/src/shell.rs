@@ -291,6 +291,7 @@ impl Sim {
                 | Event::Route(..)
                 | Event::Reach(..)
                 | Event::Links(_)
+                | Event::Doubt(..)
                 | Event::Outlier(..) => self.trace.line(now, format_args!("{end:?} {event:?}")),
             },
             Happening::Wake { .. }

@@ -160,7 +160,7 @@ fn envelopes_carry_bytes() {
 fn what_a_data_half_says_is_read_as_it_was_meant() {
     let link = Link {
         peer: "nyc.fabric".parse().expect("a site"),
-        rtt_us: 40_000,
+        rtt_us: Some(40_000),
         jitter_us: 12,
     };
     let vip: IpAddr = "192.0.2.80".parse().expect("an address");

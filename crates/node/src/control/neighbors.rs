@@ -1,11 +1,15 @@
 //! BGP neighbours: sessions this node opens, kept open.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use base::{Backoff, Rng, SiteName};
 use plan::{Compiled, Neighbor};
 use runtime::{Task, Tasks};
 use speaker::{Handle, PeerConfig, PeerId};
+use tokio::sync::watch;
 use tunnel::{Links, StreamHead};
 
 use crate::authority::Ask;
@@ -19,15 +23,23 @@ pub(crate) struct Neighbors {
     tasks: Tasks,
     links: Links,
     me: SiteName,
+    /// The sites to which there is a link.
+    linked: watch::Receiver<BTreeSet<SiteName>>,
     now: BTreeMap<SiteName, (Neighbor, Option<Task>)>,
 }
 
 impl Neighbors {
-    pub(crate) fn new(tasks: Tasks, links: Links, me: SiteName) -> Self {
+    pub(crate) fn new(
+        tasks: Tasks,
+        links: Links,
+        me: SiteName,
+        linked: watch::Receiver<BTreeSet<SiteName>>,
+    ) -> Self {
         Neighbors {
             tasks,
             links,
             me,
+            linked,
             now: BTreeMap::new(),
         }
     }
@@ -58,13 +70,13 @@ impl Neighbors {
             }
             let task = neighbor.dial.then(|| {
                 let peer = peer_config(table, neighbor);
-                let session = keep(
-                    self.links.clone(),
-                    self.me.clone(),
-                    site.clone(),
-                    peer,
-                    handle.clone(),
-                );
+                let session = Session {
+                    links: self.links.clone(),
+                    me: self.me.clone(),
+                    site: site.clone(),
+                    linked: self.linked.clone(),
+                };
+                let session = session.keep(peer, handle.clone());
                 self.tasks.spawn_local("bgp-neighbor", session)
             });
             self.now.insert(site.clone(), (*neighbor, task));
@@ -81,25 +93,45 @@ pub(crate) fn peer_config(table: &Compiled, neighbor: &Neighbor) -> PeerConfig {
     }
 }
 
-async fn keep(links: Links, me: SiteName, site: SiteName, peer: PeerConfig, handle: Handle) {
-    let mut backoff = Backoff::new(FIRST, MOST);
-    let mut rng = Rng::new(runtime::now().as_nanos());
-    let head = StreamHead::to(Ask::BgpOf(site.clone()).authority());
-    loop {
-        match links.open_control(&me, &head).await {
-            Ok(stream) => {
-                tracing::info!(peer = %site, "BGP session opened");
-                let started = runtime::now();
-                let close = handle.session(peer.clone(), stream).await;
-                tracing::info!(peer = %site, %close, "BGP session ended");
-                if runtime::now().since(started) > MOST {
-                    backoff.reset();
+/// A session that this node opens.
+struct Session {
+    links: Links,
+    me: SiteName,
+    site: SiteName,
+    linked: watch::Receiver<BTreeSet<SiteName>>,
+}
+
+impl Session {
+    async fn keep(mut self, peer: PeerConfig, handle: Handle) {
+        let mut backoff = Backoff::new(FIRST, MOST);
+        let mut rng = Rng::new(runtime::now().as_nanos());
+        let site = self.site.clone();
+        let head = StreamHead::to(Ask::BgpOf(site.clone()).authority());
+        // Between PoPs it goes over others where there is no link.
+        let over = self.me.is_pop();
+        loop {
+            let linked = self
+                .linked
+                .wait_for(|linked| over || linked.contains(&site));
+            if linked.await.is_err() {
+                return;
+            }
+            match self.links.open_control(&self.me, &head).await {
+                Ok(stream) => {
+                    tracing::info!(peer = %site, "BGP session opened");
+                    let started = runtime::now();
+                    let close = handle.session(peer.clone(), stream).await;
+                    tracing::info!(peer = %site, %close, "BGP session ended");
+                    if runtime::now().since(started) > MOST {
+                        backoff.reset();
+                    }
+                }
+                Err(error) => {
+                    let error = base::Chain(&error);
+                    tracing::debug!(peer = %site, %error, "BGP neighbour is not there");
                 }
             }
-            Err(error) => {
-                tracing::debug!(peer = %site, error = %base::Chain(&error), "BGP neighbour is not there");
-            }
+            tokio::time::sleep(backoff.next_wait(&mut rng)).await;
         }
-        tokio::time::sleep(backoff.next_wait(&mut rng)).await;
     }
 }

@@ -27,6 +27,8 @@ pub(super) struct Import {
     by_service: BTreeMap<ServiceKey, BTreeSet<Key>>,
     /// Sites with a tunnel, and its round trip.
     reach: BTreeMap<SiteName, Duration>,
+    /// Of these, to whom it is likely that nothing passes.
+    doubted: BTreeSet<SiteName>,
     /// The ways that the published sets go by, once the table says who we are.
     ways: Option<Ways>,
     /// The ways over others that were said.
@@ -64,6 +66,7 @@ impl Import {
             routes: BTreeMap::new(),
             by_service: BTreeMap::new(),
             reach: BTreeMap::new(),
+            doubted: BTreeSet::new(),
             ways: None,
             told: BTreeMap::new(),
             links_changed: false,
@@ -202,6 +205,13 @@ impl Import {
         self.links_changed |= changed;
     }
 
+    pub(super) fn handle_doubt(&mut self, site: SiteName, doubted: bool) {
+        self.links_changed |= match doubted {
+            true => self.doubted.insert(site),
+            false => self.doubted.remove(&site),
+        };
+    }
+
     /// Choose the ways by the links there are now; sets with endpoints at the end of a way that
     /// changed are to be published anew.
     fn settle(&mut self, table: &Arc<Compiled>, effects: &mut Effects) {
@@ -234,9 +244,12 @@ impl Import {
     fn graph(&self, table: &Compiled) -> Graph {
         let own = table.numbers.site;
         let mut graph = Graph::default();
-        for (site, rtt) in &self.reach {
-            if let Some(site) = table.site_ids.get(site) {
+        for (name, rtt) in &self.reach {
+            if let Some(site) = table.site_ids.get(name) {
                 graph.link(own, *site, *rtt);
+                if self.doubted.contains(name) {
+                    graph.doubt(own, *site);
+                }
             }
         }
         for (site, grant) in &table.site_table.sites {

@@ -58,7 +58,7 @@ impl Origin {
             wanted.insert(key.clone(), (State::Unhealthy, Measure::new(0)));
         }
         for (site, link) in &self.links.now {
-            let Some(to) = table.site_ids.get(site) else {
+            let (Some(to), Some(rtt_us)) = (table.site_ids.get(site), link.rtt_us) else {
                 continue;
             };
             let from = table.numbers.site;
@@ -74,7 +74,7 @@ impl Origin {
                 to: *to,
                 tunnel,
             };
-            wanted.insert(key, (State::Healthy, Measure::new(link.rtt_us)));
+            wanted.insert(key, (State::Healthy, Measure::new(rtt_us)));
         }
         for (key, (state, rtt)) in wanted {
             let Key::Link { to, .. } = &key else { continue };

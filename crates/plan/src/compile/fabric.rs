@@ -34,13 +34,13 @@ pub(super) fn compile(
             add(&mut fabric, row, dial);
         }
     } else {
-        let count = usize::from(site.attach.count);
+        fabric.attach = Some(usize::from(site.attach.count));
         let mut pops: Vec<&SiteEntry> = others()
             .filter(|row| row.pop && !addresses(row).is_empty())
             .collect();
-        // The eldest, not the first by name: a PoP that is added later takes nobody's tunnels.
         pops.sort_by_key(|row| row.id);
-        for row in pops.into_iter().take(count) {
+        fabric.pops = pops.iter().map(|row| row.name.clone()).collect();
+        for row in pops {
             add(&mut fabric, row, true);
         }
     }

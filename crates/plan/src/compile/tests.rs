@@ -90,7 +90,8 @@ fn a_gateway_dials_and_probes() {
     );
     assert!(aws.fabric.neighbors.values().all(|n| n.pop && n.dial));
     assert!(aws.fabric.bind.is_empty() && aws.listeners.is_empty() && aws.certificates.is_empty());
-    assert_eq!(golden("factory.acme").fabric.dial.len(), 1, "attach.count");
+    let factory = golden("factory.acme").fabric;
+    assert_eq!((factory.attach, factory.dial.len()), (Some(1), 1));
     let targets: Vec<String> = aws
         .targets
         .iter()
@@ -130,8 +131,8 @@ fn a_new_pop_takes_nobodys_tunnels() {
     let world = world();
     let mut bundle = bundle(&world, &ids(&world), "factory.acme", 7);
     let compiled = |bundle: &Bundle| compile(bundle, &me("factory.acme"), &Cells::new());
-    let before = compiled(&bundle).expect("it compiles").fabric.dial;
-    assert_eq!(before.len(), 1);
+    let before = compiled(&bundle).expect("it compiles").fabric.pops;
+    assert_eq!(before, [site("nyc.fabric")]);
     let mut row = bundle.sites.iter().find(|row| row.pop).cloned();
     if let Some(row) = &mut row {
         // The first by name, the youngest by id.
@@ -139,8 +140,8 @@ fn a_new_pop_takes_nobodys_tunnels() {
         row.id = base::SiteId(u32::MAX);
     }
     bundle.sites.splice(0..0, row);
-    let after = compiled(&bundle).expect("it compiles").fabric.dial;
-    assert_eq!(after, before);
+    let after = compiled(&bundle).expect("it compiles").fabric.pops;
+    assert_eq!(after, [site("nyc.fabric"), site("aaa.fabric")]);
 }
 
 #[test]

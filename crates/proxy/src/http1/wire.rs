@@ -211,7 +211,9 @@ impl Wire {
     /// For a connection at rest: ready when it is of no more use (closed, broken, or sending
     /// what nobody asked for).
     pub(crate) fn poll_unusable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.input.is_empty() {
+        // What takes nothing more is of no use either, though nothing came.
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        if !self.input.is_empty() || matches!(flushed, Poll::Ready(Err(_))) {
             return Poll::Ready(());
         }
         self.poll_fill(cx).map(|_| ())

@@ -14,7 +14,7 @@ use runtime::Tasks;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::support::*;
-use crate::{BoxPipe, DownReason, LinkEvent, OpenError, Pipes, Side, StreamHead, Tunnel};
+use crate::{BoxPipe, DownReason, LinkEvent, OpenError, Pipe, Pipes, Side, StreamHead, Tunnel};
 
 /// Two tunnels on one thread with a link between them: `par` accepted, `aws` dialled.
 async fn pair(tasks: &Tasks) -> (Tunnel, Tunnel) {
@@ -305,6 +305,12 @@ async fn a_newer_link_replaces_the_older() {
 /// A pipe that falls silent on demand without closing: neither side hears the other.
 struct Stalling(BoxPipe, Arc<AtomicBool>);
 
+impl Pipe for Stalling {
+    fn waits(&self) -> bool {
+        self.1.load(Ordering::Relaxed)
+    }
+}
+
 impl AsyncRead for Stalling {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -360,8 +366,19 @@ async fn silence_is_noticed_within_three_intervals() {
         assert!(aws.links.table().reaches(&site));
         let quality = aws.links.table().best(&site).expect("a link").quality();
         assert!(quality.expect("measured").samples >= 20, "{quality:?}");
+        let doubted = || {
+            let table = aws.links.table();
+            table.best(&site).is_some_and(|link| link.is_doubted())
+        };
+        assert!(!doubted());
         silent.store(true, Ordering::Relaxed);
         let since = runtime::now();
+        // It carries a stream, so it is looked at often.
+        while !doubted() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let took = runtime::now().since(since);
+        assert!(took <= Duration::from_millis(360), "{took:?}");
         assert_eq!(down(&mut aws).await, DownReason::Silent);
         let took = runtime::now().since(since);
         assert!(

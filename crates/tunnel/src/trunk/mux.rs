@@ -148,6 +148,9 @@ struct Stream {
     finished: bool,
     /// The other side neither sends nor reads any more.
     reset: bool,
+    /// What was written last waits for an answer; it is not waited for any more.
+    waits: bool,
+    lost: bool,
     place: Place,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -164,6 +167,8 @@ impl Stream {
             ended: false,
             finished: false,
             reset: false,
+            waits: true,
+            lost: false,
             place: Place::Nowhere,
             reader: None,
             writer: None,
@@ -216,6 +221,8 @@ pub(super) struct Mux {
     queue: VecDeque<u32>,
     driver: Option<Waker>,
     leaving: bool,
+    /// The line is silent: nothing begins.
+    lingers: bool,
     /// Nothing can be sent any more; what has come is still to be read.
     mute: Option<io::ErrorKind>,
     over: Option<io::ErrorKind>,
@@ -244,6 +251,7 @@ impl Mux {
             queue: VecDeque::new(),
             driver: None,
             leaving: false,
+            lingers: false,
             mute: None,
             over: None,
         }
@@ -389,6 +397,7 @@ impl Mux {
             return Err(Violation::Ended);
         }
         stream.window = stream.window.checked_sub(length).ok_or(Violation::Window)?;
+        stream.waits = false;
         stream.inbox.take(count, octets);
         if let Some(reader) = stream.reader.take() {
             reader.wake();
@@ -547,6 +556,19 @@ impl Mux {
         self.leaving
     }
 
+    /// The line is silent. What we asked for and was not answered is lost, so that it can be asked
+    /// for elsewhere; what was being received or answered goes on if the line does.
+    pub(super) fn linger(&mut self) {
+        self.lingers = true;
+        let parity = self.next % 2;
+        for (id, stream) in &mut self.streams {
+            if id % 2 == parity && stream.waits && !stream.finished {
+                stream.lost = true;
+                stream.wake();
+            }
+        }
+    }
+
     /// Nothing can be sent any more; what comes is still read.
     pub(super) fn mute(&mut self, kind: io::ErrorKind) {
         self.mute = Some(kind);
@@ -578,7 +600,7 @@ impl Mux {
     pub(super) fn open(&mut self, head: &[u8]) -> Option<u32> {
         let ours = self.streams.len() - self.theirs;
         let may = ours < MAX_STREAMS && head.len() <= MAX_HEAD_BYTES as usize;
-        if !may || self.gone().is_some() || self.is_spent() {
+        if !may || self.lingers || self.gone().is_some() || self.is_spent() {
             return None;
         }
         let id = self.next;
@@ -599,7 +621,7 @@ impl Mux {
         if let Some(answer) = &stream.answer {
             return Poll::Ready(Ok(answer.clone()));
         }
-        if stream.reset || stream.finished {
+        if stream.reset || stream.lost || stream.finished {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         if let Some(kind) = self.over {
@@ -646,7 +668,7 @@ impl Mux {
             if stream.finished {
                 return Poll::Ready(Ok(()));
             }
-            if stream.reset {
+            if stream.reset || stream.lost {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
             }
             if let Some(kind) = self.over {
@@ -677,13 +699,15 @@ impl Mux {
         if let Some(kind) = self.gone() {
             return Poll::Ready(Err(kind.into()));
         }
+        let ours = self.is_ours(id);
         let Some(stream) = self.streams.get_mut(&id) else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
         if stream.ended || stream.reset && stream.finished {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        if stream.reset {
+        // What begins now had better begin elsewhere.
+        if stream.reset || self.lingers && ours {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         let wanted: usize = bufs.iter().map(|buf| buf.len()).sum();
@@ -711,6 +735,7 @@ impl Mux {
             return wait(&mut stream.writer, cx);
         }
         stream.place = Place::Nowhere;
+        stream.waits = true;
         let allowed = stream.credit.min(self.credit);
         let most = MAX_PAYLOAD.min(usize::try_from(allowed).unwrap_or(MAX_PAYLOAD));
         let count = wanted.min(most);
@@ -726,6 +751,15 @@ impl Mux {
         }
         self.wake_driver();
         Poll::Ready(Ok(count))
+    }
+
+    /// Could something be written?
+    pub(super) fn check_open(&self, id: u32) -> io::Result<()> {
+        match self.gone() {
+            Some(kind) => Err(kind.into()),
+            None if self.lingers && self.is_ours(id) => Err(io::ErrorKind::ConnectionReset.into()),
+            None => Ok(()),
+        }
     }
 
     /// Nothing more comes from here.

@@ -71,7 +71,7 @@ impl AsyncWrite for TrunkStream {
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         // The connection's driver writes what is there.
-        Poll::Ready(Ok(()))
+        Poll::Ready(self.mux.borrow().check_open(self.id))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

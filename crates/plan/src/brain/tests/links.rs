@@ -7,7 +7,7 @@ use super::*;
 fn up(links: &[(&str, u64)]) -> Event {
     let link = |(to, ms): &(&str, u64)| Link {
         peer: site(to),
-        rtt_us: ms * 1000,
+        rtt_us: Some(ms * 1000),
         jitter_us: 0,
     };
     Event::Links(links.iter().map(link).collect())
@@ -216,6 +216,25 @@ fn what_one_pop_does_not_reach_it_reaches_over_another() {
     shell.give(Event::Reach(site("nyc.fabric"), None));
     assert_eq!(ways(&mut shell), Some(vec![]));
     assert_eq!(seen(&shell).last().map(String::as_str), Some(unreachable));
+}
+
+#[test]
+fn a_doubted_link_is_gone_round_while_its_length_stays() {
+    let mut shell = importing();
+    shell.give(Event::Reach(site("nyc.fabric"), Some(40 * MS)));
+    shell.give(Event::Doubt(site("factory.acme"), true));
+    // There is no other way.
+    assert_eq!(ways(&mut shell), None);
+    let far = |shell: &Shell| cart(shell).1.endpoints().last().and_then(|e| e.distance);
+    assert_eq!(far(&shell), Some(40 * MS));
+    let healthy = Some((State::Healthy, 5));
+    shell.give(link(&shell, "nyc.fabric", "factory.acme", healthy));
+    assert_eq!(ways(&mut shell), Some(vec!["nyc factory".to_owned()]));
+    shell.give(Event::Doubt(site("factory.acme"), false));
+    assert_eq!(ways(&mut shell), None, "not before its time");
+    shell.to(Instant::ZERO + MS * 10_000);
+    assert_eq!(ways(&mut shell), Some(vec![]));
+    assert_eq!(far(&shell), Some(40 * MS));
 }
 
 #[test]

@@ -518,3 +518,48 @@ fn noise_is_no_more_than_a_violation() {
     }
     assert!((100..2000).contains(&ended), "{ended}");
 }
+
+#[test]
+fn on_a_silent_line_what_is_received_goes_on_and_what_waits_is_lost() {
+    let mut pair = Pair::new();
+    let (download, asked, rested) = (pair.stream(), pair.stream(), pair.stream());
+    for id in [download, asked, rested] {
+        assert_eq!(write(&mut pair.near, id, b"GET"), Poll::Ready(Ok(3)));
+    }
+    pair.settle();
+    for id in [download, rested] {
+        assert_eq!(write(&mut pair.far, id, b"answer"), Poll::Ready(Ok(6)));
+    }
+    pair.settle();
+    for id in [download, rested] {
+        assert_eq!(
+            read(&mut pair.near, id, 6),
+            Poll::Ready(Ok(b"answer".to_vec()))
+        );
+    }
+    let unanswered = pair.near.open(b"head").expect("room");
+    pair.near.linger();
+    pair.far.linger();
+    // Nothing begins, and what was asked for and not answered can be asked for elsewhere.
+    assert_eq!(pair.near.open(b"head"), None);
+    let reset = Poll::Ready(Err(ErrorKind::ConnectionReset));
+    assert_eq!(read(&mut pair.near, asked, 1), reset);
+    assert!(matches!(
+        answer(&mut pair.near, unanswered),
+        Poll::Ready(Err(_))
+    ));
+    // One at rest is of no use any more.
+    assert!(pair.near.check_open(rested).is_err());
+    let begun = write(&mut pair.near, rested, b"GET");
+    assert_eq!(begun, Poll::Ready(Err(ErrorKind::ConnectionReset)));
+    // What was asked for may be answered all the same.
+    assert_eq!(write(&mut pair.far, asked, b"late"), Poll::Ready(Ok(4)));
+    // The other side goes on with what it was asked for.
+    assert_eq!(write(&mut pair.far, download, b"more"), Poll::Ready(Ok(4)));
+    assert!(pair.far.check_open(download).is_ok());
+    pair.settle();
+    assert_eq!(
+        read(&mut pair.near, download, 4),
+        Poll::Ready(Ok(b"more".to_vec()))
+    );
+}
