@@ -98,10 +98,12 @@ fn a_router_is_told_of_a_vip_exactly_while_it_serves() {
     let neighbors = planet.admin("aws", Method::GET, "/neighbors").to_string();
     assert!(neighbors.contains(r#""router":"rack""#), "{neighbors}");
 
-    // Its endpoints die one after the other: it stays until the last.
+    // Its endpoints die one after the other, those in the other gateway too, which serve here over a
+    // PoP: it stays until the last.
     let [first, second, last] = ["cart-1.aws", "cart-2.aws", "cart-3.aws"];
-    planet.signal(first, Signal::KILL);
-    planet.signal(second, Signal::KILL);
+    for endpoint in [first, second, "cart-1.factory", "cart-2.factory"] {
+        planet.signal(endpoint, Signal::KILL);
+    }
     std::thread::sleep(GONE * 2);
     router.has("the VIP of the last endpoint");
     assert_eq!(ask().expect("it serves").status, 200);

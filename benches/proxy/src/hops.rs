@@ -1,5 +1,6 @@
 //! One hop and two, ours alone: a PoP, and a gateway that has joined it, each with one worker. Both
-//! share the proxies' core, and what both use counts.
+//! share the proxies' core, and what both use counts. And what a second PoP uses that passes streams
+//! on to another gateway.
 
 use std::{fs, path::Path, process::Command, thread, time::Duration};
 
@@ -15,9 +16,14 @@ use crate::{
 const API: u16 = 18_643;
 const FABRIC: u16 = 18_743;
 const TUNNEL: u16 = 17_443;
-/// The host whose endpoint is in the PoP's site, and the one whose endpoint is in the gateway's.
+const SECOND_TUNNEL: u16 = 17_444;
+/// The hosts whose endpoint is in the PoP's site, in the gateway's, and in that of the gateway behind
+/// the second PoP.
 const NEAR: &str = "near.example";
 const FAR: &str = "far.example";
+const BEHIND: &str = "behind.example";
+/// Connections whose requests are passed on, all on one link.
+const PASSED_ON: u32 = 256;
 /// How long it may take until both hosts are served.
 const START: Duration = Duration::from_secs(60);
 
@@ -25,26 +31,33 @@ const START: Duration = Duration::from_secs(60);
 pub(crate) fn run(setting: &Setting<'_>) -> Result<Figures> {
     let _origin = origin(&setting.folder)?;
     let planet = Planet::start(setting.found, &setting.folder)?;
-    for host in [NEAR, FAR] {
+    for host in [NEAR, FAR, BEHIND] {
         planet.wait(host)?;
     }
-    let one = planet.work(NEAR, setting.time)?;
-    let two = planet.work(FAR, setting.time)?;
+    let one = planet.work(NEAR, CONNECTIONS, setting.time)?;
+    let two = planet.work(FAR, CONNECTIONS, setting.time)?;
+    let behind = planet.work(BEHIND, PASSED_ON, setting.time)?;
     Ok(Figures::from([
         ("requests_per_s", two.requests_per_s),
         ("one_hop_us", one.cpu_us),
         ("two_hops_us", two.cpu_us),
         ("hops", two.cpu_us / one.cpu_us),
+        ("relay_us", behind.relay_us),
+        ("relay", behind.relay_us / one.cpu_us),
     ]))
 }
 
 struct Worked {
     requests_per_s: f64,
+    /// What all of them used, and of it the second PoP.
     cpu_us: f64,
+    relay_us: f64,
 }
 
 struct Planet {
+    behind: Program,
     gateway: Program,
+    relay: Program,
     pop: Program,
     _controller: Program,
 }
@@ -81,7 +94,9 @@ impl Planet {
         };
         Ok(Planet {
             pop: node("pop")?,
+            relay: node("relay")?,
             gateway: node("gateway")?,
+            behind: node("behind")?,
             _controller: controller,
         })
     }
@@ -100,22 +115,28 @@ impl Planet {
         Ok(())
     }
 
-    fn work(&self, host: &str, time: Duration) -> Result<Worked> {
+    fn work(&self, host: &str, connections: u32, time: Duration) -> Result<Worked> {
         let url = format!("http://localhost:{HTTP}/");
         let more = ["-H".to_owned(), format!("Host: {host}")];
-        wrk(&url, CONNECTIONS, Duration::from_secs(1), &more)?;
-        let before = self.cpu_s()?;
-        let answered = wrk(&url, CONNECTIONS, time, &more)?;
+        wrk(&url, connections, Duration::from_secs(1), &more)?;
+        let (before, relay) = (self.cpu_s()?, self.relay.family().cpu_s()?);
+        let answered = wrk(&url, connections, time, &more)?;
         thread::sleep(Duration::from_millis(300));
         let used = self.cpu_s()? - before;
+        let relayed = self.relay.family().cpu_s()? - relay;
         Ok(Worked {
             requests_per_s: answered.requests / answered.seconds,
             cpu_us: used * 1e6 / answered.requests,
+            relay_us: relayed * 1e6 / answered.requests,
         })
     }
 
     fn cpu_s(&self) -> Result<f64> {
-        Ok(self.pop.family().cpu_s()? + self.gateway.family().cpu_s()?)
+        let programs = [&self.pop, &self.relay, &self.gateway, &self.behind];
+        programs
+            .iter()
+            .map(|program| program.family().cpu_s())
+            .sum()
     }
 }
 
@@ -155,18 +176,41 @@ spec:
   - name: n1
     tunnel:
       bind: ['127.0.0.1:{TUNNEL}']
-      advertise: [{{address: '127.0.0.1:{TUNNEL}', from: any}}]
+      advertise:
+      - {{address: '127.0.0.1:{TUNNEL}', from: relay}}
+      - {{address: '127.0.0.1:{TUNNEL}', from: inner.t}}
     public: {{bind: [127.0.0.1], portMap: {{80: {HTTP}}}}}
+---
+kind: Site
+metadata: {{name: relay}}
+spec:
+  role: pop
+  nodes:
+  - name: n1
+    tunnel:
+      bind: ['127.0.0.1:{SECOND_TUNNEL}']
+      advertise:
+      - {{address: '127.0.0.1:{SECOND_TUNNEL}', from: pop}}
+      - {{address: '127.0.0.1:{SECOND_TUNNEL}', from: behind.t}}
 ---
 kind: Site
 metadata: {{tenant: t, name: inner}}
 spec: {{role: gateway, nodes: [{{name: n1}}]}}
 ---
+kind: Site
+metadata: {{tenant: t, name: behind}}
+spec: {{role: gateway, nodes: [{{name: n1}}]}}
+---
 {{kind: Token, metadata: {{name: pop}}, spec: {{site: pop}}}}
 ---
+{{kind: Token, metadata: {{name: relay}}, spec: {{site: relay}}}}
+---
 {{kind: Token, metadata: {{tenant: t, name: inner}}, spec: {{site: inner}}}}
-{}{}",
+---
+{{kind: Token, metadata: {{tenant: t, name: behind}}, spec: {{site: behind}}}}
+{}{}{}",
         service("near", "pop", NEAR),
-        service("far", "inner", FAR)
+        service("far", "inner", FAR),
+        service("behind", "behind", BEHIND)
     )
 }

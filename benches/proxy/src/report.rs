@@ -58,6 +58,8 @@ const TARGETS: [(Scenario, Contestant, f64); 10] = [
 
 /// Two hops to one, of CPU a request.
 const HOPS: f64 = 1.6;
+/// A relay to one hop, of CPU a request.
+const RELAY: f64 = 0.5;
 
 const fn verdict(ratio: f64, bound: f64) -> &'static str {
     if ratio <= bound { "met" } else { "missed" }
@@ -173,6 +175,15 @@ impl Report {
                 "\n## Two hops beside one: CPU a request, µs\n| one hop | two hops, both proxies | \
                  ratio | bound | verdict |\n|---|---|---|---|---|\n\
                  | {one} | {two} | {ratio} | ≤ {bound} | {verdict} |\n"
+            );
+        }
+        if let (Some(relay), Some(ratio)) = (hops("relay_us"), hops("relay")) {
+            let verdict = verdict(ratio, RELAY);
+            let [relay, ratio, bound] = [relay, ratio, RELAY].map(number);
+            text += &format!(
+                "\n## A PoP that passes streams on, beside one hop: CPU a request, µs\n| relay | \
+                 ratio | bound | verdict |\n|---|---|---|---|\n\
+                 | {relay} | {ratio} | ≤ {bound} | {verdict} |\n"
             );
         }
         for run in &self.runs {

@@ -217,12 +217,18 @@ impl Trust {
         let table = table.ok_or(Refusal::NoTable)?;
         let grant = table.sites.get(&rd.site).ok_or(Refusal::Ungranted)?;
         let tenant = *grant.slots.get(&rd.slot).ok_or(Refusal::Ungranted)?;
-        // What a PoP says of a link is for those at the other end.
-        let far = (family.safi == 244 && tenant == TenantId(0))
-            .then(|| mesh::bytes::far_end(key))
-            .flatten();
-        let tenant = match far {
-            Some(far) => table.sites.get(&far).ok_or(Refusal::Ungranted)?.tenant,
+        let far = (family.safi == 244).then(|| mesh::bytes::far_end(key));
+        let tenant = match far.flatten() {
+            Some(far) => {
+                let far = table.sites.get(&far).ok_or(Refusal::Ungranted)?.tenant;
+                let gateway = matches!(self, Trust::Gateway { .. });
+                // A gateway has links to PoPs, one that it measures itself to each.
+                if gateway && (far != TenantId(0) || mesh::bytes::tunnel(key) != Some(sender.0)) {
+                    return Err(Refusal::Ungranted);
+                }
+                // What a PoP says of a link is for those at the other end.
+                if tenant == TenantId(0) { far } else { tenant }
+            }
             None => tenant,
         };
         let agrees =

@@ -6,7 +6,7 @@ use std::{
 };
 
 use balance::{EndpointKey, EndpointStats};
-use base::{QualifiedService, SiteName};
+use base::{Name, QualifiedService, SiteName};
 use http::StatusCode;
 
 use crate::Cluster;
@@ -156,19 +156,25 @@ pub fn admit(
 
 /// May `ingress` have a stream passed on over these sites, the destination last? Whether it may
 /// leave there is looked at there ([`admit`]). Nothing of one tenant is passed on to a site of
-/// another, whoever asks.
+/// another, whoever asks. What comes back is the tenant.
 ///
 /// # Errors
 /// The first rule that is broken.
-pub fn pass(ingress: &SiteName, authority: &str, via: &[SiteName]) -> Result<(), Refusal> {
+pub fn pass(ingress: &SiteName, authority: &str, via: &[SiteName]) -> Result<Name, Refusal> {
     let (service, _) = application(authority)?;
     let (to, over) = via.split_last().ok_or(Refusal::NoTransit)?;
-    if !over.iter().all(SiteName::is_pop) {
+    let twice = |at: usize| {
+        via.iter()
+            .skip(at + 1)
+            .any(|site| Some(site) == via.get(at))
+    };
+    let circle = via.contains(ingress) || (0..via.len()).any(twice);
+    if circle || !over.iter().all(SiteName::is_pop) {
         return Err(Refusal::NoTransit);
     }
     let may = |site: &SiteName| site.is_pop() || site.tenant == service.tenant;
     if may(ingress) && may(to) {
-        Ok(())
+        Ok(service.tenant)
     } else {
         Err(Refusal::OtherTenant)
     }

@@ -698,21 +698,23 @@ impl Data {
     async fn configure_tunnels(&mut self, table: Option<&Compiled>) {
         let Some(trust) = &self.trust else { return };
         let own = self.me.site.clone();
-        let attached = table.and_then(|table| Some((table, self.attach.dial(&table.fabric)?)));
-        let (listen, dial, peers): (_, _, Option<BTreeSet<SiteName>>) = match attached {
-            Some((table, dial)) => {
+        // Whom the Token named: as long as nobody else is known.
+        let first = || {
+            let targets = trust.bootstrap.iter().map(|address| DialTarget {
+                expected: None,
+                addresses: vec![*address],
+            });
+            // A PoP's bootstrap addresses are the controller's: no tunnel goes there.
+            let targets = targets.filter(|_| !own.is_pop());
+            targets.collect::<Vec<DialTarget>>()
+        };
+        let (listen, dial, peers): (_, _, Option<BTreeSet<SiteName>>) = match table {
+            Some(table) => {
                 let fabric = &table.fabric;
+                let dial = self.attach.dial(fabric).unwrap_or_else(first);
                 (fabric.bind.clone(), dial, Some(fabric.peers.clone()))
             }
-            // A PoP's bootstrap addresses are the controller's: no tunnel goes there.
-            None if own.is_pop() => (Vec::new(), Vec::new(), None),
-            None => {
-                let dial = trust.bootstrap.iter().map(|address| DialTarget {
-                    expected: None,
-                    addresses: vec![*address],
-                });
-                (Vec::new(), dial.collect(), None)
-            }
+            None => (Vec::new(), first(), None),
         };
         let admit = tunnel::Admit::when(move |peer| {
             let Some(site) = peer.site().filter(|site| **site != own) else {

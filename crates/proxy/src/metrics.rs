@@ -30,6 +30,7 @@ pub(crate) struct ProxyMetrics {
     pub(crate) streams_refused: Counter,
     pub(crate) transit: Counter,
     pub(crate) transit_failed: Counter,
+    pub(crate) transit_full: Counter,
     pub(crate) cancelled: Counter,
     pub(crate) buffers_full: Counter,
     pub(crate) mirrored: Counter,
@@ -87,6 +88,10 @@ impl ProxyMetrics {
             transit: m.counter(
                 "proxy_transit_streams",
                 "Tunnel streams passed on to another site",
+            ),
+            transit_full: m.counter(
+                "proxy_transit_full",
+                "Tunnel streams not passed on: the tenant has as many as it may",
             ),
             transit_failed: m.counter(
                 "proxy_transit_failed",

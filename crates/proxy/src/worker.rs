@@ -40,6 +40,7 @@ use crate::{
     snapshot::{Resolver, Snapshot},
     splice::Pipes,
     traffic::{self, Traffic},
+    transit,
     turns::{InTurn, Line, NOBODY, Turns},
     udp::Scratch,
     upstream::{
@@ -400,6 +401,8 @@ pub(crate) struct Worker {
     /// Connections that requests share.
     pub(crate) shared: Shared,
     pub(crate) waiting: Waiting,
+    /// Streams that are passed on to other sites.
+    pub(crate) passing: transit::Passing,
     /// Connections carried unread.
     pub(crate) layer4: layer4::Seats,
     pub(crate) offers: Offers,
@@ -589,6 +592,7 @@ async fn run(tasks: Tasks, start: Start) {
         pool: Pool::default(),
         shared: Shared::default(),
         waiting: Waiting::default(),
+        passing: transit::Passing::default(),
         layer4: layer4::Seats::default(),
         offers: Offers::default(),
         turns: Turns::default(),

@@ -348,8 +348,10 @@ async fn watch_over(
                     && let Some(quality) = pulse.handle_pong(sent, &running.link.state, news)
                 {
                     let note = Note::Quality { link: running.link.id, quality };
-                    // Full: the next sample will do.
-                    let _ = ground.notes.try_send(note);
+                    if ground.notes.try_send(note).is_err() {
+                        // Full: the next sample will do.
+                        pulse.told = None;
+                    }
                 }
             }
             () = look, if busy && wait > ground.interval / LOOKS => {
@@ -452,17 +454,21 @@ impl Running {
         let ([control, ..], Some(quality)) = (&self.pingers, pulse.estimator.quality()) else {
             return;
         };
-        let patience = quality.rtt * 2 + ground.interval / 2;
+        // One that is lost is sent again after 200 ms and a round trip, which takes another.
+        let patience = quality.rtt * 2 + ground.interval * 7 / 10;
+        let (_, heard) = self.heard();
         let late = control
             .sent
-            .is_some_and(|sent| runtime::now().since(sent) > patience);
+            .is_some_and(|sent| heard < sent && runtime::now().since(sent) > patience);
         if late && self.control.with(Watched::waits) && self.link.state.doubt(true) {
             let note = Note::Quality {
                 link: self.link.id,
                 quality,
             };
-            // Full: there is more news than that.
-            let _ = ground.notes.try_send(note);
+            if ground.notes.try_send(note).is_err() {
+                // Full: said at the next look.
+                self.link.state.doubt(false);
+            }
         }
     }
 

@@ -14,7 +14,7 @@
 //! ```
 //! On a connection on which nothing was heard for three intervals no stream is opened; after 12 it
 //! ends, and is dialled again as long as its link lives. It ends with its link at the latest; if
-//! that fell silent, it lingers for what was being received, which goes on if the line does.
+//! that fell silent, it lingers as long as there are streams on which something is received.
 
 mod frame;
 mod mux;
@@ -58,7 +58,8 @@ const RECORD: usize = 16 << 10;
 /// How long what is under way is waited for when the other side has closed the link.
 const EBB: Duration = Duration::from_secs(1);
 /// How long what was being received when the line fell silent is waited for.
-const LINGER: Duration = Duration::from_secs(30);
+/// The kernel sends again after 13, 25 and 51 s.
+const LINGER: Duration = Duration::from_secs(60);
 /// Reads in a row before the thread's other tasks have their turn.
 const READS: usize = 8;
 

@@ -11,10 +11,10 @@
 //! What it is not: it does not simulate packets. A stream is reliable and ordered, so a lost
 //! packet is a delay of everything behind it; a cut link is silence until both ends notice.
 //!
-//! What goes wrong, all by the seed: latency and loss, cut links, halves of nodes that are killed
-//! or fall silent and restart from their disk, endpoints that die and recover, and bundles that
-//! reach each node when they can. What is checked while it runs and when it is quiet is listed at
-//! [`Checker`].
+//! What goes wrong, all by the seed: latency and loss, clocks up to ten minutes apart, cut links,
+//! halves of nodes that are killed or fall silent and restart from their disk, endpoints that die
+//! and recover, and bundles that reach each node when they can. What is checked while it runs and
+//! when it is quiet is listed at [`Checker`].
 //!
 //! # Replaying a seed
 //! A run is a function of [`Options`] alone. When a test fails it prints the seed, the checker, the

@@ -28,6 +28,8 @@ pub(crate) struct Node {
     pub(crate) fetching: bool,
     /// Its tunnels, as its data half measures them.
     pub(crate) links: Vec<Link>,
+    /// How far its clock is ahead of [`WALL`].
+    pub(crate) skew: Duration,
 }
 
 /// What survives a restart.
@@ -88,8 +90,8 @@ impl Sim {
             }
             self.next_id += 1;
             let seed = self.rng.next_u64();
-            let wall = WALL + self.now.since(Instant::ZERO);
             let it = &mut self.nodes[node];
+            let wall = WALL + it.skew + self.now.since(Instant::ZERO);
             let start = Sequence::start(wall, it.disk.mark);
             it.halves[index(part)] = Some(Half {
                 life: self.next_id,

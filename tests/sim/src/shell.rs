@@ -17,6 +17,9 @@ use crate::{
     trace::Trace,
 };
 
+/// Clocks are up to ten minutes apart.
+const SKEW_MS: u64 = 600_000;
+
 #[derive(Debug)]
 pub(crate) enum Happening {
     /// A timer of a half.
@@ -102,7 +105,8 @@ impl Sim {
         let mut rng = Rng::new(options.seed);
         let planet = Planet::new(&mut rng);
         let name: base::Name = "n1".parse().expect("a name");
-        let node = |site: &base::SiteName| Node {
+        let mut skews = Rng::new(rng.next_u64());
+        let mut node = |site: &base::SiteName| Node {
             me: Me {
                 site: site.clone(),
                 node: name.clone(),
@@ -113,8 +117,9 @@ impl Sim {
             since: [Instant::ZERO; 2],
             fetching: false,
             links: Vec::new(),
+            skew: Duration::from_millis(skews.below(SKEW_MS)),
         };
-        let nodes: Vec<Node> = planet.sites.iter().map(node).collect();
+        let nodes: Vec<Node> = planet.sites.iter().map(&mut node).collect();
         let mut sim = Sim {
             now: Instant::ZERO,
             agenda: Agenda::new(),

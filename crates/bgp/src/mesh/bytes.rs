@@ -89,6 +89,14 @@ pub fn far_end(key: &[u8]) -> Option<SiteId> {
     (*kind == Key::LINK).then(|| cursor.u32().map(SiteId))?
 }
 
+/// Which node measures the link of a Link route.
+#[must_use]
+pub fn tunnel(key: &[u8]) -> Option<u32> {
+    let (kind, octets) = key.split_first()?;
+    let mut cursor = Cursor::new(octets.get(RD_LEN + 8..)?);
+    (*kind == Key::LINK).then(|| cursor.u32())?
+}
+
 /// Would [`Value::decode`] take it beside a key of this type? What it refuses is treated as
 /// withdrawn.
 ///

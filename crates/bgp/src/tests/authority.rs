@@ -286,7 +286,12 @@ fn every_type_has_its_selector() {
             };
             let fits = crate::mesh::bytes::selector_fits(route.key.kind(), selector);
             let got = judge(gateway(1, 11), (route.key.clone(), route.value.clone()), a);
-            let want = (!fits).then_some(Refusal::RouteTarget);
+            let want = if matches!(route.key, Key::Link { .. }) {
+                // Of a site that a gateway has no link to.
+                Some(Refusal::Ungranted)
+            } else {
+                (!fits).then_some(Refusal::RouteTarget)
+            };
             assert_eq!(got, want, "{} under selector {selector}", route.key);
         }
     }
@@ -294,12 +299,12 @@ fn every_type_has_its_selector() {
 
 #[test]
 fn a_link_belongs_to_the_site_that_measures() {
-    let link = |from, to| {
+    let link = |from, to, tunnel| {
         let key = Key::Link {
             rd: super::rd(11),
             from: SiteId(from),
             to: SiteId(to),
-            tunnel: crate::TunnelId(0),
+            tunnel: crate::TunnelId(tunnel),
         };
         (key, Value::link(&crate::LinkHealth::default()))
     };
@@ -308,8 +313,12 @@ fn a_link_belongs_to_the_site_that_measures() {
         ..attributes(1, 1)
     };
     let check = |route, expect| assert_eq!(judge(gateway(1, 11), route, a.clone()), expect);
-    check(link(11, 12), None);
-    check(link(12, 11), Some(Refusal::SiteMismatch));
+    check(link(11, 91, 1), None);
+    check(link(12, 91, 1), Some(Refusal::SiteMismatch));
+    // To each PoP one, of the node that says so; to nobody else.
+    check(link(11, 91, 2), Some(Refusal::Ungranted));
+    check(link(11, 12, 1), Some(Refusal::Ungranted));
+    check(link(11, 99, 1), Some(Refusal::Ungranted));
 }
 
 #[test]
@@ -343,7 +352,7 @@ fn what_a_pop_says_of_a_link_is_for_the_tenant_at_its_other_end() {
         rd: super::rd(11),
         from: SiteId(11),
         to: SiteId(91),
-        tunnel: crate::TunnelId(0),
+        tunnel: crate::TunnelId(1),
     };
     let route = (key, Value::link(&crate::LinkHealth::default()));
     let own = Attributes {

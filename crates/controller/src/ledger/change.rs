@@ -317,7 +317,8 @@ fn new_token(
         dialled.into_iter().take(MAX_ADDRESSES).collect()
     };
     if addresses.is_empty() {
-        let title = "there is no PoP to join through: create the Site of a PoP first";
+        let title = "no PoP gives out an address to this site: create the Site of a PoP first, or name \
+             the site, or any, in nodes/tunnel/advertise of one";
         return Err(
             Problem::field("dangling-reference", "/spec/site", title).about(key.to_string())
         );

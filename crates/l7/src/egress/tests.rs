@@ -206,6 +206,19 @@ fn nothing_of_a_tenant_is_passed_on_to_another() {
         // Its own name for it does not help.
         ("shop.blue", "cart.shop.blue:80", "aws.acme", other),
         ("par.fabric", cart, "", Some(Refusal::NoTransit)),
+        // Nothing goes where it has been.
+        (
+            "par.fabric",
+            cart,
+            "nyc.fabric lon.fabric nyc.fabric",
+            Some(Refusal::NoTransit),
+        ),
+        (
+            "factory.acme",
+            cart,
+            "nyc.fabric factory.acme",
+            Some(Refusal::NoTransit),
+        ),
         (
             "par.fabric",
             cart,

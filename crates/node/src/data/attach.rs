@@ -46,8 +46,11 @@ impl Attach {
 
     /// Measure what is to be measured, as tunnels would be made.
     pub(super) fn measure(&mut self, config: &Config, fabric: &Fabric) {
-        self.asked
-            .retain(|site, addresses| fabric.dial.get(site) == Some(addresses));
+        let machine = &self.machine;
+        self.asked.retain(|site, addresses| {
+            let again = machine.is_unanswered(site);
+            !again && fabric.dial.get(site) == Some(addresses)
+        });
         let unmeasured: Vec<SiteName> = self.machine.unmeasured().cloned().collect();
         for site in unmeasured {
             let Some(addresses) = fabric.dial.get(&site) else {
@@ -109,7 +112,7 @@ impl Attach {
     /// Whom to dial; `None` while that is not known.
     pub(super) fn dial(&self, fabric: &Fabric) -> Option<Vec<DialTarget>> {
         let chosen = self.machine.chosen();
-        if fabric.attach.is_some() && chosen.is_empty() && !fabric.dial.is_empty() {
+        if fabric.attach.is_some() && chosen.is_empty() {
             return None;
         }
         let wanted = |site: &SiteName| fabric.attach.is_none() || chosen.contains_key(site);

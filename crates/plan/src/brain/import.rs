@@ -165,12 +165,19 @@ impl Import {
         key: Key,
         value: Option<Value>,
     ) {
-        let existed = match &value {
-            Some(value) => self.routes.insert(key.clone(), value.clone()).is_some(),
-            None => self.routes.remove(&key).is_some(),
+        let before = match &value {
+            Some(value) => self.routes.insert(key.clone(), value.clone()),
+            None => self.routes.remove(&key),
         };
+        if matches!(key, Key::Link { .. }) {
+            let said = |value: Option<&Value>| {
+                let link = value.and_then(Value::as_link)?;
+                Some((link.state, link.rtt))
+            };
+            self.links_changed |= said(before.as_ref()) != said(value.as_ref());
+        }
+        let existed = before.is_some();
         let Some(table) = table else { return };
-        self.links_changed |= matches!(key, Key::Link { .. });
         if matches!(key, Key::Site { .. }) {
             if let Some(site) = key.site() {
                 self.touch_site(site);

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tunnel::{ClientRef, EndpointRef, Links, OpenError, Routes, StreamHead, TrunkIncoming};
 
 use super::connect::{Accepting, Dial, DialError, Dialing, Incoming, StreamRequest};
-use crate::{io::BoxDuplex, worker::Worker};
+use crate::{attempt::Kind, io::BoxDuplex, worker::Worker};
 
 impl Dial for Links {
     fn open(&self, peer: &SiteName, request: StreamRequest) -> Dialing {
@@ -42,7 +42,15 @@ pub(crate) async fn open(
     let routes = worker.trunks.routes();
     let before = routes.way(site);
     let opened = begin(worker, site, request).await;
-    if !matches!(opened, Err(DialError::NoLink)) || request.origin.is_some() {
+    // Here, or where it was to be passed on.
+    let no_link = match &opened {
+        Err(DialError::NoLink) => true,
+        Err(DialError::Refused { status, reason }) => {
+            *status == StatusCode::SERVICE_UNAVAILABLE && reason == Kind::Link.code()
+        }
+        Err(DialError::Broken(_)) | Ok(_) => false,
+    };
+    if !no_link || request.origin.is_some() {
         return opened;
     }
     match timeout(ANOTHER_WAY, routes.other(site, before)).await {

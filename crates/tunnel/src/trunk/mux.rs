@@ -397,7 +397,8 @@ impl Mux {
             return Err(Violation::Ended);
         }
         stream.window = stream.window.checked_sub(length).ok_or(Violation::Window)?;
-        stream.waits = false;
+        // Whether it was waited for or not: here it is.
+        (stream.waits, stream.lost) = (false, false);
         stream.inbox.take(count, octets);
         if let Some(reader) = stream.reader.take() {
             reader.wake();
@@ -562,8 +563,8 @@ impl Mux {
         self.lingers = true;
         let parity = self.next % 2;
         for (id, stream) in &mut self.streams {
-            if id % 2 == parity && stream.waits && !stream.finished {
-                stream.lost = true;
+            if id % 2 == parity {
+                stream.lost |= stream.waits && !stream.finished;
                 stream.wake();
             }
         }
@@ -706,8 +707,12 @@ impl Mux {
         if stream.ended || stream.reset && stream.finished {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        // What begins now had better begin elsewhere.
-        if stream.reset || self.lingers && ours {
+        // What begins now had better begin elsewhere, and whoever waits here should know.
+        if self.lingers && ours {
+            stream.lost = true;
+            stream.wake();
+        }
+        if stream.reset || stream.lost {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         let wanted: usize = bufs.iter().map(|buf| buf.len()).sum();
