@@ -244,6 +244,14 @@ fn an_application_in_one_gateway_is_reached_from_another() {
     let hops = way(&planet, "aws", "factory.acme").expect("a way");
     assert_eq!(hops.last().map(String::as_str), Some("factory.acme"));
     assert!(hops.len() >= 2, "{hops:?}");
+    let shown = planet
+        .sealane(&["get", "paths", "aws", "-t", "acme"])
+        .good()
+        .stdout;
+    let line = shown
+        .lines()
+        .find(|line| line.starts_with("aws.acme") && line.contains(" factory.acme "));
+    assert!(line.is_some_and(|line| line.contains("fabric")), "{shown}");
     // Nothing of it looked wrong to anybody.
     let refused = planet.admin("factory", Method::GET, "/refusals");
     assert_eq!(refused["items"], json!([]));
