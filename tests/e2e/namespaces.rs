@@ -138,6 +138,14 @@ fn a_cut_between_pops_is_gone_round_and_come_back_from() {
     ));
     let direct = ["nyc", "factory.acme"];
     takes(&planet, &direct, AFTER);
+    // Behind two routers, the one before the Internet forgetting everything.
+    assert!(planet.report.net.namespaces.contains_key("market-nat-2"));
+    for _ in 0..2 {
+        let reply = Client::new().get(planet.pop("sin").http, BLUE, "/");
+        let story = reply.and_then(|reply| reply.story());
+        assert_eq!(story.expect("an answer").site, "market");
+        lab(&planet, &["flush-nat", "market"]);
+    }
     let plant = Target {
         address: planet.pop("par").http,
         from: None,

@@ -37,6 +37,9 @@ pub struct Gateway {
     pub name: String,
     /// Its tenant.
     pub tenant: String,
+    /// How many routers that translate stand before it, one behind the other: 1 or 2. Only in
+    /// network namespaces.
+    pub routers: u8,
 }
 
 /// An application: one Service and its published host.
@@ -117,7 +120,10 @@ impl Topology {
                 gateway("aws", "acme"),
                 gateway("factory", "acme"),
                 gateway("shop", "blue"),
-                gateway("market", "blue"),
+                Gateway {
+                    routers: 2,
+                    ..gateway("market", "blue")
+                },
             ],
             apps: vec![
                 app("acme", "cart", &[("aws", 2), ("factory", 2)]),
@@ -170,6 +176,7 @@ fn gateway(name: &str, tenant: &str) -> Gateway {
     Gateway {
         name: name.to_owned(),
         tenant: tenant.to_owned(),
+        routers: 1,
     }
 }
 

@@ -11,6 +11,7 @@
 //! what nobody inside asked for.
 
 use std::{
+    collections::BTreeSet,
     io,
     net::{Ipv4Addr, SocketAddrV4},
     path::PathBuf,
@@ -30,6 +31,8 @@ use crate::{
 pub const CONTROLLER: &str = "controller";
 /// Where what the host's loopback offers goes in.
 pub const HOST: &str = "host";
+/// The network between two routers, where one stands behind the other.
+const BETWEEN: [u8; 3] = [10, 0, 1];
 /// Every gateway's own network.
 const LAN: [u8; 3] = [10, 0, 0];
 /// The router's address in it, and the gateway's.
@@ -70,6 +73,8 @@ pub struct Plan {
     places: Vec<(String, Ipv4Addr)>,
     /// The gateways, and how many endpoints stand beside each.
     gateways: Vec<(String, u8)>,
+    /// Those of them that are behind two routers.
+    nested: BTreeSet<String>,
     lines: Vec<(String, String, Duration)>,
     endpoints: Vec<SocketAddrV4>,
 }
@@ -114,6 +119,12 @@ impl Plan {
         let lines = topology.round_trips.iter();
         Ok(Plan {
             places,
+            nested: topology
+                .gateways
+                .iter()
+                .filter(|gateway| gateway.routers > 1)
+                .map(|gateway| gateway.name.clone())
+                .collect(),
             gateways,
             lines: lines
                 .map(|far| (far.a.clone(), far.b.clone(), far.rtt / 2))
@@ -166,6 +177,12 @@ fn internet(host: u8) -> Ipv4Addr {
     Ipv4Addr::new(a, b, c, host)
 }
 
+/// In the network between two routers.
+fn between(host: u8) -> Ipv4Addr {
+    let [a, b, c] = BETWEEN;
+    Ipv4Addr::new(a, b, c, host)
+}
+
 fn lan(host: u8) -> Ipv4Addr {
     let [a, b, c] = LAN;
     Ipv4Addr::new(a, b, c, host)
@@ -177,8 +194,10 @@ pub struct World {
     wan: Namespace,
     /// By name: the controller, the host's door, `PoPs`, gateways.
     places: Vec<Namespace>,
-    /// The gateways' routers.
+    /// The gateways' routers, those that face the Internet.
     routers: Vec<(String, Namespace)>,
+    /// Those behind them.
+    inner: Vec<Namespace>,
 }
 
 impl World {
@@ -192,6 +211,7 @@ impl World {
             wan,
             places: Vec::new(),
             routers: Vec::new(),
+            inner: Vec::new(),
         };
         for (nth, (name, address)) in plan.places.iter().enumerate() {
             let place = Namespace::new(name)?;
@@ -203,7 +223,14 @@ impl World {
             };
             let router = Namespace::new(&format!("{name}-nat"))?;
             world.connect(nth, &router, *address)?;
-            site(&router, &place, *endpoints)?;
+            if plan.nested.contains(name) {
+                let inner = Namespace::new(&format!("{name}-nat-2"))?;
+                behind(&router, &inner)?;
+                site(&inner, &place, *endpoints)?;
+                world.inner.push(inner);
+            } else {
+                site(&router, &place, *endpoints)?;
+            }
             world.places.push(place);
             world.routers.push((name.clone(), router));
         }
@@ -243,6 +270,7 @@ impl World {
         std::iter::once(&self.wan)
             .chain(&self.places)
             .chain(routers)
+            .chain(&self.inner)
     }
 
     /// What the Internet is told.
@@ -274,6 +302,29 @@ impl World {
     }
 }
 
+/// A router behind another.
+fn behind(outer: &Namespace, inner: &Namespace) -> Result<(), NetnsError> {
+    let path = inner.path();
+    let [near, far] = [ROUTER, GATEWAY].map(between);
+    outer.ip(&[
+        format!("link add lan0 type veth peer name wan0 netns {path}"),
+        format!("addr add {near}/24 dev lan0"),
+        "link set lan0 up".to_owned(),
+    ])?;
+    inner.ip(&[
+        format!("addr add {far}/24 dev wan0"),
+        "link set wan0 up".to_owned(),
+        format!("route add default via {near}"),
+    ])?;
+    translate(outer)
+}
+
+/// It forwards, and translates.
+fn translate(router: &Namespace) -> Result<(), NetnsError> {
+    router.run(|| -> io::Result<()> { std::fs::write("/proc/sys/net/ipv4/ip_forward", "1") })?;
+    router.nft(NAT)
+}
+
 /// A gateway's site: its network, and the router before it.
 fn site(router: &Namespace, place: &Namespace, endpoints: u8) -> Result<(), NetnsError> {
     let path = place.path();
@@ -293,8 +344,7 @@ fn site(router: &Namespace, place: &Namespace, endpoints: u8) -> Result<(), Netn
         lan(GATEWAY)
     ));
     place.ip(&lines)?;
-    router.run(|| -> io::Result<()> { std::fs::write("/proc/sys/net/ipv4/ip_forward", "1") })?;
-    router.nft(NAT)
+    translate(router)
 }
 
 /// The Internet's end of the line of the nth place.

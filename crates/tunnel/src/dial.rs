@@ -278,8 +278,7 @@ impl TrunkDialler {
             match dial.await.unwrap_or(Err(PeerError::Timeout)) {
                 Ok(tls) => {
                     let link = Arc::clone(&link);
-                    let trunk =
-                        Trunk::new(link, Side::Dialler, index, Box::new(tls), ground.interval);
+                    let trunk = Trunk::new(link, Side::Dialler, index, Box::new(tls), &ground);
                     let began = runtime::now();
                     if let Ok((trunk, gone)) = trunk {
                         match ground.sink.trunks.try_send(trunk) {

@@ -290,7 +290,7 @@ impl Hub {
         };
         let Arriving { index, tls, .. } = arriving;
         let link = Arc::clone(&entry.link);
-        let trunk = Trunk::new(link, Side::Acceptor, index, tls, self.ground.interval);
+        let trunk = Trunk::new(link, Side::Acceptor, index, tls, &self.ground);
         // Full, or lost: see above.
         let _ = trunk.map(|(trunk, _)| self.ground.sink.trunks.try_send(trunk));
     }

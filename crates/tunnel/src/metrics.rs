@@ -9,6 +9,7 @@ pub(crate) struct TunnelMetrics {
     pub(crate) refused_streams: CounterBy,
     pub(crate) downs: CounterBy,
     pub(crate) links: Gauge,
+    pub(crate) trunks: Gauge,
     pub(crate) stalls: Counter,
     pub(crate) joins: Counter,
 }
@@ -21,6 +22,10 @@ impl TunnelMetrics {
             refused_streams: by_cause("tunnel_streams_refused", "Streams refused here"),
             downs: by_cause("tunnel_links_down", "Links that went down"),
             links: metrics.gauge("tunnel_links", "Links that are up"),
+            trunks: metrics.gauge(
+                "tunnel_data_connections",
+                "Data connections of links, those that linger among them",
+            ),
             stalls: metrics.counter("tunnel_stalls", "Timers of links that fired too late"),
             joins: metrics.counter("tunnel_joins", "Connections that asked to join"),
         }

@@ -35,6 +35,7 @@ use base::{Instant, SiteName};
 use bytes::BytesMut;
 use path::{DeadDetector, Liveness};
 use pki::Identity;
+use runtime::metrics::Gauge;
 use tokio::{
     io::{AsyncReadExt, AsyncWrite},
     sync::oneshot,
@@ -44,7 +45,7 @@ use tokio_rustls::TlsStream;
 
 use crate::{
     head::{HeadError, StreamHead},
-    link::{PATIENCE_WITH_ONE, Side},
+    link::{Ground, PATIENCE_WITH_ONE, Side},
     links::{Gone, Link, OPEN_TIMEOUT, OpenError},
     routes::Routes,
     socket::Socket,
@@ -57,8 +58,8 @@ const READ: usize = 64 << 10;
 const RECORD: usize = 16 << 10;
 /// How long what is under way is waited for when the other side has closed the link.
 const EBB: Duration = Duration::from_secs(1);
-/// How long what was being received when the line fell silent is waited for.
-/// The kernel sends again after 13, 25 and 51 s.
+/// How long what was being received when the line fell silent is waited for. With a timeout of 200 ms
+/// at first the kernel sends again after 13, 25 and 51 s (RFC 6298 §5.5).
 const LINGER: Duration = Duration::from_secs(60);
 /// Reads in a row before the thread's other tasks have their turn.
 const READS: usize = 8;
@@ -72,6 +73,23 @@ pub struct Trunk {
     interval: Duration,
     /// Dropped when it is gone: whoever dialled it may dial again.
     _gone: oneshot::Sender<()>,
+    _counted: Counted,
+}
+
+/// One more, as long as it lives.
+struct Counted(Gauge);
+
+impl Counted {
+    fn new(count: &Gauge) -> Self {
+        count.inc();
+        Counted(count.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 impl std::fmt::Debug for Trunk {
@@ -88,7 +106,7 @@ impl Trunk {
         side: Side,
         index: u8,
         mut tls: Box<TlsStream<Socket>>,
-        interval: Duration,
+        ground: &Ground,
     ) -> io::Result<(Trunk, oneshot::Receiver<()>)> {
         tls.get_mut().0.leave()?;
         let (gone, is_gone) = oneshot::channel();
@@ -97,8 +115,9 @@ impl Trunk {
             side,
             index,
             tls,
-            interval,
+            interval: ground.interval,
             _gone: gone,
+            _counted: Counted::new(&ground.sink.metrics.trunks),
         };
         Ok((trunk, is_gone))
     }
@@ -170,6 +189,7 @@ impl Trunks {
             mut tls,
             interval,
             _gone,
+            _counted,
         } = trunk;
         if self.leaving.get() {
             return;
@@ -213,7 +233,8 @@ impl Trunks {
     }
 
     /// Opens a stream to `site`, over others if that is the way, on a data connection of the link
-    /// with the shortest round trip, and waits for the other side to accept it: one round trip. Dropping the future gives it up.
+    /// with the shortest round trip, and waits for the other side to accept it: a round trip to
+    /// `site`. Dropping the future gives it up.
     ///
     /// # Errors
     /// See [`OpenError`]; [`OpenError::NoLink`] also if there is a link, and no data connection of

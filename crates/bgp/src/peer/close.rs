@@ -145,12 +145,14 @@ pub struct StaleFamily {
 
 /// Which routes of an established session outlive this end of it: none of a neighbour that did
 /// not offer graceful restart; after a NOTIFICATION only if both sides set the N bit and it was
-/// no hard reset (RFC 4724 §4.2, RFC 8538 §4).
+/// no hard reset (RFC 4724 §4.2, RFC 8538 §4), or if it settles a collision (RFC 4271 §6.8).
 #[must_use]
 pub fn graceful(negotiated: &Negotiated, close: &Close) -> Option<Graceful> {
     let restart = negotiated.graceful_restart.as_ref()?;
     let kept = match close {
         Close::StreamEnded | Close::Replaced => true,
+        // The neighbour lives, on its other connection.
+        Close::Sent(n) | Close::Received(n) if is(n, COLLISION) => true,
         Close::Sent(n) | Close::Received(n) => {
             negotiated.notification_restart && !is(n, HARD_RESET)
         }

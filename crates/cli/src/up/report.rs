@@ -217,6 +217,13 @@ impl Report {
             )?;
         }
         writeln!(out, "  {program} get endpoints -t {} --watch", app.tenant)?;
+        if self.pops.len() > 2 {
+            let site = &pop.name;
+            writeln!(
+                out,
+                "  {program} get paths {site}      # each way that begins or ends there"
+            )?;
+        }
         writeln!(out, "\nCtrl-C stops everything.")
     }
 }

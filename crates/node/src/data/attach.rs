@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use base::{Instant, SiteName};
-
 use plan::{Attachment, Fabric};
 use runtime::Tasks;
 use tokio::sync::mpsc;
@@ -20,7 +19,7 @@ pub(super) struct Attach {
     machine: Attachment,
     tasks: Tasks,
     measured: mpsc::Sender<Measured>,
-    /// Of whom a measurement is under way.
+    /// Who was asked, at which addresses.
     asked: BTreeMap<SiteName, Vec<SocketAddr>>,
 }
 
@@ -73,7 +72,7 @@ impl Attach {
         }
     }
 
-    /// These whom to dial were chosen, and others before.
+    /// What was measured. This and what follows is true if others than before are to be dialled.
     pub(super) fn handle_measured(&mut self, (site, rtt): Measured) -> bool {
         self.change(|machine, now| machine.handle_measured(now, site, rtt))
     }
@@ -91,7 +90,6 @@ impl Attach {
         self.machine.poll_timeout()
     }
 
-    /// True if others than before are to be dialled.
     fn change(&mut self, change: impl FnOnce(&mut Attachment, Instant)) -> bool {
         let before: Vec<SiteName> = self.machine.chosen().keys().cloned().collect();
         change(&mut self.machine, runtime::now());

@@ -67,6 +67,10 @@ fn which_ends_keep_routes() {
     for n in [false, true] {
         check(n, &Close::StreamEnded, &kept());
         check(n, &Close::Replaced, &kept());
+        // Of two connections one goes, and the neighbour lives on the other.
+        let collision = Notification::new(6, 7);
+        check(n, &Close::Sent(collision.clone()), &kept());
+        check(n, &Close::Received(collision), &kept());
         for hard in [Close::Sent(hard.clone()), Close::Received(hard.clone())] {
             check(n, &hard, &None);
         }
