@@ -461,6 +461,19 @@ fn play_script(name: &str, python: &str) {
 }
 
 fn try_script(example: &Example, mut node: Role, python: &str, args: &[&str]) {
+    // The script's endpoints are not there yet: the node is to know that first. Else it would serve what
+    // it had not probed, and then hear of a probe that came before there was anything.
+    let socket = example.folder.path().join("state/admin.sock");
+    wait_until("the node has probed", SOON, || {
+        let reply = kit::admin::ask(&socket, http::Method::GET, "/endpoints")?;
+        let known: Value = reply.json()?;
+        let items = known.as_array().filter(|items| !items.is_empty());
+        let unknown = |item: &Value| item["health"].as_str() == Some("unknown");
+        match items {
+            Some(items) if !items.iter().any(unknown) => Ok(()),
+            Some(_) | None => Err(known.to_string()),
+        }
+    });
     let script = example.source.join("try.py");
     let tried = Command::new(python)
         .arg(script)
