@@ -118,9 +118,12 @@ impl Instance {
     /// Writes a file in the node's folder, for nobody else's eyes; where it is.
     fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
-        fs::write(&path, text).expect("our own folder");
+        // Whole or not at all: a daemon may be reading it after an earlier signal.
+        let new = self.path(&format!("{name}.new"));
+        fs::write(&new, text).expect("our own folder");
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        fs::set_permissions(&path, mode).expect("our own file");
+        fs::set_permissions(&new, mode).expect("our own file");
+        fs::rename(&new, &path).expect("our own file");
         path
     }
 
