@@ -328,7 +328,8 @@ impl Sim {
 
     /// Does the planted bug lose this one?
     fn bug_takes(&mut self, node: usize, key: &bgp::Key, value: Option<&bgp::Value>) -> bool {
-        let down = value.is_none_or(|value| value.state() == Some(bgp::State::Unhealthy));
+        // Not one that is withdrawn: what is not configured any more did not die.
+        let down = value.is_some_and(|value| value.state() == Some(bgp::State::Unhealthy));
         let endpoint = matches!(key, bgp::Key::Endpoint { .. });
         let takes = self.bug_armed() && node < POPS && endpoint && down;
         if takes {
