@@ -320,23 +320,37 @@ impl Sim {
             return;
         }
         let value = change.best.map(|route| route.value);
-        if self.bug_takes(end.node, &change.key, value.as_ref()) {
+        if self.bug_takes(end.node, half, &change.key, value.as_ref()) {
             return;
         }
         half.brain.handle(self.now, Event::Route(change.key, value));
     }
 
-    /// Does the planted bug lose this one?
-    fn bug_takes(&mut self, node: usize, key: &bgp::Key, value: Option<&bgp::Value>) -> bool {
+    /// Does the planted bug lose this one? It loses every word of one endpoint's death, whichever
+    /// reflector it comes from.
+    fn bug_takes(
+        &mut self,
+        node: usize,
+        half: &Half,
+        key: &bgp::Key,
+        value: Option<&bgp::Value>,
+    ) -> bool {
         // Not one that is withdrawn: what is not configured any more did not die.
         let down = value.is_some_and(|value| value.state() == Some(bgp::State::Unhealthy));
-        let endpoint = matches!(key, bgp::Key::Endpoint { .. });
-        let takes = self.bug_armed() && node < POPS && endpoint && down;
-        if takes {
-            self.bug_fired = true;
+        // One that somebody is led to from there.
+        let endpoint = match (key, &half.table) {
+            (bgp::Key::Endpoint { rd, service, .. }, Some(table)) => {
+                let tenant = table.slots.get(&(rd.site, rd.slot));
+                tenant.is_some_and(|tenant| table.services.contains_key(&(*tenant, *service)))
+            }
+            _ => false,
+        };
+        if self.bug.is_none() && self.bug_armed() && node < POPS && endpoint && down {
+            self.bug = Some((node, key.clone()));
             self.note(format_args!("{node} loses {key:?} by the planted bug"));
         }
-        takes
+        let lost = self.bug.as_ref();
+        down && lost.is_some_and(|(at, lost)| *at == node && lost == key)
     }
 
     /// Tell the neighbours.

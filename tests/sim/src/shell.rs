@@ -95,7 +95,8 @@ pub(crate) struct Sim {
     pub(crate) endpoints: BTreeMap<(usize, SocketAddr), (Manner, Instant)>,
     pub(crate) trace: Trace,
     pub(crate) ledger: Ledger,
-    pub(crate) bug_fired: bool,
+    /// The endpoint whose death one node does not hear of, by the planted bug.
+    pub(crate) bug: Option<(usize, bgp::Key)>,
     options: Options,
     events: u64,
 }
@@ -131,7 +132,7 @@ impl Sim {
             endpoints: BTreeMap::new(),
             trace: Trace::default(),
             ledger: Ledger::default(),
-            bug_fired: false,
+            bug: None,
             options: options.clone(),
             events: 0,
             planet,
@@ -205,7 +206,7 @@ impl Sim {
             events: self.events,
             requests,
             answered,
-            bug_fired: self.bug_fired,
+            bug_fired: self.bug.is_some(),
         }
     }
 
@@ -319,7 +320,7 @@ impl Sim {
 
     pub(crate) fn bug_armed(&self) -> bool {
         let late = self.now >= Instant::ZERO + faults::DEATHS;
-        self.options.lose_one_down && !self.bug_fired && late
+        self.options.lose_one_down && late
     }
 
     /// From zero up to `most`, by the seed.
