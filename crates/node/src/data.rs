@@ -387,10 +387,10 @@ impl Data {
                 let seed = runtime::now().as_nanos();
                 let mut said = plan::explain(&snapshot.table, &question, runtime::wall(), seed);
                 let ways = self.brain.ways();
+                let paths: Vec<_> = ways.iter().filter_map(report::path).collect();
                 for endpoint in said.iter_mut().flat_map(|said| &mut said.endpoints) {
-                    let mut paths = ways.iter().filter_map(report::path);
-                    let path = paths.find(|path| path.site == endpoint.site);
-                    endpoint.path = path.map(|path| path.hops).unwrap_or_default();
+                    let path = paths.iter().find(|path| path.site == endpoint.site);
+                    endpoint.path = path.map(|path| path.hops.clone()).unwrap_or_default();
                 }
                 let _ = reply.send(said);
             }

@@ -1,7 +1,7 @@
 //! Connections whose octets are carried as they are: from a client to an endpoint, and out of a
 //! tunnel.
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use balance::{Connection, EndpointKey, InFlight};
 use base::{Instant, LbId, QualifiedService, SiteName, WallTime};
@@ -28,42 +28,6 @@ use crate::{
 
 /// Its load balancer is not there any more, and it has had its time.
 pub(crate) const WITHDRAWN: (&str, Fault) = ("withdrawn", Fault::Us);
-
-/// Connections of one worker by load balancer, so that none takes the places of all.
-#[derive(Debug, Default)]
-pub(crate) struct Seats(RefCell<BTreeMap<LbId, usize>>);
-
-/// A connection's place; dropping it frees it.
-#[derive(Debug)]
-pub(crate) struct Seat<'s> {
-    seats: &'s Seats,
-    lb: LbId,
-}
-
-impl Seats {
-    /// A place for one more connection of `lb`, unless it has `most` already.
-    pub(crate) fn take(&self, lb: LbId, most: usize) -> Option<Seat<'_>> {
-        let mut seats = self.0.borrow_mut();
-        let taken = seats.entry(lb).or_default();
-        if *taken >= most {
-            return None;
-        }
-        *taken += 1;
-        Some(Seat { seats: self, lb })
-    }
-}
-
-impl Drop for Seat<'_> {
-    fn drop(&mut self) {
-        let mut seats = self.seats.0.borrow_mut();
-        if let Some(taken) = seats.get_mut(&self.lb) {
-            *taken -= 1;
-            if *taken == 0 {
-                seats.remove(&self.lb);
-            }
-        }
-    }
-}
 
 /// What is told about a connection or a flow when it is over.
 pub(crate) struct Story {

@@ -73,6 +73,7 @@ mod metrics;
 mod mirror;
 mod offers;
 mod pipe;
+mod places;
 mod quic;
 mod refusals;
 mod relay;

@@ -4,9 +4,9 @@
 //! stretch is opened, and what comes is carried on unread. It is accepted when it is accepted
 //! further on, so that whoever began it may try elsewhere until then.
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
+use std::rc::Rc;
 
-use base::{Name, SiteName};
+use base::SiteName;
 use http::StatusCode;
 use l7::{Refusal, pass};
 use tokio::time::timeout;
@@ -28,43 +28,6 @@ use crate::{
 /// Streams of one tenant that one worker passes on at once: others share the links with it, and
 /// whoever does not read holds what one stream may send.
 const MOST: usize = 512;
-
-/// How many streams of each tenant are passed on.
-#[derive(Debug, Default)]
-pub(crate) struct Passing(RefCell<BTreeMap<Name, usize>>);
-
-/// One of them, until it is dropped.
-struct Seat<'p> {
-    passing: &'p Passing,
-    tenant: Name,
-}
-
-impl Passing {
-    fn enter(&self, tenant: Name) -> Option<Seat<'_>> {
-        let mut all = self.0.borrow_mut();
-        let taken = all.entry(tenant.clone()).or_default();
-        if *taken >= MOST {
-            return None;
-        }
-        *taken += 1;
-        Some(Seat {
-            passing: self,
-            tenant,
-        })
-    }
-}
-
-impl Drop for Seat<'_> {
-    fn drop(&mut self) {
-        let mut all = self.passing.0.borrow_mut();
-        if let Some(taken) = all.get_mut(&self.tenant) {
-            *taken -= 1;
-            if *taken == 0 {
-                all.remove(&self.tenant);
-            }
-        }
-    }
-}
 
 /// Pass a stream on.
 pub(crate) async fn carry(
@@ -88,7 +51,7 @@ pub(crate) async fn carry(
             return incoming.refuse(refusal.status(), refusal.code());
         }
     };
-    let Some(_seat) = worker.passing.enter(tenant) else {
+    let Some(_seat) = worker.passing.take(tenant, MOST) else {
         worker.metrics.transit_full.inc();
         let full = Failure::unsent(Kind::Full);
         return incoming.refuse(full.status(), full.kind.code());
@@ -119,22 +82,4 @@ pub(crate) async fn carry(
     let (alarm, moved) = (&mut Alarm::new(idle), &mut Moved::default());
     // However it ends, both ends learn it from the other.
     let _ = pipe(&mut near, &mut far, alarm, idle, moved).await;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nobody_alone_takes_all_places() {
-        let passing = Passing::default();
-        let name = |name: &str| name.parse::<Name>().expect("a name");
-        let acme: Vec<_> = (0..MOST)
-            .map(|_| passing.enter(name("acme")).expect("a place"))
-            .collect();
-        assert!(passing.enter(name("acme")).is_none());
-        assert!(passing.enter(name("blue")).is_some());
-        drop(acme);
-        assert!(passing.0.borrow().is_empty());
-    }
 }

@@ -17,7 +17,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use balance::EndpointKey;
-use base::{Rng, ServiceId, SiteName, TenantId};
+use base::{LbId, Name, Rng, ServiceId, SiteName, TenantId};
 use http::StatusCode;
 use l7::policy::Buckets;
 use runtime::{Drain, Task, Tasks, Thread};
@@ -30,17 +30,16 @@ use crate::{
     downstream::ConnInfo,
     egress,
     event::{FailureKind, ProxyEvent},
-    layer4,
     listener::{Bound, Inherited, ListenerFailed, ListenerSpec, Listeners, Wanted},
     metrics::ProxyMetrics,
     offers::Offers,
+    places::Places,
     quic::Quic,
     refusals::Refusals,
     seats::{Seat, Seats},
     snapshot::{Resolver, Snapshot},
     splice::Pipes,
     traffic::{self, Traffic},
-    transit,
     turns::{InTurn, Line, NOBODY, Turns},
     udp::Scratch,
     upstream::{
@@ -402,9 +401,9 @@ pub(crate) struct Worker {
     pub(crate) shared: Shared,
     pub(crate) waiting: Waiting,
     /// Streams that are passed on to other sites.
-    pub(crate) passing: transit::Passing,
+    pub(crate) passing: Places<Name>,
     /// Connections carried unread.
-    pub(crate) layer4: layer4::Seats,
+    pub(crate) layer4: Places<LbId>,
     pub(crate) offers: Offers,
     pub(crate) turns: Turns,
     pub(crate) scratch: Scratch,
@@ -592,8 +591,8 @@ async fn run(tasks: Tasks, start: Start) {
         pool: Pool::default(),
         shared: Shared::default(),
         waiting: Waiting::default(),
-        passing: transit::Passing::default(),
-        layer4: layer4::Seats::default(),
+        passing: Places::default(),
+        layer4: Places::default(),
         offers: Offers::default(),
         turns: Turns::default(),
         scratch: Scratch::default(),
