@@ -1,6 +1,11 @@
 //! A planet in network namespaces: real packets, real loss, real NAT, and no privileges.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
 
 use kit::{Client, Load, Planet, Target, Turn, figure, http::Method, process::Signal, wait_until};
 use serde_json::{Value, json};
@@ -184,6 +189,8 @@ fn attached(planet: &Planet, gateway: &str) -> Vec<String> {
     let peers = links.filter_map(|link| link["peer"].as_str());
     let mut peers: Vec<String> = peers.map(str::to_owned).collect();
     peers.sort();
+    // One over TLS and one over QUIC, of each uplink.
+    peers.dedup();
     peers
 }
 
@@ -263,4 +270,183 @@ fn an_application_in_one_gateway_is_reached_from_another() {
     // Nothing of it looked wrong to anybody.
     let refused = planet.admin("factory", Method::GET, "/refusals");
     assert_eq!(refused["items"], json!([]));
+}
+
+/// Streams that `pop` has had on its links to a site, by uplink and transport.
+fn opened(planet: &Planet, pop: &str, to: &str) -> BTreeMap<(String, String), u64> {
+    let status = planet.admin(pop, Method::GET, "/status");
+    let links = status["links"].as_array().into_iter().flatten();
+    let links = links.filter(|link| link["peer"].as_str() == Some(to));
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let count = |link: &Value| {
+        let place = (text(&link["uplink"]), text(&link["transport"]));
+        (place, link["opened"].as_u64().unwrap_or_default())
+    };
+    links.map(count).collect()
+}
+
+/// Those from `nyc` to acme's factory: over its first uplink, over its second.
+fn over_uplinks(planet: &Planet) -> Result<[u64; 2], String> {
+    let all = opened(planet, "nyc", "factory.acme");
+    let of = |number: &str| {
+        let its = all.iter().filter(|((uplink, _), _)| uplink == number);
+        its.map(|(_, count)| *count).reduce(|a, b| a + b)
+    };
+    match (of("1"), of("2")) {
+        (Some(first), Some(second)) => Ok([first, second]),
+        (..) => Err(format!("{all:?}")),
+    }
+}
+
+/// Requests whose streams nobody can use again: each is given up when its answer has begun.
+fn begin_streams(at: SocketAddr, host: &str, count: usize) {
+    for _ in 0..count {
+        let mut stream = TcpStream::connect(at).expect("connected");
+        let request = format!("GET {DOWNLOAD} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).expect("an answer");
+        assert_eq!(&first, b"HTTP/1.1 200");
+    }
+}
+
+/// A line of each sort: from `nyc` and from `sin`.
+fn both(planet: &Planet, words: &[&str]) {
+    let [verb, uplink, rest @ ..] = words else {
+        return;
+    };
+    for pop in ["nyc", "sin"] {
+        let line = format!("{uplink}-{pop}");
+        lab(planet, &[&[verb, line.as_str()], rest].concat());
+    }
+}
+
+#[test]
+fn of_two_uplinks_each_carries_what_it_is_good_for() {
+    let turn = Turn::alone();
+    let world = options()
+        .arg("--net")
+        .arg("ns")
+        .arg("--topology")
+        .arg("world");
+    let planet = Planet::start(&turn, world);
+    let host = "plant.acme.example";
+    let nyc = planet.pop("nyc").http;
+    wait_until("there is a link over each", AFTER, || {
+        over_uplinks(&planet).map(|_| ())
+    });
+    // Both are measured.
+    pass(BEFORE);
+    let streams = |count| {
+        let before = over_uplinks(&planet).expect("two links");
+        begin_streams(nyc, host, count);
+        let after = over_uplinks(&planet).expect("two links");
+        let [cable, lte] = [0, 1].map(|n| after[n] - before[n]);
+        (cable, lte)
+    };
+    // Of 5 and 15 ms, each with 2 that every link costs: 17 to 7.
+    let (cable, lte) = streams(100);
+    figure(format_args!(
+        "uplinks: of 100 streams {cable} went over cable and {lte} over lte, 10 ms longer"
+    ));
+    assert!((20..=40).contains(&lte), "{cable} and {lte}");
+
+    let plant = |pop: &str| Target {
+        address: planet.pop(pop).http,
+        from: None,
+        host: host.to_owned(),
+        path: "/".to_owned(),
+    };
+    let load = Load::start(vec![plant("nyc"), plant("par")], 200);
+    pass(BEFORE);
+    both(&planet, &["degrade", "factory", "--loss", "20"]);
+    pass(Duration::from_secs(2));
+    let (cable, lte) = streams(100);
+    let records = load.stop();
+    none_failed("uplinks: 20 % lost on cable", &records);
+    figure(format_args!(
+        "uplinks: 2 s after cable began to lose 20 %: {cable} of 100 streams over it, {lte} over \
+         lte; 0 of {} failed",
+        records.len()
+    ));
+    assert!(cable * 20 <= cable + lte, "{cable} and {lte}");
+
+    both(&planet, &["heal", "factory"]);
+    wait_until(
+        "cable carries again",
+        Duration::from_secs(60),
+        || match streams(20) {
+            (cable, lte) if cable > lte => Ok(()),
+            both => Err(format!("{both:?}")),
+        },
+    );
+    let load = Load::start(vec![plant("nyc"), plant("par")], 200);
+    pass(BEFORE);
+    both(&planet, &["cut", "factory"]);
+    pass(AFTER);
+    assert_eq!(attached(&planet, "factory"), ["nyc.fabric", "sin.fabric"]);
+    begin_streams(nyc, host, 20);
+    let records = load.stop();
+    none_failed("uplinks: cable cut", &records);
+    let longest = records.iter().map(kit::Record::took).max();
+    figure(format_args!(
+        "uplinks: cable cut: 0 of {} failed, the slowest took {:?}",
+        records.len(),
+        longest.unwrap_or_default()
+    ));
+}
+
+#[test]
+fn where_packets_are_lost_quic_carries_and_where_udp_is_blocked_tls_does() {
+    let turn = Turn::alone();
+    let planet = Planet::start(&turn, options().arg("--net").arg("ns"));
+    let par = planet.pop("par").http;
+    let streams = || {
+        let of = |transport: &str| {
+            let all = opened(&planet, "par", "aws.acme");
+            let of = all.iter().filter(|((_, name), _)| name == transport);
+            of.map(|(_, count)| *count).sum::<u64>()
+        };
+        let before = (of("tls"), of("quic"));
+        begin_streams(par, ACME, 20);
+        (of("tls") - before.0, of("quic") - before.1)
+    };
+    let until = |what: &str, bound: Duration, good: &dyn Fn((u64, u64)) -> bool| {
+        let began = kit::runtime::now();
+        wait_until(what, bound, || match streams() {
+            counts if good(counts) => Ok(()),
+            counts => Err(format!("{counts:?} over TLS and QUIC")),
+        });
+        kit::runtime::now().since(began)
+    };
+    wait_until("there is a link over each", AFTER, || {
+        let links = opened(&planet, "par", "aws.acme").len();
+        (links == 2).then_some(()).ok_or(links.to_string())
+    });
+    until("nothing is lost: TLS carries", AFTER, &|(tls, quic)| {
+        tls >= 20 && quic == 0
+    });
+    let load = load(&planet);
+    lab(&planet, &["degrade", "aws-par", "--loss", "5"]);
+    let bound = Duration::from_secs(20);
+    let lossy = until("QUIC carries", bound, &|(tls, quic)| tls == 0 && quic >= 20);
+    lab(&planet, &["degrade", "aws-par", "--no-udp"]);
+    let blocked = until("TLS carries", bound, &|(tls, quic)| tls >= 20 && quic == 0);
+    lab(&planet, &["heal", "aws-par"]);
+    pass(BEFORE);
+    lab(&planet, &["degrade", "aws-par", "--loss", "5"]);
+    let back = until("QUIC again", bound, &|(tls, quic)| tls == 0 && quic >= 20);
+    // A router that forgets: the next datagram makes it remember, as another port.
+    lab(&planet, &["flush-nat", "aws"]);
+    pass(AFTER);
+    let records = load.stop();
+    none_failed("transports: packets lost, UDP blocked", &records);
+    let longest = records.iter().map(kit::Record::took).max();
+    figure(format_args!(
+        "transports: 5 % lost: over QUIC after {lossy:?}; UDP blocked: over TLS after {blocked:?}; \
+         it passes: back after {back:?}; 0 of {} failed, the slowest took {:?}",
+        records.len(),
+        longest.unwrap_or_default()
+    ));
+    assert!(blocked < Duration::from_secs(3), "{blocked:?}");
 }

@@ -31,6 +31,27 @@ pub struct LinkView {
     /// The measured round trip, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_us: Option<u64>,
+    /// `tls` or `quic`.
+    #[serde(default)]
+    pub transport: String,
+    /// Over which uplink it goes: of the gateway its name, of the PoP its number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<String>,
+    /// Of a million packets, there and back, how many are lost.
+    #[serde(default, skip_serializing_if = "is_none_lost")]
+    pub lost_ppm: u32,
+    /// How much it carries beside other links to the same site: 1000 if it is the best, 0 if it
+    /// carries nothing new.
+    #[serde(default)]
+    pub share: u32,
+    /// Streams that were opened over it since it is up, in both directions.
+    #[serde(default)]
+    pub opened: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+const fn is_none_lost(ppm: &u32) -> bool {
+    *ppm == 0
 }
 
 /// The way from a node to a site, as the node has chosen and measured it.

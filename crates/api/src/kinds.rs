@@ -40,7 +40,8 @@ pub use service_policy::{
     PolicyRule, PolicyServer, RateLimit, RateLimitKey, Reference, ServicePolicySpec,
 };
 pub use site::{
-    AdvertisedAddress, Attach, NodeSpec, NodeTunnel, ProxySenders, PublicAddresses, Role, SiteSpec,
+    AdvertisedAddress, Attach, AttachTransport, NodeSpec, NodeTunnel, ProxySenders,
+    PublicAddresses, Role, SiteSpec, UplinkSpec,
 };
 pub use tenant::{HostPattern, Isolation, NamespaceSpec, TenantSpec};
 pub use token::TokenSpec;

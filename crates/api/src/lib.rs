@@ -29,19 +29,19 @@ mod timestamp;
 
 pub use duration::Span;
 pub use kinds::{
-    Advertise, AdvertisedAddress, Attach, BackendRef, Balance, BalanceAlgorithm, BalanceScope,
-    BgpPeerAuth, BgpPeerBfd, BgpPeerSpec, CertificatePresence, CertificateSource, CertificateSpec,
-    Circuit, ClientCertificateMode, ClientCertificates, Cors, DirectResponse, Everything,
-    Everywhere, Fault, FaultAbort, FaultDelay, Filter, HashCookie, HashOn, HeaderModifier,
-    HealthCheck, HostPattern, HttpCheck, HttpHeader, HttpMethod, IdentityMatch, IdentityMatchType,
-    IdentityName, Isolation, JwtPresence, JwtProvider, JwtSource, LbType, LoadBalancerSpec,
-    LoadBalancerTls, LoadReports, MirrorRef, NamespaceSpec, NodeSpec, NodeTunnel, Origin, Outlier,
-    PathMatch, PathMatchType, PathModifier, PolicyAction, PolicyAlgorithm, PolicyClient,
-    PolicyDeny, PolicyEffect, PolicyRequest, PolicyRule, PolicyServer, PolicyStatement,
-    ProxyProtocol, ProxySenders, PublicAddresses, RateLimit, RateLimitKey, Reference, RemoteJwks,
-    RequestMirror, RequestRedirect, Role, Route, RouteBuffer, RouteHedge, RouteMatch, RouteRetry,
-    RouteTimeouts, Scheme, ServicePolicySpec, ServiceProtocol, ServiceSpec, SiteSpec, SiteVip,
-    TenantSpec, TokenSpec, UrlRewrite, ValueMatch, ValueMatchType,
+    Advertise, AdvertisedAddress, Attach, AttachTransport, BackendRef, Balance, BalanceAlgorithm,
+    BalanceScope, BgpPeerAuth, BgpPeerBfd, BgpPeerSpec, CertificatePresence, CertificateSource,
+    CertificateSpec, Circuit, ClientCertificateMode, ClientCertificates, Cors, DirectResponse,
+    Everything, Everywhere, Fault, FaultAbort, FaultDelay, Filter, HashCookie, HashOn,
+    HeaderModifier, HealthCheck, HostPattern, HttpCheck, HttpHeader, HttpMethod, IdentityMatch,
+    IdentityMatchType, IdentityName, Isolation, JwtPresence, JwtProvider, JwtSource, LbType,
+    LoadBalancerSpec, LoadBalancerTls, LoadReports, MirrorRef, NamespaceSpec, NodeSpec, NodeTunnel,
+    Origin, Outlier, PathMatch, PathMatchType, PathModifier, PolicyAction, PolicyAlgorithm,
+    PolicyClient, PolicyDeny, PolicyEffect, PolicyRequest, PolicyRule, PolicyServer,
+    PolicyStatement, ProxyProtocol, ProxySenders, PublicAddresses, RateLimit, RateLimitKey,
+    Reference, RemoteJwks, RequestMirror, RequestRedirect, Role, Route, RouteBuffer, RouteHedge,
+    RouteMatch, RouteRetry, RouteTimeouts, Scheme, ServicePolicySpec, ServiceProtocol, ServiceSpec,
+    SiteSpec, SiteVip, TenantSpec, TokenSpec, UplinkSpec, UrlRewrite, ValueMatch, ValueMatchType,
 };
 pub use object::{
     Condition, Kind, Metadata, Object, ObjectKey, Scope, SiteReport, Spec, Status, path_pointer,

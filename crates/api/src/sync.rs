@@ -74,6 +74,9 @@ pub struct Link {
     pub rtt_us: Option<u64>,
     /// Its variation, in microseconds.
     pub jitter_us: u64,
+    /// The part of what goes there and back that is lost, in 1/65535.
+    #[serde(default)]
+    pub loss: u16,
 }
 
 /// What the egress proxy saw of one endpoint.

@@ -653,6 +653,9 @@ pub enum RelayCommand {
         /// The longest packet that fits, in octets
         #[arg(long, value_name = "OCTETS")]
         mtu: Option<usize>,
+        /// Drop what is UDP, as a firewall does that knows TCP alone
+        #[arg(long)]
+        no_udp: bool,
     },
     /// Have the router before a gateway forget its connections (with `up --net ns`)
     FlushNat {

@@ -164,6 +164,7 @@ fn tell_wan(socket: &Path, command: &RelayCommand, out: &mut dyn Write) -> Resul
             loss,
             rate,
             mtu,
+            no_udp,
         } => wan::Command::Change {
             line: pair,
             change: wan::Change {
@@ -172,6 +173,7 @@ fn tell_wan(socket: &Path, command: &RelayCommand, out: &mut dyn Write) -> Resul
                 loss_ppm: loss,
                 rate_kbit: rate,
                 mtu,
+                no_udp,
             },
         },
         // A wire that is cut says nothing either.
@@ -206,7 +208,12 @@ fn line_table(lines: &[wan::LineStatus]) -> Table {
         let lost = both(|c| c.lost + c.overflowed + c.too_long + c.cut);
         table.row([
             line.name.clone(),
-            if shape.cut { "cut" } else { "open" }.to_owned(),
+            match (shape.cut, shape.no_udp) {
+                (true, _) => "cut",
+                (false, true) => "no UDP",
+                (false, false) => "open",
+            }
+            .to_owned(),
             ms(shape.delay_us),
             ms(shape.jitter_us),
             format!(

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use api::derived::{NodeStatus, SiteStatusView};
+use api::derived::{LinkView, NodeStatus, SiteStatusView};
 use base::SiteName;
 
 use crate::{
@@ -163,13 +163,33 @@ fn healthy(site: &str, status: &NodeStatus) -> String {
     format!("{good}/{all}")
 }
 
+/// Of a million packets; less is not worth a word.
+const SHOWN_LOSS: u32 = 1000;
+
 fn links(status: &NodeStatus) -> String {
-    let each = status.links.iter().map(|link| {
-        format!(
-            "{} {}",
-            shown(&link.peer),
-            link.rtt_us.map_or("?".to_owned(), text::micros)
-        )
+    // Of two over TLS and QUIC, the one that is used.
+    let used = |link: &&LinkView| {
+        let beside = |other: &LinkView| {
+            other.peer == link.peer && other.uplink == link.uplink && other.share > 0
+        };
+        link.share > 0 || !status.links.iter().any(beside)
+    };
+    let each = status.links.iter().filter(used).map(|link| {
+        let rtt = link.rtt_us.map_or("?".to_owned(), text::micros);
+        let mut words = format!("{} {rtt}", shown(&link.peer));
+        if let Some(uplink) = &link.uplink {
+            words += &format!(" over {}", shown(uplink));
+        }
+        if link.transport == "quic" {
+            words += " by QUIC";
+        }
+        if link.lost_ppm >= SHOWN_LOSS {
+            words += &format!(" {:.1} % lost", f64::from(link.lost_ppm) / 1e4);
+        }
+        if link.share == 0 {
+            words += " rests";
+        }
+        words
     });
     each.collect::<Vec<_>>().join(", ")
 }
@@ -201,6 +221,11 @@ mod tests {
                 links: vec![LinkView {
                     peer: "par.fabric".to_owned(),
                     rtt_us: Some(5_100),
+                    transport: "tls".to_owned(),
+                    uplink: None,
+                    lost_ppm: 0,
+                    share: 1000,
+                    opened: 3,
                 }],
                 endpoints: vec![endpoint],
                 ..NodeStatus::default()

@@ -303,12 +303,19 @@ impl Planet {
             None => Ipv4Addr::new(a, b, c, host),
             Some(inside) => inside.address(&self.layout, host),
         };
+        let mut documents = Vec::new();
         for (name, example) in manifests::files(self.shape) {
-            let text = manifests::text(example, &place);
+            let example = match &self.inside {
+                None => manifests::on_loopback(example),
+                Some(_) => example.to_owned(),
+            };
+            let text = manifests::text(&example, &place);
             self.home
                 .write(&format!("manifests/{name}"), text.as_bytes())?;
+            documents.extend(crate::files::parse(name, &text)?);
         }
-        manifests::documents(self.shape, &place)
+        crate::files::sort(&mut documents);
+        Ok(documents)
     }
 
     async fn apply(

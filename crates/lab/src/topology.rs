@@ -40,6 +40,17 @@ pub struct Gateway {
     /// How many routers that translate stand before it, one behind the other: 1 or 2. Only in
     /// network namespaces.
     pub routers: u8,
+    /// A second uplink beside the first, if it has one: its name. Only in network namespaces.
+    pub second: Option<String>,
+}
+
+impl Gateway {
+    /// Where its second uplink goes into the Internet: the name of a place, such as `factory-lte`.
+    #[must_use]
+    pub fn second_place(&self) -> Option<String> {
+        let second = self.second.as_ref()?;
+        Some(format!("{}-{second}", self.name))
+    }
 }
 
 /// An application: one Service and its published host.
@@ -77,8 +88,8 @@ pub struct Topology {
     pub gateways: Vec<Gateway>,
     /// The applications.
     pub apps: Vec<App>,
-    /// The lines, from sites to `PoPs` and between `PoPs`, and how long each is. Sites without one
-    /// do not reach each other.
+    /// The lines, from sites (and second uplinks) to `PoPs` and between `PoPs`, and how long each is.
+    /// Sites without one do not reach each other.
     pub round_trips: Vec<RoundTrip>,
 }
 
@@ -118,7 +129,10 @@ impl Topology {
             pops: ["par", "lon", "nyc", "sin"].map(str::to_owned).into(),
             gateways: vec![
                 gateway("aws", "acme"),
-                gateway("factory", "acme"),
+                Gateway {
+                    second: Some("lte".to_owned()),
+                    ..gateway("factory", "acme")
+                },
                 gateway("shop", "blue"),
                 Gateway {
                     routers: 2,
@@ -135,6 +149,8 @@ impl Topology {
                 far("aws", "lon", 9),
                 far("factory", "nyc", 5),
                 far("factory", "sin", 112),
+                far("factory-lte", "nyc", 15),
+                far("factory-lte", "sin", 124),
                 far("shop", "lon", 5),
                 far("shop", "par", 9),
                 far("shop", "nyc", 41),
@@ -177,6 +193,7 @@ fn gateway(name: &str, tenant: &str) -> Gateway {
         name: name.to_owned(),
         tenant: tenant.to_owned(),
         routers: 1,
+        second: None,
     }
 }
 

@@ -180,10 +180,10 @@ impl State {
         let Some(&to) = target.filter(|to| **to != from) else {
             return false;
         };
-        let length = frame.len() - ETHER;
+        let (length, udp) = (frame.len() - ETHER, is_udp(frame));
         let at = match self.lines.get_mut(&(from.min(to), from.max(to))) {
-            Some(both) if from < to => both.there.carry(now, length),
-            Some(both) => both.back.carry(now, length),
+            Some(both) if from < to => both.there.carry(now, length, udp),
+            Some(both) => both.back.carry(now, length, udp),
             None => Some(now),
         };
         let Some(at) = at.filter(|_| self.octets + frame.len() <= IN_FLIGHT) else {
@@ -266,6 +266,11 @@ impl State {
 fn destination(frame: &[u8]) -> Option<Ipv4Addr> {
     let address: [u8; 4] = frame.get(ETHER + 16..ETHER + 20)?.try_into().ok()?;
     (frame.get(12..14)? == [8, 0] && frame.get(ETHER)? >> 4 == 4).then_some(address.into())
+}
+
+/// Is the packet one of UDP (RFC 791 §3.1: its protocol)?
+fn is_udp(frame: &[u8]) -> bool {
+    frame.get(ETHER + 9) == Some(&17)
 }
 
 /// The Internet, its interfaces open.

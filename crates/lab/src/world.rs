@@ -33,6 +33,8 @@ pub const CONTROLLER: &str = "controller";
 pub const HOST: &str = "host";
 /// The network between two routers, where one stands behind the other.
 const BETWEEN: [u8; 3] = [10, 0, 1];
+/// The network between a gateway and the router of its second uplink.
+const SECOND: [u8; 3] = [10, 0, 2];
 /// Every gateway's own network.
 const LAN: [u8; 3] = [10, 0, 0];
 /// The router's address in it, and the gateway's.
@@ -75,6 +77,8 @@ pub struct Plan {
     gateways: Vec<(String, u8)>,
     /// Those of them that are behind two routers.
     nested: BTreeSet<String>,
+    /// Those with a second uplink: the name of its place, the gateway, the name of its interface there.
+    seconds: Vec<(String, String, String)>,
     lines: Vec<(String, String, Duration)>,
     endpoints: Vec<SocketAddrV4>,
 }
@@ -102,6 +106,17 @@ impl Plan {
         if places.len() != 2 + topology.pops.len() + topology.gateways.len() {
             return Err(room("PoPs or gateways", 90));
         }
+        let seconds = topology.gateways.iter().filter_map(|gateway| {
+            let interface = format!("{}0", gateway.second.as_ref()?);
+            Some((gateway.second_place()?, gateway.name.clone(), interface))
+        });
+        let seconds: Vec<(String, String, String)> = seconds.collect();
+        for (nth, (place, ..)) in (200..=254).zip(&seconds) {
+            places.push((place.clone(), internet(nth)));
+        }
+        if seconds.len() > 55 {
+            return Err(room("second uplinks", 55));
+        }
         let mut gateways: Vec<(String, u8)> = topology
             .gateways
             .iter()
@@ -125,6 +140,7 @@ impl Plan {
                 .filter(|gateway| gateway.routers > 1)
                 .map(|gateway| gateway.name.clone())
                 .collect(),
+            seconds,
             gateways,
             lines: lines
                 .map(|far| (far.a.clone(), far.b.clone(), far.rtt / 2))
@@ -194,7 +210,7 @@ pub struct World {
     wan: Namespace,
     /// By name: the controller, the host's door, `PoPs`, gateways.
     places: Vec<Namespace>,
-    /// The gateways' routers, those that face the Internet.
+    /// The gateways' routers, those that face the Internet, by their places.
     routers: Vec<(String, Namespace)>,
     /// Those behind them.
     inner: Vec<Namespace>,
@@ -214,6 +230,15 @@ impl World {
             inner: Vec::new(),
         };
         for (nth, (name, address)) in plan.places.iter().enumerate() {
+            if let Some((_, gateway, interface)) = plan.seconds.iter().find(|(at, ..)| at == name) {
+                let router = Namespace::new(&format!("{name}-nat"))?;
+                world.connect(nth, &router, *address)?;
+                if let Some(place) = world.place(gateway) {
+                    second(&router, place, interface)?;
+                }
+                world.routers.push((name.clone(), router));
+                continue;
+            }
             let place = Namespace::new(name)?;
             let endpoints = plan.gateways.iter().find(|(gateway, _)| gateway == name);
             let Some((_, endpoints)) = endpoints else {
@@ -317,6 +342,28 @@ fn behind(outer: &Namespace, inner: &Namespace) -> Result<(), NetnsError> {
         format!("route add default via {near}"),
     ])?;
     translate(outer)
+}
+
+/// A gateway's second uplink, by an interface of its own: what does not ask for it takes the first.
+fn second(router: &Namespace, place: &Namespace, interface: &str) -> Result<(), NetnsError> {
+    let path = place.path();
+    let [near, far] = [ROUTER, GATEWAY].map(|host| {
+        let [a, b, c] = SECOND;
+        Ipv4Addr::new(a, b, c, host)
+    });
+    router.ip(&[
+        format!("link add lan0 type veth peer name {interface} netns {path}"),
+        format!("addr add {near}/24 dev lan0"),
+        "link set lan0 up".to_owned(),
+    ])?;
+    place.ip(&[
+        format!("addr add {far}/24 dev {interface}"),
+        format!("link set {interface} up"),
+        format!("route add default via {near} dev {interface} metric 100"),
+    ])?;
+    // What comes from far away comes by both (RFC 3704 §2.4): some systems drop that by default.
+    place.run(|| std::fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "2"))?;
+    translate(router)
 }
 
 /// It forwards, and translates.

@@ -11,7 +11,11 @@ mod vips;
 
 use std::{collections::BTreeSet, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
-use api::sync::{self, Down, Trouble, TroubleKind, Up};
+use api::{
+    AttachTransport,
+    derived::LinkView,
+    sync::{self, Down, Trouble, TroubleKind, Up},
+};
 use base::{Revision, SiteName};
 use plan::{Brain, Compiled, Effect, Event, Me, OpenError, Part};
 use proxy::{FailureKind, ListenerSpec, ProxyEvent, Snapshot, TunnelStream, Workers};
@@ -22,7 +26,9 @@ use runtime::{
 };
 use speaker::{Handle, PeerConfig, Speaker, SpeakerConfig};
 use tokio::sync::{mpsc, oneshot};
-use tunnel::{DialTarget, Incoming, Joining, LinkEvent, LinkTable, Pipes, Side, StreamHead};
+use tunnel::{
+    DialTarget, Incoming, Joining, LinkEvent, LinkTable, Pipes, Prefer, Side, StreamHead,
+};
 
 use crate::{
     ASN, Patience,
@@ -376,6 +382,7 @@ impl Data {
                     &self.brain,
                     &self.credentials_of(),
                     self.keys.view(),
+                    self.links_view(),
                 ));
             }
             Query::Refusals(reply) => {
@@ -398,6 +405,10 @@ impl Data {
                 let _ = reply.send(self.workers.sockets().await);
             }
         }
+    }
+
+    fn links_view(&self) -> Vec<LinkView> {
+        report::links(&self.links.table(), &self.me.site)
     }
 
     fn credentials_of(&self) -> Vec<u8> {
@@ -440,9 +451,14 @@ impl Data {
         });
         self.brain
             .handle(runtime::now(), Event::Reach(site.clone(), rtt));
-        let doubted = table.best(site).is_some_and(|link| link.is_doubted());
+        let best = table.best(site);
+        let doubted = best.is_some_and(|link| link.is_doubted());
+        let loss = best.and_then(|link| link.quality());
+        let loss = loss.map(|quality| quality.loss).unwrap_or_default();
         self.brain
             .handle(runtime::now(), Event::Doubt(site.clone(), doubted));
+        self.brain
+            .handle(runtime::now(), Event::Loss(site.clone(), loss));
         self.intent.links(measured(&table, &self.me.site));
         self.attach.handle_links(site, &table)
     }
@@ -558,7 +574,8 @@ impl Data {
     fn tick(&mut self) {
         let leaf = self.credentials_of();
         self.keys.tick();
-        if let Some(status) = self.report.due(&self.brain, &leaf, self.keys.view()) {
+        let (keys, links) = (self.keys.view(), self.links_view());
+        if let Some(status) = self.report.due(&self.brain, &leaf, keys, links) {
             self.intent.send(Up::Status(Box::new(status)));
         }
         let Some(trust) = &self.trust else { return };
@@ -703,6 +720,7 @@ impl Data {
             let targets = trust.bootstrap.iter().map(|address| DialTarget {
                 expected: None,
                 addresses: vec![*address],
+                uplink: None,
             });
             // A PoP's bootstrap addresses are the controller's: no tunnel goes there.
             let targets = targets.filter(|_| !own.is_pop());
@@ -732,6 +750,11 @@ impl Data {
             dial,
             admit,
             joins: self.me.site.is_pop(),
+            prefer: table.map_or(Prefer::Auto, |table| match table.fabric.transport {
+                AttachTransport::Auto => Prefer::Auto,
+                AttachTransport::Tls => Prefer::Tls,
+                AttachTransport::Quic => Prefer::Quic,
+            }),
             trunks: u8::try_from(self.workers.count()).unwrap_or(u8::MAX),
         };
         if let Some(table) = table {
@@ -792,6 +815,7 @@ fn measured(table: &LinkTable, me: &SiteName) -> Vec<sync::Link> {
             peer: site.clone(),
             rtt_us: quality.map(|quality| micros(quality.min_rtt)),
             jitter_us: quality.map_or(0, |quality| micros(quality.jitter)),
+            loss: quality.map_or(0, |quality| quality.loss.0),
         })
     });
     links.collect()

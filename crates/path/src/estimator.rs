@@ -4,6 +4,8 @@ use std::{collections::VecDeque, time::Duration};
 
 use base::{Ewma, Instant};
 
+use crate::{Loss, LossEstimator};
+
 /// How fast the averages forget: a changed path shows within a few seconds.
 const TAU: Duration = Duration::from_secs(2);
 /// The floor is the smallest sample of this long: what a busy machine adds is not in it, and a path
@@ -21,11 +23,21 @@ pub struct LinkQuality {
     pub min_rtt: Duration,
     /// Smoothed difference of neighbouring samples (RFC 3550 §6.4.1, with the same time constant).
     pub jitter: Duration,
+    /// The part of what goes there and back that is lost.
+    pub loss: Loss,
     /// Samples taken in.
     pub samples: u64,
 }
 
-/// Turns ping samples of one link into a [`LinkQuality`].
+impl LinkQuality {
+    /// How long a request's way over the link counts: the distance, and what losses cost.
+    #[must_use]
+    pub fn cost(&self) -> Duration {
+        self.min_rtt + self.loss.delay()
+    }
+}
+
+/// Turns ping samples of one link, and what TCP counts on it, into a [`LinkQuality`].
 #[derive(Clone, Debug)]
 pub struct LinkEstimator {
     rtt: Ewma,
@@ -34,6 +46,9 @@ pub struct LinkEstimator {
     /// Candidates for the floor: time and sample both ascending, so at most one per sample in the
     /// window and the front is the floor.
     floor: VecDeque<(Instant, Duration)>,
+    lost: LossEstimator,
+    /// What the other side lost.
+    theirs: Loss,
     samples: u64,
 }
 
@@ -44,6 +59,8 @@ impl Default for LinkEstimator {
             jitter: Ewma::new(TAU),
             last: None,
             floor: VecDeque::new(),
+            lost: LossEstimator::default(),
+            theirs: Loss::default(),
             samples: 0,
         }
     }
@@ -75,6 +92,22 @@ impl LinkEstimator {
         }
     }
 
+    /// So many packets were sent until `now`, and so many of them lost, since the link began.
+    pub fn handle_counts(&mut self, now: Instant, sent: u64, lost: u64) {
+        self.lost.handle_counts(now, sent, lost);
+    }
+
+    /// The other side says that it loses so much.
+    pub const fn handle_their_loss(&mut self, loss: Loss) {
+        self.theirs = loss;
+    }
+
+    /// What is lost of what this side sends.
+    #[must_use]
+    pub fn own_loss(&self) -> Loss {
+        self.lost.loss()
+    }
+
     /// What is known, once there was a sample.
     #[must_use]
     pub fn quality(&self) -> Option<LinkQuality> {
@@ -82,6 +115,7 @@ impl LinkEstimator {
             rtt: Duration::from_secs_f64(self.rtt.mean()?.max(0.0)),
             min_rtt: self.floor.front()?.1,
             jitter: Duration::from_secs_f64(self.jitter.mean().unwrap_or(0.0).max(0.0)),
+            loss: self.own_loss().and(self.theirs),
             samples: self.samples,
         })
     }

@@ -5,13 +5,14 @@
 //! the time in.
 //!
 //! [`Ways`] chooses the way to every site, by one's own links and those that others announce
-//! ([`Graph`]). [`Attachment`] chooses the PoPs of a gateway.
+//! ([`Graph`]). [`Attachment`] chooses the PoPs of a gateway. [`share`] says how much each of several
+//! links to one site carries.
 //!
 //! Toward foreign routers the question is asked in the standard's words: [`bfd`] (RFC 5880) is a
 //! whole session, packets included.
 //!
-//! Two machines, one each per link: [`LinkEstimator`] turns ping samples into a [`LinkQuality`],
-//! and [`DeadDetector`] turns "heard something" into a deadline. The way of data: a pong arrives →
+//! Two machines, one each per link: [`LinkEstimator`] turns ping samples, and what TCP counts, into a
+//! [`LinkQuality`], and [`DeadDetector`] turns "heard something" into a deadline. The way of data: a pong arrives →
 //! `estimator.handle_sample(now, rtt)` and `detector.handle_heard(now)`; the shell's timer fires →
 //! `detector.handle_timeout(now)`.
 //!
@@ -32,9 +33,13 @@ mod attachment;
 pub mod bfd;
 mod dead;
 mod estimator;
+mod loss;
+mod share;
 mod ways;
 
 pub use attachment::Attachment;
 pub use dead::{DeadDetector, Liveness};
 pub use estimator::{LinkEstimator, LinkQuality};
+pub use loss::{Loss, LossEstimator};
+pub use share::{Parallel, Turns, over_quic, share};
 pub use ways::{Graph, MAX_HOPS, Way, Ways};

@@ -11,6 +11,8 @@ use std::{
 
 use base::{Instant, SiteId};
 
+use crate::Loss;
+
 /// The most links of a way.
 pub const MAX_HOPS: usize = 5;
 
@@ -30,17 +32,34 @@ const SEVERAL: u32 = 3;
 /// Links between sites, and who passes streams on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Graph {
-    links: BTreeMap<SiteId, BTreeMap<SiteId, Duration>>,
+    links: BTreeMap<SiteId, BTreeMap<SiteId, Stretch>>,
     relays: BTreeSet<SiteId>,
     doubted: BTreeSet<(SiteId, SiteId)>,
 }
 
+/// A link from one site to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stretch {
+    rtt: Duration,
+    loss: Loss,
+}
+
+impl Stretch {
+    fn cost(&self) -> Duration {
+        self.rtt + self.loss.delay()
+    }
+}
+
 impl Graph {
-    /// A stream may go from `from` to `to`: its round trip. Of several the shortest counts.
-    pub fn link(&mut self, from: SiteId, to: SiteId, rtt: Duration) {
+    /// A stream may go from `from` to `to`: its round trip, and what is lost. Of several the best
+    /// counts.
+    pub fn link(&mut self, from: SiteId, to: SiteId, rtt: Duration, loss: Loss) {
+        let new = Stretch { rtt, loss };
         let links = self.links.entry(from).or_default();
-        let known = links.entry(to).or_insert(rtt);
-        *known = rtt.min(*known);
+        let known = links.entry(to).or_insert(new);
+        if new.cost() < known.cost() {
+            *known = new;
+        }
     }
 
     /// It is likely that nothing passes from `from` to `to`: another way is better, if there is one.
@@ -53,7 +72,7 @@ impl Graph {
         self.relays.insert(site);
     }
 
-    fn rtt(&self, from: SiteId, to: SiteId) -> Option<Duration> {
+    fn stretch(&self, from: SiteId, to: SiteId) -> Option<Stretch> {
         self.links.get(&from)?.get(&to).copied()
     }
 
@@ -101,11 +120,15 @@ impl Graph {
         }
         let froms = std::iter::once(&own).chain(hops);
         let stretches = froms.zip(hops);
-        let rtts = stretches.clone().map(|(from, to)| self.rtt(*from, *to));
+        let measured = stretches.clone().map(|(from, to)| self.stretch(*from, *to));
+        let measured = measured.collect::<Option<Vec<Stretch>>>()?;
         let mut stretches = stretches;
         Some(Way {
             hops: hops.to_vec(),
-            rtts: rtts.collect::<Option<_>>()?,
+            rtts: measured.iter().map(|stretch| stretch.rtt).collect(),
+            loss: measured
+                .iter()
+                .fold(Loss::default(), |loss, stretch| loss.and(stretch.loss)),
             doubted: stretches.any(|(from, to)| self.doubted.contains(&(*from, *to))),
         })
     }
@@ -118,6 +141,8 @@ pub struct Way {
     pub hops: Vec<SiteId>,
     /// The round trip of each of its links.
     pub rtts: Vec<Duration>,
+    /// The part that is lost on it.
+    pub loss: Loss,
     /// Does it go over a link of which it is likely that nothing passes?
     pub doubted: bool,
 }
@@ -131,7 +156,10 @@ impl Way {
 
     fn cost(&self) -> Duration {
         let doubt = if self.doubted { DOUBT } else { Duration::ZERO };
-        self.rtt() + doubt + HOP * u32::try_from(self.hops.len()).unwrap_or(u32::MAX)
+        self.rtt()
+            + self.loss.delay()
+            + doubt
+            + HOP * u32::try_from(self.hops.len()).unwrap_or(u32::MAX)
     }
 
     /// Is it so much better than `other` that changing is worth it?
@@ -253,8 +281,8 @@ mod tests {
     fn graph(links: &[(SiteId, SiteId, u32)]) -> Graph {
         let mut graph = Graph::default();
         for (a, b, rtt) in links {
-            graph.link(*a, *b, MS * *rtt);
-            graph.link(*b, *a, MS * *rtt);
+            graph.link(*a, *b, MS * *rtt, Loss::default());
+            graph.link(*b, *a, MS * *rtt, Loss::default());
         }
         for pop in [PAR, LON, NYC, SIN] {
             graph.relay(pop);
@@ -367,10 +395,10 @@ mod tests {
         let sites: Vec<SiteId> = (1..=8).map(SiteId).collect();
         let mut graph = Graph::default();
         for pair in sites.windows(2) {
-            graph.link(pair[0], pair[1], MS);
+            graph.link(pair[0], pair[1], MS, Loss::default());
         }
         // Straight to the fifth: dear, and the only one that leaves links for what is behind it.
-        graph.link(SiteId(1), SiteId(5), MS * 50);
+        graph.link(SiteId(1), SiteId(5), MS * 50, Loss::default());
         sites.iter().for_each(|site| graph.relay(*site));
         let mut ways = Ways::new(SiteId(1));
         ways.settle(at(0), &graph);
@@ -402,11 +430,29 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_loses_packets_is_longer_than_it_is() {
+        let mut links = backbone();
+        links.retain(|(a, b, _)| (*a, *b) != (PAR, NYC));
+        let lossy = |percent: f64| {
+            let mut graph = graph(&links);
+            graph.link(PAR, NYC, 30 * MS, Loss::of(percent / 100.0));
+            graph
+        };
+        let mut ways = Ways::new(PAR);
+        ways.settle(at(0), &lossy(0.1));
+        assert_eq!(hops(&ways, SHOP), [NYC, SHOP]);
+        ways.settle(at(0), &lossy(2.0));
+        assert_eq!(hops(&ways, SHOP), [LON, NYC, SHOP]);
+        let way = ways.way(NYC).expect("a way");
+        assert_eq!((way.rtt(), way.loss), (43 * MS, Loss::default()));
+    }
+
+    #[test]
     fn no_way_is_longer_than_the_limit() {
         let sites: Vec<SiteId> = (1..=9).map(SiteId).collect();
         let mut graph = Graph::default();
         for pair in sites.windows(2) {
-            graph.link(pair[0], pair[1], MS);
+            graph.link(pair[0], pair[1], MS, Loss::default());
             graph.relay(pair[0]);
         }
         let mut ways = Ways::new(SiteId(1));

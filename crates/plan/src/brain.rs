@@ -14,6 +14,7 @@ use std::{
 use api::sync::{Bundle, Link, TroubleKind};
 use balance::{Cell, EndpointKey, EndpointSet, Health, ProbeOutcome};
 use base::{Instant, QualifiedService, Revision, ServiceId, SiteName, TenantId};
+use path::Loss;
 
 use crate::{Cells, CompileError, Compiled, Me, Target, TargetKey};
 use import::Import;
@@ -46,6 +47,8 @@ pub enum Event {
     Reach(SiteName, Option<Duration>),
     /// It is likely that nothing passes to a site over its tunnels, or it is not any more (data).
     Doubt(SiteName, bool),
+    /// The part of what goes to a site and back that is lost (data).
+    Loss(SiteName, Loss),
     /// The tunnels of this node that are up, one for each site at the other end (control).
     Links(Vec<Link>),
     /// An endpoint answered badly as often in a row as its service bears (data).
@@ -139,6 +142,8 @@ pub struct WayFact {
     pub hops: Vec<SiteName>,
     /// The round trip to each of them from the one before.
     pub rtts: Vec<Duration>,
+    /// The part that is lost on it.
+    pub loss: Loss,
 }
 
 /// The machine of one half of one node.
@@ -315,6 +320,11 @@ impl Brain {
             Event::Doubt(site, doubted) => {
                 if let Half::Data(import) = &mut self.half {
                     import.at(now).handle_doubt(site, doubted);
+                }
+            }
+            Event::Loss(site, loss) => {
+                if let Half::Data(import) = &mut self.half {
+                    import.at(now).handle_loss(site, loss);
                 }
             }
             Event::Links(links) => {

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use api::{ObjectKey, Origin, ServiceSpec, sync::Bundle};
+use api::{AttachTransport, ObjectKey, Origin, ServiceSpec, sync::Bundle};
 use balance::{BalancePolicy, Cell, EndpointKey, Outlier};
 use base::{Name, NodeId, Revision, ServiceId, SiteId, SiteName, SlotId, TenantId};
 
@@ -161,12 +161,50 @@ pub struct Fabric {
     pub dial: BTreeMap<SiteName, Vec<SocketAddr>>,
     /// Of a gateway: to how many PoPs it is attached.
     pub attach: Option<usize>,
+    /// Over what links go that are dialled from here.
+    pub transport: AttachTransport,
+    /// Of a gateway with several: its uplinks.
+    pub uplinks: Vec<Uplink>,
     /// Of a gateway: the PoPs that it may attach to, the eldest first.
     pub pops: Vec<SiteName>,
     /// Which sites it may have tunnels with.
     pub peers: BTreeSet<SiteName>,
     /// With whom it speaks BGP.
     pub neighbors: BTreeMap<SiteName, Neighbor>,
+}
+
+/// A way of a gateway into the Internet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    /// Its name.
+    pub name: Name,
+    /// Where connections over it leave the node.
+    pub source: UplinkSource,
+    /// How many times as long as they are its links count.
+    pub cost: u16,
+}
+
+/// Where connections over an uplink leave the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UplinkSource {
+    /// From this address of it.
+    Address(IpAddr),
+    /// Through this interface.
+    Interface(String),
+}
+
+impl UplinkSource {
+    /// As it is written: an address, or else an interface's name. `None`: it is neither.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Ok(address) = text.parse() {
+            return Some(UplinkSource::Address(address));
+        }
+        // As the kernel takes them (IFNAMSIZ).
+        let allowed = |c: char| c.is_ascii_graphic() && c != '/' && c != ':';
+        let good = (1..=15).contains(&text.len()) && text.chars().all(allowed);
+        (good && text != "." && text != "..").then(|| UplinkSource::Interface(text.to_owned()))
+    }
 }
 
 /// One BGP neighbour.

@@ -55,7 +55,8 @@ pub use check::{check_delete, check_put};
 pub use clients::ClientTrust;
 pub use compile::{
     Cells, CompileError, Compiled, Fabric, FrontCertificate, HttpProbe, Listener, Me, Neighbor,
-    Numbers, Router, RouterBfd, ServicePlan, Target, TargetKey, Vips, compile,
+    Numbers, Router, RouterBfd, ServicePlan, Target, TargetKey, Uplink, UplinkSource, Vips,
+    compile,
 };
 pub use ids::{Collision, Ids};
 pub use jwt::{KeySource, KeySources};

@@ -7,17 +7,53 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::server::TlsStream;
+use tunnel::{Mover, Staleness, TrunkStream};
 
 use crate::front::Front;
 
 /// A stream that somebody else made: a tunnel's, or a test's in memory.
-pub trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+pub trait Duplex: AsyncRead + AsyncWrite + Unpin {
+    /// Had it better be begun anew, when it is at rest?
+    fn is_stale(&self) -> bool {
+        false
+    }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
+    /// Sees when that begins, if it can be seen.
+    fn staleness(&self) -> Option<Staleness> {
+        None
+    }
+
+    /// Tells whoever opened it to begin it anew, if that can be said.
+    fn mover(&self) -> Option<Mover> {
+        None
+    }
+}
+
+impl Duplex for DuplexStream {}
+
+impl Duplex for tunnel::Stream {
+    fn is_stale(&self) -> bool {
+        tunnel::Stream::is_stale(self)
+    }
+}
+
+impl Duplex for TrunkStream {
+    fn is_stale(&self) -> bool {
+        TrunkStream::is_stale(self)
+    }
+
+    fn staleness(&self) -> Option<Staleness> {
+        Some(TrunkStream::staleness(self))
+    }
+
+    fn mover(&self) -> Option<Mover> {
+        Some(TrunkStream::mover(self))
+    }
+}
 
 /// A boxed [`Duplex`].
 pub type BoxDuplex = Box<dyn Duplex>;
@@ -40,6 +76,14 @@ impl fmt::Debug for Io {
 }
 
 impl Io {
+    /// Had it better be begun anew, when it is at rest?
+    pub(crate) fn is_stale(&self) -> bool {
+        match self {
+            Io::Tcp(_) | Io::Tls(_) => false,
+            Io::Other(io) => io.is_stale(),
+        }
+    }
+
     /// Have the peer see that this is no orderly end, when the stream is dropped. A tunnel's
     /// stream does so by itself.
     pub(crate) fn abort(&self) {

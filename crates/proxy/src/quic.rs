@@ -15,30 +15,24 @@ use std::{
     future::poll_fn,
     io,
     net::SocketAddr,
-    pin::Pin,
     rc::Rc,
     sync::Arc,
-    task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use l7::{Expected, Limits};
 use quinn::{
-    AsyncTimer, AsyncUdpSocket, Connecting, Connection, Endpoint, EndpointConfig, IdleTimeout,
-    Incoming, Runtime, TransportConfig, VarInt,
+    AsyncUdpSocket, Connecting, Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming,
+    TransportConfig, VarInt,
     crypto::rustls::{HandshakeData, QuicServerConfig},
 };
-use runtime::{Task, Tasks};
+use runtime::{Task, Tasks, quic::On};
 use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use tokio::{
-    net::UdpSocket,
-    sync::watch,
-    time::{Sleep, sleep_until, timeout},
-};
+use tokio::{net::UdpSocket, sync::watch, time::timeout};
 
 use crate::{
     counted::Counted,
@@ -210,7 +204,7 @@ pub(crate) fn listen(
     });
     let server = quic.server(&worker.snapshot().limits);
     let shared: Arc<dyn AsyncUdpSocket> = Arc::clone(&socket) as _;
-    let on = Arc::new(On(worker.tasks.clone()));
+    let on = Arc::new(On::new(worker.tasks.clone()));
     let endpoint = Endpoint::new_with_abstract_socket(config, Some(server), shared, on)?;
     let listening = Rc::new(Listening {
         socket,
@@ -311,39 +305,4 @@ async fn serve(
     worker.named(&info);
     h3::serve(worker, connection, info, gone).await;
     drop(live);
-}
-
-/// Runs an endpoint's tasks among those of its worker.
-#[derive(Debug)]
-struct On(Tasks);
-
-impl Runtime for On {
-    fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
-        Box::pin(Timer(Box::pin(sleep_until(at.into()))))
-    }
-
-    fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        self.0.spawn("quic", task);
-    }
-
-    fn wrap_udp_socket(&self, _: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn now(&self) -> Instant {
-        tokio::time::Instant::now().into_std()
-    }
-}
-
-#[derive(Debug)]
-struct Timer(Pin<Box<Sleep>>);
-
-impl AsyncTimer for Timer {
-    fn reset(mut self: Pin<&mut Self>, at: Instant) {
-        self.0.as_mut().reset(at.into());
-    }
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        Future::poll(self.0.as_mut(), cx)
-    }
 }

@@ -76,10 +76,23 @@ pub(crate) async fn carry(
         return;
     };
     worker.metrics.transit.inc();
+    // A stream lives long, request after request: whoever keeps it learns when there is a better way.
+    let (stale, mover) = (far.staleness(), near.mover());
+    let hint = async {
+        if let (Some(stale), Some(mover)) = (stale, mover) {
+            stale.begins().await;
+            mover.say();
+        }
+        std::future::pending::<()>().await;
+    };
     let mut far = End::new(Wire::new(Io::Other(far)));
     let mut near = End::new(Wire::new(Io::Other(near)));
     let idle = limits.upgrade_idle_timeout;
     let (alarm, moved) = (&mut Alarm::new(idle), &mut Moved::default());
     // However it ends, both ends learn it from the other.
-    let _ = pipe(&mut near, &mut far, alarm, idle, moved).await;
+    tokio::select! {
+        biased;
+        _ = pipe(&mut near, &mut far, alarm, idle, moved) => {}
+        () = hint => {}
+    }
 }

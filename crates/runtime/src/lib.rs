@@ -31,6 +31,7 @@ pub mod log;
 pub mod metrics;
 pub mod net;
 pub mod process;
+pub mod quic;
 pub mod signal;
 pub mod splice;
 mod tasks;

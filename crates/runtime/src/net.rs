@@ -3,11 +3,12 @@
 pub mod handover;
 pub mod hops;
 pub mod router;
+mod segments;
 mod unacked;
 
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::net as std_unix,
     path::Path,
     time::Duration,
@@ -15,8 +16,9 @@ use std::{
 
 use rustix::fs::Mode;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
-use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket, UnixListener, UnixStream};
 
+pub use segments::{Segments, segments};
 pub use unacked::unacknowledged;
 
 /// Connections the kernel completes for us before we accept them.
@@ -78,6 +80,44 @@ pub fn udp_listener(address: SocketAddr, share: Share) -> io::Result<UdpSocket> 
     UdpSocket::from_std(socket.into())
 }
 
+/// Takes datagrams at `address`, for an endpoint that makes its own of the socket.
+///
+/// # Errors
+/// What the system said: address taken, not ours, no permission.
+pub fn udp_bound(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// A socket for datagrams to `address`, by a way that is the system's to choose, or by another.
+///
+/// # Errors
+/// What the system said: no such interface, not our address.
+pub fn udp_toward(address: SocketAddr, source: Option<&Source>) -> io::Result<std::net::UdpSocket> {
+    let any: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    match source {
+        None => udp_bound(SocketAddr::new(any, 0)),
+        Some(Source::Address(from)) => udp_bound(SocketAddr::new(*from, 0)),
+        Some(Source::Interface(name)) => {
+            let socket = udp_bound(SocketAddr::new(any, 0))?;
+            SockRef::from(&socket).bind_device(Some(name.as_bytes()))?;
+            Ok(socket)
+        }
+    }
+}
+
 /// Takes datagrams at `local`, which others share (`SO_REUSEPORT`), from `peer` alone: they come
 /// here and to none of those that are not connected.
 ///
@@ -111,6 +151,40 @@ pub fn udp_retire(socket: &UdpSocket) -> io::Result<()> {
 /// What the system said; `TimedOut`.
 pub async fn tcp_connect(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
     let stream = tokio::time::timeout(timeout, TcpStream::connect(address))
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Over which of a machine's ways a connection leaves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// From this address of the machine; which way that is, its routes by source say (`ip rule`).
+    Address(IpAddr),
+    /// Through this interface (`SO_BINDTODEVICE`), which needs a route of its own: a default route
+    /// with a greater metric will do.
+    Interface(String),
+}
+
+/// The same as [`tcp_connect`], by a way that is not the system's to choose.
+///
+/// # Errors
+/// What the system said: no such interface, not our address; `TimedOut`.
+pub async fn tcp_connect_from(
+    source: &Source,
+    address: SocketAddr,
+    timeout: Duration,
+) -> io::Result<TcpStream> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    match source {
+        Source::Address(from) => socket.bind(SocketAddr::new(*from, 0))?,
+        Source::Interface(name) => socket.bind_device(Some(name.as_bytes()))?,
+    }
+    let stream = tokio::time::timeout(timeout, socket.connect(address))
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     stream.set_nodelay(true)?;

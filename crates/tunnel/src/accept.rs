@@ -11,6 +11,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use pki::Identity;
+use quinn::{Connection, ConnectionError, Endpoint};
 use runtime::Tasks;
 use rustls::server::Acceptor;
 use tokio::{
@@ -20,10 +21,11 @@ use tokio::{
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake, TlsStream};
 
 use crate::{
-    config::Active,
+    config::{Active, Uplink},
     hub::Note,
     join::{JOIN_ALPN, JoinRate, JoinStream, Joining},
     preface::{self, Answer, PrefaceError, Role},
+    quic,
     refusal::{PeerError, Refusals, admit},
     socket::Socket,
     transport::BoxPipe,
@@ -50,6 +52,11 @@ pub(crate) struct Seat {
 }
 
 impl Lobby {
+    /// Is it half full?
+    fn is_busy(&self) -> bool {
+        self.0.borrow().values().sum::<usize>() >= MAX_HANDSHAKES / 2
+    }
+
     /// A seat, if there is one.
     fn enter(&self, address: IpAddr) -> Option<Seat> {
         let mut seats = self.0.borrow_mut();
@@ -91,6 +98,7 @@ pub(crate) struct Part {
     pub(crate) peer: Identity,
     pub(crate) wire_id: u64,
     pub(crate) role: Role,
+    pub(crate) uplink: Option<Uplink>,
     pub(crate) pipe: BoxPipe,
     /// Counts it as a handshake until its link is whole.
     pub(crate) seat: Seat,
@@ -99,6 +107,23 @@ pub(crate) struct Part {
 impl std::fmt::Debug for Part {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Part({} {:?})", self.peer, self.role)
+    }
+}
+
+/// A link that has come over QUIC.
+pub(crate) struct Come {
+    pub(crate) peer: Identity,
+    pub(crate) wire_id: u64,
+    pub(crate) uplink: Option<Uplink>,
+    /// It is to go before a link over TLS.
+    pub(crate) preferred: bool,
+    pub(crate) connection: Connection,
+    pub(crate) first: quic::First,
+}
+
+impl std::fmt::Debug for Come {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Come({})", self.peer)
     }
 }
 
@@ -148,6 +173,72 @@ pub(crate) async fn listen(door: std::rc::Rc<Door>, tasks: Tasks, listener: TcpL
     }
 }
 
+/// Accepts over QUIC at one address until aborted.
+pub(crate) async fn listen_quic(door: Rc<Door>, tasks: Tasks, endpoint: Endpoint) {
+    while let Some(incoming) = endpoint.accept().await {
+        let address = incoming.remote_address();
+        // While many are unknown, each has to show that its address is its own (RFC 9000 §8.1.2).
+        if !incoming.remote_address_validated() && door.lobby.is_busy() && incoming.may_retry() {
+            // It may, as was asked.
+            let _ = incoming.retry();
+            continue;
+        }
+        let Some(seat) = door.lobby.enter(address.ip()) else {
+            door.refusals.note(address, &PeerError::Busy);
+            incoming.refuse();
+            continue;
+        };
+        let door = Rc::clone(&door);
+        tasks.spawn_local("tunnel-handshake", async move {
+            let welcome = welcome_quic(&door, incoming);
+            let outcome = tokio::time::timeout(HANDSHAKE_TIMEOUT, welcome).await;
+            if let Err(error) = outcome.unwrap_or(Err(PeerError::Timeout)) {
+                door.refusals.note(address, &error);
+            }
+            drop(seat);
+        });
+    }
+}
+
+async fn welcome_quic(door: &Door, incoming: quinn::Incoming) -> Result<(), PeerError> {
+    let active = door.active.load_full().ok_or(PeerError::Busy)?;
+    let broken = |error: ConnectionError| PeerError::Tls(error.into());
+    let connection = incoming.await.map_err(broken)?;
+    let admitted = admit(&active, quic::certificates(&connection).as_deref());
+    let (mut send, mut recv) = connection.accept_bi().await.map_err(broken)?;
+    let part = preface::expect(&mut recv, Role::Quic)
+        .await
+        .map_err(PeerError::Preface)?;
+    let answer = if admitted.is_ok() {
+        Answer::Welcome
+    } else {
+        Answer::NotAdmitted
+    };
+    preface::answer(&mut send, answer, 0, part.link)
+        .await
+        .map_err(PeerError::Preface)?;
+    let peer = match admitted {
+        Ok(peer) => peer,
+        Err(error) => {
+            // The answer arrives, or it takes too long.
+            let _ = send.finish();
+            let _ = send.stopped().await;
+            return Err(error);
+        }
+    };
+    let (number, cost) = part.uplink;
+    let come = Come {
+        peer,
+        wire_id: part.link,
+        uplink: Uplink::announced(number, cost),
+        preferred: part.first,
+        connection,
+        first: (send, recv),
+    };
+    let note = Note::Quic(come);
+    door.notes.send(note).await.map_err(|_| PeerError::Busy)
+}
+
 async fn welcome(
     door: &Door,
     tcp: TcpStream,
@@ -185,15 +276,17 @@ async fn welcome(
                 .await
                 .map_err(PeerError::Preface)?;
             let (peer, wire_id) = (admitted?, part.link);
+            let (number, cost) = part.uplink;
             let note = match role {
                 Role::Control | Role::Forward | Role::Reverse => Note::Part(Part {
                     peer,
                     wire_id,
                     role,
+                    uplink: Uplink::announced(number, cost),
                     pipe: Box::new(tls),
                     seat,
                 }),
-                Role::Data => Note::Trunk(Arriving {
+                Role::Data | Role::Quic => Note::Trunk(Arriving {
                     peer,
                     wire_id,
                     index: part.trunk,

@@ -4,11 +4,14 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 
 use base::SiteName;
 use pki::{Identity, Planet};
-use runtime::tls::{self, Credentials, TlsError};
+use runtime::{
+    net::Source,
+    tls::{self, Credentials, TlsError},
+};
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::CertificateDer;
 
-use crate::{join::JOIN_ALPN, preface::Role};
+use crate::{join::JOIN_ALPN, preface::Role, quic};
 
 /// Says whether a peer whose certificate is good may have a link: known and not revoked.
 #[derive(Clone)]
@@ -44,6 +47,44 @@ pub struct DialTarget {
     pub expected: Option<SiteName>,
     /// Its addresses, tried in turn.
     pub addresses: Vec<SocketAddr>,
+    /// Over which of several uplinks; `None`: as the system's routes say.
+    pub uplink: Option<(Uplink, Source)>,
+}
+
+/// One of a site's ways into the Internet. Both ends of a link know which of them it goes over; of
+/// each a node may have a link to the same node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    /// Its number among those of its site, from 1.
+    pub number: u8,
+    /// Its name; where the other side dialled, its number.
+    pub name: Arc<str>,
+    /// How many times as long as it is its links count.
+    pub cost: u16,
+}
+
+impl Uplink {
+    /// What the dialler said of it; 0: it has but one.
+    pub(crate) fn announced(number: u8, cost: u16) -> Option<Self> {
+        (number > 0).then(|| Uplink {
+            number,
+            name: number.to_string().into(),
+            cost: cost.max(1),
+        })
+    }
+}
+
+/// Over what a node's links go, where both would do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Prefer {
+    /// There is one over TLS and one over QUIC; the latter carries what begins while packets are
+    /// lost.
+    #[default]
+    Auto,
+    /// None goes over QUIC.
+    Tls,
+    /// There are both; the one over TLS carries what begins while there is no other.
+    Quic,
 }
 
 /// Everything a node's tunnels need to know.
@@ -63,6 +104,8 @@ pub struct Config {
     pub admit: Admit,
     /// Whether nodes without a certificate may ask to join here.
     pub joins: bool,
+    /// Over what links go that are dialled from here.
+    pub prefer: Prefer,
     /// Data connections each link shall have: one for each thread that serves streams. None if
     /// either side asks for none, else as many as the side that asks for more.
     pub trunks: u8,
@@ -74,6 +117,7 @@ pub(crate) struct Active {
     pub(crate) config: Config,
     servers: [Arc<ServerConfig>; 4],
     clients: [Arc<ClientConfig>; 4],
+    quic: quic::Configs,
     join: Option<Arc<ServerConfig>>,
 }
 
@@ -98,6 +142,7 @@ impl Active {
                 client(reverse)?,
                 client(data)?,
             ],
+            quic: quic::Configs::new(credentials, roots)?,
             join: if config.joins {
                 Some(join_server(&config)?)
             } else {
@@ -113,6 +158,10 @@ impl Active {
 
     pub(crate) fn client(&self, role: Role) -> Arc<ClientConfig> {
         Arc::clone(&self.clients[role.index()])
+    }
+
+    pub(crate) const fn quic(&self) -> &quic::Configs {
+        &self.quic
     }
 
     pub(crate) fn join(&self) -> Option<Arc<ServerConfig>> {

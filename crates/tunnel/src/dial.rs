@@ -1,24 +1,27 @@
 //! The dialling side: one task per target keeps one link up.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use base::{Backoff, Rng, SiteName};
 use pki::Identity;
+use runtime::{Tasks, net::Source};
 use rustls_pki_types::ServerName;
 use tokio::{
     io::AsyncWriteExt,
+    net::TcpStream,
     sync::{mpsc::error::TrySendError, watch},
 };
 use tokio_rustls::{TlsConnector, TlsStream, client};
 
 use crate::{
     accept::{Door, HANDSHAKE_TIMEOUT},
-    config::{Active, Config, DialTarget},
+    config::{Active, Config, DialTarget, Prefer, Uplink},
     hub::{NextId, Origin},
-    link::{self, Ground, Seed, Side},
-    links::{Link, LinkTable},
+    link::{self, Carrier, Ground, Seed, Side},
+    links::{Link, LinkTable, Transport},
     preface::{self, Answer, Part, Role},
+    quic,
     refusal::{PeerError, admit},
     socket::Socket,
     transport::Pipes,
@@ -40,6 +43,8 @@ pub(crate) struct Dialler {
     pub(crate) ids: NextId,
     pub(crate) target: u64,
     pub(crate) expected: Option<SiteName>,
+    pub(crate) uplink: Option<(Uplink, Source)>,
+    pub(crate) transport: Transport,
     /// Changes with the configuration; closed when the target is removed.
     pub(crate) addresses: watch::Receiver<Vec<SocketAddr>>,
 }
@@ -69,25 +74,28 @@ impl Dialler {
                 let origin = Origin::Target(self.target);
                 let Dialled {
                     peer,
-                    pipes,
+                    carrier,
                     wire_id,
                     address,
                     trunks,
+                    first,
                 } = dialled;
                 let dialler = TrunkDialler {
                     door: Rc::clone(&self.door),
                     address,
+                    uplink: self.uplink.clone(),
                 };
                 let seed = Seed {
                     id,
                     peer,
                     side: Side::Dialler,
                     origin,
-                    pipes,
                     wire_id,
+                    uplink: self.uplink.clone().map(|(uplink, _)| uplink),
+                    first,
                     trunks: Some((dialler, trunks)),
                 };
-                link::run(&self.ground, seed).await;
+                link::run(&self.ground, carrier, seed).await;
                 if runtime::now().since(began) >= SUCCESS {
                     backoff.reset();
                 }
@@ -100,22 +108,44 @@ impl Dialler {
         }
     }
 
-    /// Another target leads to the same node: this one stands by.
+    /// Another target leads to the same node over the same uplink: this one stands by.
     fn has_link(&self, peer: &Identity) -> bool {
         let table = self.table.load();
-        table
-            .links()
-            .any(|link| link.dialled && link.is_up() && link.peer == *peer)
+        let over = self.uplink.as_ref().map(|(uplink, _)| uplink);
+        table.links().any(|link| {
+            let same = link.transport == self.transport && link.uplink.as_ref() == over;
+            link.dialled && link.is_up() && link.peer == *peer && same
+        })
     }
 
     async fn first_of(&self, addresses: &[SocketAddr]) -> Option<Dialled> {
         for address in addresses {
             let active = self.door.active.load_full()?;
-            let dial = dial(&active, *address, self.expected.as_ref());
+            if self.transport == Transport::Quic && active.config.prefer == Prefer::Tls {
+                return None;
+            }
+            let along = Along {
+                address: *address,
+                uplink: self.uplink.as_ref(),
+            };
+            let dial = async {
+                match self.transport {
+                    Transport::Tls => dial(&active, along, self.expected.as_ref()).await,
+                    Transport::Quic => {
+                        let tasks = &self.ground.tasks;
+                        dial_quic(&active, tasks, along, self.expected.as_ref()).await
+                    }
+                }
+            };
             let dialled = tokio::time::timeout(HANDSHAKE_TIMEOUT, dial).await;
-            match dialled.unwrap_or(Err(PeerError::Timeout)) {
-                Ok(link) => return Some(link),
-                Err(error) => self.door.refusals.note(*address, &error),
+            match (dialled.unwrap_or(Err(PeerError::Timeout)), self.transport) {
+                (Ok(link), _) => return Some(link),
+                (Err(error), Transport::Tls) => self.door.refusals.note(*address, &error),
+                // Where datagrams do not pass, TLS does.
+                (Err(error), Transport::Quic) => {
+                    let error = base::Chain(&error);
+                    tracing::debug!(%address, %error, "no link over QUIC");
+                }
             }
         }
         None
@@ -125,17 +155,26 @@ impl Dialler {
 /// A link whose first connections are there.
 struct Dialled {
     peer: Identity,
-    pipes: Pipes,
+    carrier: Carrier,
     wire_id: u64,
     address: SocketAddr,
     /// How many data connections it is to have.
     trunks: u8,
+    /// It is to go before a link of another transport.
+    first: bool,
+}
+
+/// Where a connection is to lead, and over which uplink.
+#[derive(Clone, Copy)]
+struct Along<'a> {
+    address: SocketAddr,
+    uplink: Option<&'a (Uplink, Source)>,
 }
 
 /// The first connections of a link, at once.
 async fn dial(
     active: &Active,
-    address: SocketAddr,
+    along: Along<'_>,
     expected: Option<&SiteName>,
 ) -> Result<Dialled, PeerError> {
     let wire_id = u64::from_ne_bytes(pki::random::<8>().map_err(PeerError::Random)?);
@@ -144,8 +183,10 @@ async fn dial(
             link: wire_id,
             role,
             trunk: 0,
+            uplink: along.announced(),
+            first: false,
         };
-        connect(active, address, expected, part)
+        connect(active, along, expected, part)
     };
     let (control, forward, reverse) = tokio::try_join!(
         connect(Role::Control),
@@ -161,15 +202,90 @@ async fn dial(
     };
     Ok(Dialled {
         peer: control.peer,
-        pipes: Pipes {
+        carrier: Carrier::Pipes(Pipes {
             control: Box::new(control.tls),
             forward: Box::new(forward.tls),
             reverse: Box::new(reverse.tls),
-        },
+        }),
         wire_id,
-        address,
+        address: along.address,
         trunks,
+        first: false,
     })
+}
+
+impl Along<'_> {
+    fn announced(&self) -> (u8, u16) {
+        let announced = |(uplink, _): &(Uplink, Source)| (uplink.number, uplink.cost);
+        self.uplink.map(announced).unwrap_or_default()
+    }
+
+    async fn tcp(&self) -> io::Result<TcpStream> {
+        match self.uplink {
+            Some((_, source)) => {
+                runtime::net::tcp_connect_from(source, self.address, HANDSHAKE_TIMEOUT).await
+            }
+            None => runtime::net::tcp_connect(self.address, HANDSHAKE_TIMEOUT).await,
+        }
+    }
+}
+
+/// The same over QUIC.
+async fn dial_quic(
+    active: &Active,
+    tasks: &Tasks,
+    along: Along<'_>,
+    expected: Option<&SiteName>,
+) -> Result<Dialled, PeerError> {
+    let wire_id = u64::from_ne_bytes(pki::random::<8>().map_err(PeerError::Random)?);
+    let source = along.uplink.map(|(_, source)| source);
+    let connection = active
+        .quic()
+        .connect(tasks, along.address, source)
+        .await
+        .map_err(PeerError::Connect)?;
+    let certificates = quic::certificates(&connection);
+    let peer = admit(active, certificates.as_deref())?;
+    check_expected(&peer, expected)?;
+    let first = connection.open_bi().await.map_err(io::Error::from);
+    let (send, recv) = first.map_err(PeerError::Connect)?;
+    let mut first = tokio::io::join(recv, send);
+    let part = Part {
+        link: wire_id,
+        role: Role::Quic,
+        trunk: 0,
+        uplink: along.announced(),
+        first: active.config.prefer == Prefer::Quic,
+    };
+    match preface::propose(&mut first, part)
+        .await
+        .map_err(PeerError::Preface)?
+    {
+        (Answer::Welcome, _) => {
+            let (recv, send) = first.into_inner();
+            Ok(Dialled {
+                peer,
+                carrier: Carrier::Quic(connection, (send, recv)),
+                wire_id,
+                address: along.address,
+                trunks: 0,
+                first: part.first,
+            })
+        }
+        (refusal @ (Answer::NotAdmitted | Answer::Busy | Answer::Other(_)), _) => {
+            Err(PeerError::Answer(refusal))
+        }
+    }
+}
+
+fn check_expected(peer: &Identity, expected: Option<&SiteName>) -> Result<(), PeerError> {
+    match expected {
+        Some(expected) if peer.site() != Some(expected) => Err(PeerError::Unexpected {
+            found: peer.clone(),
+            expected: expected.clone(),
+        }),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// A connection to a peer that has welcomed it.
@@ -182,11 +298,11 @@ struct Connected {
 
 async fn connect(
     active: &Active,
-    address: SocketAddr,
+    along: Along<'_>,
     expected: Option<&SiteName>,
     part: Part,
 ) -> Result<Connected, PeerError> {
-    let Shaken { peer, mut tls, .. } = shake(active, address, expected, part.role).await?;
+    let Shaken { peer, mut tls, .. } = shake(active, along, expected, part.role).await?;
     match preface::propose(&mut tls, part)
         .await
         .map_err(PeerError::Preface)?
@@ -212,15 +328,13 @@ struct Shaken {
 
 async fn shake(
     active: &Active,
-    address: SocketAddr,
+    along: Along<'_>,
     expected: Option<&SiteName>,
     role: Role,
 ) -> Result<Shaken, PeerError> {
-    let tcp = runtime::net::tcp_connect(address, HANDSHAKE_TIMEOUT)
-        .await
-        .map_err(PeerError::Connect)?;
+    let tcp = along.tcp().await.map_err(PeerError::Connect)?;
     runtime::net::tune_tunnel(&tcp);
-    let name = ServerName::IpAddress(address.ip().into());
+    let name = ServerName::IpAddress(along.address.ip().into());
     let connector = TlsConnector::from(active.client(role));
     let began = runtime::now();
     let connecting = connector.connect(name, Socket::new(tcp));
@@ -230,14 +344,7 @@ async fn shake(
         return Err(PeerError::Protocol);
     }
     let peer = admit(active, tls.get_ref().1.peer_certificates())?;
-    if let Some(expected) = expected
-        && peer.site() != Some(expected)
-    {
-        return Err(PeerError::Unexpected {
-            found: peer,
-            expected: expected.clone(),
-        });
-    }
+    check_expected(&peer, expected)?;
     Ok(Shaken { peer, tls, took })
 }
 
@@ -249,7 +356,11 @@ pub async fn measure(config: &Config, target: &DialTarget) -> Option<Duration> {
     let active = Active::new(config.clone()).ok()?;
     let mut nearest: Option<Duration> = None;
     for address in &target.addresses {
-        let shaking = shake(&active, *address, target.expected.as_ref(), Role::Control);
+        let along = Along {
+            address: *address,
+            uplink: target.uplink.as_ref(),
+        };
+        let shaking = shake(&active, along, target.expected.as_ref(), Role::Control);
         if let Ok(Ok(Shaken { mut tls, took, .. })) = tokio::time::timeout(PATIENCE, shaking).await
         {
             nearest = Some(nearest.map_or(took, |nearest| nearest.min(took)));
@@ -265,6 +376,7 @@ pub async fn measure(config: &Config, target: &DialTarget) -> Option<Duration> {
 pub(crate) struct TrunkDialler {
     door: Rc<Door>,
     address: SocketAddr,
+    uplink: Option<(Uplink, Source)>,
 }
 
 impl TrunkDialler {
@@ -301,12 +413,18 @@ impl TrunkDialler {
 
     async fn dial(&self, link: &Link, index: u8) -> Result<TlsStream<Socket>, PeerError> {
         let active = self.door.active.load_full().ok_or(PeerError::Busy)?;
+        let along = Along {
+            address: self.address,
+            uplink: self.uplink.as_ref(),
+        };
         let part = Part {
             link: link.wire_id,
             role: Role::Data,
             trunk: index,
+            uplink: along.announced(),
+            first: false,
         };
-        let connected = connect(&active, self.address, link.peer.site(), part).await?;
+        let connected = connect(&active, along, link.peer.site(), part).await?;
         if connected.peer == link.peer {
             Ok(connected.tls)
         } else {

@@ -63,7 +63,8 @@ pub enum LinkEvent {
         /// Why.
         reason: DownReason,
     },
-    /// The round trip or its floor changed by more than a twentieth and 100 µs.
+    /// The round trip or its floor changed by more than a twentieth and 100 µs, or more is lost, or
+    /// less.
     Rtt {
         /// The node at the other end.
         peer: Identity,
@@ -151,6 +152,7 @@ mod tests {
                 rtt: std::time::Duration::ZERO,
                 min_rtt: std::time::Duration::ZERO,
                 jitter: std::time::Duration::ZERO,
+                loss: path::Loss::default(),
                 samples,
             },
         };

@@ -12,18 +12,19 @@ use std::{
 
 use arc_swap::ArcSwap;
 use base::Instant;
-use path::LinkQuality;
+use path::{LinkQuality, Parallel};
 use pki::Identity;
+use quinn::Endpoint;
 use runtime::{Task, net::Share};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    accept::{self, Arriving, Door, HANDSHAKE_TIMEOUT, Part, Seat},
-    config::{Active, DialTarget},
+    accept::{self, Arriving, Come, Door, HANDSHAKE_TIMEOUT, Part, Seat},
+    config::{Active, DialTarget, Prefer},
     dial::{Dialler, MOST_TRUNKS},
     event::{DownReason, LinkEvent, LinkId, Outbox},
-    link::{self, Ground, Seed, Side},
-    links::{Link, LinkTable},
+    link::{self, Carrier, Ground, Seed, Side},
+    links::{Link, LinkTable, Transport},
     preface::Role,
     transport::{BoxPipe, Pipes},
     trunk::Trunk,
@@ -33,6 +34,8 @@ use crate::{
 const SWEEP: Duration = Duration::from_secs(1);
 /// How often a drain looks whether streams are left.
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
+/// How long a link over an uplink that is not wanted any more is kept for its streams.
+const RETIRE: Duration = Duration::from_secs(10);
 /// How long streams get to end in a drain; reserved ones are not waited for.
 const DRAIN: Duration = Duration::from_secs(4);
 
@@ -43,6 +46,8 @@ pub(crate) enum Note {
     Part(Part),
     /// And it is a data connection.
     Trunk(Arriving),
+    /// And it is all of a link.
+    Quic(Come),
     /// A link carries streams.
     Up {
         link: Arc<Link>,
@@ -102,16 +107,24 @@ struct Entry {
     origin: Origin,
     close: watch::Sender<Option<DownReason>>,
     closing: bool,
+    /// It is so much worse than others to the same site that it carries nothing new.
+    rests: bool,
+    /// Of two links of different transports it is the one that is used.
+    goes: bool,
 }
 
 struct Target {
     target: DialTarget,
     addresses: watch::Sender<Vec<SocketAddr>>,
+    /// Another uplink takes its place, since then: it is kept until that carries streams.
+    retiring: Option<Instant>,
 }
 
 struct Listener {
     bound: SocketAddr,
     task: Task,
+    /// The same address for QUIC, if it is ours.
+    quic: Option<(Endpoint, Task)>,
 }
 
 /// Connections of a link that is not whole yet.
@@ -198,6 +211,7 @@ impl Hub {
         match note {
             Note::Part(part) => self.handle_part(part),
             Note::Trunk(arriving) => self.handle_trunk(arriving),
+            Note::Quic(come) => self.handle_come(come),
             Note::Up {
                 link,
                 origin,
@@ -207,6 +221,7 @@ impl Hub {
             Note::Quality { link, quality } => {
                 if let Some(entry) = self.links.get(&link) {
                     let peer = entry.link.peer.clone();
+                    self.share(&peer);
                     self.outbox.push(LinkEvent::Rtt {
                         peer,
                         link,
@@ -225,15 +240,17 @@ impl Hub {
             }
             Command::Attach { peer, side, pipes } => {
                 let origin = Origin::Attached;
-                self.start_link(Seed {
+                let seed = Seed {
                     id: self.ids.next(),
                     peer,
                     side,
                     origin,
-                    pipes,
                     wire_id: 0,
+                    uplink: None,
+                    first: false,
                     trunks: None,
-                });
+                };
+                self.start_link(Carrier::Pipes(pipes), seed);
             }
         }
     }
@@ -245,6 +262,7 @@ impl Hub {
             half.since = runtime::now();
         }
         half.parts[part.role.index()] = Some((part.pipe, part.seat));
+        let uplink = part.uplink;
         if half.parts.iter().any(Option::is_none) {
             return;
         }
@@ -264,16 +282,32 @@ impl Hub {
                 reverse,
             };
             let (side, origin) = (Side::Acceptor, Origin::Accepted);
-            self.start_link(Seed {
+            let seed = Seed {
                 id: self.ids.next(),
                 peer: key.0,
                 side,
                 origin,
-                pipes,
                 wire_id: key.1,
+                uplink,
+                first: false,
                 trunks: None,
-            });
+            };
+            self.start_link(Carrier::Pipes(pipes), seed);
         }
+    }
+
+    fn handle_come(&self, come: Come) {
+        let seed = Seed {
+            id: self.ids.next(),
+            peer: come.peer,
+            side: Side::Acceptor,
+            origin: Origin::Accepted,
+            wire_id: come.wire_id,
+            uplink: come.uplink,
+            first: come.preferred,
+            trunks: None,
+        };
+        self.start_link(Carrier::Quic(come.connection, come.first), seed);
     }
 
     /// A data connection of a link that is up; any other is closed, and dialled again.
@@ -295,18 +329,19 @@ impl Hub {
         let _ = trunk.map(|(trunk, _)| self.ground.sink.trunks.try_send(trunk));
     }
 
-    fn start_link(&self, seed: Seed) {
+    fn start_link(&self, carrier: Carrier, seed: Seed) {
         if self.draining.is_some() {
             return;
         }
         let ground = self.ground.clone();
         self.ground.tasks.spawn_local("tunnel-link", async move {
-            link::run(&ground, seed).await;
+            link::run(&ground, carrier, seed).await;
         });
     }
 
-    /// The newest link of a node wins, separately for links we dialled and links dialled to us:
-    /// two nodes that dial each other would otherwise cut each other's links for ever.
+    /// The newest link of a node wins, separately for each uplink and transport, and for links we dialled and
+    /// links dialled to us: two nodes that dial each other would otherwise cut each other's links
+    /// for ever.
     fn handle_up(
         &mut self,
         link: Arc<Link>,
@@ -315,14 +350,21 @@ impl Hub {
     ) {
         for entry in self.links.values_mut() {
             let attached = |origin| origin == Origin::Attached;
+            let number = |link: &Link| link.uplink.as_ref().map(|uplink| uplink.number);
             if entry.link.peer == link.peer
+                && number(&entry.link) == number(&link)
+                && entry.link.transport == link.transport
                 && entry.link.dialled == link.dialled
                 && attached(entry.origin) == attached(origin)
             {
                 entry.end(DownReason::Replaced);
             }
         }
-        tracing::info!(peer = %link.peer, link = %link.id, dialled = link.dialled, "link is up");
+        let uplink = link.uplink.as_ref().map(|uplink| &*uplink.name);
+        tracing::info!(
+            peer = %link.peer, link = %link.id, transport = ?link.transport, dialled = link.dialled,
+            uplink, "link is up"
+        );
         self.outbox.push(LinkEvent::Up {
             peer: link.peer.clone(),
             link: link.id,
@@ -332,11 +374,15 @@ impl Hub {
             origin,
             close,
             closing: false,
+            rests: false,
+            goes: false,
         };
         if !self.is_wanted(&entry) {
             entry.end(DownReason::Removed);
         }
+        let peer = entry.link.peer.clone();
         self.links.insert(entry.link.id, entry);
+        self.share(&peer);
         self.publish();
     }
 
@@ -350,6 +396,7 @@ impl Hub {
                 link: id,
                 reason,
             });
+            self.share(&link.peer);
             self.publish();
         }
     }
@@ -365,6 +412,7 @@ impl Hub {
             }
             keep
         });
+        self.retire(now);
         let Some(deadline) = self.draining else {
             return SWEEP;
         };
@@ -393,7 +441,7 @@ impl Hub {
     fn configure(&mut self, active: Active) -> Listening {
         let active = Arc::new(active);
         self.door.active.store(Some(Arc::clone(&active)));
-        let listening = self.listen(&active.config.listen);
+        let listening = self.listen(&active);
         self.retarget(&active.config.dial);
         let unwanted: Vec<LinkId> = self
             .links
@@ -423,8 +471,19 @@ impl Hub {
         match entry.origin {
             Origin::Attached => true,
             Origin::Accepted => admitted(),
-            Origin::Target(target) => self.targets.contains_key(&target) && admitted(),
+            Origin::Target(target) => {
+                self.targets.contains_key(&target) && admitted() && self.may_use(&entry.link)
+            }
         }
+    }
+
+    /// May links be dialled over what this one goes?
+    fn may_use(&self, link: &Link) -> bool {
+        let active = self.door.active.load();
+        let tls = active
+            .as_ref()
+            .is_some_and(|active| active.config.prefer == Prefer::Tls);
+        link.transport == Transport::Tls || !tls
     }
 
     fn stop_listening(&mut self, keep: impl Fn(&SocketAddr) -> bool) {
@@ -432,17 +491,25 @@ impl Hub {
             let kept = keep(address);
             if !kept {
                 listener.task.abort();
+                if let Some((endpoint, task)) = &listener.quic {
+                    task.abort();
+                    endpoint.set_server_config(None);
+                }
             }
             kept
         });
     }
 
     /// Listens on exactly `addresses`; a listener that stays is not touched.
-    fn listen(&mut self, addresses: &[SocketAddr]) -> Listening {
+    fn listen(&mut self, active: &Active) -> Listening {
+        let addresses = &active.config.listen;
         self.stop_listening(|address| addresses.contains(address));
         let mut listening = Listening::default();
         for address in addresses {
             if let Some(listener) = self.listeners.get(address) {
+                if let Some((endpoint, _)) = &listener.quic {
+                    active.quic().renew(endpoint);
+                }
                 listening.bound.push((*address, listener.bound));
                 continue;
             }
@@ -453,7 +520,9 @@ impl Hub {
                     let (door, tasks) = (Rc::clone(&self.door), self.ground.tasks.clone());
                     let task = accept::listen(door, tasks, listener);
                     let task = self.ground.tasks.spawn_local("tunnel-listener", task);
-                    self.listeners.insert(*address, Listener { bound, task });
+                    let quic = self.listen_quic(active, bound);
+                    let listener = Listener { bound, task, quic };
+                    self.listeners.insert(*address, listener);
                     listening.bound.push((*address, bound));
                 }
                 Err(error) => {
@@ -463,6 +532,20 @@ impl Hub {
             }
         }
         listening
+    }
+
+    fn listen_quic(&self, active: &Active, address: SocketAddr) -> Option<(Endpoint, Task)> {
+        let endpoint = match active.quic().listen(&self.ground.tasks, address) {
+            Ok(endpoint) => endpoint,
+            Err(error) => {
+                tracing::warn!(%address, %error, "cannot listen for QUIC: links go over TLS");
+                return None;
+            }
+        };
+        let (door, tasks) = (Rc::clone(&self.door), self.ground.tasks.clone());
+        let task = accept::listen_quic(door, tasks, endpoint.clone());
+        let task = self.ground.tasks.spawn_local("tunnel-listener", task);
+        Some((endpoint, task))
     }
 
     /// Dials exactly `wanted`. A target that only changed its addresses keeps its link.
@@ -484,6 +567,7 @@ impl Hub {
                 want.expected.is_some()
                     && !kept.contains_key(id)
                     && old.target.expected == want.expected
+                    && old.target.uplink == want.uplink
             });
             if let Some((id, old)) = moved {
                 old.addresses.send_replace(want.addresses.clone());
@@ -492,9 +576,22 @@ impl Hub {
             }
             true
         });
+        let now = runtime::now();
+        let number = |target: &DialTarget| target.uplink.as_ref().map(|(uplink, _)| uplink.number);
         self.targets.retain(|id, old| match kept.remove(id) {
             Some(target) => {
                 old.target = target;
+                old.retiring = None;
+                true
+            }
+            // The same node over other uplinks: what runs over this one ends when it wants to.
+            None if old.target.expected.is_some()
+                && new.iter().any(|want| want.expected == old.target.expected)
+                && !new.iter().any(|want| {
+                    want.expected == old.target.expected && number(want) == number(&old.target)
+                }) =>
+            {
+                old.retiring = old.retiring.or(Some(now));
                 true
             }
             None => false,
@@ -504,29 +601,136 @@ impl Hub {
         }
     }
 
+    /// Whether a link is kept only until another one takes its place.
+    fn is_retiring(&self, entry: &Entry) -> bool {
+        match entry.origin {
+            Origin::Target(target) => {
+                let target = self.targets.get(&target);
+                target.is_some_and(|target| target.retiring.is_some())
+            }
+            Origin::Accepted | Origin::Attached => false,
+        }
+    }
+
+    /// Ends what was kept for its streams, once there is another link and they have ended.
+    fn retire(&mut self, now: Instant) {
+        let done = |target: &Target| {
+            let Some(since) = target.retiring else {
+                return false;
+            };
+            let to_site = || {
+                let links = self.links.values();
+                links.filter(|entry| entry.link.peer.site() == target.target.expected.as_ref())
+            };
+            let replaced = to_site().any(|entry| !self.is_retiring(entry) && !entry.closing);
+            let busy = to_site().any(|entry| self.is_retiring(entry) && entry.link.requests() > 0);
+            replaced && !busy || now.since(since) >= RETIRE
+        };
+        let targets = self.targets.iter();
+        let done: Vec<u64> = targets
+            .filter_map(|(id, target)| done(target).then_some(*id))
+            .collect();
+        for id in done {
+            self.targets.remove(&id);
+            let its = |entry: &&mut Entry| entry.origin == Origin::Target(id);
+            for entry in self.links.values_mut().filter(its) {
+                entry.end(DownReason::Removed);
+            }
+        }
+    }
+
     fn start_target(&mut self, target: DialTarget) {
         let id = self.next_target;
         self.next_target += 1;
         let (sender, addresses) = watch::channel(target.addresses.clone());
-        let dialler = Dialler {
-            door: Rc::clone(&self.door),
-            ground: self.ground.clone(),
-            table: Arc::clone(&self.table),
-            ids: self.ids.clone(),
-            target: id,
-            expected: target.expected.clone(),
-            addresses,
-        };
-        self.ground
-            .tasks
-            .spawn_local("tunnel-dialler", dialler.keep());
+        for transport in [Transport::Tls, Transport::Quic] {
+            let dialler = Dialler {
+                door: Rc::clone(&self.door),
+                ground: self.ground.clone(),
+                table: Arc::clone(&self.table),
+                ids: self.ids.clone(),
+                target: id,
+                expected: target.expected.clone(),
+                uplink: target.uplink.clone(),
+                transport,
+                addresses: addresses.clone(),
+            };
+            let tasks = &self.ground.tasks;
+            tasks.spawn_local("tunnel-dialler", dialler.keep());
+        }
         self.targets.insert(
             id,
             Target {
                 target,
                 addresses: sender,
+                retiring: None,
             },
         );
+    }
+
+    /// Is this the one to use, of the two there are over TLS and QUIC with the same node over the
+    /// same uplink?
+    fn goes(&self, entry: &Entry) -> bool {
+        let same = |other: &&Entry| {
+            other.link.transport != entry.link.transport
+                && other.link.peer == entry.link.peer
+                && other.link.dialled == entry.link.dialled
+                && other.link.uplink == entry.link.uplink
+                && !other.closing
+        };
+        let Some(other) = self.links.values().find(same) else {
+            return true;
+        };
+        let (tls, quic) = match entry.link.transport {
+            Transport::Tls => (entry, other),
+            Transport::Quic => (other, entry),
+        };
+        let loss = |entry: &Entry| entry.link.quality().map(|quality| quality.loss);
+        let over_quic = match (loss(&tls), loss(&quic)) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(_), Some(_)) if quic.link.first => true,
+            (Some(tls), Some(loss)) => path::over_quic(tls.max(loss), quic.goes),
+        };
+        over_quic == (entry.link.transport == Transport::Quic)
+    }
+
+    /// How much each of the links to a node's site is to carry.
+    fn share(&mut self, peer: &Identity) {
+        let usable = |entry: &Entry| !entry.closing && entry.link.peer.site() == peer.site();
+        let links = self.links.iter().filter(|(_, entry)| usable(entry));
+        // One that is kept for its streams gets no new ones where there is another.
+        let (kept, wanted): (Vec<LinkId>, Vec<LinkId>) = links.map(|(id, _)| *id).partition(|id| {
+            self.links
+                .get(id)
+                .is_some_and(|entry| self.is_retiring(entry))
+        });
+        let (sharing, resting) = match wanted.is_empty() {
+            true => (kept, wanted),
+            false => (wanted, kept),
+        };
+        let (sharing, idle): (Vec<LinkId>, Vec<LinkId>) = sharing
+            .iter()
+            .partition(|id| self.links.get(id).is_some_and(|entry| self.goes(entry)));
+        for id in resting.iter().chain(&idle) {
+            if let Some(entry) = self.links.get_mut(id) {
+                entry.link.state.set_share(0);
+                entry.goes = false;
+            }
+        }
+        let entries = sharing.iter().filter_map(|id| self.links.get(id));
+        let parallel = entries.map(|entry| Parallel {
+            cost: entry.link.cost(),
+            rests: entry.rests,
+        });
+        let parallel: Vec<Parallel> = parallel.collect();
+        let shares = path::share(&parallel);
+        for ((id, link), share) in sharing.iter().zip(parallel).zip(shares) {
+            if let Some(entry) = self.links.get_mut(id) {
+                entry.goes = true;
+                entry.share(share, link.cost.is_some() && share == 0);
+            }
+        }
     }
 
     fn publish(&self) {
@@ -539,6 +743,20 @@ impl Hub {
 }
 
 impl Entry {
+    fn share(&mut self, share: u32, rests: bool) {
+        let link = &self.link;
+        link.state.set_share(share);
+        if std::mem::replace(&mut self.rests, rests) != rests {
+            let uplink = link.uplink.as_ref().map(|uplink| &*uplink.name);
+            let word = if rests {
+                "link rests"
+            } else {
+                "link serves again"
+            };
+            tracing::info!(peer = %link.peer, link = %link.id, uplink, "{word}");
+        }
+    }
+
     fn end(&mut self, reason: DownReason) {
         if !self.closing {
             self.closing = true;

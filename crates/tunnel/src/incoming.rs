@@ -1,23 +1,30 @@
 //! Streams the other side opens.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
 use http::{HeaderValue, Request, Response, StatusCode};
 use pki::Identity;
-use runtime::{h2io::H2Stream, log::Limiter};
+use runtime::{
+    h2io::{H2Stream, io_error},
+    log::Limiter,
+};
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::{
     event::LinkId,
     head::{REASON, StreamHead},
-    links::{LinkState, LiveStream, Stream},
+    links::{LinkState, LiveStream, Stream, StreamIo},
     metrics::TunnelMetrics,
     preface::Role,
+    quic,
     trunk::Trunk,
 };
 
@@ -30,9 +37,15 @@ pub struct Incoming {
     pub link: LinkId,
     /// What it asks for.
     pub head: StreamHead,
-    respond: SendResponse<Bytes>,
-    body: RecvStream,
+    asked: Asked,
     live: LiveStream,
+}
+
+/// What is to be answered.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    H2(SendResponse<Bytes>, RecvStream),
+    Quic(quic::Asked),
 }
 
 impl Incoming {
@@ -40,18 +53,29 @@ impl Incoming {
     ///
     /// # Errors
     /// The peer gave up, or the link is down.
-    pub fn accept(mut self) -> Result<Stream, h2::Error> {
-        let send = self.respond.send_response(Response::new(()), false)?;
-        Ok(Stream::new(
-            H2Stream::new(send, self.body),
-            self.link,
-            self.live,
-        ))
+    pub fn accept(self) -> io::Result<Stream> {
+        let io = match self.asked {
+            Asked::H2(mut respond, body) => {
+                let send = respond.send_response(Response::new(()), false);
+                StreamIo::H2(H2Stream::new(send.map_err(io_error)?, body))
+            }
+            Asked::Quic(asked) => StreamIo::Quic(asked.accept(&self.head)),
+        };
+        Ok(Stream::new(io, self.link, self.live))
     }
 
     /// Says no with an HTTP status and a few words (visible ASCII, at most 256 bytes are sent).
     pub fn refuse(self, status: StatusCode, reason: &str) {
-        refuse(self.respond, status, reason);
+        self.asked.refuse(status, reason);
+    }
+}
+
+impl Asked {
+    fn refuse(self, status: StatusCode, reason: &str) {
+        match self {
+            Asked::H2(respond, _) => refuse(respond, status, reason),
+            Asked::Quic(asked) => asked.refuse(status, reason),
+        }
     }
 }
 
@@ -87,44 +111,50 @@ pub(crate) struct Source<'a> {
 }
 
 impl Sink {
-    pub(crate) fn deliver(
+    pub(crate) fn deliver_request(
         &self,
         source: &Source<'_>,
         state: &Arc<LinkState>,
         request: Request<RecvStream>,
         respond: SendResponse<Bytes>,
     ) {
-        let head = match StreamHead::from_request(&request) {
-            Ok(head) => head,
+        match StreamHead::from_request(&request) {
+            Ok(head) => {
+                let asked = Asked::H2(respond, request.into_body());
+                self.deliver(source, state, head, asked);
+            }
             Err(error) => {
                 self.refused(source.peer, "malformed");
-                return refuse(respond, error.status(), &error.to_string());
+                refuse(respond, error.status(), &error.to_string());
             }
-        };
+        }
+    }
+
+    pub(crate) fn deliver(
+        &self,
+        source: &Source<'_>,
+        state: &Arc<LinkState>,
+        head: StreamHead,
+        asked: Asked,
+    ) {
         let queue = match (head.is_reserved(), source.role) {
             (true, _) => &self.reserved,
-            (false, Role::Forward | Role::Reverse) => &self.services,
+            (false, Role::Forward | Role::Reverse | Role::Quic) => &self.services,
             (false, Role::Control | Role::Data) => {
                 self.refused(source.peer, "misdirected");
-                return refuse(
-                    respond,
-                    StatusCode::MISDIRECTED_REQUEST,
-                    "control streams only",
-                );
+                return asked.refuse(StatusCode::MISDIRECTED_REQUEST, "control streams only");
             }
         };
         if !head.is_reserved() && self.draining.load(Ordering::Relaxed) {
-            return refuse(respond, StatusCode::SERVICE_UNAVAILABLE, "draining");
+            return asked.refuse(StatusCode::SERVICE_UNAVAILABLE, "draining");
         }
         let live = state.live(head.is_reserved());
         let peer = source.peer.clone();
-        let body = request.into_body();
         let incoming = Incoming {
             peer,
             link: source.link,
             head,
-            respond,
-            body,
+            asked,
             live,
         };
         match queue.try_send(incoming) {
@@ -140,7 +170,7 @@ impl Sink {
         }
     }
 
-    fn refused(&self, peer: &Identity, cause: &'static str) {
+    pub(crate) fn refused(&self, peer: &Identity, cause: &'static str) {
         self.metrics.refused_streams.inc(cause);
         if let Some(more) = self.limiter.allow(runtime::now(), (peer.clone(), cause)) {
             tracing::warn!(%peer, cause, more, "stream refused");

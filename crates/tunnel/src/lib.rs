@@ -6,7 +6,9 @@
 //! 24-byte preface that ties them together, and HTTP/2 above; each stream is a CONNECT request with
 //! a [`StreamHead`]. If one of the three ends, or nothing is heard on any of them for three ping
 //! intervals, or on one of them for twelve, the link ends, and with it all its streams. The parts
-//! of one node use the same links over pipes in memory or Unix sockets, without TLS.
+//! of one node use the same links over pipes in memory or Unix sockets, without TLS. Beside it there is
+//! a link over QUIC (RFC 9000), as far as UDP passes, of one connection whose streams are ours
+//! (`quic`); which of them carries what begins, the hub decides by what is lost.
 //!
 //! Beside these a link has data connections (`sealane-data/1`), each of which is served by one
 //! thread of a proxy alone: a [`Trunk`] comes out of [`Tunnel::trunks`], [`Trunks::serve`] runs it,
@@ -57,6 +59,7 @@ mod link;
 mod links;
 mod metrics;
 mod preface;
+mod quic;
 mod refusal;
 mod routes;
 mod socket;
@@ -64,7 +67,7 @@ mod tasks;
 mod transport;
 mod trunk;
 
-pub use config::{Admit, Config, DialTarget};
+pub use config::{Admit, Config, DialTarget, Prefer, Uplink};
 pub use dial::measure;
 pub use event::{DownReason, LinkEvent, LinkId};
 pub use head::{
@@ -77,11 +80,11 @@ pub use join::{
     JOIN_ALPN, JOIN_TIMEOUT, JoinError, JoinStream, Joining, MAX_JOIN_BYTES, join_dial,
 };
 pub use link::Side;
-pub use links::{Link, LinkTable, Links, OPEN_TIMEOUT, OpenError, Stream};
+pub use links::{Link, LinkTable, Links, OPEN_TIMEOUT, OpenError, Stream, Transport};
 pub use routes::{Routes, WayId};
 pub use tasks::{Control, ControlError, Tunnel, start};
 pub use transport::{BoxPipe, Pipe, Pipes};
-pub use trunk::{Trunk, TrunkIncoming, TrunkStream, Trunks};
+pub use trunk::{Mover, Staleness, Trunk, TrunkIncoming, TrunkStream, Trunks};
 
 #[cfg(test)]
 mod tests;

@@ -5,8 +5,9 @@ use std::{future::poll_fn, io, sync::Arc, task::Poll, time::Duration};
 use base::Instant;
 use bytes::Bytes;
 use h2::{Ping, PingPong, client, client::SendRequest, server};
-use path::{DeadDetector, LinkEstimator, LinkQuality, Liveness};
+use path::{DeadDetector, LinkEstimator, LinkQuality, Liveness, Loss};
 use pki::Identity;
+use quinn::Connection;
 use runtime::{
     Task, Tasks,
     h2io::{Coalesced, io_error},
@@ -14,13 +15,15 @@ use runtime::{
 use tokio::sync::{mpsc, watch};
 
 use crate::{
+    config::Uplink,
     dial::TrunkDialler,
     event::{DownReason, LinkId},
     head::MAX_HEAD_BYTES,
     hub::{Note, Origin},
     incoming::{Sink, Source},
-    links::{Link, LinkState},
+    links::{Link, LinkState, Opener, Transport},
     preface::Role,
+    quic,
     transport::{Heard, Pipes, Watched},
 };
 
@@ -40,7 +43,7 @@ const PENDING_RESETS: usize = 1024;
 /// others go on, but what one does not carry any more is lost, whatever the others do.
 pub(crate) const PATIENCE_WITH_ONE: u32 = 4;
 /// How often in an interval a link that carries requests is looked at.
-const LOOKS: u32 = 3;
+pub(crate) const LOOKS: u32 = 3;
 /// How long HTTP/2 may take to begin.
 const BEGIN: Duration = Duration::from_secs(5);
 
@@ -53,6 +56,15 @@ pub enum Side {
     Acceptor,
 }
 
+/// What carries a link.
+#[derive(Debug)]
+pub(crate) enum Carrier {
+    /// Three connections, HTTP/2 on each.
+    Pipes(Pipes),
+    /// One connection of QUIC, and its first stream.
+    Quic(Connection, quic::First),
+}
+
 /// What a link begins with.
 #[derive(Debug)]
 pub(crate) struct Seed {
@@ -60,10 +72,30 @@ pub(crate) struct Seed {
     pub(crate) peer: Identity,
     pub(crate) side: Side,
     pub(crate) origin: Origin,
-    pub(crate) pipes: Pipes,
     pub(crate) wire_id: u64,
+    pub(crate) uplink: Option<Uplink>,
+    /// It is to go before a link of another transport.
+    pub(crate) first: bool,
     /// How its data connections are dialled, and how many.
     pub(crate) trunks: Option<(TrunkDialler, u8)>,
+}
+
+impl Seed {
+    /// The link, of which nothing is known yet.
+    pub(crate) fn link(self, transport: Transport, opener: Opener, control: Opener) -> Link {
+        Link {
+            id: self.id,
+            peer: self.peer,
+            dialled: self.side == Side::Dialler,
+            transport,
+            uplink: self.uplink,
+            first: self.first,
+            wire_id: self.wire_id,
+            state: Arc::default(),
+            opener,
+            control,
+        }
+    }
 }
 
 /// What links need from their surroundings.
@@ -95,8 +127,7 @@ impl Drop for Connections {
 struct Running {
     /// One for each connection.
     heard: [Heard; 3],
-    /// The first of them.
-    control: Wire,
+    wires: [Wire; 3],
     pingers: [Pinger; 3],
     ended: mpsc::Receiver<()>,
     /// Dropped last but named: aborts the connections.
@@ -106,11 +137,18 @@ struct Running {
 
 /// Brings the link up, serves it, and returns why it ended. The hub hears `Up`, `Quality` and
 /// `Down` through notes.
-pub(crate) async fn run(ground: &Ground, mut seed: Seed) -> DownReason {
+pub(crate) async fn run(ground: &Ground, carrier: Carrier, seed: Seed) -> DownReason {
+    match carrier {
+        Carrier::Pipes(pipes) => run_on_pipes(ground, pipes, seed).await,
+        Carrier::Quic(connection, first) => quic::run(ground, connection, first, seed).await,
+    }
+}
+
+async fn run_on_pipes(ground: &Ground, pipes: Pipes, mut seed: Seed) -> DownReason {
     let origin = seed.origin;
     let peer = seed.peer.clone();
     let trunks = seed.trunks.take();
-    let mut running = match tokio::time::timeout(BEGIN, begin(ground, seed)).await {
+    let mut running = match tokio::time::timeout(BEGIN, begin(ground, pipes, seed)).await {
         Ok(Ok(running)) => running,
         Ok(Err(error)) => {
             tracing::debug!(%peer, %error, "link did not begin");
@@ -155,19 +193,19 @@ pub(crate) async fn run(ground: &Ground, mut seed: Seed) -> DownReason {
 }
 
 /// HTTP/2 handshakes on all three pipes.
-async fn begin(ground: &Ground, seed: Seed) -> io::Result<Running> {
+async fn begin(ground: &Ground, pipes: Pipes, seed: Seed) -> io::Result<Running> {
     let heard = [(); 3].map(|()| Heard::new(runtime::now()));
     let Pipes {
         control,
         forward,
         reverse,
-    } = seed.pipes;
+    } = pipes;
     let (control, forward, reverse) = (
         Coalesced::new(heard[0].watch(control)),
         Coalesced::new(heard[1].watch(forward)),
         Coalesced::new(heard[2].watch(reverse)),
     );
-    let wire = control.clone();
+    let wires = [control.clone(), forward.clone(), reverse.clone()];
     let state = Arc::new(LinkState::default());
     let (end, ended) = mpsc::channel(1);
     let spawner = Spawner {
@@ -214,19 +252,14 @@ async fn begin(ground: &Ground, seed: Seed) -> io::Result<Running> {
             (pingers, opener.clone(), opener)
         }
     };
-    let dialled = seed.side == Side::Dialler;
+    let (opener, control) = (Opener::H2(opener), Opener::H2(control));
     let link = Arc::new(Link {
-        id: seed.id,
-        peer: seed.peer,
-        dialled,
-        wire_id: seed.wire_id,
         state,
-        opener,
-        control,
+        ..seed.link(Transport::Tls, opener, control)
     });
     Ok(Running {
         heard,
-        control: wire,
+        wires,
         pingers: pingers.map(|with| Pinger { with, sent: None }),
         ended,
         connections: tasks,
@@ -298,7 +331,7 @@ impl Spawner<'_> {
             let ended = loop {
                 match wire.drive(connection.accept()).await {
                     Ok(Some(Ok((request, respond)))) => {
-                        sink.deliver(&source, &state, request, respond);
+                        sink.deliver_request(&source, &state, request, respond);
                     }
                     Ok(Some(Err(error))) => break Err(io_error(error)),
                     Ok(None) => break Ok(()),
@@ -320,12 +353,7 @@ async fn watch_over(
     running: &mut Running,
     mut closing: watch::Receiver<Option<DownReason>>,
 ) -> DownReason {
-    let mut pulse = Pulse {
-        detector: DeadDetector::new(runtime::now(), ground.interval),
-        each: DeadDetector::new(runtime::now(), ground.interval * PATIENCE_WITH_ONE),
-        estimator: LinkEstimator::default(),
-        told: None,
-    };
+    let mut pulse = Pulse::new(ground.interval);
     running.ping();
     loop {
         let wait = pulse.detector.poll_timeout().since(runtime::now());
@@ -343,20 +371,17 @@ async fn watch_over(
                     return DownReason::Closed;
                 };
                 // Those of the others wait behind what they carry.
-                let news = role == Role::Control && running.link.state.doubt(false);
-                if role == Role::Control
-                    && let Some(quality) = pulse.handle_pong(sent, &running.link.state, news)
-                {
-                    let note = Note::Quality { link: running.link.id, quality };
-                    if ground.notes.try_send(note).is_err() {
-                        // Full: the next sample will do.
-                        pulse.told = None;
-                    }
+                if role == Role::Control {
+                    let news = running.link.state.doubt(false);
+                    let now = runtime::now();
+                    pulse.estimator.handle_sample(now, now.since(sent));
+                    pulse.measured(ground, &running.link, news);
                 }
             }
             () = look, if busy && wait > ground.interval / LOOKS => {
                 running.ping_control();
                 running.doubt(&pulse, ground);
+                running.count(&mut pulse, ground);
             }
             () = tokio::time::sleep(wait) => {
                 let stalls = pulse.detector.stalls();
@@ -367,6 +392,7 @@ async fn watch_over(
                 let liveness = pulse.detector.handle_timeout(runtime::now());
                 ground.sink.metrics.stalls.inc_by(pulse.detector.stalls() - stalls);
                 running.doubt(&pulse, ground);
+                running.count(&mut pulse, ground);
                 match (liveness, silent) {
                     (Liveness::Alive, Liveness::Alive) => running.ping(),
                     (Liveness::Dead, _) | (_, Liveness::Dead) => return DownReason::Silent,
@@ -377,21 +403,66 @@ async fn watch_over(
 }
 
 /// The liveness of a link.
-struct Pulse {
+pub(crate) struct Pulse {
     /// Of the link: silent when all its connections are.
-    detector: DeadDetector,
+    pub(crate) detector: DeadDetector,
     /// Of the one that is silent longest.
     each: DeadDetector,
-    estimator: LinkEstimator,
-    /// The round trip and its floor that the hub knows.
-    told: Option<(Duration, Duration)>,
+    pub(crate) estimator: LinkEstimator,
+    /// What the hub knows: the round trip, its floor and the loss.
+    told: Option<(Duration, Duration, Loss)>,
 }
 
 impl Pulse {
-    /// Takes in a pong; the quality if it is news.
-    fn handle_pong(&mut self, sent: Instant, state: &LinkState, news: bool) -> Option<LinkQuality> {
-        let now = runtime::now();
-        self.estimator.handle_sample(now, now.since(sent));
+    pub(crate) fn new(interval: Duration) -> Self {
+        Pulse {
+            detector: DeadDetector::new(runtime::now(), interval),
+            each: DeadDetector::new(runtime::now(), interval * PATIENCE_WITH_ONE),
+            estimator: LinkEstimator::default(),
+            told: None,
+        }
+    }
+
+    /// Tells the hub what is measured, if it is news.
+    pub(crate) fn measured(&mut self, ground: &Ground, link: &Link, news: bool) {
+        if let Some(quality) = self.news(&link.state, news) {
+            let note = Note::Quality {
+                link: link.id,
+                quality,
+            };
+            if ground.notes.try_send(note).is_err() {
+                // Full: the next sample will do.
+                self.told = None;
+            }
+        }
+    }
+
+    /// Says that a link is doubted: what waits for an answer is late.
+    pub(crate) fn doubt(&self, ground: &Ground, link: &Link) {
+        let Some(quality) = self.estimator.quality() else {
+            return;
+        };
+        if link.state.doubt(true) {
+            let note = Note::Quality {
+                link: link.id,
+                quality,
+            };
+            if ground.notes.try_send(note).is_err() {
+                // Full: said at the next look.
+                link.state.doubt(false);
+            }
+        }
+    }
+
+    /// How long an answer may take. One that is lost is sent again after 200 ms and a round trip,
+    /// which takes another.
+    pub(crate) fn patience(&self, interval: Duration) -> Option<Duration> {
+        let quality = self.estimator.quality()?;
+        Some(quality.rtt * 2 + interval * 7 / 10)
+    }
+
+    /// Stores what is measured; the quality if it is news.
+    fn news(&mut self, state: &LinkState, news: bool) -> Option<LinkQuality> {
         let quality = self.estimator.quality()?;
         state.store(&quality);
         let differs = |told: Duration, now: Duration| {
@@ -399,11 +470,13 @@ impl Pulse {
             change > told / 20 && change > Duration::from_micros(100)
         };
         let is_news = news
-            || self.told.is_none_or(|(rtt, floor)| {
-                differs(rtt, quality.rtt) || differs(floor, quality.min_rtt)
+            || self.told.is_none_or(|(rtt, floor, loss)| {
+                differs(rtt, quality.rtt)
+                    || differs(floor, quality.min_rtt)
+                    || quality.loss.is_news(loss)
             });
         if is_news {
-            self.told = Some((quality.rtt, quality.min_rtt));
+            self.told = Some((quality.rtt, quality.min_rtt, quality.loss));
         }
         is_news.then_some(quality)
     }
@@ -448,27 +521,36 @@ impl Running {
         control.ping();
     }
 
+    /// Takes in what TCP has counted on all its connections, and what the other side says.
+    fn count(&self, pulse: &mut Pulse, ground: &Ground) {
+        let state = &self.link.state;
+        let (mut sent, mut lost) = state.counted();
+        for wire in &self.wires {
+            if let Some(counted) = wire.with(Watched::segments) {
+                sent += u64::from(counted.sent);
+                lost += u64::from(counted.lost);
+            }
+        }
+        pulse.estimator.handle_counts(runtime::now(), sent, lost);
+        pulse.estimator.handle_their_loss(state.their_loss());
+        state.set_own_loss(pulse.estimator.own_loss());
+        pulse.measured(ground, &self.link, false);
+    }
+
     /// Says so if what was sent waits too long to be acknowledged: not by the other side's process,
     /// which may be busy, but by its kernel.
     fn doubt(&self, pulse: &Pulse, ground: &Ground) {
-        let ([control, ..], Some(quality)) = (&self.pingers, pulse.estimator.quality()) else {
+        let ([control, ..], Some(patience)) = (&self.pingers, pulse.patience(ground.interval))
+        else {
             return;
         };
-        // One that is lost is sent again after 200 ms and a round trip, which takes another.
-        let patience = quality.rtt * 2 + ground.interval * 7 / 10;
         let (_, heard) = self.heard();
         let late = control
             .sent
             .is_some_and(|sent| heard < sent && runtime::now().since(sent) > patience);
-        if late && self.control.with(Watched::waits) && self.link.state.doubt(true) {
-            let note = Note::Quality {
-                link: self.link.id,
-                quality,
-            };
-            if ground.notes.try_send(note).is_err() {
-                // Full: said at the next look.
-                self.link.state.doubt(false);
-            }
+        let [control, ..] = &self.wires;
+        if late && control.with(Watched::waits) {
+            pulse.doubt(ground, &self.link);
         }
     }
 

@@ -6,7 +6,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -17,8 +17,9 @@ use base::SiteName;
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::StatusCode;
-use path::LinkQuality;
+use path::{LinkQuality, Loss, Turns};
 use pki::Identity;
+use quinn::Connection;
 use runtime::h2io::{H2Stream, io_error};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -26,8 +27,10 @@ use tokio::{
 };
 
 use crate::{
+    config::Uplink,
     event::{DownReason, LinkId},
     head::{self, HeadError, StreamHead},
+    quic::{self, QuicStream},
     routes::Routes,
 };
 
@@ -43,11 +46,33 @@ pub struct Link {
     pub peer: Identity,
     /// Did this side dial?
     pub dialled: bool,
+    /// Over what it goes.
+    pub transport: Transport,
+    /// Over which of the dialler's uplinks it goes, if that has several.
+    pub uplink: Option<Uplink>,
+    /// It is to go before a link of another transport.
+    pub(crate) first: bool,
     /// Its number on the wire, which the dialler has drawn.
     pub(crate) wire_id: u64,
     pub(crate) state: Arc<LinkState>,
-    pub(crate) opener: SendRequest<Bytes>,
-    pub(crate) control: SendRequest<Bytes>,
+    pub(crate) opener: Opener,
+    pub(crate) control: Opener,
+}
+
+/// Over what a link goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Transport {
+    /// TLS over TCP; between the parts of a node, pipes.
+    Tls,
+    /// QUIC.
+    Quic,
+}
+
+/// What opens streams on a link.
+#[derive(Clone, Debug)]
+pub(crate) enum Opener {
+    H2(SendRequest<Bytes>),
+    Quic(Connection),
 }
 
 /// How a link went down, for those who carry something for it.
@@ -67,9 +92,22 @@ pub(crate) struct LinkState {
     rtt_ns: AtomicU64,
     min_rtt_ns: AtomicU64,
     jitter_ns: AtomicU64,
+    /// There and back ([`Loss`]); of what this side sends; of what the other side says it sends.
+    loss: AtomicU16,
+    own_loss: AtomicU16,
+    their_loss: AtomicU16,
     samples: AtomicU64,
+    /// Segments that its data connections sent, and lost.
+    sent: AtomicU64,
+    lost: AtomicU64,
+    /// How much it carries of what goes to its site ([`path::share`]).
+    share: AtomicU32,
+    /// Told when that becomes nothing.
+    pub(crate) rests: Notify,
     /// What was sent is not acknowledged in time.
     doubted: AtomicBool,
+    /// Streams that there were, and those that are alive.
+    opened: AtomicU64,
     streams: AtomicUsize,
     /// Of these, the reserved ones.
     reserved: AtomicUsize,
@@ -89,7 +127,48 @@ impl LinkState {
         self.min_rtt_ns
             .store(ns(quality.min_rtt), Ordering::Relaxed);
         self.jitter_ns.store(ns(quality.jitter), Ordering::Relaxed);
+        self.loss.store(quality.loss.0, Ordering::Relaxed);
         self.samples.store(quality.samples, Ordering::Relaxed);
+    }
+
+    /// A data connection sent so many segments more, and lost so many.
+    pub(crate) fn count(&self, sent: u32, lost: u32) {
+        self.sent.fetch_add(sent.into(), Ordering::Relaxed);
+        self.lost.fetch_add(lost.into(), Ordering::Relaxed);
+    }
+
+    /// What data connections sent and lost.
+    pub(crate) fn counted(&self) -> (u64, u64) {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (load(&self.sent), load(&self.lost))
+    }
+
+    pub(crate) fn set_own_loss(&self, loss: Loss) {
+        self.own_loss.store(loss.0, Ordering::Relaxed);
+    }
+
+    /// What is lost of what this side sends.
+    pub(crate) fn own_loss(&self) -> Loss {
+        Loss(self.own_loss.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_their_loss(&self, loss: Loss) {
+        self.their_loss.store(loss.0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn their_loss(&self) -> Loss {
+        Loss(self.their_loss.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_share(&self, share: u32) {
+        self.share.store(share, Ordering::Release);
+        if share == 0 {
+            self.rests.notify_waiters();
+        }
+    }
+
+    pub(crate) fn share(&self) -> u32 {
+        self.share.load(Ordering::Acquire)
     }
 
     /// True if it is news.
@@ -126,6 +205,7 @@ impl LinkState {
     }
 
     pub(crate) fn live(self: &Arc<Self>, reserved: bool) -> LiveStream {
+        self.opened.fetch_add(1, Ordering::Relaxed);
         self.streams.fetch_add(1, Ordering::AcqRel);
         if reserved {
             self.reserved.fetch_add(1, Ordering::AcqRel);
@@ -142,6 +222,17 @@ impl LinkState {
 pub(crate) struct LiveStream {
     state: Arc<LinkState>,
     reserved: bool,
+}
+
+impl LiveStream {
+    pub(crate) fn link(&self) -> Arc<LinkState> {
+        Arc::clone(&self.state)
+    }
+
+    /// Does its link carry nothing new, since others to the same site are so much better?
+    pub(crate) fn is_stale(&self) -> bool {
+        self.state.share() == 0
+    }
 }
 
 impl Drop for LiveStream {
@@ -163,6 +254,7 @@ impl Link {
             rtt: load(&self.state.rtt_ns),
             min_rtt: load(&self.state.min_rtt_ns),
             jitter: load(&self.state.jitter_ns),
+            loss: Loss(self.state.loss.load(Ordering::Relaxed)),
             samples,
         })
     }
@@ -180,6 +272,12 @@ impl Link {
         self.state.doubted.load(Ordering::Acquire)
     }
 
+    /// Streams that there were on it since it is up, of both directions.
+    #[must_use]
+    pub fn opened(&self) -> u64 {
+        self.state.opened.load(Ordering::Relaxed)
+    }
+
     /// Streams alive on it, of both directions.
     #[must_use]
     pub fn streams(&self) -> usize {
@@ -193,9 +291,24 @@ impl Link {
         self.streams().saturating_sub(reserved)
     }
 
-    /// Smoothed round trip; unmeasured counts as the longest.
-    pub(crate) fn rtt(&self) -> Duration {
-        self.quality().map_or(Duration::MAX, |quality| quality.rtt)
+    /// How much it carries of what goes to its site, beside other links there: 1000 if it is the
+    /// best, less as it is worse, 0 if others are so much better that it carries nothing new.
+    #[must_use]
+    pub fn share(&self) -> u32 {
+        self.state.share()
+    }
+
+    /// How long the way over it counts, once it is measured.
+    pub(crate) fn cost(&self) -> Option<Duration> {
+        let times = self.uplink.as_ref().map_or(1, |uplink| uplink.cost);
+        self.quality()
+            .map(|quality| quality.cost().saturating_mul(times.into()))
+    }
+
+    /// The smallest first: not doubted, carrying something, cheap.
+    pub(crate) fn rank(&self) -> (bool, bool, Duration) {
+        let cost = self.cost().unwrap_or(Duration::MAX);
+        (self.is_doubted(), self.share() == 0, cost)
     }
 }
 
@@ -232,14 +345,13 @@ impl LinkTable {
         self.sites.get(site).map_or(&[], |links| links)
     }
 
-    /// The link with the shortest round trip to a site, of those that are not doubted if there are
-    /// some.
+    /// The best link to a site: one that is doubted only if all are, then by distance and loss.
     #[must_use]
     pub fn best(&self, site: &SiteName) -> Option<&Arc<Link>> {
         self.site(site)
             .iter()
             .filter(|link| link.is_up())
-            .min_by_key(|link| (link.is_doubted(), link.rtt()))
+            .min_by_key(|link| link.rank())
     }
 
     /// Is there a link to the site?
@@ -254,6 +366,8 @@ impl LinkTable {
 pub struct Links {
     table: Arc<ArcSwap<LinkTable>>,
     routes: Routes,
+    /// Streams that were opened here.
+    opened: Arc<AtomicU32>,
 }
 
 /// Why a stream could not be opened. In no case was a byte of the stream itself sent: the head
@@ -308,6 +422,7 @@ impl Links {
         Links {
             table,
             routes: Routes::default(),
+            opened: Arc::default(),
         }
     }
 
@@ -323,8 +438,8 @@ impl Links {
         &self.routes
     }
 
-    /// Opens a stream to `site`, over others if that is the way, on the link with the shortest round
-    /// trip (on the next best if that one just went down), and waits for the other
+    /// Opens a stream to `site`, over others if that is the way, on one of the links there, each as
+    /// often as it is good (on the next best if that one just went down), and waits for the other
     /// side to accept it: one round trip. Dropping the future gives the stream up.
     ///
     /// # Errors
@@ -335,7 +450,11 @@ impl Links {
             Some((first, head)) => (first, head),
             None => (site, head),
         };
-        self.open_on(site, head, |link| link.opener.clone()).await
+        let turn = self.opened.fetch_add(1, Ordering::Relaxed);
+        self.open_on(site, head, Some(Turns::after(turn)), |link| {
+            link.opener.clone()
+        })
+        .await
     }
 
     /// Opens a reserved stream over others, to a site without a link; to one with a link as
@@ -368,14 +487,16 @@ impl Links {
         if !head.is_reserved() {
             return Err(OpenError::Head(HeadError::Authority));
         }
-        self.open_on(site, head, |link| link.control.clone()).await
+        self.open_on(site, head, None, |link| link.control.clone())
+            .await
     }
 
     async fn open_on(
         &self,
         site: &SiteName,
         head: &StreamHead,
-        pick: impl Fn(&Link) -> SendRequest<Bytes>,
+        turns: Option<Turns>,
+        pick: impl Fn(&Link) -> Opener,
     ) -> Result<Stream, OpenError> {
         let table = self.table.load_full();
         let mut links: Vec<&Arc<Link>> = table
@@ -383,7 +504,10 @@ impl Links {
             .iter()
             .filter(|link| link.is_up())
             .collect();
-        links.sort_by_key(|link| (link.is_doubted(), link.rtt()));
+        links.sort_by_key(|link| link.rank());
+        if let Some(index) = turns.and_then(|mut turns| next(&mut turns, links.iter().copied())) {
+            links.swap(0, index);
+        }
         let mut outcome = Err(OpenError::NoLink(site.clone()));
         for link in links {
             outcome = open_stream(link, pick(link), head).await;
@@ -423,32 +547,54 @@ impl Link {
     }
 }
 
-async fn open_stream(
-    link: &Link,
-    opener: SendRequest<Bytes>,
-    head: &StreamHead,
-) -> Result<Stream, OpenError> {
-    let request = head.to_request().map_err(OpenError::Head)?;
+/// The index of the link whose turn it is; of doubted ones only if all are. `None`: nobody's.
+pub(crate) fn next<'a>(
+    turns: &mut Turns,
+    links: impl Iterator<Item = &'a Arc<Link>> + Clone,
+) -> Option<usize> {
+    let doubted = links.clone().all(|link| link.is_doubted());
+    turns.next(links.map(|link| match link.is_doubted() && !doubted {
+        true => 0,
+        false => link.share(),
+    }))
+}
+
+async fn open_stream(link: &Link, opener: Opener, head: &StreamHead) -> Result<Stream, OpenError> {
     let mut head_sent = false;
     let live = link.state.live(head.is_reserved());
     let answer = async {
-        let closed = |head_sent| {
-            move |error| OpenError::Closed {
-                head_sent,
-                source: io_error(error),
-            }
-        };
-        let mut opener = opener.ready().await.map_err(closed(false))?;
-        let (response, send) = opener.send_request(request, false).map_err(closed(false))?;
-        head_sent = true;
-        let response = response.await.map_err(closed(true))?;
-        Ok((response, send))
+        match opener {
+            Opener::H2(opener) => request_stream(opener, head, &mut head_sent)
+                .await
+                .map(StreamIo::H2),
+            Opener::Quic(connection) => quic::open(&connection, head, &mut head_sent)
+                .await
+                .map(StreamIo::Quic),
+        }
     };
     let answered = tokio::time::timeout(OPEN_TIMEOUT, answer).await;
-    let Ok(answered) = answered else {
-        return Err(OpenError::Timeout { head_sent });
+    match answered {
+        Ok(answered) => Ok(Stream::new(answered?, link.id, live)),
+        Err(_) => Err(OpenError::Timeout { head_sent }),
+    }
+}
+
+async fn request_stream(
+    opener: SendRequest<Bytes>,
+    head: &StreamHead,
+    head_sent: &mut bool,
+) -> Result<H2Stream, OpenError> {
+    let request = head.to_request().map_err(OpenError::Head)?;
+    let closed = |head_sent| {
+        move |error| OpenError::Closed {
+            head_sent,
+            source: io_error(error),
+        }
     };
-    let (response, send) = answered?;
+    let mut opener = opener.ready().await.map_err(closed(false))?;
+    let (response, send) = opener.send_request(request, false).map_err(closed(false))?;
+    *head_sent = true;
+    let response = response.await.map_err(closed(true))?;
     if response.status() != StatusCode::OK {
         let reason = response
             .headers()
@@ -459,11 +605,7 @@ async fn open_stream(
             reason: reason.unwrap_or_default().chars().take(256).collect(),
         });
     }
-    Ok(Stream::new(
-        H2Stream::new(send, response.into_body()),
-        link.id,
-        live,
-    ))
+    Ok(H2Stream::new(send, response.into_body()))
 }
 
 /// A stream over a link: bytes in order, both ways, each half closed on its own.
@@ -472,16 +614,20 @@ async fn open_stream(
 /// what was written go out.
 #[derive(Debug)]
 pub struct Stream {
-    io: H2Stream,
+    io: StreamIo,
     link: LinkId,
+    live: LiveStream,
+}
+
+#[derive(Debug)]
+pub(crate) enum StreamIo {
+    H2(H2Stream),
+    Quic(QuicStream),
 }
 
 impl Stream {
-    pub(crate) fn new(io: H2Stream, link: LinkId, live: LiveStream) -> Self {
-        Stream {
-            io: io.with_guard(live),
-            link,
-        }
+    pub(crate) const fn new(io: StreamIo, link: LinkId, live: LiveStream) -> Self {
+        Stream { io, link, live }
     }
 
     /// The link it runs on.
@@ -490,9 +636,11 @@ impl Stream {
         self.link
     }
 
-    /// The next piece as it was received, without copying; `None` at the end.
-    pub fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
-        self.io.poll_bytes(cx)
+    /// Had it better be begun anew, when it is at rest? Other links to the same site are so much
+    /// better than the one it is on.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.live.is_stale()
     }
 }
 
@@ -502,7 +650,10 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        match &mut self.io {
+            StreamIo::H2(io) => Pin::new(io).poll_read(cx, buf),
+            StreamIo::Quic(io) => Pin::new(io).poll_read(cx, buf),
+        }
     }
 }
 
@@ -512,14 +663,23 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        match &mut self.io {
+            StreamIo::H2(io) => Pin::new(io).poll_write(cx, buf),
+            StreamIo::Quic(io) => Pin::new(io).poll_write(cx, buf),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        match &mut self.io {
+            StreamIo::H2(io) => Pin::new(io).poll_flush(cx),
+            StreamIo::Quic(io) => Pin::new(io).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        match &mut self.io {
+            StreamIo::H2(io) => Pin::new(io).poll_shutdown(cx),
+            StreamIo::Quic(io) => Pin::new(io).poll_shutdown(cx),
+        }
     }
 }

@@ -1,13 +1,16 @@
 //! The 24 bytes that tie the connections of a link together.
 //!
 //! ```text
-//! 0        8     10    11     12      16       24
-//! "SEALANE\0" version role  trunk  zero  link id   (network byte order)
+//! 0        8       10    11     12      13    14    16       24
+//! "SEALANE\0" version role  trunk  uplink  first cost  link id   (network byte order)
 //! ```
 //! The dialler sends one on each connection, right after TLS; the acceptor answers with the same,
 //! where `role` is the answer: 0 for welcome, or why not. `trunk` is the number of a data
-//! connection among those of its link, in an answer how many of them the acceptor asks for. Only
-//! then does HTTP/2 begin, or what data connections speak.
+//! connection among those of its link, in an answer how many of them the acceptor asks for.
+//! `uplink` is the number of the uplink that the dialler goes over, 0 if it has but one, and `cost`
+//! how many times as long as it is that counts; `first` is 1 if the dialler wants the link to go
+//! before those of another transport. All three are 0 in an answer. Only then does HTTP/2 begin, or
+//! what data connections speak.
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -26,9 +29,12 @@ pub(crate) enum Role {
     Reverse,
     /// Streams of both, without HTTP/2; any number of these, once the link is up.
     Data,
+    /// All of a link that goes over QUIC.
+    Quic,
 }
 
 impl Role {
+    /// Those over TCP.
     pub(crate) const ALL: [Role; 4] = [Role::Control, Role::Forward, Role::Reverse, Role::Data];
     /// Those that a link begins with.
     pub(crate) const FIRST: [Role; 3] = [Role::Control, Role::Forward, Role::Reverse];
@@ -40,6 +46,7 @@ impl Role {
             Role::Forward => b"sealane/1",
             Role::Reverse => b"sealane-rev/1",
             Role::Data => b"sealane-data/1",
+            Role::Quic => b"sealane-quic/1",
         }
     }
 
@@ -53,6 +60,7 @@ impl Role {
             Role::Forward => 1,
             Role::Reverse => 2,
             Role::Data => 3,
+            Role::Quic => 4,
         }
     }
 }
@@ -101,18 +109,33 @@ pub(crate) enum PrefaceError {
     Role,
 }
 
-fn encode(code: u8, trunk: u8, link: u64) -> [u8; LEN] {
-    let mut bytes = [0; LEN];
-    bytes[..8].copy_from_slice(MAGIC);
-    bytes[8..10].copy_from_slice(&VERSION.to_be_bytes());
-    bytes[10] = code;
-    bytes[11] = trunk;
-    bytes[16..].copy_from_slice(&link.to_be_bytes());
-    bytes
+/// What stands in one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Preface {
+    code: u8,
+    trunk: u8,
+    uplink: u8,
+    first: u8,
+    cost: u16,
+    link: u64,
 }
 
-/// The code, the number about data connections, and the link.
-async fn read<T: AsyncRead + Unpin>(io: &mut T) -> Result<(u8, u8, u64), PrefaceError> {
+impl Preface {
+    fn encode(&self) -> [u8; LEN] {
+        let mut bytes = [0; LEN];
+        bytes[..8].copy_from_slice(MAGIC);
+        bytes[8..10].copy_from_slice(&VERSION.to_be_bytes());
+        bytes[10] = self.code;
+        bytes[11] = self.trunk;
+        bytes[12] = self.uplink;
+        bytes[13] = self.first;
+        bytes[14..16].copy_from_slice(&self.cost.to_be_bytes());
+        bytes[16..].copy_from_slice(&self.link.to_be_bytes());
+        bytes
+    }
+}
+
+async fn read<T: AsyncRead + Unpin>(io: &mut T) -> Result<Preface, PrefaceError> {
     let mut magic = [0; 8];
     io.read_exact(&mut magic).await?;
     if &magic != MAGIC {
@@ -121,11 +144,19 @@ async fn read<T: AsyncRead + Unpin>(io: &mut T) -> Result<(u8, u8, u64), Preface
     let version = io.read_u16().await?;
     let code = io.read_u8().await?;
     let trunk = io.read_u8().await?;
-    let mut zero = [0; 4];
-    io.read_exact(&mut zero).await?;
+    let uplink = io.read_u8().await?;
+    let first = io.read_u8().await?;
+    let cost = io.read_u16().await?;
     let link = io.read_u64().await?;
     if version == VERSION {
-        Ok((code, trunk, link))
+        Ok(Preface {
+            code,
+            trunk,
+            uplink,
+            first,
+            cost,
+            link,
+        })
     } else {
         Err(PrefaceError::Version(version))
     }
@@ -138,6 +169,10 @@ pub(crate) struct Part {
     pub(crate) role: Role,
     /// Its number among data connections.
     pub(crate) trunk: u8,
+    /// The number of the uplink it goes over (0: the only one), and its cost.
+    pub(crate) uplink: (u8, u16),
+    /// It is to go before a link of another transport.
+    pub(crate) first: bool,
 }
 
 /// The dialler's part: says what the connection is; returns the answer, and how many data
@@ -147,11 +182,19 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let code = u8::try_from(part.role.index()).map_err(|_| PrefaceError::Role)?;
-    io.write_all(&encode(code, part.trunk, part.link)).await?;
+    let proposed = Preface {
+        code,
+        trunk: part.trunk,
+        uplink: part.uplink.0,
+        first: part.first.into(),
+        cost: part.uplink.1,
+        link: part.link,
+    };
+    io.write_all(&proposed.encode()).await?;
     io.flush().await?;
-    let (code, trunks, echoed) = read(io).await?;
-    if echoed == part.link {
-        Ok((Answer::from_code(code), trunks))
+    let answer = read(io).await?;
+    if answer.link == part.link {
+        Ok((Answer::from_code(answer.code), answer.trunk))
     } else {
         Err(PrefaceError::Role)
     }
@@ -162,9 +205,15 @@ pub(crate) async fn expect<T>(io: &mut T, role: Role) -> Result<Part, PrefaceErr
 where
     T: AsyncRead + Unpin,
 {
-    let (code, trunk, link) = read(io).await?;
-    if usize::from(code) == role.index() {
-        Ok(Part { link, role, trunk })
+    let proposed = read(io).await?;
+    if usize::from(proposed.code) == role.index() {
+        Ok(Part {
+            link: proposed.link,
+            role,
+            trunk: proposed.trunk,
+            uplink: (proposed.uplink, proposed.cost),
+            first: proposed.first == 1,
+        })
     } else {
         Err(PrefaceError::Role)
     }
@@ -180,7 +229,13 @@ pub(crate) async fn answer<T>(
 where
     T: AsyncWrite + Unpin,
 {
-    io.write_all(&encode(answer.code(), trunks, link)).await?;
+    let answer = Preface {
+        code: answer.code(),
+        trunk: trunks,
+        link,
+        ..Preface::default()
+    };
+    io.write_all(&answer.encode()).await?;
     io.flush().await?;
     Ok(())
 }
@@ -196,6 +251,8 @@ mod tests {
             link: 7,
             role: Role::Data,
             trunk: 3,
+            uplink: (2, 300),
+            first: true,
         };
         let (asked, part) = tokio::join!(propose(&mut dialler, proposed), async {
             let part = expect(&mut acceptor, Role::Data).await.expect("a preface");
@@ -210,7 +267,12 @@ mod tests {
 
     #[tokio::test]
     async fn foreign_bytes_are_named() {
-        let good = encode(1, 0, 9);
+        let good = Preface {
+            code: 1,
+            link: 9,
+            ..Preface::default()
+        };
+        let good = good.encode();
         let change = |at: usize, to: u8| {
             let mut bytes = good;
             bytes[at] = to;

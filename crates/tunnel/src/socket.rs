@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::{Buf, BytesMut};
+use runtime::net::Segments;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -48,6 +49,14 @@ impl Socket {
         match &self.tcp {
             Tcp::Here(tcp) => runtime::net::unacknowledged(tcp.as_fd()).is_ok_and(|n| n > 0),
             Tcp::Moving(_) | Tcp::Lost => false,
+        }
+    }
+
+    /// What TCP counted on it, if that is known.
+    pub(crate) fn segments(&self) -> Option<Segments> {
+        match &self.tcp {
+            Tcp::Here(tcp) => runtime::net::segments(tcp.as_fd()).ok(),
+            Tcp::Moving(_) | Tcp::Lost => None,
         }
     }
 

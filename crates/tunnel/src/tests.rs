@@ -1,5 +1,6 @@
 //! Two nodes and a link: in memory on a paused clock, and over TLS on loopback.
 
 mod memory;
+mod quic;
 pub(crate) mod support;
 mod tls;

@@ -11,6 +11,7 @@ use std::{
 };
 
 use base::Instant;
+use runtime::net::Segments;
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
     net::UnixStream,
@@ -25,6 +26,11 @@ pub trait Pipe: AsyncRead + AsyncWrite + Send + Unpin {
     fn waits(&self) -> bool {
         false
     }
+
+    /// What its transport counted, if it counts.
+    fn segments(&self) -> Option<Segments> {
+        None
+    }
 }
 
 impl Pipe for DuplexStream {}
@@ -35,17 +41,29 @@ impl Pipe for client::TlsStream<Socket> {
     fn waits(&self) -> bool {
         self.get_ref().0.waits()
     }
+
+    fn segments(&self) -> Option<Segments> {
+        self.get_ref().0.segments()
+    }
 }
 
 impl Pipe for server::TlsStream<Socket> {
     fn waits(&self) -> bool {
         self.get_ref().0.waits()
     }
+
+    fn segments(&self) -> Option<Segments> {
+        self.get_ref().0.segments()
+    }
 }
 
 impl Pipe for TlsStream<Socket> {
     fn waits(&self) -> bool {
         self.get_ref().0.waits()
+    }
+
+    fn segments(&self) -> Option<Segments> {
+        self.get_ref().0.segments()
     }
 }
 
@@ -124,6 +142,11 @@ impl Watched {
     /// Does something that was sent wait for the other side's kernel?
     pub(crate) fn waits(&self) -> bool {
         self.pipe.waits()
+    }
+
+    /// What its transport counted.
+    pub(crate) fn segments(&self) -> Option<Segments> {
+        self.pipe.segments()
     }
 }
 

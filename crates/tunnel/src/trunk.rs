@@ -33,9 +33,9 @@ use std::{
 
 use base::{Instant, SiteName};
 use bytes::BytesMut;
-use path::{DeadDetector, Liveness};
+use path::{DeadDetector, Liveness, Loss, Turns};
 use pki::Identity;
-use runtime::metrics::Gauge;
+use runtime::{metrics::Gauge, net::Segments};
 use tokio::{
     io::{AsyncReadExt, AsyncWrite},
     sync::oneshot,
@@ -46,12 +46,12 @@ use tokio_rustls::TlsStream;
 use crate::{
     head::{HeadError, StreamHead},
     link::{Ground, PATIENCE_WITH_ONE, Side},
-    links::{Gone, Link, OPEN_TIMEOUT, OpenError},
+    links::{Gone, Link, OPEN_TIMEOUT, OpenError, next},
     routes::Routes,
     socket::Socket,
 };
 use mux::{Answer, Mux};
-pub use stream::{TrunkIncoming, TrunkStream};
+pub use stream::{Mover, Staleness, TrunkIncoming, TrunkStream};
 
 /// Room for what is read; what a record of TLS holds at most (RFC 8446 §5.1).
 const READ: usize = 64 << 10;
@@ -161,6 +161,7 @@ pub struct Trunks {
     served: Rc<RefCell<Vec<Served>>>,
     leaving: Rc<Cell<bool>>,
     routes: Routes,
+    turns: Rc<Cell<Turns>>,
 }
 
 impl Trunks {
@@ -222,8 +223,10 @@ impl Trunks {
             link: &link,
             mux: &mux,
             heard: &heard,
+            counted: tls.get_ref().0.segments().unwrap_or_default(),
             tls,
             inbound: BytesMut::new(),
+            said: Loss::default(),
             broken: None,
             on_stream,
         };
@@ -232,9 +235,9 @@ impl Trunks {
         mux.borrow_mut().close(ended.kind());
     }
 
-    /// Opens a stream to `site`, over others if that is the way, on a data connection of the link
-    /// with the shortest round trip, and waits for the other side to accept it: a round trip to
-    /// `site`. Dropping the future gives it up.
+    /// Opens a stream to `site`, over others if that is the way, on a data connection of one of the
+    /// links there, each as often as it is good, and waits for the other side to accept it: a round
+    /// trip to `site`. Dropping the future gives it up.
     ///
     /// # Errors
     /// See [`OpenError`]; [`OpenError::NoLink`] also if there is a link, and no data connection of
@@ -272,21 +275,25 @@ impl Trunks {
         }
     }
 
-    /// The connection with the shortest round trip; of several of one link the idlest.
+    /// The connection of the link whose turn it is; of several of one link the idlest.
     fn begin(&self, site: &SiteName, head: &[u8]) -> Option<TrunkStream> {
         let served = self.served.borrow();
         let to_site = served
             .iter()
             .filter(|served| served.link.peer.site() == Some(site) && served.is_well());
-        let best = to_site.min_by_key(|served| {
-            let link = &served.link;
-            (link.is_doubted(), link.rtt(), served.mux.borrow().streams())
-        })?;
+        let links = to_site.clone().map(|served| &served.link);
+        let mut turns = self.turns.get();
+        // Nobody's turn: what begins goes over links that have no data connections.
+        let link = links.clone().nth(next(&mut turns, links.clone())?)?;
+        self.turns.set(turns);
+        let best = to_site
+            .filter(|served| Arc::ptr_eq(&served.link, link))
+            .min_by_key(|served| served.mux.borrow().streams())?;
         let id = best.mux.borrow_mut().open(head)?;
         Some(TrunkStream {
             mux: Rc::clone(&best.mux),
             id,
-            _live: best.link.state.live(false),
+            live: best.link.state.live(false),
         })
     }
 }
@@ -313,6 +320,10 @@ struct Driver<'a, F> {
     heard: &'a Cell<Instant>,
     tls: Box<TlsStream<Socket>>,
     inbound: BytesMut,
+    /// What TCP had counted at the last look.
+    counted: Segments,
+    /// What the other side knows of what this side loses on the link.
+    said: Loss,
     /// Why nothing can be sent any more. What the other side said before is still read.
     broken: Option<io::Error>,
     on_stream: F,
@@ -360,6 +371,7 @@ impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
                 return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
             }
             while ticks.poll_tick(cx).is_ready() {
+                self.count();
                 // A router that translates remembers what comes from inside.
                 if side == Side::Dialler {
                     self.mux.borrow_mut().ping();
@@ -384,6 +396,25 @@ impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
             Poll::Pending
         })
         .await
+    }
+
+    /// Tell the link what TCP has counted here, and the other side what the link loses.
+    fn count(&mut self) {
+        let state = &self.link.state;
+        if let Some(now) = self.tls.get_ref().0.segments() {
+            let sent = now.sent.wrapping_sub(self.counted.sent);
+            let lost = now.lost.saturating_sub(self.counted.lost);
+            state.count(sent, lost);
+            self.counted = now;
+        }
+        let loss = state.own_loss();
+        if loss.is_news(self.said) {
+            self.said = loss;
+            self.mux.borrow_mut().say_loss(loss);
+        }
+        if let Some(loss) = self.mux.borrow_mut().take_their_loss() {
+            state.set_their_loss(loss);
+        }
     }
 
     /// Take in what has come; did anything?
@@ -421,7 +452,7 @@ impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
             let stream = TrunkStream {
                 mux: Rc::clone(self.mux),
                 id: opened.id,
-                _live: self.link.state.live(false),
+                live: self.link.state.live(false),
             };
             let head = StreamHead::from_text(&opened.head);
             let head = head.and_then(|head| match head.is_reserved() {

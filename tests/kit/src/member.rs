@@ -192,6 +192,7 @@ impl Member {
         let target = |address: &SocketAddr| DialTarget {
             expected: None,
             addresses: vec![*address],
+            uplink: None,
         };
         Config {
             planet: self.identity.planet().clone(),
@@ -201,6 +202,7 @@ impl Member {
             dial: dial.iter().map(target).collect(),
             admit: Admit::all(),
             joins: false,
+            prefer: tunnel::Prefer::Tls,
             trunks: 0,
         }
     }

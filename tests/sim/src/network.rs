@@ -166,6 +166,7 @@ impl Sim {
             peer: site.clone(),
             rtt_us: Some(u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
             jitter_us: 0,
+            loss: 0,
         }));
         self.give(node, Part::Data, Event::Reach(site, rtt));
         self.tell_links(node);

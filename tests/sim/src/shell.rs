@@ -298,6 +298,7 @@ impl Sim {
                 | Event::Reach(..)
                 | Event::Links(_)
                 | Event::Doubt(..)
+                | Event::Loss(..)
                 | Event::Outlier(..) => self.trace.line(now, format_args!("{end:?} {event:?}")),
             },
             Happening::Wake { .. }

@@ -22,6 +22,7 @@ fn config(trust: &Trust) -> Config {
         dial: Vec::new(),
         admit: Admit::all(),
         joins: false,
+        prefer: tunnel::Prefer::Tls,
         trunks: 1,
     }
 }
@@ -72,6 +73,7 @@ impl Client {
             dial: vec![DialTarget {
                 expected: None,
                 addresses: vec![at],
+                uplink: None,
             }],
             ..config(trust)
         };

@@ -20,6 +20,35 @@ pub struct SiteSpec {
     /// Of a gateway: to how many PoPs it is attached.
     #[serde(default)]
     pub attach: Attach,
+    /// Of a gateway: its ways into the Internet, if it has several. To each PoP it keeps a tunnel
+    /// over each of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uplinks: Vec<UplinkSpec>,
+}
+
+/// A way of a gateway into the Internet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UplinkSpec {
+    /// Its name inside the site.
+    #[schemars(with = "String")]
+    pub name: Name,
+    /// An interface of each node (it needs a route, such as a default route with a metric), or an
+    /// address of the node (then the system's routes by source decide).
+    pub source: String,
+    /// How many times as long as they are its tunnels count, 1 to 1000: one that is paid by volume
+    /// carries nothing while another is not so many times worse.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub cost: u16,
+}
+
+const fn one() -> u16 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+const fn is_one(cost: &u16) -> bool {
+    *cost == 1
 }
 
 /// What a site is.
@@ -104,16 +133,47 @@ pub struct PublicAddresses {
     pub port_map: BTreeMap<u16, u16>,
 }
 
-/// To how many PoPs a gateway is attached.
+/// To how many PoPs a gateway is attached, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Attach {
     /// 1 to 16; 2 by default.
+    #[serde(default = "two")]
     pub count: u8,
+    /// Over what its tunnels go.
+    #[serde(default, skip_serializing_if = "AttachTransport::is_auto")]
+    pub transport: AttachTransport,
+}
+
+const fn two() -> u8 {
+    2
+}
+
+/// Over what a gateway's tunnels go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AttachTransport {
+    /// Over TLS, and over QUIC while packets are lost. Both are kept.
+    #[default]
+    Auto,
+    /// Over TLS alone.
+    Tls,
+    /// Over QUIC, and over TLS while UDP does not pass. Both are kept.
+    Quic,
+}
+
+impl AttachTransport {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+    const fn is_auto(&self) -> bool {
+        matches!(self, AttachTransport::Auto)
+    }
 }
 
 impl Default for Attach {
     fn default() -> Self {
-        Attach { count: 2 }
+        Attach {
+            count: 2,
+            transport: AttachTransport::Auto,
+        }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::{args::Shape, error::Failure, files::Document};
+use crate::args::Shape;
 
 /// The network the files are written for.
 const EXAMPLE: &str = "127.80.1.";
@@ -66,6 +66,17 @@ const WORLD: Files = [
     ),
 ];
 
+/// What ends a line that is of use only in network namespaces.
+const NAMESPACES: &str = "# in namespaces";
+
+/// A file as it is where there are no network namespaces.
+pub(crate) fn on_loopback(text: &str) -> String {
+    let lines = text.split_inclusive('\n');
+    lines
+        .filter(|line| !line.trim_end().ends_with(NAMESPACES))
+        .collect()
+}
+
 /// One file with its addresses where `place` says, by their last octets.
 pub(crate) fn text(text: &str, place: &impl Fn(u8) -> Ipv4Addr) -> String {
     let mut parts = text.split(EXAMPLE);
@@ -82,19 +93,6 @@ pub(crate) fn text(text: &str, place: &impl Fn(u8) -> Ipv4Addr) -> String {
     all
 }
 
-/// All documents, in the order in which they are applied.
-pub(crate) fn documents(
-    of: Shape,
-    place: &impl Fn(u8) -> Ipv4Addr,
-) -> Result<Vec<Document>, Failure> {
-    let mut documents = Vec::new();
-    for (name, example) in files(of) {
-        documents.extend(crate::files::parse(name, &text(example, place))?);
-    }
-    crate::files::sort(&mut documents);
-    Ok(documents)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -103,6 +101,7 @@ mod tests {
     use lab::topology::{Layout, Topology};
 
     use super::*;
+    use crate::{error::Failure, files::Document};
 
     #[test]
     fn the_small_example_is_the_small_topology() {
@@ -112,6 +111,19 @@ mod tests {
     #[test]
     fn the_world_example_is_the_world_topology() {
         the_example_is_the_topology(Shape::World, &Topology::world());
+    }
+
+    /// All documents, in the order in which they are applied.
+    fn documents(of: Shape, place: &impl Fn(u8) -> Ipv4Addr) -> Result<Vec<Document>, Failure> {
+        let mut documents = Vec::new();
+        for (name, example) in files(of) {
+            documents.extend(crate::files::parse(
+                name,
+                &text(&on_loopback(example), place),
+            )?);
+        }
+        crate::files::sort(&mut documents);
+        Ok(documents)
     }
 
     /// The files and the topology are two views of one planet.

@@ -51,6 +51,9 @@ pub struct Change {
     pub rate_kbit: Option<u64>,
     /// [`Shape::mtu`].
     pub mtu: Option<usize>,
+    /// [`Shape::no_udp`].
+    #[serde(default)]
+    pub no_udp: bool,
 }
 
 /// What it answers.
@@ -103,6 +106,7 @@ impl Obeys for Obedient {
                 shape.loss_ppm = change.loss_ppm.unwrap_or(shape.loss_ppm);
                 shape.rate_kbit = change.rate_kbit.or(shape.rate_kbit);
                 shape.mtu = change.mtu.or(shape.mtu);
+                shape.no_udp |= change.no_udp;
             }),
             Command::Cut { line } => state.reshape(&line, |shape, _| shape.cut = true),
             Command::Heal { line } => state.reshape(&line, |shape, whole| *shape = *whole),

@@ -34,6 +34,8 @@ pub struct Shape {
     pub mtu: Option<usize>,
     /// Nothing arrives.
     pub cut: bool,
+    /// Of UDP nothing does, as where a firewall knows TCP alone.
+    pub no_udp: bool,
 }
 
 /// A shape says something that no line can do.
@@ -102,7 +104,7 @@ pub struct Counts {
     pub overflowed: u64,
     /// Too long.
     pub too_long: u64,
-    /// Sent while it was cut.
+    /// Sent while it was cut, or cut for UDP.
     pub cut: u64,
 }
 
@@ -144,9 +146,9 @@ impl Line {
 
     /// When a packet of `length` octets (IP header included) that is sent now arrives; `None`: it
     /// does not.
-    pub(crate) fn carry(&mut self, now: Instant, length: usize) -> Option<Instant> {
+    pub(crate) fn carry(&mut self, now: Instant, length: usize, udp: bool) -> Option<Instant> {
         let shape = self.shape;
-        if shape.cut {
+        if shape.cut || shape.no_udp && udp {
             self.counts.cut += 1;
             return None;
         }
@@ -189,8 +191,8 @@ mod tests {
     #[test]
     fn distance_is_a_delay() {
         let mut line = line(Shape::distance(Duration::from_micros(2_500)));
-        assert_eq!(line.carry(at(10), 1500), Some(at(2_510)));
-        assert_eq!(line.carry(at(20), 40), Some(at(2_520)));
+        assert_eq!(line.carry(at(10), 1500, false), Some(at(2_510)));
+        assert_eq!(line.carry(at(20), 40, false), Some(at(2_520)));
     }
 
     #[test]
@@ -201,13 +203,13 @@ mod tests {
             queue_us: Some(2_000),
             ..Shape::default()
         });
-        let arrivals: Vec<_> = (0..4).map(|_| line.carry(at(0), 1000)).collect();
+        let arrivals: Vec<_> = (0..4).map(|_| line.carry(at(0), 1000, false)).collect();
         assert_eq!(
             arrivals,
             [Some(at(1000)), Some(at(2000)), Some(at(3000)), None]
         );
         assert_eq!((line.counts.packets, line.counts.overflowed), (3, 1));
-        assert_eq!(line.carry(at(5000), 1000), Some(at(6000)));
+        assert_eq!(line.carry(at(5000), 1000, false), Some(at(6000)));
     }
 
     #[test]
@@ -218,7 +220,7 @@ mod tests {
                 ..Shape::default()
             });
             (0..10_000)
-                .map(|n| line.carry(at(n), 100).is_none())
+                .map(|n| line.carry(at(n), 100, false).is_none())
                 .collect::<Vec<_>>()
         };
         let lost = lossy().into_iter().filter(|lost| *lost).count();
@@ -236,7 +238,7 @@ mod tests {
         let mut last = at(0);
         for n in 0..1_000 {
             let sent = at(n * 100);
-            let arrives = line.carry(sent, 100).expect("carried");
+            let arrives = line.carry(sent, 100, false).expect("carried");
             assert!(arrives >= last && arrives.since(sent) <= Duration::from_millis(15));
             last = arrives;
         }
@@ -248,14 +250,14 @@ mod tests {
             mtu: Some(1400),
             ..Shape::default()
         });
-        assert_eq!(line.carry(at(0), 1401), None);
-        assert!(line.carry(at(0), 1400).is_some());
+        assert_eq!(line.carry(at(0), 1401, false), None);
+        assert!(line.carry(at(0), 1400, false).is_some());
         let cut = Shape {
             cut: true,
             ..Shape::default()
         };
         line.reshape(&cut).expect("reshaped");
-        assert_eq!(line.carry(at(0), 100), None);
+        assert_eq!(line.carry(at(0), 100, false), None);
         assert_eq!((line.counts.too_long, line.counts.cut), (1, 1));
     }
 
@@ -274,5 +276,16 @@ mod tests {
         assert!(bad(|s| s.jitter_us = 20_000_000).starts_with("jitter_us"));
         assert!(bad(|s| s.rate_kbit = Some(0)).starts_with("rate_kbit"));
         assert!(bad(|s| s.mtu = Some(100)).starts_with("mtu"));
+    }
+
+    #[test]
+    fn a_firewall_that_knows_tcp_alone() {
+        let mut firewall = line(Shape {
+            no_udp: true,
+            ..Shape::default()
+        });
+        assert_eq!(firewall.carry(at(5), 100, true), None);
+        assert_eq!(firewall.carry(at(5), 100, false), Some(at(5)));
+        assert_eq!((firewall.counts.cut, firewall.counts.packets), (1, 1));
     }
 }

@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use base::{Instant, SiteName};
-use plan::{Attachment, Fabric};
-use runtime::Tasks;
+use plan::{Attachment, Fabric, UplinkSource};
+use runtime::{Tasks, net::Source};
 use tokio::sync::mpsc;
-use tunnel::{Config, DialTarget, LinkTable};
+use tunnel::{Config, DialTarget, LinkTable, Uplink};
 
 /// Measurements that wait to be taken in.
 const MEASURED: usize = 64;
@@ -60,14 +60,15 @@ impl Attach {
             }
             self.asked.insert(site.clone(), addresses.clone());
             let (measured, config) = (self.measured.clone(), config.clone());
-            let target = DialTarget {
-                expected: Some(site.clone()),
-                addresses: addresses.clone(),
-            };
+            let targets = targets(fabric, &site, addresses);
             self.tasks.spawn_local("attach-measure", async move {
-                let rtt = tunnel::measure(&config, &target).await;
+                let mut nearest: Option<Duration> = None;
+                for target in &targets {
+                    let rtt = tunnel::measure(&config, target).await;
+                    nearest = nearest.into_iter().chain(rtt).min();
+                }
                 // Nobody listens: the node ends.
-                let _ = measured.send((site, rtt)).await;
+                let _ = measured.send((site, nearest)).await;
             });
         }
     }
@@ -115,10 +116,29 @@ impl Attach {
         }
         let wanted = |site: &SiteName| fabric.attach.is_none() || chosen.contains_key(site);
         let dial = fabric.dial.iter().filter(|(site, _)| wanted(site));
-        let target = dial.map(|(site, addresses)| DialTarget {
-            expected: Some(site.clone()),
-            addresses: addresses.clone(),
-        });
-        Some(target.collect())
+        let targets = dial.flat_map(|(site, addresses)| targets(fabric, site, addresses));
+        Some(targets.collect())
     }
+}
+
+/// A link to a site over each uplink.
+fn targets(fabric: &Fabric, site: &SiteName, addresses: &[SocketAddr]) -> Vec<DialTarget> {
+    let target = |uplink| DialTarget {
+        expected: Some(site.clone()),
+        addresses: addresses.to_vec(),
+        uplink,
+    };
+    if fabric.uplinks.is_empty() {
+        return vec![target(None)];
+    }
+    let over = (1..).zip(&fabric.uplinks).map(|(number, uplink)| {
+        let name = uplink.name.to_string().into();
+        let cost = uplink.cost;
+        let source = match &uplink.source {
+            UplinkSource::Address(address) => Source::Address(*address),
+            UplinkSource::Interface(name) => Source::Interface(name.clone()),
+        };
+        target(Some((Uplink { number, name, cost }, source)))
+    });
+    over.collect()
 }

@@ -1,6 +1,6 @@
 //! What the node says about itself.
 
-use std::{net::SocketAddr, os::fd::OwnedFd, time::Duration};
+use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use api::derived::{
     EndpointView, Explanation, HopView, KeysView, LinkView, NodeStatus, PathView, Question,
@@ -9,6 +9,7 @@ use base::{Instant, Revision, SiteName, WallTime};
 use plan::{Brain, EndpointFact, WayFact};
 use proxy::ListenerFailed;
 use tokio::sync::oneshot;
+use tunnel::{Link, LinkTable, Transport};
 
 /// Status is said again after this, changed or not.
 const REPEAT: Duration = Duration::from_secs(10);
@@ -101,12 +102,14 @@ impl Report {
     }
 
     /// The status now.
-    pub(crate) fn status(&self, brain: &Brain, leaf: &[u8], keys: Vec<KeysView>) -> NodeStatus {
+    pub(crate) fn status(
+        &self,
+        brain: &Brain,
+        leaf: &[u8],
+        keys: Vec<KeysView>,
+        links: Vec<LinkView>,
+    ) -> NodeStatus {
         let days = pki::remaining(leaf, runtime::wall()).as_secs() / 86_400;
-        let links = brain.sites().into_iter().map(|fact| LinkView {
-            peer: fact.site.to_string(),
-            rtt_us: fact.rtt.map(micros),
-        });
         NodeStatus {
             at: runtime::wall().to_string(),
             applied: self.applied.0,
@@ -120,7 +123,7 @@ impl Report {
                 .cloned()
                 .collect(),
             keys,
-            links: links.collect(),
+            links,
             paths: brain.ways().iter().filter_map(path).collect(),
             endpoints: brain.endpoints().iter().map(view).collect(),
         }
@@ -132,13 +135,28 @@ impl Report {
         brain: &Brain,
         leaf: &[u8],
         keys: Vec<KeysView>,
+        links: Vec<LinkView>,
     ) -> Option<NodeStatus> {
-        let (now, status) = (runtime::now(), self.status(brain, leaf, keys));
+        let (now, status) = (runtime::now(), self.status(brain, leaf, keys, links));
         let due = self.last.as_ref().is_none_or(|(at, last)| {
             let same = NodeStatus {
                 at: status.at.clone(),
+                links: status.links.clone(),
                 ..last.clone()
             } == status;
+            // Of a link it is no news how long it is now.
+            let known = |status: &NodeStatus| -> Vec<LinkView> {
+                let links = status.links.iter();
+                let serves = |link: &LinkView| LinkView {
+                    share: u32::from(link.share > 0),
+                    rtt_us: None,
+                    lost_ppm: 0,
+                    opened: 0,
+                    ..link.clone()
+                };
+                links.map(serves).collect()
+            };
+            let same = same && known(last) == known(&status);
             !same || now.since(*at) >= REPEAT
         });
         due.then(|| {
@@ -146,6 +164,36 @@ impl Report {
             status
         })
     }
+}
+
+/// Every link to another site.
+pub(super) fn links(table: &LinkTable, me: &SiteName) -> Vec<LinkView> {
+    let links = table.sites().filter(|(site, _)| *site != me);
+    let links = links.flat_map(|(site, links)| links.iter().map(move |link| (site, link)));
+    let view = |(site, link): (&SiteName, &Arc<Link>)| {
+        let quality = link.quality();
+        let lost = quality.map_or(0.0, |quality| quality.loss.part());
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a part is between 0 and 1"
+        )]
+        let lost_ppm = (lost * 1e6).round() as u32;
+        LinkView {
+            peer: site.to_string(),
+            rtt_us: quality.map(|quality| micros(quality.min_rtt)),
+            transport: match link.transport {
+                Transport::Tls => "tls",
+                Transport::Quic => "quic",
+            }
+            .to_owned(),
+            uplink: link.uplink.as_ref().map(|uplink| uplink.name.to_string()),
+            lost_ppm,
+            share: link.share(),
+            opened: link.opened(),
+        }
+    };
+    links.map(view).collect()
 }
 
 pub(super) fn path(way: &WayFact) -> Option<PathView> {

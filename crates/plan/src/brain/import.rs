@@ -10,7 +10,7 @@ use std::{
 use balance::{Ejections, Endpoint, EndpointKey, EndpointSet, EndpointStats, Health};
 use base::{Instant, ServiceId, SiteId, SiteName, TenantId};
 use bgp::{Key, Rd, State, TunnelId, Value};
-use path::{Graph, Way, Ways};
+use path::{Graph, Loss, Way, Ways};
 
 use super::{About, Effect, Effects, EndpointFact, SiteFact, WayFact};
 use crate::Compiled;
@@ -29,6 +29,8 @@ pub(super) struct Import {
     reach: BTreeMap<SiteName, Duration>,
     /// Of these, to whom it is likely that nothing passes.
     doubted: BTreeSet<SiteName>,
+    /// What is lost on the way to them and back.
+    losses: BTreeMap<SiteName, Loss>,
     /// The ways that the published sets go by, once the table says who we are.
     ways: Option<Ways>,
     /// The ways over others that were said.
@@ -67,6 +69,7 @@ impl Import {
             by_service: BTreeMap::new(),
             reach: BTreeMap::new(),
             doubted: BTreeSet::new(),
+            losses: BTreeMap::new(),
             ways: None,
             told: BTreeMap::new(),
             links_changed: false,
@@ -172,7 +175,7 @@ impl Import {
         if matches!(key, Key::Link { .. }) {
             let said = |value: Option<&Value>| {
                 let link = value.and_then(Value::as_link)?;
-                Some((link.state, link.rtt))
+                Some((link.state, link.rtt, link.loss))
             };
             self.links_changed |= said(before.as_ref()) != said(value.as_ref());
         }
@@ -219,6 +222,14 @@ impl Import {
         };
     }
 
+    pub(super) fn handle_loss(&mut self, site: SiteName, loss: Loss) {
+        let before = self.losses.get(&site).copied().unwrap_or_default();
+        if loss.is_news(before) {
+            self.losses.insert(site, loss);
+            self.links_changed = true;
+        }
+    }
+
     /// Choose the ways by the links there are now; sets with endpoints at the end of a way that
     /// changed are to be published anew.
     fn settle(&mut self, table: &Arc<Compiled>, effects: &mut Effects) {
@@ -253,7 +264,8 @@ impl Import {
         let mut graph = Graph::default();
         for (name, rtt) in &self.reach {
             if let Some(site) = table.site_ids.get(name) {
-                graph.link(own, *site, *rtt);
+                let loss = self.losses.get(name).copied().unwrap_or_default();
+                graph.link(own, *site, *rtt, loss);
                 if self.doubted.contains(name) {
                     graph.doubt(own, *site);
                 }
@@ -270,8 +282,9 @@ impl Import {
             to: SiteId(0),
             tunnel: TunnelId(0),
         };
-        let mut up: BTreeMap<(SiteId, SiteId), Duration> = BTreeMap::new();
+        let mut up = BTreeSet::new();
         let mut down = BTreeSet::new();
+        let mut said = Vec::new();
         for (key, value) in self.routes.range(first..) {
             let Key::Link { from, to, .. } = key else {
                 break;
@@ -284,14 +297,14 @@ impl Import {
                 continue;
             }
             let rtt = Duration::from_micros(link.rtt.quantity().into());
-            let known = up.entry((*from, *to)).or_insert(rtt);
-            *known = rtt.min(*known);
+            up.insert((*from, *to));
+            said.push((*from, *to, rtt, Loss(link.loss)));
         }
-        for ((from, to), rtt) in &up {
+        for (from, to, rtt, loss) in said {
             // Another node of the far end may have one that is up.
-            let vetoed = down.contains(&(*to, *from)) && !up.contains_key(&(*to, *from));
-            if *from != own && *to != own && !vetoed {
-                graph.link(*from, *to, *rtt);
+            let vetoed = down.contains(&(to, from)) && !up.contains(&(to, from));
+            if from != own && to != own && !vetoed {
+                graph.link(from, to, rtt, loss);
             }
         }
         graph
@@ -302,8 +315,8 @@ impl Import {
         let named = |way: &Way| {
             let name = |site: &SiteId| table.site_names.get(site).cloned();
             let hops: Option<Vec<SiteName>> = way.hops.iter().map(name).collect();
-            let rtts = way.rtts.clone();
-            hops.map(|hops| WayFact { hops, rtts })
+            let (rtts, loss) = (way.rtts.clone(), way.loss);
+            hops.map(|hops| WayFact { hops, rtts, loss })
         };
         let ways = self.ways.iter().flat_map(Ways::iter);
         ways.filter_map(|(_, way)| named(way)).collect()

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use api::sync::Link;
 use base::{Instant, SiteName, SlotId};
 use bgp::{Key, LinkHealth, Measure, Rd, RouteTarget, State, TunnelId, Value};
+use path::Loss;
 
 use super::{
     About, Effects,
@@ -13,7 +14,7 @@ use super::{
 use crate::Compiled;
 
 /// What was said of one link.
-type Said = (State, Measure);
+type Said = (State, Measure, Loss);
 
 /// The links of this node, and what was said of them.
 #[derive(Debug, Default)]
@@ -55,7 +56,8 @@ impl Origin {
     pub(super) fn announce_links(&mut self, now: Instant, table: &Compiled, effects: &mut Effects) {
         let mut wanted: BTreeMap<Key, Said> = BTreeMap::new();
         for key in self.links.said.keys() {
-            wanted.insert(key.clone(), (State::Unhealthy, Measure::new(0)));
+            let down = (State::Unhealthy, Measure::new(0), Loss::default());
+            wanted.insert(key.clone(), down);
         }
         for (site, link) in &self.links.now {
             let (Some(to), Some(rtt_us)) = (table.site_ids.get(site), link.rtt_us) else {
@@ -74,9 +76,10 @@ impl Origin {
                 to: *to,
                 tunnel,
             };
-            wanted.insert(key, (State::Healthy, Measure::new(rtt_us)));
+            let up = (State::Healthy, Measure::new(rtt_us), Loss(link.loss));
+            wanted.insert(key, up);
         }
-        for (key, (state, rtt)) in wanted {
+        for (key, (state, rtt, loss)) in wanted {
             let Key::Link { to, .. } = &key else { continue };
             let Some(far) = table.site_table.sites.get(to) else {
                 // The site is gone from the table: what was said of the way to it goes too.
@@ -86,7 +89,9 @@ impl Origin {
                 continue;
             };
             let said = self.links.said.get(&key);
-            if said.is_some_and(|(before, was)| *before == state && !is_news(*was, rtt)) {
+            if said.is_some_and(|(before, was, lost)| {
+                *before == state && !is_news(*was, rtt) && !loss.is_news(*lost)
+            }) {
                 continue;
             }
             let tenant = match table.numbers.pop {
@@ -101,13 +106,14 @@ impl Origin {
                     continue;
                 }
             };
-            self.links.said.insert(key.clone(), (state, rtt));
+            self.links.said.insert(key.clone(), (state, rtt, loss));
             let jitter = table.site_names.get(to);
             let jitter = jitter.and_then(|site| self.links.now.get(site));
             let value = Value::link(&LinkHealth {
                 state,
                 rtt,
                 jitter: Measure::new(jitter.map_or(0, |link| link.jitter_us)),
+                loss: loss.0,
                 seq,
                 ..LinkHealth::default()
             });

@@ -6,7 +6,10 @@ use api::{Object, Problem, Role, SiteSpec, TenantSpec, TokenSpec};
 use base::SiteName;
 
 use super::{bad, check_count, dangling, ports};
-use crate::{World, world::pop};
+use crate::{UplinkSource, World, world::pop};
+
+/// Uplinks of a gateway: to each of its PoPs it keeps a link over each.
+const MOST_UPLINKS: usize = 8;
 
 pub(super) fn tenant(world: &World, object: &Object, spec: &TenantSpec) -> Result<(), Problem> {
     if spec.public_hosts.len() > 1000 {
@@ -103,6 +106,7 @@ pub(super) fn site(world: &World, object: &Object, spec: &SiteSpec) -> Result<()
     if !(1..=16).contains(&spec.attach.count) {
         return Err(bad("/spec/attach/count", "1 to 16"));
     }
+    uplinks(spec)?;
     check_count("/spec/nodes", spec.nodes.len(), 64)?;
     let mut names = BTreeSet::new();
     for (at, node) in spec.nodes.iter().enumerate() {
@@ -163,6 +167,35 @@ pub(super) fn site(world: &World, object: &Object, spec: &SiteSpec) -> Result<()
             status: 409,
             ..Problem::field("in-use", pointer, title)
         });
+    }
+    Ok(())
+}
+
+fn uplinks(spec: &SiteSpec) -> Result<(), Problem> {
+    if spec.role == Role::Pop && !spec.uplinks.is_empty() {
+        return Err(bad("/spec/uplinks", "only a gateway has them: remove it"));
+    }
+    if !spec.uplinks.is_empty() {
+        check_count("/spec/uplinks", spec.uplinks.len(), MOST_UPLINKS)?;
+    }
+    let mut names = BTreeSet::new();
+    for (at, uplink) in spec.uplinks.iter().enumerate() {
+        let here = format!("/spec/uplinks/{at}");
+        if !names.insert(&uplink.name) {
+            return Err(bad(
+                here + "/name",
+                format!("two uplinks are called {}", uplink.name),
+            ));
+        }
+        if UplinkSource::parse(&uplink.source).is_none() {
+            return Err(bad(
+                here + "/source",
+                "an interface such as `eth0`, or an address of the node",
+            ));
+        }
+        if !(1..=1000).contains(&uplink.cost) {
+            return Err(bad(here + "/cost", "1 to 1000"));
+        }
     }
     Ok(())
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use api::{
-    NodeSpec, SiteSpec,
+    NodeSpec, SiteSpec, UplinkSpec,
     sync::{Bundle, SiteEntry},
 };
 use base::SiteId;
 
-use super::{Fabric, Me, Neighbor, Numbers};
+use super::{Fabric, Me, Neighbor, Numbers, Uplink, UplinkSource};
 
 pub(super) fn compile(
     bundle: &Bundle,
@@ -35,6 +35,15 @@ pub(super) fn compile(
         }
     } else {
         fabric.attach = Some(usize::from(site.attach.count));
+        fabric.transport = site.attach.transport;
+        let uplink = |uplink: &UplinkSpec| {
+            Some(Uplink {
+                name: uplink.name.clone(),
+                source: UplinkSource::parse(&uplink.source)?,
+                cost: uplink.cost,
+            })
+        };
+        fabric.uplinks = site.uplinks.iter().filter_map(uplink).collect();
         let mut pops: Vec<&SiteEntry> = others()
             .filter(|row| row.pop && !addresses(row).is_empty())
             .collect();

@@ -208,12 +208,13 @@ impl Wire {
         }
     }
 
-    /// For a connection at rest: ready when it is of no more use (closed, broken, or sending
-    /// what nobody asked for).
+    /// For a connection at rest: ready when it is of no more use (closed, broken, sending what
+    /// nobody asked for, or on a link that others are much better than).
     pub(crate) fn poll_unusable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // What takes nothing more is of no use either, though nothing came.
         let flushed = Pin::new(&mut self.io).poll_flush(cx);
-        if !self.input.is_empty() || matches!(flushed, Poll::Ready(Err(_))) {
+        let broken = matches!(flushed, Poll::Ready(Err(_)));
+        if !self.input.is_empty() || broken || self.io.is_stale() {
             return Poll::Ready(());
         }
         self.poll_fill(cx).map(|_| ())

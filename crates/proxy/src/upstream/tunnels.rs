@@ -166,7 +166,7 @@ impl Incoming for TunnelStream {
         let accepted = self.incoming.accept();
         Box::pin(std::future::ready(match accepted {
             Ok(stream) => Ok(Box::new(stream) as BoxDuplex),
-            Err(error) => Err(runtime::h2io::io_error(error)),
+            Err(error) => Err(error),
         }))
     }
 

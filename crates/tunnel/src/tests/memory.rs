@@ -148,7 +148,7 @@ async fn reserved_streams_have_their_own_queue() {
         assert!(aws.links.open_control(&to_par, &head()).await.is_err());
         let link = Arc::clone(aws.links.table().best(&to_par).expect("a link"));
         // A service on the control connection is refused even if the peer tries.
-        let mut crafted = link.control.clone().ready().await.expect("ready");
+        let mut crafted = h2(&link.control).ready().await.expect("ready");
         let (response, _send) = crafted
             .send_request(head().to_request().expect("valid"), true)
             .expect("sent");
@@ -201,7 +201,7 @@ async fn crafted_heads_are_refused_and_the_link_lives() {
             (get, StatusCode::METHOD_NOT_ALLOWED),
             (huge, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
         ] {
-            let mut opener = link.opener.clone().ready().await.expect("ready");
+            let mut opener = h2(&link.opener).ready().await.expect("ready");
             let (response, _send) = opener.send_request(request, false).expect("sent");
             assert_eq!(response.await.expect("answered").status(), status);
         }

@@ -1,6 +1,8 @@
 use std::{future::Future, net::SocketAddr, time::Duration};
 
 use base::WallTime;
+use bytes::Bytes;
+use h2::client::SendRequest;
 use path::DeadDetector;
 use pki::{Authority, Identity, NodeKey, Planet};
 use runtime::{Tasks, metrics::Metrics, tls::Credentials};
@@ -8,8 +10,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::task::LocalSet;
 
 use crate::{
-    Admit, Config, DialTarget, DownReason, Incoming, LinkEvent, StreamHead, Tunnel,
-    metrics::TunnelMetrics, tasks::assemble,
+    Admit, Config, DialTarget, DownReason, Incoming, LinkEvent, Prefer, StreamHead, Tunnel,
+    links::Opener, metrics::TunnelMetrics, tasks::assemble,
 };
 
 /// Nothing in these tests takes longer.
@@ -114,6 +116,7 @@ impl Fabric {
             dial: Vec::new(),
             admit: Admit::all(),
             joins: false,
+            prefer: Prefer::Tls,
             trunks: 0,
         }
     }
@@ -142,6 +145,7 @@ pub(crate) fn target(address: SocketAddr) -> DialTarget {
     DialTarget {
         expected: None,
         addresses: vec![address],
+        uplink: None,
     }
 }
 
@@ -153,6 +157,16 @@ pub(crate) async fn pop(metrics: &Metrics, config: Config) -> (Tunnel, SocketAdd
     (tunnel, listening.bound[0].1)
 }
 
+/// Waits until it is so.
+pub(crate) async fn until(mut so: impl FnMut() -> bool) {
+    let waiting = async {
+        while !so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(BOUND, waiting).await.expect("in time");
+}
+
 /// Waits until the metrics have `line`.
 pub(crate) async fn counted(metrics: &Metrics, line: &str) {
     let found = async {
@@ -162,6 +176,14 @@ pub(crate) async fn counted(metrics: &Metrics, line: &str) {
     };
     let found = tokio::time::timeout(BOUND, found).await;
     assert!(found.is_ok(), "no {line} in\n{}", metrics.render());
+}
+
+/// What opens streams on a link over HTTP/2.
+pub(crate) fn h2(opener: &Opener) -> SendRequest<Bytes> {
+    match opener {
+        Opener::H2(opener) => opener.clone(),
+        Opener::Quic(_) => panic!("it goes over QUIC"),
+    }
 }
 
 pub(crate) fn root(fabric: &Fabric) -> CertificateDer<'static> {

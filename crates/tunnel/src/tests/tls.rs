@@ -1,13 +1,13 @@
 use std::time::Duration;
 
 use base::SiteName;
-use runtime::metrics::Metrics;
+use runtime::{metrics::Metrics, net::Source};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::support::*;
 use crate::{
     Admit, Config, DialTarget, DownReason, JoinError, LinkEvent, MAX_JOIN_BYTES, OpenError, Stream,
-    Tunnel, join_dial,
+    Tunnel, Uplink, join_dial,
 };
 
 fn site(name: &str) -> SiteName {
@@ -41,6 +41,7 @@ async fn a_gateway_dials_a_pop_and_both_open_streams() {
     let dial = vec![DialTarget {
         expected,
         addresses: vec![address],
+        uplink: None,
     }];
     let config = Config {
         dial,
@@ -86,6 +87,91 @@ async fn a_gateway_dials_a_pop_and_both_open_streams() {
     assert!(near.read_u8().await.is_err() && far.read_u8().await.is_err());
     let error = par.links.open(&site("aws.acme"), &head()).await;
     assert!(matches!(error, Err(OpenError::NoLink(_))), "{error:?}");
+}
+
+/// The uplinks of the links to a site, by their shares.
+fn uplinks(tunnel: &Tunnel, to: &str) -> Vec<(Option<String>, bool)> {
+    let table = tunnel.links.table();
+    let links = table.site(&site(to)).iter();
+    let mut uplinks: Vec<(Option<String>, bool)> = links
+        .map(|link| {
+            let name = link.uplink.as_ref().map(|uplink| uplink.name.to_string());
+            (name, link.share() > 0)
+        })
+        .collect();
+    uplinks.sort();
+    uplinks
+}
+
+#[tokio::test]
+async fn over_each_uplink_there_is_a_link_and_both_carry_streams() {
+    let fabric = Fabric::new();
+    let (mut par, address) = pop(&Metrics::default(), fabric.listening("par.fabric")).await;
+    let over = |number: u8, name: &str, cost: u16| {
+        let name = name.into();
+        let source = Source::Address([127, 0, 0, 1 + number].into());
+        DialTarget {
+            expected: Some(site("par.fabric")),
+            uplink: Some((Uplink { number, name, cost }, source)),
+            ..target(address)
+        }
+    };
+    let (cable, lte) = (over(1, "cable", 1), over(2, "lte", 1));
+    let mut aws = crate::start(&Metrics::default()).expect("a thread");
+    let mut config = Config {
+        dial: vec![cable.clone(), lte],
+        ..fabric.config("aws.acme")
+    };
+    let configured = aws.control.configure(config.clone()).await;
+    configured.expect("configured");
+    for tunnel in [&mut aws, &mut par] {
+        up(tunnel).await;
+        up(tunnel).await;
+    }
+    let named = |names: &[(&str, bool)]| -> Vec<(Option<String>, bool)> {
+        let named = names.iter();
+        named
+            .map(|(name, serves)| (Some((*name).to_owned()), *serves))
+            .collect()
+    };
+    // Both are measured at once, and as good as each other.
+    until(|| uplinks(&aws, "par.fabric") == named(&[("cable", true), ("lte", true)])).await;
+    until(|| uplinks(&par, "aws.acme") == named(&[("1", true), ("2", true)])).await;
+    for (from, to, name) in [(true, "par.fabric", "aws"), (false, "aws.acme", "par")] {
+        let mut links = std::collections::BTreeMap::new();
+        for _ in 0..20 {
+            let (near, _far) = match from {
+                true => stream(&aws, &mut par, to).await,
+                false => stream(&par, &mut aws, to).await,
+            };
+            *links.entry(near.link()).or_insert(0) += 1;
+        }
+        let counts: Vec<i32> = links.into_values().collect();
+        assert!(
+            counts.len() == 2 && counts.iter().all(|n| *n >= 3),
+            "{name}: {counts:?}"
+        );
+    }
+    // One that is dear rests, at both ends.
+    config.dial = vec![cable.clone(), over(2, "lte", 1000)];
+    let configured = aws.control.configure(config.clone()).await;
+    configured.expect("configured");
+    assert_eq!(down(&mut aws).await, DownReason::Removed);
+    until(|| uplinks(&aws, "par.fabric") == named(&[("cable", true), ("lte", false)])).await;
+    until(|| uplinks(&par, "aws.acme") == named(&[("1", true), ("2", false)])).await;
+    // Where another takes their place, what runs over them goes on until it ends.
+    let (mut near, mut far) = stream(&par, &mut aws, "aws.acme").await;
+    config.dial = vec![over(3, "fibre", 1)];
+    let configured = aws.control.configure(config).await;
+    configured.expect("configured");
+    let rest = [("cable", false), ("fibre", true), ("lte", false)];
+    until(|| uplinks(&aws, "par.fabric") == named(&rest)).await;
+    echo(&mut near, &mut far).await;
+    drop((near, far));
+    until(|| uplinks(&aws, "par.fabric") == named(&[("fibre", true)])).await;
+    until(|| uplinks(&par, "aws.acme") == named(&[("3", true)])).await;
+    let (mut near, mut far) = stream(&par, &mut aws, "aws.acme").await;
+    echo(&mut near, &mut far).await;
 }
 
 #[tokio::test]
@@ -267,6 +353,7 @@ async fn the_expected_site_must_answer() {
     let dial = vec![DialTarget {
         expected: Some(site("nyc.fabric")),
         addresses: vec![address],
+        uplink: None,
     }];
     aws.control
         .configure(Config {

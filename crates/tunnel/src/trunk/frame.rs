@@ -14,6 +14,8 @@
 //! | 5 RESET | none: this side sends nothing more, and reads nothing more |
 //! | 6 CREDIT | octets more that may be sent (4); stream 0: on all streams together |
 //! | 7 PING, 8 PONG | none |
+//! | 9 LOSS | what part of what this side sends on the link is lost, in 1/65535 (2) |
+//! | 10 MOVE | none: the stream would be better off if it were begun anew |
 //!
 //! Frames of other kinds are passed over, so that a later version may have more.
 
@@ -36,10 +38,12 @@ pub(super) enum Kind {
     Credit,
     Ping,
     Pong,
+    Loss,
+    Move,
 }
 
 impl Kind {
-    const ALL: [Kind; 9] = [
+    const ALL: [Kind; 11] = [
         Kind::Open,
         Kind::Accept,
         Kind::Refuse,
@@ -49,6 +53,8 @@ impl Kind {
         Kind::Credit,
         Kind::Ping,
         Kind::Pong,
+        Kind::Loss,
+        Kind::Move,
     ];
 }
 
@@ -116,7 +122,7 @@ mod tests {
             assert_eq!(Header::read(&out), Ok(Some(header)));
             assert_eq!(Header::read(&out[..7]), Ok(None));
         }
-        let other = Header::read(&[0, 0, 1, 9, 0, 0, 0, 0]).expect("short");
+        let other = Header::read(&[0, 0, 1, 11, 0, 0, 0, 0]).expect("short");
         assert_eq!(other.expect("whole").kind, None);
         assert_eq!(Header::read(&[0, 0x80, 1, 0, 0, 0, 0, 0]), Err(TooLong));
     }

@@ -14,6 +14,7 @@ use std::{
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::StatusCode;
+use path::Loss;
 use tokio::io::ReadBuf;
 
 use super::frame::{HEADER, Header, Kind, MAX_PAYLOAD};
@@ -148,6 +149,8 @@ struct Stream {
     finished: bool,
     /// The other side neither sends nor reads any more.
     reset: bool,
+    /// The other side says that it had better be begun anew.
+    moves: bool,
     /// What was written last waits for an answer; it is not waited for any more.
     waits: bool,
     lost: bool,
@@ -167,6 +170,7 @@ impl Stream {
             ended: false,
             finished: false,
             reset: false,
+            moves: false,
             waits: true,
             lost: false,
             place: Place::Nowhere,
@@ -220,6 +224,8 @@ pub(super) struct Mux {
     /// Streams that wait until there is room in `out`, or credit.
     queue: VecDeque<u32>,
     driver: Option<Waker>,
+    /// What the other side said last of what it loses.
+    their_loss: Option<Loss>,
     leaving: bool,
     /// The line is silent: nothing begins.
     lingers: bool,
@@ -250,6 +256,7 @@ impl Mux {
             arrived: VecDeque::new(),
             queue: VecDeque::new(),
             driver: None,
+            their_loss: None,
             leaving: false,
             lingers: false,
             mute: None,
@@ -327,6 +334,20 @@ impl Mux {
             Kind::Credit => self.take_credit(id, payload),
             Kind::Ping => {
                 self.frame(Kind::Pong, 0, &[]);
+                Ok(())
+            }
+            Kind::Loss => {
+                let loss = payload.try_into().map_err(|_| Violation::Size)?;
+                self.their_loss = Some(Loss(u16::from_be_bytes(loss)));
+                Ok(())
+            }
+            Kind::Move => {
+                self.check_known(id)?;
+                if let Some(stream) = self.streams.get_mut(&id) {
+                    stream.moves = true;
+                    // Whoever keeps it for the next request lets it go.
+                    stream.wake();
+                }
                 Ok(())
             }
             // Taken as its octets come.
@@ -584,6 +605,30 @@ impl Mux {
         self.arrived.clear();
         self.streams.values_mut().for_each(Stream::wake);
         self.wake_driver();
+    }
+
+    /// What the other side has said of what it loses, once.
+    pub(super) fn take_their_loss(&mut self) -> Option<Loss> {
+        self.their_loss.take()
+    }
+
+    /// Says what this side loses.
+    pub(super) fn say_loss(&mut self, loss: Loss) {
+        if self.gone().is_none() {
+            self.frame(Kind::Loss, 0, &loss.0.to_be_bytes());
+        }
+    }
+
+    /// Says that a stream the other side opened had better be begun anew.
+    pub(super) fn say_move(&mut self, id: u32) {
+        if self.gone().is_none() && self.streams.contains_key(&id) {
+            self.frame(Kind::Move, id, &[]);
+        }
+    }
+
+    /// Should a stream be begun anew, as the other side says?
+    pub(super) fn moves(&self, id: u32) -> bool {
+        self.streams.get(&id).is_some_and(|stream| stream.moves)
     }
 
     pub(super) fn is_over(&self) -> bool {

@@ -2,9 +2,11 @@
 
 use std::{
     cell::RefCell,
+    future::poll_fn,
     io::{self, IoSlice},
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -13,7 +15,10 @@ use pki::Identity;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::mux::Mux;
-use crate::{head::StreamHead, links::LiveStream};
+use crate::{
+    head::StreamHead,
+    links::{LinkState, LiveStream},
+};
 
 /// A stream of a [`Trunk`](crate::Trunk): bytes in order, both ways, each half closed on its own.
 ///
@@ -22,7 +27,78 @@ use crate::{head::StreamHead, links::LiveStream};
 pub struct TrunkStream {
     pub(super) mux: Rc<RefCell<Mux>>,
     pub(super) id: u32,
-    pub(super) _live: LiveStream,
+    pub(super) live: LiveStream,
+}
+
+impl TrunkStream {
+    /// Had it better be begun anew, when it is at rest? Other links to the same site are so much
+    /// better than the one it is on, or than one that it goes over further on.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.live.is_stale() || self.mux.borrow().moves(self.id)
+    }
+
+    /// Sees when that begins.
+    #[must_use]
+    pub fn staleness(&self) -> Staleness {
+        Staleness {
+            link: self.live.link(),
+            mux: Rc::clone(&self.mux),
+            id: self.id,
+        }
+    }
+
+    /// Tells the other side, which opened it, to begin it anew.
+    #[must_use]
+    pub fn mover(&self) -> Mover {
+        Mover {
+            mux: Rc::clone(&self.mux),
+            id: self.id,
+        }
+    }
+}
+
+/// Sees when a stream had better be begun anew: [`TrunkStream::is_stale`].
+#[derive(Debug)]
+pub struct Staleness {
+    link: Arc<LinkState>,
+    mux: Rc<RefCell<Mux>>,
+    id: u32,
+}
+
+impl Staleness {
+    /// Waits for it. Poll it in the task that reads the stream: what the other side says wakes that.
+    pub async fn begins(self) {
+        loop {
+            let mut rests = pin!(self.link.rests.notified());
+            // From here on nothing is missed.
+            rests.as_mut().enable();
+            let stale = poll_fn(|cx| {
+                if self.link.share() == 0 || self.mux.borrow().moves(self.id) {
+                    return Poll::Ready(true);
+                }
+                rests.as_mut().poll(cx).map(|()| false)
+            });
+            if stale.await {
+                return;
+            }
+        }
+    }
+}
+
+/// Tells whoever opened a stream that it had better be begun anew, since what it is passed on over
+/// has become bad.
+#[derive(Debug)]
+pub struct Mover {
+    mux: Rc<RefCell<Mux>>,
+    id: u32,
+}
+
+impl Mover {
+    /// Says so. If the stream is gone, nothing is said.
+    pub fn say(self) {
+        self.mux.borrow_mut().say_move(self.id);
+    }
 }
 
 impl std::fmt::Debug for TrunkStream {

@@ -9,6 +9,7 @@ fn up(links: &[(&str, u64)]) -> Event {
         peer: site(to),
         rtt_us: Some(ms * 1000),
         jitter_us: 0,
+        loss: 0,
     };
     Event::Links(links.iter().map(link).collect())
 }

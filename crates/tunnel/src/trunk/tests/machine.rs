@@ -6,6 +6,7 @@ use std::{
 use base::Rng;
 use bytes::{BufMut, BytesMut};
 use http::StatusCode;
+use path::Loss;
 use tokio::io::ReadBuf;
 
 use super::super::{
@@ -98,6 +99,37 @@ fn octets(frames: &[Frame<'_>]) -> BytesMut {
         out.put_slice(payload);
     }
     out
+}
+
+#[test]
+fn what_is_lost_is_said_once_and_who_should_move_hears_it() {
+    let mut pair = Pair::new();
+    let id = pair.stream();
+    pair.near.say_loss(Loss(300));
+    pair.settle();
+    assert_eq!(pair.far.take_their_loss(), Some(Loss(300)));
+    assert_eq!(pair.far.take_their_loss(), None);
+    assert!(!pair.near.moves(id));
+    pair.far.say_move(id);
+    // Of one that is gone nothing is said.
+    pair.far.say_move(id + 2);
+    pair.settle();
+    assert!(pair.near.moves(id));
+    // It goes on all the same.
+    assert_eq!(write(&mut pair.near, id, b"abc"), Poll::Ready(Ok(3)));
+    for (kind, id, payload) in [
+        (Kind::Loss, 0, &[1_u8][..]),
+        (Kind::Loss, 0, &[]),
+        (Kind::Loss, 0, &[1, 2, 3]),
+    ] {
+        let mut octets = BytesMut::new();
+        Header::write(kind, id, payload.len(), &mut octets);
+        octets.put_slice(payload);
+        assert_eq!(pair.far.receive(&mut octets), Err(Violation::Size));
+    }
+    let mut octets = BytesMut::new();
+    Header::write(Kind::Move, 99, 0, &mut octets);
+    assert_eq!(pair.near.receive(&mut octets), Err(Violation::Id));
 }
 
 #[test]

@@ -1,0 +1,208 @@
+//! Streams of a QUIC connection.
+//!
+//! ```text
+//! who opens it:  length (2)  head, as text (StreamHead)  then octets of the stream
+//! the other:     0           then octets of the stream, or
+//!                1  status (2)  length (2)  a few words
+//! ```
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, Waker, ready},
+};
+
+use http::StatusCode;
+use quinn::{Connection, RecvStream, SendStream, VarInt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use crate::{
+    head::{HeadError, MAX_HEAD_BYTES, StreamHead},
+    links::OpenError,
+};
+
+const YES: u8 = 0;
+const NO: u8 = 1;
+const MAX_REASON: usize = 256;
+/// Reserved streams go before what others carry.
+const URGENT: i32 = 1;
+
+/// Bytes in order, both ways. Dropped before its end it is reset.
+#[derive(Debug)]
+pub(crate) struct QuicStream {
+    send: SendStream,
+    recv: RecvStream,
+    /// The other side is still to hear that we said yes.
+    owed: bool,
+    /// Has our half ended?
+    ended: bool,
+}
+
+impl QuicStream {
+    pub(crate) const fn new(send: SendStream, recv: RecvStream) -> Self {
+        QuicStream {
+            send,
+            recv,
+            owed: false,
+            ended: false,
+        }
+    }
+
+    fn poll_owed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.owed {
+            ready!(AsyncWrite::poll_write(Pin::new(&mut self.send), cx, &[YES]))?;
+            self.owed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for QuicStream {
+    fn drop(&mut self) {
+        // It may be over already, which is as good.
+        if !self.ended {
+            let _ = self.send.reset(VarInt::from_u32(0));
+        }
+        let _ = self.recv.stop(VarInt::from_u32(0));
+    }
+}
+
+impl AsyncRead for QuicStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.poll_owed(cx))?;
+        AsyncRead::poll_read(Pin::new(&mut self.recv), cx, buf)
+    }
+}
+
+impl AsyncWrite for QuicStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_owed(cx))?;
+        AsyncWrite::poll_write(Pin::new(&mut self.send), cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_owed(cx))?;
+        AsyncWrite::poll_flush(Pin::new(&mut self.send), cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_owed(cx))?;
+        self.ended = true;
+        AsyncWrite::poll_shutdown(Pin::new(&mut self.send), cx)
+    }
+}
+
+/// Opens a stream and waits for the answer. `head_sent` becomes true when the other side may have
+/// heard of it.
+///
+/// # Errors
+/// [`OpenError`].
+pub(crate) async fn open(
+    connection: &Connection,
+    head: &StreamHead,
+    head_sent: &mut bool,
+) -> Result<QuicStream, OpenError> {
+    let text = head.to_text().map_err(OpenError::Head)?;
+    let closed = |head_sent| move |source| OpenError::Closed { head_sent, source };
+    let length = u16::try_from(text.len()).map_err(|_| OpenError::Head(HeadError::Text))?;
+    let opened = connection.open_bi().await.map_err(io::Error::from);
+    let (send, recv) = opened.map_err(closed(false))?;
+    let mut stream = QuicStream::new(send, recv);
+    if head.is_reserved() {
+        // Fails only if it is over.
+        let _ = stream.send.set_priority(URGENT);
+    }
+    *head_sent = true;
+    let sent = async {
+        let mut whole = Vec::with_capacity(2 + text.len());
+        whole.extend_from_slice(&length.to_be_bytes());
+        whole.extend_from_slice(&text);
+        stream.write_all(&whole).await?;
+        stream.read_u8().await
+    };
+    match sent.await.map_err(closed(true))? {
+        YES => Ok(stream),
+        _ => {
+            let (status, reason) = refusal(&mut stream).await.map_err(closed(true))?;
+            Err(OpenError::Refused { status, reason })
+        }
+    }
+}
+
+async fn refusal(stream: &mut QuicStream) -> io::Result<(StatusCode, String)> {
+    let status = StatusCode::from_u16(stream.read_u16().await?);
+    let length = usize::from(stream.read_u16().await?).min(MAX_REASON);
+    let mut reason = vec![0; length];
+    stream.read_exact(&mut reason).await?;
+    Ok((
+        status.map_err(|_| io::ErrorKind::InvalidData)?,
+        String::from_utf8_lossy(&reason).into_owned(),
+    ))
+}
+
+/// A stream that the other side asks for, not answered yet.
+#[derive(Debug)]
+pub(crate) struct Asked(QuicStream);
+
+impl Asked {
+    /// Waits for the head of a stream that has begun.
+    ///
+    /// # Errors
+    /// It broke; or what is wrong with the head, and then it has been refused.
+    pub(crate) async fn hear(
+        send: SendStream,
+        recv: RecvStream,
+    ) -> io::Result<Result<(StreamHead, Asked), HeadError>> {
+        let mut stream = QuicStream::new(send, recv);
+        let length = stream.read_u16().await?;
+        if u32::from(length) > MAX_HEAD_BYTES {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut text = vec![0; usize::from(length)];
+        stream.read_exact(&mut text).await?;
+        let asked = Asked(stream);
+        match StreamHead::from_text(&text) {
+            Ok(head) => Ok(Ok((head, asked))),
+            Err(error) => {
+                asked.refuse(error.status(), &error.to_string());
+                Ok(Err(error))
+            }
+        }
+    }
+
+    /// Says yes: with the first octets, or when the stream is read.
+    pub(crate) fn accept(self, head: &StreamHead) -> QuicStream {
+        let Asked(mut stream) = self;
+        if head.is_reserved() {
+            // Fails only if it is over.
+            let _ = stream.send.set_priority(URGENT);
+        }
+        stream.owed = true;
+        stream
+    }
+
+    /// Says no.
+    pub(crate) fn refuse(self, status: StatusCode, reason: &str) {
+        let Asked(mut stream) = self;
+        let visible = |c: &char| c.is_ascii_graphic() || *c == ' ';
+        let words: String = reason.chars().filter(visible).take(MAX_REASON).collect();
+        let length = u16::try_from(words.len()).unwrap_or_default();
+        let mut answer = vec![NO];
+        answer.extend_from_slice(&status.as_u16().to_be_bytes());
+        answer.extend_from_slice(&length.to_be_bytes());
+        answer.extend_from_slice(words.as_bytes());
+        let mut cx = Context::from_waker(Waker::noop());
+        let said = AsyncWrite::poll_write(Pin::new(&mut stream.send), &mut cx, &answer);
+        // Where there is no room for so little, being reset says enough.
+        let whole = matches!(said, Poll::Ready(Ok(count)) if count == answer.len());
+        stream.ended = whole && stream.send.finish().is_ok();
+    }
+}

@@ -1,0 +1,208 @@
+use std::{net::SocketAddr, time::Duration};
+
+use base::SiteName;
+use http::StatusCode;
+use runtime::metrics::Metrics;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::support::*;
+use crate::{
+    Config, DialTarget, DownReason, LinkEvent, OpenError, Prefer, Stream, Transport, Tunnel,
+};
+
+fn site(name: &str) -> SiteName {
+    name.parse().expect("a site")
+}
+
+/// A PoP, and a gateway with a link to it over each transport, of which QUIC goes first.
+async fn pair(fabric: &Fabric) -> (Tunnel, Tunnel, SocketAddr, Config) {
+    let (mut par, address) = pop(&Metrics::default(), fabric.listening("par.fabric")).await;
+    let mut aws = crate::start(&Metrics::default()).expect("a thread");
+    let config = Config {
+        dial: vec![DialTarget {
+            expected: Some(site("par.fabric")),
+            ..target(address)
+        }],
+        prefer: Prefer::Quic,
+        ..fabric.config("aws.acme")
+    };
+    let configured = aws.control.configure(config.clone()).await;
+    configured.expect("configured");
+    for tunnel in [&mut aws, &mut par] {
+        up(tunnel).await;
+        up(tunnel).await;
+    }
+    until(|| carries(&aws, "par.fabric") == [Transport::Quic]).await;
+    until(|| carries(&par, "aws.acme") == [Transport::Quic]).await;
+    (par, aws, address, config)
+}
+
+/// Over what new streams to a site go.
+fn carries(tunnel: &Tunnel, to: &str) -> Vec<Transport> {
+    let table = tunnel.links.table();
+    let links = table.site(&site(to)).iter();
+    let mut carries: Vec<Transport> = links
+        .filter(|link| link.share() > 0)
+        .map(|link| link.transport)
+        .collect();
+    carries.sort();
+    carries
+}
+
+async fn stream(from: &Tunnel, to: &mut Tunnel, name: &str) -> (Stream, Stream) {
+    let (name, head) = (site(name), head());
+    let (near, far) = tokio::join!(from.links.open(&name, &head), async {
+        // Its answer goes out when it is read.
+        let mut far = service(to).await.accept().expect("accepted");
+        let mut first = [0];
+        let read = tokio::time::timeout(Duration::from_millis(200), far.read(&mut first));
+        assert!(read.await.is_err(), "nothing is said yet");
+        far
+    });
+    (near.expect("a stream"), far)
+}
+
+#[tokio::test]
+async fn streams_go_both_ways_and_end_half_by_half() {
+    let fabric = Fabric::new();
+    let (mut par, mut aws, ..) = pair(&fabric).await;
+    for from_gateway in [true, false] {
+        let (mut near, mut far) = match from_gateway {
+            true => stream(&aws, &mut par, "par.fabric").await,
+            false => stream(&par, &mut aws, "aws.acme").await,
+        };
+        let sent: Vec<u8> = (0..5_000_000_u32)
+            .map(|n| n.to_le_bytes()[n as usize % 3])
+            .collect();
+        let (got, ()) = tokio::join!(
+            async {
+                let mut got = Vec::new();
+                far.read_to_end(&mut got).await.expect("read");
+                far.write_all(b"thanks").await.expect("written");
+                far.shutdown().await.expect("ended");
+                got
+            },
+            async {
+                near.write_all(&sent).await.expect("written");
+                near.shutdown().await.expect("ended");
+                let mut words = Vec::new();
+                near.read_to_end(&mut words).await.expect("read");
+                assert_eq!(words, b"thanks");
+            }
+        );
+        assert!(got == sent, "{} of {}", got.len(), sent.len());
+    }
+}
+
+#[tokio::test]
+async fn a_stream_is_refused_with_words_and_one_that_is_dropped_is_reset() {
+    let fabric = Fabric::new();
+    let (mut par, aws, ..) = pair(&fabric).await;
+    let (to, head) = (site("par.fabric"), head());
+    let (refused, ()) = tokio::join!(aws.links.open(&to, &head), async {
+        let incoming = service(&mut par).await;
+        assert_eq!(incoming.head, head);
+        incoming.refuse(StatusCode::FORBIDDEN, "not for you");
+    });
+    match refused {
+        Err(OpenError::Refused { status, reason }) => {
+            assert_eq!(
+                (status, reason.as_str()),
+                (StatusCode::FORBIDDEN, "not for you")
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    let (near, mut far) = stream(&aws, &mut par, "par.fabric").await;
+    drop(near);
+    let mut rest = Vec::new();
+    assert!(far.read_to_end(&mut rest).await.is_err());
+    // Reserved ones have a queue of their own.
+    let reserved = crate::StreamHead::to("ping.sealane.internal");
+    let (near, far) = tokio::join!(aws.links.open_control(&to, &reserved), async {
+        let incoming = par.reserved.recv().await.expect("a stream");
+        let mut far = incoming.accept().expect("accepted");
+        far.write_all(b"hello").await.expect("written");
+        far
+    });
+    let (mut near, far) = (near.expect("a stream"), far);
+    let mut word = [0; 5];
+    near.read_exact(&mut word).await.expect("read");
+    assert_eq!(&word, b"hello");
+    drop(far);
+    assert!(near.read_u8().await.is_err());
+}
+
+#[tokio::test]
+async fn a_side_that_leaves_says_so_and_both_transports_are_dialled_again() {
+    let fabric = Fabric::new();
+    let (par, mut aws, address, _) = pair(&fabric).await;
+    let began = runtime::now();
+    par.control.drain().await;
+    assert_eq!(down(&mut aws).await, DownReason::Closed);
+    assert_eq!(down(&mut aws).await, DownReason::Closed);
+    assert!(runtime::now().since(began) < Duration::from_secs(2));
+    let again = Config {
+        listen: vec![address],
+        ..fabric.config("par.fabric")
+    };
+    let (mut par, _) = pop(&Metrics::default(), again).await;
+    for tunnel in [&mut aws, &mut par] {
+        up(tunnel).await;
+        up(tunnel).await;
+    }
+}
+
+#[tokio::test]
+async fn tls_alone_where_that_is_wanted_and_quic_again_where_it_is_not() {
+    let fabric = Fabric::new();
+    let (_par, mut aws, _, config) = pair(&fabric).await;
+    let tls = Config {
+        prefer: Prefer::Tls,
+        ..config.clone()
+    };
+    aws.control.configure(tls).await.expect("configured");
+    assert_eq!(down(&mut aws).await, DownReason::Removed);
+    until(|| carries(&aws, "par.fabric") == [Transport::Tls]).await;
+    // Where nothing is lost TLS costs less.
+    let auto = Config {
+        prefer: Prefer::Auto,
+        ..config
+    };
+    aws.control.configure(auto).await.expect("configured");
+    up(&mut aws).await;
+    until(|| aws.links.table().links().count() == 2).await;
+    assert_eq!(carries(&aws, "par.fabric"), [Transport::Tls]);
+}
+
+#[tokio::test]
+async fn strangers_are_refused_over_quic_too() {
+    let (fabric, other) = (Fabric::new(), Fabric::new());
+    let (mut par, address) = pop(&Metrics::default(), fabric.listening("par.fabric")).await;
+    let strange = crate::quic::Configs::new(
+        &other.credentials(&identity("aws.acme"), runtime::wall()),
+        &[root(&fabric)],
+    );
+    let tasks = runtime::Tasks::new("test");
+    // TLS 1.3 lets a client believe that it is in until it hears otherwise.
+    let strange = strange.expect("configured");
+    match strange.connect(&tasks, address, None).await {
+        Ok(connection) => drop(connection.closed().await),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+    let unknown = Config {
+        admit: crate::Admit::when(|peer| peer.site() != Some(&site("evil.acme"))),
+        listen: vec![address],
+        ..fabric.config("par.fabric")
+    };
+    par.control.configure(unknown).await.expect("configured");
+    let evil = crate::start(&Metrics::default()).expect("a thread");
+    let config = Config {
+        prefer: Prefer::Quic,
+        ..fabric.dialling("evil.acme", address)
+    };
+    evil.control.configure(config).await.expect("configured");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(evil.links.table().links().count(), 0);
+    assert!(!matches!(par.events.try_recv(), Ok(LinkEvent::Up { .. })));
+}
