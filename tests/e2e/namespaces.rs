@@ -408,7 +408,7 @@ fn where_packets_are_lost_quic_carries_and_where_udp_is_blocked_tls_does() {
             of.map(|(_, count)| *count).sum::<u64>()
         };
         let before = (of("tls"), of("quic"));
-        begin_streams(par, ACME, 20);
+        begin_streams(par, ACME, 5);
         (of("tls") - before.0, of("quic") - before.1)
     };
     let until = |what: &str, bound: Duration, good: &dyn Fn((u64, u64)) -> bool| {
@@ -424,18 +424,21 @@ fn where_packets_are_lost_quic_carries_and_where_udp_is_blocked_tls_does() {
         (links == 2).then_some(()).ok_or(links.to_string())
     });
     until("nothing is lost: TLS carries", AFTER, &|(tls, quic)| {
-        tls >= 20 && quic == 0
+        tls >= 5 && quic == 0
     });
+    // There is no better way round.
+    lab(&planet, &["cut", "aws-nyc"]);
+    pass(AFTER);
     let load = load(&planet);
     lab(&planet, &["degrade", "aws-par", "--loss", "5"]);
     let bound = Duration::from_secs(20);
-    let lossy = until("QUIC carries", bound, &|(tls, quic)| tls == 0 && quic >= 20);
+    let lossy = until("QUIC carries", bound, &|(tls, quic)| tls == 0 && quic >= 5);
     lab(&planet, &["degrade", "aws-par", "--no-udp"]);
-    let blocked = until("TLS carries", bound, &|(tls, quic)| tls >= 20 && quic == 0);
+    let blocked = until("TLS carries", bound, &|(tls, quic)| tls >= 5 && quic == 0);
     lab(&planet, &["heal", "aws-par"]);
     pass(BEFORE);
     lab(&planet, &["degrade", "aws-par", "--loss", "5"]);
-    let back = until("QUIC again", bound, &|(tls, quic)| tls == 0 && quic >= 20);
+    let back = until("QUIC again", bound, &|(tls, quic)| tls == 0 && quic >= 5);
     // A router that forgets: the next datagram makes it remember, as another port.
     lab(&planet, &["flush-nat", "aws"]);
     pass(AFTER);

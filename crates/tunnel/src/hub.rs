@@ -686,7 +686,7 @@ impl Hub {
             Transport::Quic => (other, entry),
         };
         let loss = |entry: &Entry| entry.link.quality().map(|quality| quality.loss);
-        let over_quic = match (loss(&tls), loss(&quic)) {
+        let over_quic = match (loss(tls), loss(quic)) {
             (_, None) => false,
             (None, Some(_)) => true,
             (Some(_), Some(_)) if quic.link.first => true,
