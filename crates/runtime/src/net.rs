@@ -98,7 +98,8 @@ pub fn udp_bound(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
     Ok(socket.into())
 }
 
-/// A socket for datagrams to `address`, by a way that is the system's to choose, or by another.
+/// A socket for datagrams to `address` and from it, and from nobody else, by a way that is the
+/// system's to choose, or by another.
 ///
 /// # Errors
 /// What the system said: no such interface, not our address.
@@ -107,15 +108,17 @@ pub fn udp_toward(address: SocketAddr, source: Option<&Source>) -> io::Result<st
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    match source {
-        None => udp_bound(SocketAddr::new(any, 0)),
-        Some(Source::Address(from)) => udp_bound(SocketAddr::new(*from, 0)),
+    let socket = match source {
+        None => udp_bound(SocketAddr::new(any, 0))?,
+        Some(Source::Address(from)) => udp_bound(SocketAddr::new(*from, 0))?,
         Some(Source::Interface(name)) => {
             let socket = udp_bound(SocketAddr::new(any, 0))?;
             SockRef::from(&socket).bind_device(Some(name.as_bytes()))?;
-            Ok(socket)
+            socket
         }
-    }
+    };
+    SockRef::from(&socket).connect(&address.into())?;
+    Ok(socket)
 }
 
 /// Takes datagrams at `local`, which others share (`SO_REUSEPORT`), from `peer` alone: they come
@@ -333,5 +336,24 @@ mod tests {
         assert!(stream.is_ok() && accepted.is_ok(), "the next one is asked");
         drop((listener, next));
         unix_listener(&path).expect("the stale socket is replaced");
+    }
+
+    #[test]
+    fn a_socket_toward_somebody_hears_nobody_else() {
+        let local = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (peer, stranger) = (
+            std::net::UdpSocket::bind(local).expect("bound"),
+            std::net::UdpSocket::bind(local).expect("bound"),
+        );
+        let socket = udp_toward(peer.local_addr().expect("bound"), None).expect("made");
+        let own = socket.local_addr().expect("bound");
+        stranger.send_to(b"stranger", own).expect("sent");
+        peer.send_to(b"peer", own).expect("sent");
+        let mut datagram = [0; 16];
+        // On loopback what was sent is there.
+        let length = socket.recv(&mut datagram).expect("one came");
+        assert_eq!(&datagram[..length], b"peer");
+        let error = socket.recv(&mut datagram).expect_err("no other came");
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     }
 }
