@@ -226,7 +226,7 @@ impl Trunks {
             counted: tls.get_ref().0.segments().unwrap_or_default(),
             tls,
             inbound: BytesMut::new(),
-            said: Loss::default(),
+            said: None,
             broken: None,
             on_stream,
         };
@@ -322,8 +322,8 @@ struct Driver<'a, F> {
     inbound: BytesMut,
     /// What TCP had counted at the last look.
     counted: Segments,
-    /// What the other side knows of what this side loses on the link.
-    said: Loss,
+    /// What the other side knows of what this side loses on the link; `None`: not from here.
+    said: Option<Loss>,
     /// Why nothing can be sent any more. What the other side said before is still read.
     broken: Option<io::Error>,
     on_stream: F,
@@ -408,8 +408,8 @@ impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
             self.counted = now;
         }
         let loss = state.own_loss();
-        if loss.is_news(self.said) {
-            self.said = loss;
+        if self.said.is_none_or(|said| loss.is_news(said)) {
+            self.said = Some(loss);
             self.mux.borrow_mut().say_loss(loss);
         }
         if let Some(loss) = self.mux.borrow_mut().take_their_loss() {
