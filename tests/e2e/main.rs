@@ -21,6 +21,7 @@ mod refusals;
 mod renewal;
 mod restart;
 mod routers;
+mod scan;
 mod sharing;
 mod slow;
 mod spill;

@@ -4,7 +4,8 @@
 //! down again, whatever way the test ends; [`Client`], [`Http2`], [`Api`] and [`admin`] speak to
 //! it; [`Load`] asks at a steady rate whether or not answers come, and keeps a record of each
 //! request; [`AccessLog`] reads what a PoP says it did; [`process`] looks at processes and signals
-//! them; [`wait_until`] waits for a condition with a bound and says what was last seen.
+//! them; [`scan`] tries every port of an address; [`wait_until`] waits for a condition with a bound
+//! and says what was last seen.
 //!
 //! What it is not: no assertions about Sealane live here, and nothing here retries a request.
 //!
@@ -32,6 +33,7 @@ mod planet;
 pub mod process;
 mod report;
 mod role;
+pub mod scan;
 mod turn;
 mod wait;
 

@@ -420,6 +420,27 @@ impl Planet {
         process::signal(self.pid_of(name), signal);
     }
 
+    /// A program in one of the planet's network namespaces, by its path.
+    ///
+    /// # Panics
+    /// It is not a path as `up` says it: `/proc/PID/fd/N`.
+    #[must_use]
+    #[track_caller]
+    pub fn inside(&self, namespace: &Path, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", namespace.display()));
+        // Whoever may not make namespaces of networks has made one of users first.
+        let owner = namespace.ancestors().nth(2).expect("a process");
+        let owner = owner.join("ns/user");
+        if fs::read_link("/proc/self/ns/user").ok() != fs::read_link(&owner).ok() {
+            command.arg(format!("--user={}", owner.display()));
+            command.arg("--preserve-credentials");
+        }
+        surround(&mut command, self.folder());
+        command.arg("--").arg(program);
+        command
+    }
+
     /// `up` and everything below it.
     #[must_use]
     pub fn processes(&self) -> Vec<Process> {

@@ -151,9 +151,15 @@ impl Socket {
 /// Every IP socket of this network namespace.
 #[must_use]
 pub fn sockets() -> Vec<Socket> {
+    sockets_beside(std::process::id())
+}
+
+/// Every IP socket of the network namespace in which a process is; none if it is gone.
+#[must_use]
+pub fn sockets_beside(pid: u32) -> Vec<Socket> {
     let mut found = Vec::new();
     for table in ["tcp", "tcp6", "udp", "udp6"] {
-        let text = fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default();
+        let text = fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
         for line in text.lines().skip(1) {
             let fields: Vec<&str> = line.split_whitespace().collect();
             let [_, local, _, state, _, _, _, _, _, inode, ..] = fields.as_slice() else {
