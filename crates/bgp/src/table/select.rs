@@ -1,8 +1,8 @@
 //! Which path is the best one.
 //!
 //! Addresses: RFC 4271 §9.1.2.2 with RFC 4456 §9 and RFC 9494 §4.3. MESH: of copies from one
-//! originator the greater seq (RFC 1982 arithmetic), then the worse state, then a fresh one;
-//! between originators a fresh one, then the lower node id.
+//! originator the greater seq (RFC 1982 arithmetic), then the worse state, then the one that came by
+//! fewer reflectors, stale or not; between originators a fresh one, then the lower node id.
 
 use std::{cmp::Ordering, fmt};
 
@@ -244,8 +244,10 @@ fn compare_mesh(key: &[u8], a: &Candidate<'_>, b: &Candidate<'_>) -> (Ordering, 
     first([
         (newer, Why::Newer),
         (badness(b).cmp(&badness(a)), Why::WorseState),
-        fresh,
         local_pref,
+        // Before fresh: it is the same word, and two reflectors that lost the one who said it would
+        // else each believe the other, take their own copy back, and so on for ever.
         clusters,
+        fresh,
     ])
 }

@@ -198,11 +198,9 @@ fn one_lost_session_leaves_fresh_routes_by_the_other_way() {
     let stream = *stream.expect("a stream").0;
     net.cut(stream);
     net.settle();
+    // The same word by the other way: the gateway's own stays, and stays told.
     let route = net.nodes[0].best(&key).expect("kept");
-    assert_eq!(
-        (route.stale, route.source),
-        (false, Source::Peer(PeerId(92)))
-    );
+    assert_eq!((route.stale, route.source), (true, Source::Peer(PeerId(1))));
     // News by the other way wins over the stale copy.
     net.say(2, local(key.clone(), health(State::Unhealthy, 2), 1));
     for at in [0, 3] {
@@ -211,6 +209,34 @@ fn one_lost_session_leaves_fresh_routes_by_the_other_way() {
             health(State::Unhealthy, 2)
         );
     }
+}
+
+/// Each of two reflectors has a stale copy, and the other's word by which it is fresh. If they believed
+/// that, each would take its own back, and the other would have to tell its own again, for ever.
+#[test]
+fn two_reflectors_that_lose_a_gateway_go_on_telling_others_of_it() {
+    let mut net = Net::of(&[91, 92, 93, 1]);
+    for fabric in &mut net.nodes {
+        fabric.set_site_table(T0, table());
+    }
+    let pop = |id| PeerConfig::pop(NodeId(id));
+    net.link((0, pop(92)), (1, pop(91)));
+    net.link((0, pop(93)), (2, pop(91)));
+    net.link((1, pop(93)), (2, pop(92)));
+    let streams = [(0, 91), (1, 92)].map(|(at, id)| {
+        let reflector = PeerConfig::reflector(NodeId(id), TenantId(1));
+        net.link((at, gateway(1, 11)), (3, reflector))
+    });
+    net.settle();
+    let (key, up) = (endpoint(11, 1), health(State::Healthy, 1));
+    net.say(3, local(key.clone(), up.clone(), 1));
+    let before = net.messages;
+    for stream in streams {
+        net.cut(stream);
+    }
+    net.settle();
+    assert_eq!(net.heard(&key)[..3], vec![Some(up); 3]);
+    assert_eq!(net.messages, before, "there is nothing to tell");
 }
 
 #[test]
