@@ -4,6 +4,7 @@
 mod attach;
 mod controller;
 mod door;
+mod facts;
 mod intent;
 mod keys;
 mod report;
@@ -40,6 +41,7 @@ use crate::{
 };
 use attach::{Attach, Measured};
 use door::Door;
+use facts::Facts;
 use intent::Intent;
 use keys::Keys;
 pub(crate) use report::{Query, Report};
@@ -72,6 +74,8 @@ pub(crate) struct Config {
     pub(crate) identity: pki::Identity,
     /// Links to control parts, the acceptor's end, one after the other.
     pub(crate) parts: mpsc::Receiver<Pipes>,
+    /// The control part is another process, and may be away when this one starts.
+    pub(crate) is_apart: bool,
     pub(crate) queries: mpsc::Receiver<Query>,
     pub(crate) metrics: Metrics,
     pub(crate) workers: usize,
@@ -102,6 +106,7 @@ pub(crate) struct Data {
     speaker: Option<Handle>,
     changes: mpsc::Sender<speaker::Event>,
     report: Report,
+    facts: Facts,
     door: Rc<Door>,
     updates_refused: Counter,
     ready: Option<oneshot::Sender<()>>,
@@ -195,6 +200,7 @@ async fn start(tasks: Tasks, config: Config) -> Result<(), String> {
         attach,
         brain: Brain::new(Part::Data, config.me.clone(), 0, bgp_start()),
         report: Report::new(),
+        facts: Facts::new(config.is_apart.then(|| config.state.clone())),
         me: config.me,
         state: config.state,
         tasks,
@@ -290,6 +296,7 @@ impl Data {
                 self.want_compiled();
             }
         }
+        self.facts.begin(&mut self.brain);
         self.intent.open();
         self.carry_out().await;
     }
@@ -466,11 +473,13 @@ impl Data {
     fn learned(&mut self, event: speaker::Event) {
         match event {
             speaker::Event::Change(change) => {
+                self.facts.heard(&change.key);
                 let value = change.best.map(|route| route.value);
                 self.brain
                     .handle(runtime::now(), Event::Route(change.key, value));
             }
-            speaker::Event::Up(_) | speaker::Event::Synced(_) | speaker::Event::Down(..) => {}
+            speaker::Event::Synced(_) => self.facts.heard_all(&mut self.brain),
+            speaker::Event::Up(_) | speaker::Event::Down(..) => {}
         }
     }
 
@@ -574,6 +583,7 @@ impl Data {
     fn tick(&mut self) {
         let leaf = self.credentials_of();
         self.keys.tick();
+        self.facts.tick(&self.brain, &self.tasks);
         let (keys, links) = (self.keys.view(), self.links_view());
         if let Some(status) = self.report.due(&self.brain, &leaf, keys, links) {
             self.intent.send(Up::Status(Box::new(status)));

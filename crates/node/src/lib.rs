@@ -411,6 +411,7 @@ impl Node {
             patience: begin.patience,
             identity: self.identity.clone(),
             parts: begin.parts,
+            is_apart: self.parts == Parts::Data,
             queries: begin.queries,
             metrics: self.metrics.clone(),
             workers: config.workers,

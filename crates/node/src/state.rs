@@ -6,6 +6,7 @@
 //! STATE/node.pem       its certificate chain
 //! STATE/ca.pem         the fabric CA
 //! STATE/bundle.ndjson  the chain of signed updates it runs
+//! STATE/facts          what was announced last, if the data part is a process of its own
 //! STATE/sequence       high-water mark of BGP sequence numbers
 //! STATE/keys/          keys of token issuers, as they were fetched last
 //! STATE/cache/         at a PoP: the chains of the gateways attached to it

@@ -272,6 +272,15 @@ impl Brain {
         }
     }
 
+    /// Every selected route, in the order of their keys (data; empty in control).
+    pub fn routes(&self) -> impl Iterator<Item = (&bgp::Key, &bgp::Value)> {
+        let import = match &self.half {
+            Half::Data(import) => Some(import.routes()),
+            Half::Control(_) => None,
+        };
+        import.into_iter().flatten()
+    }
+
     /// Every site with a tunnel (data; empty in control).
     #[must_use]
     pub fn sites(&self) -> Vec<SiteFact> {

@@ -376,6 +376,10 @@ impl Import {
         facts
     }
 
+    pub(super) fn routes(&self) -> impl Iterator<Item = (&Key, &Value)> {
+        self.routes.iter()
+    }
+
     pub(super) fn sites(&self) -> Vec<SiteFact> {
         let fact = |(site, rtt): (&SiteName, &Duration)| SiteFact {
             site: site.clone(),
