@@ -17,6 +17,7 @@ mod isolation;
 mod layer4;
 mod limits;
 mod namespaces;
+mod parts;
 mod refusals;
 mod renewal;
 mod restart;

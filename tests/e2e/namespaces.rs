@@ -104,7 +104,7 @@ fn tenants_with_the_same_addresses_are_each_at_home() {
 }
 
 /// The sites over which a stream from one site to another goes now, itself the last.
-fn way(planet: &Planet, from: &str, to: &str) -> Result<Vec<String>, String> {
+pub(crate) fn way(planet: &Planet, from: &str, to: &str) -> Result<Vec<String>, String> {
     let paths = planet.admin(from, Method::GET, "/paths");
     let mut paths = paths.as_array().into_iter().flatten();
     let path = paths.find(|path| path["site"].as_str() == Some(to));
@@ -115,7 +115,7 @@ fn way(planet: &Planet, from: &str, to: &str) -> Result<Vec<String>, String> {
 }
 
 /// How long until that is the way from `par` to acme's factory.
-fn takes(planet: &Planet, wanted: &[&str], bound: Duration) -> Duration {
+pub(crate) fn takes(planet: &Planet, wanted: &[&str], bound: Duration) -> Duration {
     let began = kit::runtime::now();
     wait_until(
         &format!("par reaches factory over {wanted:?}"),

@@ -239,7 +239,8 @@ impl NodeArgs {
     Examples:\n  \
     sealane up                    until Ctrl-C, in a temporary folder\n  \
     sealane up --home ~/planet    keeps its state, and continues it the next time\n  \
-    sealane up --json | head -1   one line for programs, when everything is ready"
+    sealane up --json | head -1   one line for programs, when everything is ready\n  \
+    sealane up --split            kill -9 a control part: no request notices"
 )]
 pub struct UpArgs {
     /// Print one JSON line on stdout when ready, and nothing else
@@ -257,6 +258,9 @@ pub struct UpArgs {
     /// Which planet
     #[arg(long, value_enum, default_value_t)]
     pub topology: Shape,
+    /// Run each node as two processes: NODE carries traffic, and control.NODE probes and speaks BGP
+    #[arg(long)]
+    pub split: bool,
 }
 
 /// Which planet `up` starts.

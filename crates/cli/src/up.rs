@@ -46,7 +46,7 @@ use self::{
     inside::Inside,
     janitor::Janitor,
     process::{Crew, Exited, Spec},
-    report::endpoint_name,
+    report::{control_name, endpoint_name},
 };
 use crate::{
     apply,
@@ -99,6 +99,8 @@ struct Planet {
     home: Home,
     subnet: Subnet,
     shape: Shape,
+    /// Each node is two processes.
+    split: bool,
     topology: Topology,
     layout: Layout,
     /// The namespaces, if there are any.
@@ -142,6 +144,7 @@ impl Planet {
             home,
             subnet,
             shape: args.topology,
+            split: args.split,
             topology,
             layout,
             inside,
@@ -219,12 +222,19 @@ impl Planet {
     }
 
     fn start_node(&mut self, site: &str) -> Result<(), Failure> {
-        let spec = node(&self.home, site);
-        let spec = match &self.inside {
-            None => spec,
-            Some(inside) => inside.at(site, spec),
+        let node = node(&self.home, site);
+        let specs = match self.split {
+            false => vec![node],
+            true => vec![data_part(node), control_part(&self.home, site)],
         };
-        self.crew.start(spec).map(drop)
+        for spec in specs {
+            let spec = match &self.inside {
+                None => spec,
+                Some(inside) => inside.at(site, spec),
+            };
+            self.crew.start(spec)?;
+        }
+        Ok(())
     }
 
     /// What waits for nobody.
@@ -558,6 +568,24 @@ fn node(home: &Home, site: &str) -> Spec {
         WORKERS.into(),
     ];
     spec(home, site, &args)
+}
+
+/// Of a node in two processes, the one that carries traffic, and joins.
+fn data_part(mut node: Spec) -> Spec {
+    node.args.extend(["--part".into(), "data".into()]);
+    node
+}
+
+/// The other one.
+fn control_part(home: &Home, site: &str) -> Spec {
+    let args = [
+        "node".into(),
+        "--state".into(),
+        home.node(site).into(),
+        "--part".into(),
+        "control".into(),
+    ];
+    spec(home, &control_name(site), &args)
 }
 
 fn controller(home: &Home, listen: SocketAddr, fabric: SocketAddr) -> Spec {

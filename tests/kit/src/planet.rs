@@ -400,8 +400,8 @@ impl Planet {
         pid
     }
 
-    /// The process number of `controller`, `relay`, a PoP, a gateway, or an endpoint such as
-    /// `cart-1.aws`.
+    /// The process number of `controller`, `relay`, a PoP, a gateway, a control part such as
+    /// `control.aws`, or an endpoint such as `cart-1.aws`.
     ///
     /// # Panics
     /// There is no such process.
@@ -636,13 +636,20 @@ fn pid_of<'r>(report: &'r mut Report, name: &str) -> Option<&'r mut u32> {
         "relay" => return Some(&mut report.relay.pid),
         _ => {}
     }
-    let pops = report.pops.iter_mut().map(|pop| (&pop.name, &mut pop.pid));
-    let gateways = report
-        .gateways
-        .iter_mut()
-        .map(|gateway| (&gateway.name, &mut gateway.pid));
-    let mut all = pops.chain(gateways);
-    all.find(|(found, _)| *found == name).map(|(_, pid)| pid)
+    let (site, is_control) = match name.strip_prefix("control.") {
+        Some(site) => (site, true),
+        None => (name, false),
+    };
+    let pops = report.pops.iter_mut();
+    let pops = pops.map(|pop| (&pop.name, &mut pop.pid, &mut pop.control_pid));
+    let gateways = report.gateways.iter_mut();
+    let gateways = gateways.map(|it| (&it.name, &mut it.pid, &mut it.control_pid));
+    let (_, pid, control) = pops.chain(gateways).find(|(found, ..)| *found == site)?;
+    if is_control {
+        control.as_mut()
+    } else {
+        Some(pid)
+    }
 }
 
 /// The last lines of every log below a home.

@@ -72,6 +72,9 @@ pub struct Pop {
     pub https: SocketAddr,
     /// Its process.
     pub pid: u32,
+    /// That of its control part, if it is two processes.
+    #[serde(default)]
+    pub control_pid: Option<u32>,
 }
 
 /// A gateway.
@@ -84,6 +87,9 @@ pub struct Gateway {
     pub tenant: String,
     /// Its process.
     pub pid: u32,
+    /// That of its control part, if it is two processes.
+    #[serde(default)]
+    pub control_pid: Option<u32>,
 }
 
 /// A demo application.

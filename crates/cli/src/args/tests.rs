@@ -20,6 +20,7 @@ fn what_should_parse_parses() {
     for line in [
         "sealane up",
         "sealane up --json --home /tmp/x --keep",
+        "sealane up --net ns --topology world --split",
         "sealane controller --state d --listen 127.0.0.1:1 --fabric 127.0.0.1:2",
         "sealane controller --state d --listen [::1]:1 --fabric 127.0.0.1:2 --planet earth \
          --node-certificate-lifetime 30s --fabric-advertise a.example:1 10.0.0.1:2",
@@ -46,6 +47,7 @@ fn what_should_parse_parses() {
         "sealane lab demo 127.0.0.1:80 slow 200",
         "sealane lab demo --listen 127.0.0.1:80 --tenant a --site b --name c",
         "sealane lab restart aws",
+        "sealane lab restart control.aws",
         "sealane lab reset-bgp par 0.0.0.3",
         "sealane lab janitor a b",
     ] {

@@ -179,6 +179,7 @@ mod tests {
             keep: false,
             net: <_>::default(),
             topology: crate::args::Shape::Small,
+            split: false,
         }
     }
 

@@ -77,6 +77,9 @@ pub struct PopReport {
     pub https: SocketAddr,
     /// Its process.
     pub pid: u32,
+    /// That of its control part, if it is two processes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_pid: Option<u32>,
 }
 
 /// A gateway.
@@ -88,6 +91,9 @@ pub struct GatewayReport {
     pub tenant: String,
     /// Its process.
     pub pid: u32,
+    /// That of its control part, if it is two processes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_pid: Option<u32>,
 }
 
 /// A demo application.
@@ -117,6 +123,11 @@ pub(super) fn endpoint_name(name: &str, site: &str) -> String {
     format!("{name}.{site}")
 }
 
+/// The name of the process of a node's control part: `control.aws`.
+pub(super) fn control_name(site: &str) -> String {
+    format!("control.{site}")
+}
+
 impl Report {
     pub(super) fn new(
         topology: &Topology,
@@ -125,16 +136,19 @@ impl Report {
         home: &Path,
         controller: ControllerReport,
     ) -> Self {
+        let control = |site: &str| Some(crew.pid(&control_name(site))).filter(|pid| *pid != 0);
         let pops = layout.pops.iter().map(|pop| PopReport {
             name: pop.name.clone(),
             http: pop.http,
             https: pop.https,
             pid: crew.pid(&pop.name),
+            control_pid: control(&pop.name),
         });
         let gateways = topology.gateways.iter().map(|gateway| GatewayReport {
             name: gateway.name.clone(),
             tenant: gateway.tenant.clone(),
             pid: crew.pid(&gateway.name),
+            control_pid: control(&gateway.name),
         });
         let apps = topology.apps.iter().enumerate().map(|(index, app)| {
             let endpoints = layout
@@ -249,11 +263,13 @@ mod tests {
                 http: address("127.80.1.10:18080"),
                 https: address("127.80.1.10:18443"),
                 pid: 4,
+                control_pid: None,
             }],
             gateways: vec![GatewayReport {
                 name: "aws".to_owned(),
                 tenant: "acme".to_owned(),
                 pid: 5,
+                control_pid: None,
             }],
             apps: vec![AppReport {
                 host: "cart.acme.example".to_owned(),
