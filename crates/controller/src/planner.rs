@@ -1,7 +1,7 @@
 //! What each site should run, as a chain of signed updates; on a thread of its own.
 //!
-//! For every new state of the world (states that come while it works are taken together) each
-//! site is projected anew. Where that differs from the end of its chain, the difference is signed
+//! For every new state of the world (states that come while it works are taken together, and when
+//! changes do not end it works a tenth of the time) each site is projected anew. Where that differs from the end of its chain, the difference is signed
 //! and becomes the next link; after [`MAX_DELTAS`] links a new chain begins, and with it comes a
 //! full update. Streams look at the [`Board`] and send what their node lacks: the links after what
 //! it has, or a full update, which is signed when it is first asked for. So a slow stream holds
@@ -10,20 +10,31 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use api::{
     CertificateSource, ObjectKey, Spec,
     sync::{Down, MAX_DELTAS, MAX_LINE_BYTES, Signed, Update},
 };
-use base::{Revision, SiteName, WallTime};
+use base::{Instant, Revision, SiteName, WallTime};
 use bytes::Bytes;
 use pki::Signer;
 use plan::Projection;
 use runtime::Drain;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::{ledger::State, metrics::Meters};
+
+/// So many turns follow each other at once: somebody changes a few things, and wants to see it.
+const AT_ONCE: u32 = 8;
+/// And then one in this time, or in ten times what one takes if that is longer: each is an update that
+/// every site concerned takes in whole, so a thousand changes one after the other are to be far fewer
+/// of them, the larger the planet.
+const THEN_EVERY: Duration = Duration::from_millis(100);
+const TIMES: u32 = 10;
+/// But never rarer than so.
+const RARELY: Duration = Duration::from_secs(1);
 
 /// All chains, as of one state of the world.
 #[derive(Debug, Default)]
@@ -31,6 +42,8 @@ pub(crate) struct Board {
     /// The state they stand for.
     pub(crate) revision: Revision,
     pub(crate) chains: BTreeMap<SiteName, Arc<Chain>>,
+    /// Somebody waits for a newer one: the next turn is at once.
+    pub(crate) asked: Arc<Notify>,
 }
 
 /// What one site should run, and the updates that lead there.
@@ -192,6 +205,45 @@ impl Author {
     }
 }
 
+/// How soon the next turn may be.
+struct Pace {
+    /// Turns that may still follow at once.
+    left: u32,
+    /// Since when there is one more in every [`THEN_EVERY`].
+    since: Instant,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Pace {
+            left: AT_ONCE,
+            since: now,
+        }
+    }
+
+    /// A turn that `took` so long ended at `now`; how long the next one has to wait.
+    fn turned(&mut self, now: Instant, took: Duration) -> Duration {
+        let every = (took * TIMES).clamp(THEN_EVERY, RARELY);
+        let more = now.since(self.since).as_nanos() / every.as_nanos();
+        let more = u32::try_from(more).unwrap_or(AT_ONCE).min(AT_ONCE);
+        if more > 0 {
+            self.since = now;
+            self.left = (self.left + more).min(AT_ONCE);
+        }
+        match self.left.checked_sub(1) {
+            Some(left) => {
+                self.left = left;
+                Duration::ZERO
+            }
+            None => {
+                // The one that comes then is the next one.
+                self.since = self.since + every;
+                self.since.since(now)
+            }
+        }
+    }
+}
+
 /// The task's own things.
 pub(crate) struct Planner {
     pub(crate) author: Arc<Author>,
@@ -202,10 +254,22 @@ pub(crate) struct Planner {
 impl Planner {
     /// Works until the drain begins or the ledger is gone.
     pub(crate) async fn run(mut self, drain: Drain) {
+        let mut pace = Pace::new(runtime::now());
         loop {
             let state = Arc::clone(&self.states.borrow_and_update());
+            let began = runtime::now();
             let next = self.turn(&state, runtime::wall());
             self.board.send_replace(Arc::new(next));
+            let now = runtime::now();
+            let wait = pace.turned(now, now.since(began));
+            if !wait.is_zero() {
+                let asked = Arc::clone(&self.board.borrow().asked);
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = asked.notified() => {}
+                    () = drain.draining() => return,
+                }
+            }
             tokio::select! {
                 changed = self.states.changed() => if changed.is_err() { return },
                 () = drain.draining() => return,
@@ -218,6 +282,7 @@ impl Planner {
         let mut board = Board {
             revision: state.revision,
             chains: BTreeMap::new(),
+            asked: Arc::clone(&before.asked),
         };
         for (site, ..) in state.world.sites() {
             let content = content(state, &site);
@@ -268,4 +333,32 @@ fn content(state: &State, site: &SiteName) -> Projection {
         spec.private_key = Some(made.private_key.clone());
     }
     projection
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_turns_are_at_once_and_many_are_spread() {
+        for (took, every) in [(1, 100), (40, 400), (500, 1000)]
+            .map(|(took, every)| (Duration::from_millis(took), Duration::from_millis(every)))
+        {
+            let mut now = Instant::ZERO;
+            let mut pace = Pace::new(now);
+            for _ in 0..AT_ONCE {
+                assert_eq!(pace.turned(now, took), Duration::ZERO);
+            }
+            let mut turns = 0;
+            while now.since(Instant::ZERO) < every * 20 {
+                now = now + pace.turned(now, took).max(Duration::from_millis(1));
+                turns += 1;
+            }
+            assert!((19..=22).contains(&turns), "{turns} turns");
+            now = now + every * AT_ONCE;
+            for _ in 0..AT_ONCE {
+                assert_eq!(pace.turned(now, took), Duration::ZERO);
+            }
+        }
+    }
 }

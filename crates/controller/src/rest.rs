@@ -255,13 +255,18 @@ impl Rest {
     }
 
     async fn read(&self, key: &ObjectKey) -> Result<Response<Body>, Problem> {
+        let absent = || {
+            let problem = Problem::new(404, "not-found", format!("{key} does not exist"));
+            problem.about(key.to_string())
+        };
+        // Of what is not there no site has anything to say: whoever makes many things waits for none.
+        if self.ledger.state().world.find(key).is_none() {
+            return Err(absent());
+        }
         self.settle().await;
         match self.ledger.state().world.find(key) {
             Some(object) => Ok(found(&self.show(object.clone()))),
-            None => {
-                let problem = Problem::new(404, "not-found", format!("{key} does not exist"));
-                Err(problem.about(key.to_string()))
-            }
+            None => Err(absent()),
         }
     }
 
@@ -305,6 +310,9 @@ impl Rest {
     async fn settle(&self) {
         let newest: Revision = self.ledger.state().revision;
         let mut board = self.board.clone();
+        if board.borrow().revision < newest {
+            board.borrow().asked.notify_one();
+        }
         let settled = board.wait_for(|board| board.revision >= newest);
         // Late: the answer shows what is known.
         let _ = tokio::time::timeout(SETTLE, settled).await;

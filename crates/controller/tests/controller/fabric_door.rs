@@ -25,6 +25,7 @@ async fn planet() -> (tempfile::TempDir, Controller, Node) {
     let token = c.token_for("par", None, "par").await;
     assert_eq!(token.addresses, [c.ready.fabric.to_string()]);
     let pop = c.admit(&token).await;
+    c.is_planned().await;
     (home, c, pop)
 }
 
@@ -377,6 +378,7 @@ async fn long_chains_begin_anew() {
     for port in 0..70 {
         let address = format!("127.0.0.1:{}", 10_000 + port);
         c.apply(&[seed::service("acme", &["aws"], &address)]).await;
+        c.is_planned().await;
         let update = aws.update(&pop, "aws.acme").await;
         assert!(
             update.base.is_none_or(|base| base == last.revision),

@@ -125,6 +125,11 @@ impl Controller {
         self.call(Method::GET, path, None).await
     }
 
+    /// Waits until what was put so far is on its way to the sites: who reads what they run asks for it.
+    pub(crate) async fn is_planned(&self) {
+        assert_eq!(self.get("/api/v1/sites/par").await.0, 200);
+    }
+
     /// Puts an object where it belongs.
     pub(crate) async fn put(&self, object: &Value) -> (u16, Value) {
         self.call(Method::PUT, &path_of(object), Some(object)).await
