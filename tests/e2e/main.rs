@@ -28,6 +28,7 @@ mod slow;
 mod spill;
 mod startup;
 mod support;
+mod wide;
 
 use std::{net::SocketAddr, time::Duration};
 

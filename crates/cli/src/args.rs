@@ -272,6 +272,8 @@ pub enum Shape {
     /// Four PoPs with a backbone, and four gateways, each attached to two of them
     /// (examples/18-world)
     World,
+    /// The same four PoPs, and twenty gateways, each attached to two of them (examples/19-wide)
+    Wide,
 }
 
 /// What stands between the sites of a planet on one machine.

@@ -125,6 +125,7 @@ impl Planet {
         let topology = match args.topology {
             Shape::Small => Topology::demo(),
             Shape::World => Topology::world(),
+            Shape::Wide => Topology::wide(),
         };
         let layout = Layout::new(&topology, subnet.network())
             .map_err(|error| Failure::refused(error.to_string()))?;

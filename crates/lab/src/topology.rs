@@ -165,6 +165,40 @@ impl Topology {
         }
     }
 
+    /// The planet of `up --topology wide`: the `PoPs` of [`Topology::world`], and twenty gateways of
+    /// two tenants, each attached to two of them; each tenant's application is in all its sites.
+    #[must_use]
+    pub fn wide() -> Self {
+        let world = Topology::world();
+        let is_backbone =
+            |far: &RoundTrip| [&far.a, &far.b].iter().all(|at| world.pops.contains(at));
+        let backbone = world.round_trips.iter().filter(|far| is_backbone(far));
+        let mut topology = Topology {
+            round_trips: backbone.cloned().collect(),
+            pops: world.pops,
+            gateways: Vec::new(),
+            apps: Vec::new(),
+        };
+        let nearest = [
+            ("par", "lon", 9),
+            ("lon", "par", 9),
+            ("nyc", "lon", 42),
+            ("sin", "par", 94),
+        ];
+        let mut nearest = nearest.iter().cycle();
+        for (tenant, kind) in [("acme", "store"), ("blue", "depot")] {
+            let sites: Vec<String> = (1..=10).map(|nth| format!("{kind}-{nth:02}")).collect();
+            let origins: Vec<(&str, usize)> = sites.iter().map(|site| (&**site, 1)).collect();
+            topology.apps.push(app(tenant, "cart", &origins));
+            for (site, (near, next, ms)) in sites.iter().zip(&mut nearest) {
+                topology.gateways.push(gateway(site, tenant));
+                let lines = [far(site, near, 5), far(site, next, *ms)];
+                topology.round_trips.extend(lines);
+            }
+        }
+        topology
+    }
+
     /// The round trip between two sites, whoever dials; `None` if it is not described.
     #[must_use]
     pub fn round_trip(&self, one: &str, other: &str) -> Option<Duration> {

@@ -1,4 +1,5 @@
-//! The manifests of the planet: `examples/01-cart/` or `18-world/`, with this run's addresses.
+//! The manifests of the planet: `examples/01-cart/`, `18-world/` or `19-wide/`, with this run's
+//! addresses.
 //!
 //! The files are written for 127.80.1.0/24; a run replaces these addresses and nothing else.
 
@@ -17,6 +18,7 @@ pub(crate) const fn files(of: Shape) -> Files {
     match of {
         Shape::Small => SMALL,
         Shape::World => WORLD,
+        Shape::Wide => WIDE,
     }
 }
 
@@ -66,6 +68,29 @@ const WORLD: Files = [
     ),
 ];
 
+const WIDE: Files = [
+    (
+        "10-tenants.yaml",
+        include_str!("../../../../examples/19-wide/10-tenants.yaml"),
+    ),
+    (
+        "20-sites.yaml",
+        include_str!("../../../../examples/19-wide/20-sites.yaml"),
+    ),
+    (
+        "30-tokens.yaml",
+        include_str!("../../../../examples/19-wide/30-tokens.yaml"),
+    ),
+    (
+        "40-acme.yaml",
+        include_str!("../../../../examples/19-wide/40-acme.yaml"),
+    ),
+    (
+        "50-blue.yaml",
+        include_str!("../../../../examples/19-wide/50-blue.yaml"),
+    ),
+];
+
 /// What ends a line that is of use only in network namespaces.
 const NAMESPACES: &str = "# in namespaces";
 
@@ -111,6 +136,11 @@ mod tests {
     #[test]
     fn the_world_example_is_the_world_topology() {
         the_example_is_the_topology(Shape::World, &Topology::world());
+    }
+
+    #[test]
+    fn the_wide_example_is_the_wide_topology() {
+        the_example_is_the_topology(Shape::Wide, &Topology::wide());
     }
 
     /// All documents, in the order in which they are applied.

@@ -99,6 +99,20 @@ fn without_a_line_there_is_no_address_to_dial() {
 }
 
 #[test]
+fn the_wide_planet_has_twenty_gateways_with_two_ways_each() {
+    let topology = Topology::wide();
+    let layout = Layout::new(&topology, Ipv4Addr::new(127, 80, 7, 0)).expect("it fits");
+    assert_eq!((topology.pops.len(), topology.gateways.len()), (4, 20));
+    assert_eq!(topology.tenants(), ["acme", "blue"]);
+    for gateway in &topology.gateways {
+        let ways = layout.relays.iter().filter(|r| r.from == gateway.name);
+        assert_eq!(ways.count(), 2, "{}", gateway.name);
+        let here = layout.endpoints.iter().filter(|e| e.site == gateway.name);
+        assert_eq!(here.count(), 1, "{}", gateway.name);
+    }
+}
+
+#[test]
 fn a_held_subnet_is_nobody_elses_until_dropped() {
     let held = Subnet::hold().expect("one is free");
     let [a, r, _, d] = held.network().octets();
