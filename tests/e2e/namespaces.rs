@@ -439,9 +439,21 @@ fn where_packets_are_lost_quic_carries_and_where_udp_is_blocked_tls_does() {
     pass(BEFORE);
     lab(&planet, &["degrade", "aws-par", "--loss", "5"]);
     let back = until("QUIC again", bound, &|(tls, quic)| tls == 0 && quic >= 5);
-    // A router that forgets: the next datagram makes it remember, as another port.
+    // A router that forgets: the next datagram makes it remember, as another port, and the connection
+    // moves. Those of TCP do not.
+    let quic = || {
+        let all = opened(&planet, "par", "aws.acme");
+        let quic = all.iter().find(|((_, name), _)| name == "quic");
+        *quic.expect("there is one").1
+    };
+    let before = quic();
     lab(&planet, &["flush-nat", "aws"]);
     pass(AFTER);
+    assert!(
+        quic() >= before,
+        "it is another link, of {} streams",
+        quic()
+    );
     let records = load.stop();
     none_failed("transports: packets lost, UDP blocked", &records);
     let longest = records.iter().map(kit::Record::took).max();

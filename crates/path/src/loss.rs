@@ -43,10 +43,13 @@ impl Loss {
         ALL_LOST.mul_f64(self.part())
     }
 
-    /// Is it another one than `before`? A quarter of it, or half of a hundredth, is noise.
+    /// Is it another one than `before`? A quarter of it, or half of a hundredth, is noise; that (next
+    /// to) nothing is lost any more is none.
     #[must_use]
     pub fn is_news(self, before: Loss) -> bool {
-        self.0.abs_diff(before.0) > (before.0 / 4).max(u16::MAX / 200)
+        const NOTHING: u16 = u16::MAX / 1000;
+        let over = before.0 > NOTHING && self.0 <= NOTHING;
+        over || self.0.abs_diff(before.0) > (before.0 / 4).max(u16::MAX / 200)
     }
 }
 
@@ -76,8 +79,9 @@ impl Default for LossEstimator {
 impl LossEstimator {
     /// So many packets were sent until `now`, and so many of them lost, since the link began.
     pub fn handle_counts(&mut self, now: Instant, sent: u64, lost: u64) {
-        let before = self.counted.replace((sent, lost));
-        let (before_sent, before_lost) = before.unwrap_or((sent, lost));
+        let (before_sent, before_lost) = self.counted.unwrap_or((sent, lost));
+        // One that turns out not to have been lost is not lost again.
+        self.counted = Some((sent, lost.max(before_lost)));
         #[expect(
             clippy::cast_precision_loss,
             reason = "a ratio of what was sent in a moment"
@@ -211,5 +215,6 @@ mod tests {
         assert_eq!(Loss::of(-1.0), Loss(0));
         assert_eq!(Loss::of(f64::from(7)), Loss(u16::MAX));
         assert!(!Loss(100).is_news(Loss(0)) && Loss(1000).is_news(Loss(0)));
+        assert!(!Loss(200).is_news(Loss(320)) && Loss(20).is_news(Loss(320)));
     }
 }

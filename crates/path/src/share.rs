@@ -44,14 +44,17 @@ pub fn share(links: &[Parallel]) -> Vec<u32> {
     links.iter().map(of).collect()
 }
 
-/// Whether QUIC should carry what begins between two nodes to which there is a link over TLS too:
-/// `loss` of what goes there and back is lost, and it carries it `now`. Where nothing is lost TLS
-/// costs less; where something is, all that is on a connection of TCP waits for it.
+/// Whether QUIC should carry what begins between two nodes to which there is a link over TLS too, by
+/// what is lost there and back over each, and whether it carries it `now`. Where nothing is lost TLS
+/// costs less; where something is, all that is on a connection of TCP waits for it. Where much more
+/// of UDP is lost, somebody on the way does not like it.
 #[must_use]
-pub fn over_quic(loss: Loss, now: bool) -> bool {
+pub fn over_quic(tls: Loss, quic: Loss, now: bool) -> bool {
     const BEGIN: f64 = 0.01;
     const END: f64 = 0.003;
-    loss.part() > if now { END } else { BEGIN }
+    let (tls, quic) = (tls.part(), quic.part());
+    let limit = if now { END } else { BEGIN };
+    tls > limit && quic < 2.0 * tls + BEGIN
 }
 
 /// Picks by shares, one after the other, each as often as its share says, and evenly: by the
@@ -119,8 +122,11 @@ mod tests {
     #[test]
     fn quic_where_packets_are_lost_and_until_they_are_not() {
         let percent = |part: f64| Loss::of(part / 100.0);
-        assert!(!over_quic(percent(0.9), false) && over_quic(percent(1.1), false));
-        assert!(over_quic(percent(0.4), true) && !over_quic(percent(0.2), true));
+        let over = |tls, quic, now| over_quic(percent(tls), percent(quic), now);
+        assert!(!over(0.9, 0.0, false) && over(1.1, 0.0, false));
+        assert!(over(0.4, 0.4, true) && !over(0.2, 0.2, true));
+        // UDP alone is dropped, or more of it.
+        assert!(!over(0.0, 5.0, true) && !over(2.0, 8.0, false) && over(2.0, 3.0, false));
     }
 
     #[test]

@@ -569,7 +569,7 @@ async fn run(tasks: Tasks, start: Start) {
     let worker = Rc::new(Worker {
         seen: RefCell::new(Rc::new(Current(start.store.load_full()))),
         store: start.store,
-        trunks: Trunks::new(start.dial.routes()),
+        trunks: start.dial.trunks(),
         dial: start.dial,
         records: start
             .log

@@ -52,11 +52,6 @@ pub(crate) struct Seat {
 }
 
 impl Lobby {
-    /// Is it half full?
-    fn is_busy(&self) -> bool {
-        self.0.borrow().values().sum::<usize>() >= MAX_HANDSHAKES / 2
-    }
-
     /// A seat, if there is one.
     fn enter(&self, address: IpAddr) -> Option<Seat> {
         let mut seats = self.0.borrow_mut();
@@ -177,8 +172,9 @@ pub(crate) async fn listen(door: std::rc::Rc<Door>, tasks: Tasks, listener: TcpL
 pub(crate) async fn listen_quic(door: Rc<Door>, tasks: Tasks, endpoint: Endpoint) {
     while let Some(incoming) = endpoint.accept().await {
         let address = incoming.remote_address();
-        // While many are unknown, each has to show that its address is its own (RFC 9000 §8.1.2).
-        if !incoming.remote_address_validated() && door.lobby.is_busy() && incoming.may_retry() {
+        // Each has to show first that its address is its own (RFC 9000 §8.1.2): else a stranger takes
+        // the seats of another's.
+        if !incoming.remote_address_validated() && incoming.may_retry() {
             // It may, as was asked.
             let _ = incoming.retry();
             continue;

@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::SocketAddr,
     rc::Rc,
@@ -314,6 +314,7 @@ impl Hub {
     fn handle_trunk(&self, arriving: Arriving) {
         let is_its = |entry: &&Entry| {
             entry.origin == Origin::Accepted
+                && entry.link.transport == Transport::Tls
                 && !entry.closing
                 && entry.link.wire_id == arriving.wire_id
                 && entry.link.peer == arriving.peer
@@ -358,6 +359,13 @@ impl Hub {
                 && attached(entry.origin) == attached(origin)
             {
                 entry.end(DownReason::Replaced);
+                // Whoever dialled one that retires does not dial it again.
+                if let Origin::Target(target) = entry.origin
+                    && let Some(target) = self.targets.get(&target)
+                    && target.retiring.is_some()
+                {
+                    target.addresses.send_replace(Vec::new());
+                }
             }
         }
         let uplink = link.uplink.as_ref().map(|uplink| &*uplink.name);
@@ -413,6 +421,13 @@ impl Hub {
             keep
         });
         self.retire(now);
+        // What was too little to be said may be enough by now.
+        let peers: BTreeSet<Identity> = self
+            .links
+            .values()
+            .map(|entry| entry.link.peer.clone())
+            .collect();
+        peers.iter().for_each(|peer| self.share(peer));
         let Some(deadline) = self.draining else {
             return SWEEP;
         };
@@ -480,10 +495,9 @@ impl Hub {
     /// May links be dialled over what this one goes?
     fn may_use(&self, link: &Link) -> bool {
         let active = self.door.active.load();
-        let tls = active
-            .as_ref()
-            .is_some_and(|active| active.config.prefer == Prefer::Tls);
-        link.transport == Transport::Tls || !tls
+        let prefer = active.as_ref().map(|active| active.config.prefer);
+        let first = prefer == Some(Prefer::Quic);
+        link.transport == Transport::Tls || (prefer != Some(Prefer::Tls) && link.first == first)
     }
 
     fn stop_listening(&mut self, keep: impl Fn(&SocketAddr) -> bool) {
@@ -506,11 +520,18 @@ impl Hub {
         self.stop_listening(|address| addresses.contains(address));
         let mut listening = Listening::default();
         for address in addresses {
-            if let Some(listener) = self.listeners.get(address) {
-                if let Some((endpoint, _)) = &listener.quic {
-                    active.quic().renew(endpoint);
+            if let Some(Listener { bound, quic, .. }) = self.listeners.get(address) {
+                let bound = *bound;
+                match quic {
+                    Some((endpoint, _)) => active.quic().renew(endpoint),
+                    None => {
+                        let quic = self.listen_quic(active, bound);
+                        if let Some(listener) = self.listeners.get_mut(address) {
+                            listener.quic = quic;
+                        }
+                    }
                 }
-                listening.bound.push((*address, listener.bound));
+                listening.bound.push((*address, bound));
                 continue;
             }
             let bound = runtime::net::tcp_listener(*address, Share::Exclusive)
@@ -577,19 +598,18 @@ impl Hub {
             true
         });
         let now = runtime::now();
-        let number = |target: &DialTarget| target.uplink.as_ref().map(|(uplink, _)| uplink.number);
         self.targets.retain(|id, old| match kept.remove(id) {
             Some(target) => {
+                if old.retiring.take().is_some() {
+                    old.addresses.send_replace(target.addresses.clone());
+                }
                 old.target = target;
-                old.retiring = None;
                 true
             }
-            // The same node over other uplinks: what runs over this one ends when it wants to.
+            // The same node over other uplinks: this one is kept until there is a link over one of
+            // them, and what runs over it ends when it wants to.
             None if old.target.expected.is_some()
-                && new.iter().any(|want| want.expected == old.target.expected)
-                && !new.iter().any(|want| {
-                    want.expected == old.target.expected && number(want) == number(&old.target)
-                }) =>
+                && new.iter().any(|want| want.expected == old.target.expected) =>
             {
                 old.retiring = old.retiring.or(Some(now));
                 true
@@ -624,7 +644,7 @@ impl Hub {
             };
             let replaced = to_site().any(|entry| !self.is_retiring(entry) && !entry.closing);
             let busy = to_site().any(|entry| self.is_retiring(entry) && entry.link.requests() > 0);
-            replaced && !busy || now.since(since) >= RETIRE
+            replaced && (!busy || now.since(since) >= RETIRE)
         };
         let targets = self.targets.iter();
         let done: Vec<u64> = targets
@@ -690,7 +710,7 @@ impl Hub {
             (_, None) => false,
             (None, Some(_)) => true,
             (Some(_), Some(_)) if quic.link.first => true,
-            (Some(tls), Some(loss)) => path::over_quic(tls.max(loss), quic.goes),
+            (Some(tls), Some(loss)) => path::over_quic(tls, loss, quic.goes),
         };
         over_quic == (entry.link.transport == Transport::Quic)
     }
@@ -712,6 +732,11 @@ impl Hub {
         let (sharing, idle): (Vec<LinkId>, Vec<LinkId>) = sharing
             .iter()
             .partition(|id| self.links.get(id).is_some_and(|entry| self.goes(entry)));
+        for (ids, retires) in [(&resting, true), (&sharing, false)] {
+            for entry in ids.iter().filter_map(|id| self.links.get(id)) {
+                entry.link.state.set_retires(retires);
+            }
+        }
         for id in resting.iter().chain(&idle) {
             if let Some(entry) = self.links.get_mut(id) {
                 entry.link.state.set_share(0);

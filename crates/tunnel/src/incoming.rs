@@ -54,14 +54,16 @@ impl Incoming {
     /// # Errors
     /// The peer gave up, or the link is down.
     pub fn accept(self) -> io::Result<Stream> {
+        let state = self.live.link();
         let io = match self.asked {
             Asked::H2(mut respond, body) => {
                 let send = respond.send_response(Response::new(()), false);
-                StreamIo::H2(H2Stream::new(send.map_err(io_error)?, body))
+                let io = H2Stream::new(send.map_err(io_error)?, body);
+                StreamIo::H2(io.with_guard(self.live))
             }
-            Asked::Quic(asked) => StreamIo::Quic(asked.accept(&self.head)),
+            Asked::Quic(asked) => StreamIo::Quic(asked.accept(&self.head, self.live)),
         };
-        Ok(Stream::new(io, self.link, self.live))
+        Ok(Stream::new(io, self.link, state))
     }
 
     /// Says no with an HTTP status and a few words (visible ASCII, at most 256 bytes are sent).

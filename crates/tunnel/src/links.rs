@@ -19,7 +19,6 @@ use h2::client::SendRequest;
 use http::StatusCode;
 use path::{LinkQuality, Loss, Turns};
 use pki::Identity;
-use quinn::Connection;
 use runtime::h2io::{H2Stream, io_error};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -32,6 +31,7 @@ use crate::{
     head::{self, HeadError, StreamHead},
     quic::{self, QuicStream},
     routes::Routes,
+    trunk::Trunks,
 };
 
 /// How long the other side may take to accept or refuse a stream.
@@ -72,7 +72,7 @@ pub enum Transport {
 #[derive(Clone, Debug)]
 pub(crate) enum Opener {
     H2(SendRequest<Bytes>),
-    Quic(Connection),
+    Quic(quic::Opener),
 }
 
 /// How a link went down, for those who carry something for it.
@@ -96,6 +96,8 @@ pub(crate) struct LinkState {
     loss: AtomicU16,
     own_loss: AtomicU16,
     their_loss: AtomicU16,
+    /// The other side is to open nothing on it any more.
+    retires: AtomicBool,
     samples: AtomicU64,
     /// Segments that its data connections sent, and lost.
     sent: AtomicU64,
@@ -147,9 +149,18 @@ impl LinkState {
         self.own_loss.store(loss.0, Ordering::Relaxed);
     }
 
-    /// What is lost of what this side sends.
+    /// Whether another link takes its place.
+    pub(crate) fn set_retires(&self, retires: bool) {
+        self.retires.store(retires, Ordering::Relaxed);
+    }
+
+    /// What the other side is told of what is lost of what this side sends: all, if the link is not
+    /// to be used.
     pub(crate) fn own_loss(&self) -> Loss {
-        Loss(self.own_loss.load(Ordering::Relaxed))
+        match self.retires.load(Ordering::Relaxed) {
+            true => Loss(u16::MAX),
+            false => Loss(self.own_loss.load(Ordering::Relaxed)),
+        }
     }
 
     pub(crate) fn set_their_loss(&self, loss: Loss) {
@@ -354,6 +365,12 @@ impl LinkTable {
             .min_by_key(|link| link.rank())
     }
 
+    /// The links to a site that have no data connections.
+    pub(crate) fn over_quic(&self, site: &SiteName) -> impl Iterator<Item = &Arc<Link>> + Clone {
+        let links = self.site(site).iter();
+        links.filter(|link| link.transport == Transport::Quic && link.is_up())
+    }
+
     /// Is there a link to the site?
     #[must_use]
     pub fn reaches(&self, site: &SiteName) -> bool {
@@ -438,9 +455,10 @@ impl Links {
         &self.routes
     }
 
-    /// Opens a stream to `site`, over others if that is the way, on one of the links there, each as
-    /// often as it is good (on the next best if that one just went down), and waits for the other
-    /// side to accept it: one round trip. Dropping the future gives the stream up.
+    /// Opens a stream to `site`, over others if that is the way, on one of the links there that have
+    /// no data connections ([`Trunks::open`] asks the others), else on any, each as often as it is
+    /// good (on the next best if that one just went down), and waits for the other side to accept
+    /// it: one round trip. Dropping the future gives the stream up.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -455,6 +473,12 @@ impl Links {
             link.opener.clone()
         })
         .await
+    }
+
+    /// What serves the data connections of a thread; none yet.
+    #[must_use]
+    pub fn trunks(&self) -> Trunks {
+        Trunks::new(self.routes.clone(), Arc::clone(&self.table))
     }
 
     /// Opens a reserved stream over others, to a site without a link; to one with a link as
@@ -505,20 +529,25 @@ impl Links {
             .filter(|link| link.is_up())
             .collect();
         links.sort_by_key(|link| link.rank());
-        if let Some(index) = turns.and_then(|mut turns| next(&mut turns, links.iter().copied())) {
-            links.swap(0, index);
+        if let Some(mut turns) = turns {
+            // Those that have data connections had their turn there.
+            let over_quic = |link: &Link| {
+                link.transport == Transport::Quic && link.share() > 0 && !link.is_doubted()
+            };
+            let first = links.iter().filter(|link| over_quic(link)).count();
+            links.sort_by_key(|link| !over_quic(link));
+            let among = links.get(..first).filter(|first| !first.is_empty());
+            let among = among.unwrap_or(&links).iter().copied();
+            if let Some(index) = next(&mut turns, among) {
+                links.swap(0, index);
+            }
         }
         let mut outcome = Err(OpenError::NoLink(site.clone()));
         for link in links {
             outcome = open_stream(link, pick(link), head).await;
             // A link that just went down saw nothing: the next best may serve.
-            if !matches!(
-                outcome,
-                Err(OpenError::Closed {
-                    head_sent: false,
-                    ..
-                })
-            ) {
+            let unseen = matches!(&outcome, Err(error) if error.nothing_sent());
+            if !unseen {
                 break;
             }
         }
@@ -566,15 +595,15 @@ async fn open_stream(link: &Link, opener: Opener, head: &StreamHead) -> Result<S
         match opener {
             Opener::H2(opener) => request_stream(opener, head, &mut head_sent)
                 .await
-                .map(StreamIo::H2),
-            Opener::Quic(connection) => quic::open(&connection, head, &mut head_sent)
+                .map(|io| StreamIo::H2(io.with_guard(live))),
+            Opener::Quic(opener) => quic::open(&opener, head, live, &mut head_sent)
                 .await
                 .map(StreamIo::Quic),
         }
     };
     let answered = tokio::time::timeout(OPEN_TIMEOUT, answer).await;
     match answered {
-        Ok(answered) => Ok(Stream::new(answered?, link.id, live)),
+        Ok(answered) => Ok(Stream::new(answered?, link.id, Arc::clone(&link.state))),
         Err(_) => Err(OpenError::Timeout { head_sent }),
     }
 }
@@ -616,7 +645,7 @@ async fn request_stream(
 pub struct Stream {
     io: StreamIo,
     link: LinkId,
-    live: LiveStream,
+    state: Arc<LinkState>,
 }
 
 #[derive(Debug)]
@@ -626,8 +655,8 @@ pub(crate) enum StreamIo {
 }
 
 impl Stream {
-    pub(crate) const fn new(io: StreamIo, link: LinkId, live: LiveStream) -> Self {
-        Stream { io, link, live }
+    pub(crate) const fn new(io: StreamIo, link: LinkId, state: Arc<LinkState>) -> Self {
+        Stream { io, link, state }
     }
 
     /// The link it runs on.
@@ -640,7 +669,7 @@ impl Stream {
     /// better than the one it is on.
     #[must_use]
     pub fn is_stale(&self) -> bool {
-        self.live.is_stale()
+        self.state.share() == 0
     }
 }
 

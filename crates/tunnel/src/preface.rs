@@ -17,6 +17,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 const MAGIC: &[u8; 8] = b"SEALANE\0";
 const VERSION: u16 = 1;
 const LEN: usize = 24;
+/// Uplinks of a dialler at the most: over each it may have links.
+const MOST_UPLINKS: u8 = 8;
 
 /// What a connection of a link is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -206,7 +208,7 @@ where
     T: AsyncRead + Unpin,
 {
     let proposed = read(io).await?;
-    if usize::from(proposed.code) == role.index() {
+    if usize::from(proposed.code) == role.index() && proposed.uplink <= MOST_UPLINKS {
         Ok(Part {
             link: proposed.link,
             role,

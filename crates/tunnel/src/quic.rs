@@ -1,8 +1,9 @@
 //! QUIC (RFC 9000) under links: one connection carries all of one, each stream of which is on its
 //! own, so that a packet that is lost holds up one of them.
 //!
-//! The dialler opens the first stream, says on it what the connection is (`preface`), and both sides
-//! ping on it from then on. Every other stream begins with a head, whoever opens it (`stream`).
+//! The dialler opens the first stream and says on it what the connection is (`preface`); nothing
+//! follows there. Every other stream begins with a head, whoever opens it (`stream`). Pings are
+//! datagrams (RFC 9221): no reader that stands still holds them up.
 //! Beside it a link over TLS is kept: UDP may be blocked at any time, and where nothing is lost TLS
 //! costs less.
 
@@ -26,7 +27,7 @@ use runtime::{
 use rustls_pki_types::CertificateDer;
 
 pub(crate) use link::run;
-pub(crate) use stream::{Asked, QuicStream, open};
+pub(crate) use stream::{Asked, Opener, QuicStream, open};
 
 use crate::preface::Role;
 
@@ -35,11 +36,13 @@ pub(crate) type First = (SendStream, RecvStream);
 
 /// Streams one side may have open at once, the first included.
 const MAX_STREAMS: u32 = 4096;
-/// What one stream may send before we read it, and all of them; and what we send before it is
-/// acknowledged: a gigabit over 100 ms is 12 MiB.
-const STREAM_WINDOW: u32 = 1 << 20;
-const RECEIVE_WINDOW: u32 = 32 << 20;
+/// What one stream may send before we read it, and all of them: 512 readers that stand still do not
+/// hold up the others. And what we send before it is acknowledged: a gigabit over 100 ms is 12 MiB.
+const STREAM_WINDOW: u32 = 256 << 10;
+const RECEIVE_WINDOW: u32 = 128 << 20;
 const SEND_WINDOW: u64 = 16 << 20;
+/// Octets of pings that wait: newer ones take their place.
+const DATAGRAMS: usize = 4 << 10;
 /// The link is given up long before by its own pings.
 const IDLE: Duration = Duration::from_secs(10);
 /// Connections whose handshake has not begun, and octets that wait with each and with all.
@@ -131,7 +134,8 @@ fn transport() -> TransportConfig {
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(RECEIVE_WINDOW))
         .send_window(SEND_WINDOW)
-        .datagram_receive_buffer_size(None);
+        .datagram_receive_buffer_size(Some(DATAGRAMS))
+        .datagram_send_buffer_size(DATAGRAMS);
     transport
 }
 

@@ -31,6 +31,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use base::{Instant, SiteName};
 use bytes::BytesMut;
 use path::{DeadDetector, Liveness, Loss, Turns};
@@ -46,7 +47,7 @@ use tokio_rustls::TlsStream;
 use crate::{
     head::{HeadError, StreamHead},
     link::{Ground, PATIENCE_WITH_ONE, Side},
-    links::{Gone, Link, OPEN_TIMEOUT, OpenError, next},
+    links::{Gone, Link, LinkTable, OPEN_TIMEOUT, OpenError, next},
     routes::Routes,
     socket::Socket,
 };
@@ -161,15 +162,17 @@ pub struct Trunks {
     served: Rc<RefCell<Vec<Served>>>,
     leaving: Rc<Cell<bool>>,
     routes: Routes,
+    /// All links: some have no data connections.
+    table: Arc<ArcSwap<LinkTable>>,
     turns: Rc<Cell<Turns>>,
 }
 
 impl Trunks {
     /// None yet; streams go the ways of `routes`.
-    #[must_use]
-    pub fn new(routes: Routes) -> Self {
+    pub(crate) fn new(routes: Routes, table: Arc<ArcSwap<LinkTable>>) -> Self {
         Trunks {
             routes,
+            table,
             ..Trunks::default()
         }
     }
@@ -241,7 +244,7 @@ impl Trunks {
     ///
     /// # Errors
     /// See [`OpenError`]; [`OpenError::NoLink`] also if there is a link, and no data connection of
-    /// it on this thread.
+    /// it on this thread, or if it is the turn of a link that has none: [`crate::Links::open`] then.
     pub async fn open(&self, site: &SiteName, head: &StreamHead) -> Result<TrunkStream, OpenError> {
         let over = self.routes.first(site, head);
         let (site, head) = match &over {
@@ -281,11 +284,12 @@ impl Trunks {
         let to_site = served
             .iter()
             .filter(|served| served.link.peer.site() == Some(site) && served.is_well());
+        let table = self.table.load();
         let links = to_site.clone().map(|served| &served.link);
         let mut turns = self.turns.get();
-        // Nobody's turn: what begins goes over links that have no data connections.
-        let link = links.clone().nth(next(&mut turns, links.clone())?)?;
+        let turn = next(&mut turns, links.clone().chain(table.over_quic(site)));
         self.turns.set(turns);
+        let link = links.clone().nth(turn?)?;
         let best = to_site
             .filter(|served| Arc::ptr_eq(&served.link, link))
             .min_by_key(|served| served.mux.borrow().streams())?;
@@ -405,7 +409,8 @@ impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
             let sent = now.sent.wrapping_sub(self.counted.sent);
             let lost = now.lost.saturating_sub(self.counted.lost);
             state.count(sent, lost);
-            self.counted = now;
+            let lost = now.lost.max(self.counted.lost);
+            self.counted = Segments { lost, ..now };
         }
         let loss = state.own_loss();
         if self.said.is_none_or(|said| loss.is_news(said)) {

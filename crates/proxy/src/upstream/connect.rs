@@ -61,9 +61,9 @@ pub trait Dial: Send + Sync {
     /// Open a stream to site `peer`. Dropping the future gives up.
     fn open(&self, peer: &SiteName, request: StreamRequest) -> Dialing;
 
-    /// The ways to sites that are reached over others.
-    fn routes(&self) -> tunnel::Routes {
-        tunnel::Routes::default()
+    /// What serves the data connections of one worker.
+    fn trunks(&self) -> tunnel::Trunks {
+        tunnel::Trunks::default()
     }
 }
 

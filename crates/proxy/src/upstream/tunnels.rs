@@ -6,7 +6,7 @@ use base::SiteName;
 use http::StatusCode;
 use l7::Addresses;
 use tokio::time::timeout;
-use tunnel::{ClientRef, EndpointRef, Links, OpenError, Routes, StreamHead, TrunkIncoming};
+use tunnel::{ClientRef, EndpointRef, Links, OpenError, StreamHead, TrunkIncoming, Trunks};
 
 use super::connect::{Accepting, Dial, DialError, Dialing, Incoming, StreamRequest};
 use crate::{attempt::Kind, io::BoxDuplex, worker::Worker};
@@ -22,8 +22,8 @@ impl Dial for Links {
         })
     }
 
-    fn routes(&self) -> Routes {
-        Links::routes(self).clone()
+    fn trunks(&self) -> Trunks {
+        Links::trunks(self)
     }
 }
 

@@ -1,48 +1,54 @@
-//! One link over QUIC: its streams, pings on the first of them, and its end.
+//! One link over QUIC: its streams, pings, and its end.
 //!
-//! On the first stream each side says `kind (1) number (8) loss (2)`: a ping (0), or the answer to
-//! the ping with that number (1), and what part it loses of what it sends ([`path::Loss`]).
+//! In datagrams each side says `kind (1) number (8) loss (2)`: a ping (0), or the answer to the ping
+//! with that number (1), and what part it loses of what it sends ([`path::Loss`]). Others are passed
+//! over.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use base::Instant;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use path::{Liveness, Loss};
-use quinn::{Connection, RecvStream, SendStream, VarInt};
+use quinn::{Connection, SendStream, VarInt};
 use runtime::Task;
-use tokio::{
-    io::AsyncReadExt,
-    sync::{mpsc, watch},
-};
+use tokio::sync::{mpsc, watch};
 
-use super::{First, stream::Asked};
+use super::{First, Opener, stream::Asked};
 use crate::{
     event::DownReason,
     hub::Note,
     incoming::{self, Source},
     link::{Ground, LOOKS, Pulse, Seed},
-    links::{Link, Opener, Transport},
+    links::{self, Link, LiveStream, Transport},
     preface::Role,
 };
 
 /// How long whoever opened a stream may take to say what it is for.
 const HEAD: Duration = Duration::from_secs(5);
-/// What is said on the first stream waits so long for room at the most.
-const SAY: Duration = Duration::from_secs(1);
+/// How long what was said last on a stream is waited for.
+const LAST: Duration = Duration::from_secs(4);
+/// Pings whose answers are still of use.
+const PINGS: usize = 16;
 /// How long a link that ends is kept for its goodbye.
 const GOODBYE: Duration = Duration::from_millis(20);
-/// Words of the first stream that wait to be heard.
-const WORDS: usize = 4;
+/// Halves of streams that have ended, and were not looked at yet.
+const EBB: usize = 1024;
 
 /// Brings the link up, serves it, and returns why it ended.
 pub(crate) async fn run(
     ground: &Ground,
     connection: Connection,
-    (send, recv): First,
+    first: First,
     seed: Seed,
 ) -> DownReason {
     let origin = seed.origin;
-    let opener = Opener::Quic(connection.clone());
-    let link = Arc::new(seed.link(Transport::Quic, opener.clone(), opener));
+    let (ebb, ebbing) = mpsc::channel(EBB);
+    let opener = Opener {
+        connection: connection.clone(),
+        ebb,
+    };
+    let [service, control] = [opener.clone(), opener.clone()].map(links::Opener::Quic);
+    let link = Arc::new(seed.link(Transport::Quic, service, control));
     let (close, closing) = watch::channel(None);
     let up = Note::Up {
         link: Arc::clone(&link),
@@ -52,29 +58,28 @@ pub(crate) async fn run(
     if ground.notes.send(up).await.is_err() {
         return DownReason::Draining;
     }
-    let accepting = accept(ground.clone(), Arc::clone(&link), connection.clone());
+    let accepting = accept(ground.clone(), Arc::clone(&link), opener);
     let accepting = Ended(ground.tasks.spawn_local("tunnel-quic", accepting));
-    let (words, heard) = mpsc::channel(WORDS);
-    let reading = Ended(
-        ground
-            .tasks
-            .spawn_local("tunnel-quic-words", read(recv, words)),
-    );
+    let waiting = wait_for_ends(ground.clone(), ebbing);
+    let waiting = Ended(ground.tasks.spawn_local("tunnel-quic-ends", waiting));
+    let now = runtime::now();
     let mut running = Running {
         ground,
         link: &link,
         connection: &connection,
         pulse: Pulse::new(ground.interval),
-        send,
-        pings: 0,
-        sent: None,
+        number: 0,
+        pings: VecDeque::with_capacity(PINGS),
+        unheard: None,
         datagrams: 0,
-        heard: runtime::now(),
+        heard: now,
     };
-    let reason = running.watch_over(closing, heard).await;
+    let reason = running.watch_over(closing).await;
     link.state.set_down(reason);
-    drop((accepting, reading));
+    drop((accepting, waiting, first));
     connection.close(VarInt::from_u32(0), reason.as_str().as_bytes());
+    // In a drain nobody waits any more once the hub knows.
+    tokio::time::sleep(GOODBYE).await;
     // An error means that the hub is gone, and its table with it.
     let _ = ground
         .notes
@@ -83,8 +88,18 @@ pub(crate) async fn run(
             reason,
         })
         .await;
-    tokio::time::sleep(GOODBYE).await;
     reason
+}
+
+/// Counts streams that have ended until the other side has all of them.
+async fn wait_for_ends(ground: Ground, mut ebbing: mpsc::Receiver<(SendStream, LiveStream)>) {
+    while let Some((send, live)) = ebbing.recv().await {
+        ground.tasks.spawn_local("tunnel-quic-end", async move {
+            // Acknowledged, refused, or late: it is over.
+            let _ = tokio::time::timeout(LAST, send.stopped()).await;
+            drop(live);
+        });
+    }
 }
 
 /// A task that ends with its link.
@@ -102,7 +117,7 @@ enum Kind {
     Pong,
 }
 
-/// What is said on the first stream.
+/// What a datagram says.
 #[derive(Clone, Copy)]
 struct Word {
     kind: Kind,
@@ -111,33 +126,31 @@ struct Word {
 }
 
 impl Word {
-    fn octets(self) -> [u8; 11] {
-        let mut octets = [0; 11];
-        octets[0] = self.kind as u8;
-        octets[1..9].copy_from_slice(&self.number.to_be_bytes());
-        octets[9..].copy_from_slice(&self.loss.0.to_be_bytes());
-        octets
+    const LEN: usize = 11;
+
+    fn octets(self) -> Bytes {
+        let mut octets = BytesMut::with_capacity(Word::LEN);
+        octets.put_u8(self.kind as u8);
+        octets.put_u64(self.number);
+        octets.put_u16(self.loss.0);
+        octets.freeze()
     }
 
-    async fn read(recv: &mut RecvStream) -> io::Result<Word> {
-        let kind = match recv.read_u8().await? {
+    /// `None`: it is none that is known here.
+    fn read(mut octets: Bytes) -> Option<Word> {
+        if octets.len() < Word::LEN {
+            return None;
+        }
+        let kind = match octets.get_u8() {
             0 => Kind::Ping,
             1 => Kind::Pong,
-            _ => return Err(io::ErrorKind::InvalidData.into()),
+            2.. => return None,
         };
-        Ok(Word {
+        Some(Word {
             kind,
-            number: recv.read_u64().await?,
-            loss: Loss(recv.read_u16().await?),
+            number: octets.get_u64(),
+            loss: Loss(octets.get_u16()),
         })
-    }
-}
-
-async fn read(mut recv: RecvStream, words: mpsc::Sender<Word>) {
-    while let Ok(word) = Word::read(&mut recv).await {
-        if words.send(word).await.is_err() {
-            return;
-        }
     }
 }
 
@@ -147,72 +160,62 @@ struct Running<'a> {
     link: &'a Arc<Link>,
     connection: &'a Connection,
     pulse: Pulse,
-    send: SendStream,
-    pings: u64,
-    /// The ping under way, and when it was sent.
-    sent: Option<(u64, Instant)>,
-    /// How many datagrams have come, and when that changed last.
+    /// The number of the last ping, and the last pings, and when they were sent.
+    number: u64,
+    pings: VecDeque<(u64, Instant)>,
+    /// The first ping that was sent since something was heard.
+    unheard: Option<Instant>,
+    /// How many datagrams of UDP have come, and when that changed last.
     datagrams: u64,
     heard: Instant,
 }
 
 impl Running<'_> {
     /// Pings every interval and waits for the first reason to end.
-    async fn watch_over(
-        &mut self,
-        mut closing: watch::Receiver<Option<DownReason>>,
-        mut words: mpsc::Receiver<Word>,
-    ) -> DownReason {
-        if self.ping().await.is_err() {
-            return DownReason::Closed;
-        }
+    async fn watch_over(&mut self, mut closing: watch::Receiver<Option<DownReason>>) -> DownReason {
+        let mut next = runtime::now();
         loop {
-            let wait = self.pulse.detector.poll_timeout().since(runtime::now());
-            // What carries requests is looked at more often.
-            let pause = match self.link.requests() > 0 {
-                true => wait.min(self.ground.interval / LOOKS),
-                false => wait,
-            };
             tokio::select! {
                 biased;
                 reason = closing.wait_for(Option::is_some) => {
                     return reason.ok().and_then(|reason| *reason).unwrap_or(DownReason::Draining);
                 }
-                _ = self.connection.closed() => return DownReason::Closed,
-                word = words.recv() => {
-                    let answered = match word {
-                        Some(word) => self.hear(word).await,
-                        None => Err(io::ErrorKind::UnexpectedEof.into()),
-                    };
-                    if answered.is_err() {
-                        return DownReason::Closed;
-                    }
-                }
-                () = tokio::time::sleep(pause) => {
+                datagram = self.connection.read_datagram() => match datagram {
+                    Ok(octets) => self.hear(octets),
+                    Err(_) => return DownReason::Closed,
+                },
+                () = tokio::time::sleep(next.since(runtime::now())) => {
                     if self.look() == Liveness::Dead {
                         return DownReason::Silent;
                     }
-                    if self.ping().await.is_err() {
-                        return DownReason::Closed;
-                    }
+                    self.ping();
+                    // What carries requests is looked at more often.
+                    let interval = self.ground.interval;
+                    next = runtime::now() + match self.link.requests() > 0 {
+                        true => interval / LOOKS,
+                        false => interval,
+                    };
                 }
             }
         }
     }
 
-    async fn hear(&mut self, word: Word) -> io::Result<()> {
+    fn hear(&mut self, octets: Bytes) {
+        let Some(word) = Word::read(octets) else {
+            return;
+        };
         self.pulse.estimator.handle_their_loss(word.loss);
-        match word.kind {
-            Kind::Ping => self.say(Kind::Pong, word.number).await,
-            Kind::Pong => {
-                if let Some((_, at)) = self.sent.take_if(|(sent, _)| *sent == word.number) {
-                    let news = self.link.state.doubt(false);
-                    let now = runtime::now();
-                    self.pulse.estimator.handle_sample(now, now.since(at));
-                    self.pulse.measured(self.ground, self.link, news);
-                }
-                Ok(())
-            }
+        if word.kind == Kind::Ping {
+            return self.say(Kind::Pong, word.number);
+        }
+        let sent = self.pings.iter().find(|(sent, _)| *sent == word.number);
+        if let Some((_, at)) = sent.copied() {
+            // Those before it are lost, or of no use.
+            self.pings.retain(|(sent, _)| *sent > word.number);
+            let news = self.link.state.doubt(false);
+            let now = runtime::now();
+            self.pulse.estimator.handle_sample(now, now.since(at));
+            self.pulse.measured(self.ground, self.link, news);
         }
     }
 
@@ -223,16 +226,17 @@ impl Running<'_> {
         if stats.udp_rx.datagrams != self.datagrams {
             self.datagrams = stats.udp_rx.datagrams;
             self.heard = now;
+            self.unheard = None;
         }
         let pulse = &mut self.pulse;
         pulse.detector.handle_heard(self.heard);
         let (sent, lost) = (stats.path.sent_packets, stats.path.lost_packets);
         pulse.estimator.handle_counts(now, sent, lost);
+        self.link.state.set_own_loss(pulse.estimator.own_loss());
         pulse.measured(self.ground, self.link, false);
         // The other side's QUIC acknowledges at once, whatever else its process does.
-        if let (Some((_, at)), Some(patience)) = (self.sent, pulse.patience(self.ground.interval))
-            && self.heard < at
-            && now.since(at) > patience
+        if let (Some(since), Some(patience)) = (self.unheard, pulse.patience(self.ground.interval))
+            && now.since(since) > patience
         {
             pulse.doubt(self.ground, self.link);
         }
@@ -246,33 +250,32 @@ impl Running<'_> {
         liveness
     }
 
-    /// Pings, if no ping is under way.
-    async fn ping(&mut self) -> io::Result<()> {
-        if self.sent.is_some() {
-            return Ok(());
+    fn ping(&mut self) {
+        let now = runtime::now();
+        self.number += 1;
+        if self.pings.len() == PINGS {
+            self.pings.pop_front();
         }
-        self.pings += 1;
-        self.sent = Some((self.pings, runtime::now()));
-        self.say(Kind::Ping, self.pings).await
+        self.pings.push_back((self.number, now));
+        self.unheard = self.unheard.or(Some(now));
+        self.say(Kind::Ping, self.number);
     }
 
-    async fn say(&mut self, kind: Kind, number: u64) -> io::Result<()> {
-        let loss = self.pulse.estimator.own_loss();
+    fn say(&self, kind: Kind, number: u64) {
+        let loss = self.link.state.own_loss();
         let octets = Word { kind, number, loss }.octets();
-        // There is room, unless the other side reads nothing.
-        match tokio::time::timeout(SAY, self.send.write_all(&octets)).await {
-            Ok(written) => Ok(written?),
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        }
+        // It fails only if the connection is gone, which is seen elsewhere.
+        let _ = self.connection.send_datagram(octets);
     }
 }
 
 /// Takes the streams that the other side opens.
-async fn accept(ground: Ground, link: Arc<Link>, connection: Connection) {
-    while let Ok((send, recv)) = connection.accept_bi().await {
+async fn accept(ground: Ground, link: Arc<Link>, opener: Opener) {
+    while let Ok(stream) = opener.connection.accept_bi().await {
         let (sink, link) = (Arc::clone(&ground.sink), Arc::clone(&link));
+        let ebb = opener.ebb.clone();
         ground.tasks.spawn_local("tunnel-quic-stream", async move {
-            let hearing = tokio::time::timeout(HEAD, Asked::hear(send, recv));
+            let hearing = tokio::time::timeout(HEAD, Asked::hear(stream, ebb));
             // One that breaks or says nothing is gone.
             let Ok(Ok(heard)) = hearing.await else { return };
             let source = Source {

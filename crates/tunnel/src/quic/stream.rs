@@ -10,15 +10,19 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use http::StatusCode;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    sync::mpsc,
+};
 
 use crate::{
     head::{HeadError, MAX_HEAD_BYTES, StreamHead},
-    links::OpenError,
+    links::{LiveStream, OpenError},
 };
 
 const YES: u8 = 0;
@@ -27,11 +31,29 @@ const MAX_REASON: usize = 256;
 /// Reserved streams go before what others carry.
 const URGENT: i32 = 1;
 
+/// How long a stream waits for room among those of its connection.
+const ROOM: Duration = Duration::from_millis(500);
+
+/// Where halves go that have ended and of which not all is acknowledged: a link that ends waits for
+/// them.
+pub(crate) type Ebb = mpsc::Sender<(SendStream, LiveStream)>;
+
+/// What opens streams on a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Opener {
+    pub(crate) connection: Connection,
+    pub(crate) ebb: Ebb,
+}
+
 /// Bytes in order, both ways. Dropped before its end it is reset.
 #[derive(Debug)]
 pub(crate) struct QuicStream {
-    send: SendStream,
+    /// Taken when it is dropped.
+    send: Option<SendStream>,
     recv: RecvStream,
+    ebb: Ebb,
+    /// Counts it as long as something of it may be under way.
+    live: Option<LiveStream>,
     /// The other side is still to hear that we said yes.
     owed: bool,
     /// Has our half ended?
@@ -39,18 +61,28 @@ pub(crate) struct QuicStream {
 }
 
 impl QuicStream {
-    pub(crate) const fn new(send: SendStream, recv: RecvStream) -> Self {
+    const fn new(send: SendStream, recv: RecvStream, ebb: Ebb) -> Self {
         QuicStream {
-            send,
+            send: Some(send),
             recv,
+            ebb,
+            live: None,
             owed: false,
             ended: false,
         }
     }
 
+    fn sending(&mut self) -> io::Result<&mut SendStream> {
+        self.send.as_mut().ok_or(io::ErrorKind::NotConnected.into())
+    }
+
     fn poll_owed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.owed {
-            ready!(AsyncWrite::poll_write(Pin::new(&mut self.send), cx, &[YES]))?;
+            ready!(AsyncWrite::poll_write(
+                Pin::new(self.sending()?),
+                cx,
+                &[YES]
+            ))?;
             self.owed = false;
         }
         Poll::Ready(Ok(()))
@@ -60,10 +92,16 @@ impl QuicStream {
 impl Drop for QuicStream {
     fn drop(&mut self) {
         // It may be over already, which is as good.
-        if !self.ended {
-            let _ = self.send.reset(VarInt::from_u32(0));
-        }
         let _ = self.recv.stop(VarInt::from_u32(0));
+        let Some(mut send) = self.send.take() else {
+            return;
+        };
+        if !self.ended {
+            let _ = send.reset(VarInt::from_u32(0));
+        } else if let Some(live) = self.live.take() {
+            // Full, or nobody is there any more: it is not waited for.
+            let _ = self.ebb.try_send((send, live));
+        }
     }
 }
 
@@ -85,18 +123,18 @@ impl AsyncWrite for QuicStream {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_owed(cx))?;
-        AsyncWrite::poll_write(Pin::new(&mut self.send), cx, buf)
+        AsyncWrite::poll_write(Pin::new(self.sending()?), cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_owed(cx))?;
-        AsyncWrite::poll_flush(Pin::new(&mut self.send), cx)
+        AsyncWrite::poll_flush(Pin::new(self.sending()?), cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_owed(cx))?;
         self.ended = true;
-        AsyncWrite::poll_shutdown(Pin::new(&mut self.send), cx)
+        AsyncWrite::poll_shutdown(Pin::new(self.sending()?), cx)
     }
 }
 
@@ -106,20 +144,25 @@ impl AsyncWrite for QuicStream {
 /// # Errors
 /// [`OpenError`].
 pub(crate) async fn open(
-    connection: &Connection,
+    opener: &Opener,
     head: &StreamHead,
+    live: LiveStream,
     head_sent: &mut bool,
 ) -> Result<QuicStream, OpenError> {
     let text = head.to_text().map_err(OpenError::Head)?;
     let closed = |head_sent| move |source| OpenError::Closed { head_sent, source };
     let length = u16::try_from(text.len()).map_err(|_| OpenError::Head(HeadError::Text))?;
-    let opened = connection.open_bi().await.map_err(io::Error::from);
+    // There are as many as there may be: whoever asks had better go elsewhere.
+    let opened = tokio::time::timeout(ROOM, opener.connection.open_bi()).await;
+    let opened = opened.map_err(|_| io::ErrorKind::TimedOut.into());
+    let opened = opened.and_then(|opened| opened.map_err(io::Error::from));
     let (send, recv) = opened.map_err(closed(false))?;
-    let mut stream = QuicStream::new(send, recv);
     if head.is_reserved() {
         // Fails only if it is over.
-        let _ = stream.send.set_priority(URGENT);
+        let _ = send.set_priority(URGENT);
     }
+    let mut stream = QuicStream::new(send, recv, opener.ebb.clone());
+    stream.live = Some(live);
     *head_sent = true;
     let sent = async {
         let mut whole = Vec::with_capacity(2 + text.len());
@@ -158,10 +201,10 @@ impl Asked {
     /// # Errors
     /// It broke; or what is wrong with the head, and then it has been refused.
     pub(crate) async fn hear(
-        send: SendStream,
-        recv: RecvStream,
+        (send, recv): (SendStream, RecvStream),
+        ebb: Ebb,
     ) -> io::Result<Result<(StreamHead, Asked), HeadError>> {
-        let mut stream = QuicStream::new(send, recv);
+        let mut stream = QuicStream::new(send, recv, ebb);
         let length = stream.read_u16().await?;
         if u32::from(length) > MAX_HEAD_BYTES {
             return Err(io::ErrorKind::InvalidData.into());
@@ -178,14 +221,17 @@ impl Asked {
         }
     }
 
-    /// Says yes: with the first octets, or when the stream is read.
-    pub(crate) fn accept(self, head: &StreamHead) -> QuicStream {
+    /// Says yes: at once, or where there is no room, with the first octets or when it is read.
+    pub(crate) fn accept(self, head: &StreamHead, live: LiveStream) -> QuicStream {
         let Asked(mut stream) = self;
-        if head.is_reserved() {
+        if let (true, Some(send)) = (head.is_reserved(), &stream.send) {
             // Fails only if it is over.
-            let _ = stream.send.set_priority(URGENT);
+            let _ = send.set_priority(URGENT);
         }
+        stream.live = Some(live);
         stream.owed = true;
+        // What fails here fails again where it is used.
+        let _ = stream.poll_owed(&mut Context::from_waker(Waker::noop()));
         stream
     }
 
@@ -199,10 +245,11 @@ impl Asked {
         answer.extend_from_slice(&status.as_u16().to_be_bytes());
         answer.extend_from_slice(&length.to_be_bytes());
         answer.extend_from_slice(words.as_bytes());
+        let Some(send) = &mut stream.send else { return };
         let mut cx = Context::from_waker(Waker::noop());
-        let said = AsyncWrite::poll_write(Pin::new(&mut stream.send), &mut cx, &answer);
+        let said = AsyncWrite::poll_write(Pin::new(send), &mut cx, &answer);
         // Where there is no room for so little, being reset says enough.
         let whole = matches!(said, Poll::Ready(Ok(count)) if count == answer.len());
-        stream.ended = whole && stream.send.finish().is_ok();
+        stream.ended = whole && send.finish().is_ok();
     }
 }

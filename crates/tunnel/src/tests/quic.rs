@@ -52,12 +52,7 @@ fn carries(tunnel: &Tunnel, to: &str) -> Vec<Transport> {
 async fn stream(from: &Tunnel, to: &mut Tunnel, name: &str) -> (Stream, Stream) {
     let (name, head) = (site(name), head());
     let (near, far) = tokio::join!(from.links.open(&name, &head), async {
-        // Its answer goes out when it is read.
-        let mut far = service(to).await.accept().expect("accepted");
-        let mut first = [0];
-        let read = tokio::time::timeout(Duration::from_millis(200), far.read(&mut first));
-        assert!(read.await.is_err(), "nothing is said yet");
-        far
+        service(to).await.accept().expect("accepted")
     });
     (near.expect("a stream"), far)
 }
@@ -134,6 +129,53 @@ async fn a_stream_is_refused_with_words_and_one_that_is_dropped_is_reset() {
 }
 
 #[tokio::test]
+async fn what_was_said_before_a_drain_arrives() {
+    let fabric = Fabric::new();
+    let (mut par, aws, ..) = pair(&fabric).await;
+    let (mut near, mut far) = stream(&aws, &mut par, "par.fabric").await;
+    let answer = vec![7; 200_000];
+    far.write_all(&answer).await.expect("written");
+    far.shutdown().await.expect("ended");
+    drop(far);
+    let (ended, got) = tokio::join!(par.control.drain(), async {
+        // The other side has all of it before it is read here.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let mut got = Vec::new();
+        near.read_to_end(&mut got).await.map(|_| got.len())
+    });
+    assert_eq!(got.expect("all of it"), answer.len());
+    assert!(matches!(ended, runtime::ThreadExit::Finished));
+}
+
+#[tokio::test]
+async fn readers_that_stand_still_hold_up_nobody_else() {
+    let fabric = Fabric::new();
+    let (mut par, mut aws, ..) = pair(&fabric).await;
+    let mut still = Vec::new();
+    for _ in 0..64 {
+        let (mut near, far) = stream(&aws, &mut par, "par.fabric").await;
+        let full = async {
+            let octets = vec![0; 64 << 10];
+            while near.write_all(&octets).await.is_ok() {}
+        };
+        let full = tokio::time::timeout(Duration::from_millis(30), full).await;
+        assert!(full.is_err(), "its window is full");
+        still.push((near, far));
+    }
+    let (mut near, mut far) = stream(&aws, &mut par, "par.fabric").await;
+    near.write_all(b"well").await.expect("written");
+    let mut word = [0; 4];
+    far.read_exact(&mut word).await.expect("read");
+    assert_eq!(&word, b"well");
+    // Nor does the link believe that nobody is there.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(carries(&aws, "par.fabric"), [Transport::Quic]);
+    while let Ok(event) = aws.events.try_recv() {
+        assert!(!matches!(event, LinkEvent::Down { .. }), "{event:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_side_that_leaves_says_so_and_both_transports_are_dialled_again() {
     let fabric = Fabric::new();
     let (par, mut aws, address, _) = pair(&fabric).await;
@@ -164,15 +206,23 @@ async fn tls_alone_where_that_is_wanted_and_quic_again_where_it_is_not() {
     aws.control.configure(tls).await.expect("configured");
     assert_eq!(down(&mut aws).await, DownReason::Removed);
     until(|| carries(&aws, "par.fabric") == [Transport::Tls]).await;
-    // Where nothing is lost TLS costs less.
+    // Where nothing is lost TLS costs less; what the other wants is dialled anew.
     let auto = Config {
         prefer: Prefer::Auto,
-        ..config
+        ..config.clone()
     };
     aws.control.configure(auto).await.expect("configured");
     up(&mut aws).await;
     until(|| aws.links.table().links().count() == 2).await;
     assert_eq!(carries(&aws, "par.fabric"), [Transport::Tls]);
+    let quic = Config {
+        prefer: Prefer::Quic,
+        ..config
+    };
+    aws.control.configure(quic).await.expect("configured");
+    assert_eq!(down(&mut aws).await, DownReason::Removed);
+    up(&mut aws).await;
+    until(|| carries(&aws, "par.fabric") == [Transport::Quic]).await;
 }
 
 #[tokio::test]

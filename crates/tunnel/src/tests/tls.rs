@@ -156,9 +156,21 @@ async fn over_each_uplink_there_is_a_link_and_both_carry_streams() {
     config.dial = vec![cable.clone(), over(2, "lte", 1000)];
     let configured = aws.control.configure(config.clone()).await;
     configured.expect("configured");
-    assert_eq!(down(&mut aws).await, DownReason::Removed);
+    up(&mut aws).await;
+    // Whoever is first replaces it.
+    let gone = down(&mut aws).await;
+    assert!(matches!(gone, DownReason::Replaced | DownReason::Closed));
     until(|| uplinks(&aws, "par.fabric") == named(&[("cable", true), ("lte", false)])).await;
     until(|| uplinks(&par, "aws.acme") == named(&[("1", true), ("2", false)])).await;
+    // One that does not work takes nobody's place.
+    let nowhere = Source::Interface("sealane-none".to_owned());
+    let mut lost = over(1, "cable", 1);
+    lost.uplink = lost.uplink.map(|(uplink, _)| (uplink, nowhere));
+    config.dial = vec![lost];
+    let configured = aws.control.configure(config.clone()).await;
+    configured.expect("configured");
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert!(aws.links.table().reaches(&site("par.fabric")));
     // Where another takes their place, what runs over them goes on until it ends.
     let (mut near, mut far) = stream(&par, &mut aws, "aws.acme").await;
     config.dial = vec![over(3, "fibre", 1)];
