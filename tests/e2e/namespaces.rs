@@ -4,10 +4,13 @@ use std::{
     collections::BTreeMap,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
+    process::Stdio,
     time::Duration,
 };
 
-use kit::{Client, Load, Planet, Target, Turn, figure, http::Method, process::Signal, wait_until};
+use kit::{
+    Client, Load, Planet, Target, Turn, bulk, figure, http::Method, process::Signal, wait_until,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -464,4 +467,85 @@ fn where_packets_are_lost_quic_carries_and_where_udp_is_blocked_tls_does() {
         longest.unwrap_or_default()
     ));
     assert!(blocked < Duration::from_secs(3), "{blocked:?}");
+}
+
+/// What this program is to do where it is started again inside a namespace.
+const TASK: &str = "SEALANE_TEST_BULK";
+/// Where plain TCP is taken, in a PoP's namespace.
+const PLAIN: u16 = 5001;
+
+/// Does nothing by itself: the test below starts this program again inside.
+#[test]
+fn what_sends_inside() {
+    let Ok(task) = std::env::var(TASK) else {
+        return;
+    };
+    let words: Vec<&str> = task.split(' ').collect();
+    let text = match words[..] {
+        ["send", to] => {
+            let to = to.parse().expect("an address");
+            // It ends with its reader, or after a while.
+            bulk::send(to, "cubic", Duration::from_secs(8)).map(|()| String::new())
+        }
+        ["receive", at] => {
+            bulk::receive(at.parse().expect("an address")).map(|rate| format!("rate {rate}\n"))
+        }
+        _ => panic!("{task:?}"),
+    };
+    let text = text.expect("sockets");
+    std::io::stderr().write_all(text.as_bytes()).expect("heard");
+}
+
+/// Octets a second that one plain connection with cubic carries from a gateway to a PoP.
+fn plain(planet: &Planet, from: &str, pop: &str, address: SocketAddr) -> u64 {
+    let inside = |place: &str, task: String| {
+        let namespace = &planet.report.net.namespaces[place];
+        let program = std::env::current_exe().expect("this program");
+        let mut command = planet.inside(namespace, program);
+        command
+            .args(["namespaces::what_sends_inside", "--exact", "--nocapture"])
+            .env(TASK, task)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        command.spawn().expect("nsenter")
+    };
+    let receiver = inside(pop, format!("receive {address}"));
+    pass(BEFORE);
+    let mut sender = inside(from, format!("send {address}"));
+    let said = receiver.wait_with_output().expect("it ends");
+    sender.wait().expect("it ends");
+    let text = String::from_utf8_lossy(&said.stderr);
+    let rate = text.lines().find_map(|line| line.strip_prefix("rate "));
+    rate.and_then(|rate| rate.parse().ok())
+        .unwrap_or_else(|| panic!("{said:?}"))
+}
+
+#[test]
+fn a_line_that_is_far_and_lossy_carries_much_more_than_one_connection_with_cubic() {
+    let turn = Turn::alone();
+    let planet = Planet::start(&turn, options().arg("--net").arg("ns"));
+    let par = planet.pop("par").http;
+    // There is no better way round.
+    lab(&planet, &["cut", "shop-nyc"]);
+    let far = ["degrade", "shop-par", "--delay", "20ms", "--loss", "1"];
+    lab(&planet, &[&far[..], &["--rate", "100000"]].concat());
+    pass(AFTER);
+    // As the plan gives them: the first PoP's.
+    let address = SocketAddr::from(([203, 0, 113, 10], PLAIN));
+    let cubic = plain(&planet, "shop", "par", address);
+    let mut stream = TcpStream::connect(par).expect("connected");
+    let request = format!("GET /download?bytes=1000000000 HTTP/1.1\r\nHost: {BLUE}\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("sent");
+    let ours = bulk::drain(&mut stream, Some(Duration::from_secs(8))).expect("read");
+    drop(stream);
+    let over = opened(&planet, "par", "shop.blue");
+    figure(format_args!(
+        "far and lossy: 40 ms, 1 % lost, 100 Mbit/s: {:.1} Mbit/s through a tunnel, {:.1} over one \
+         connection with cubic: {:.1} times as much; streams {over:?}",
+        ours as f64 * 8e-6,
+        cubic as f64 * 8e-6,
+        ours as f64 / cubic as f64
+    ));
+    assert!(ours >= cubic * 3, "{ours} and {cubic}");
 }

@@ -4,7 +4,7 @@
 //! down again, whatever way the test ends; [`Client`], [`Http2`], [`Api`] and [`admin`] speak to
 //! it; [`Load`] asks at a steady rate whether or not answers come, and keeps a record of each
 //! request; [`AccessLog`] reads what a PoP says it did; [`process`] looks at processes and signals
-//! them; [`scan`] tries every port of an address; [`wait_until`] waits for a condition with a bound
+//! them; [`scan`] tries every port of an address; [`bulk`] is one connection at full speed; [`wait_until`] waits for a condition with a bound
 //! and says what was last seen.
 //!
 //! What it is not: no assertions about Sealane live here, and nothing here retries a request.
@@ -25,6 +25,7 @@
 mod access;
 pub mod admin;
 mod api;
+pub mod bulk;
 mod client;
 mod connection;
 mod load;
