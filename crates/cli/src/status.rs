@@ -167,12 +167,13 @@ fn healthy(site: &str, status: &NodeStatus) -> String {
 const SHOWN_LOSS: u32 = 1000;
 
 fn links(status: &NodeStatus) -> String {
-    // Of two over TLS and QUIC, the one that is used.
+    // Of two over TLS and QUIC the one that is used, or would be.
+    let rank = |link: &LinkView| (link.share > 0, link.transport != "quic");
     let used = |link: &&LinkView| {
-        let beside = |other: &LinkView| {
-            other.peer == link.peer && other.uplink == link.uplink && other.share > 0
+        let before = |other: &LinkView| {
+            other.peer == link.peer && other.uplink == link.uplink && rank(other) > rank(link)
         };
-        link.share > 0 || !status.links.iter().any(beside)
+        !status.links.iter().any(before)
     };
     let each = status.links.iter().filter(used).map(|link| {
         let rtt = link.rtt_us.map_or("?".to_owned(), text::micros);
@@ -289,5 +290,32 @@ mod tests {
                 "{days}"
             );
         }
+    }
+
+    #[test]
+    fn of_two_links_over_tls_and_quic_the_one_that_is_used_is_shown() {
+        let link = |transport: &str, uplink: &str, share, lost_ppm| LinkView {
+            peer: "nyc.fabric".to_owned(),
+            rtt_us: Some(5_100),
+            transport: transport.to_owned(),
+            uplink: Some(uplink.to_owned()),
+            lost_ppm,
+            share,
+            opened: 0,
+        };
+        let status = NodeStatus {
+            links: vec![
+                link("tls", "cable", 0, 190_000),
+                link("quic", "cable", 0, 200_000),
+                link("tls", "lte", 0, 12_000),
+                link("quic", "lte", 1000, 11_000),
+            ],
+            ..NodeStatus::default()
+        };
+        assert_eq!(
+            links(&status),
+            "nyc.fabric 5.1ms over cable 19.0 % lost rests, nyc.fabric 5.1ms over lte by QUIC 1.1 % \
+             lost"
+        );
     }
 }

@@ -126,15 +126,6 @@ pub struct EndpointFact {
     pub distance: Option<Duration>,
 }
 
-/// One site as this node sees it, for status.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SiteFact {
-    /// The site.
-    pub site: SiteName,
-    /// The round trip, if there is a tunnel.
-    pub rtt: Option<Duration>,
-}
-
 /// The way to one site, for status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WayFact {
@@ -142,8 +133,6 @@ pub struct WayFact {
     pub hops: Vec<SiteName>,
     /// The round trip to each of them from the one before.
     pub rtts: Vec<Duration>,
-    /// The part that is lost on it.
-    pub loss: Loss,
 }
 
 /// The machine of one half of one node.
@@ -279,15 +268,6 @@ impl Brain {
             Half::Control(_) => None,
         };
         import.into_iter().flatten()
-    }
-
-    /// Every site with a tunnel (data; empty in control).
-    #[must_use]
-    pub fn sites(&self) -> Vec<SiteFact> {
-        match &self.half {
-            Half::Data(import) => import.sites(),
-            Half::Control(_) => Vec::new(),
-        }
     }
 
     /// The way to every site that can be reached (data; empty in control).

@@ -51,7 +51,7 @@ mod tests;
 /// Words of the engines below that `node` needs, so that it has no edge of its own to them.
 pub use balance::ProbeOutcome;
 pub use bgp::{Key as RouteKey, Seq, Sequence};
-pub use brain::{Brain, Effect, EndpointFact, Event, Part, ProbeResult, SiteFact, WayFact};
+pub use brain::{Brain, Effect, EndpointFact, Event, Part, ProbeResult, WayFact};
 pub use check::{check_delete, check_put};
 pub use clients::ClientTrust;
 pub use compile::{

@@ -12,7 +12,7 @@ use base::{Instant, ServiceId, SiteId, SiteName, TenantId};
 use bgp::{Key, Rd, State, TunnelId, Value};
 use path::{Graph, Loss, Way, Ways};
 
-use super::{About, Effect, Effects, EndpointFact, SiteFact, WayFact};
+use super::{About, Effect, Effects, EndpointFact, WayFact};
 use crate::Compiled;
 
 type ServiceKey = (TenantId, ServiceId);
@@ -315,8 +315,8 @@ impl Import {
         let named = |way: &Way| {
             let name = |site: &SiteId| table.site_names.get(site).cloned();
             let hops: Option<Vec<SiteName>> = way.hops.iter().map(name).collect();
-            let (rtts, loss) = (way.rtts.clone(), way.loss);
-            hops.map(|hops| WayFact { hops, rtts, loss })
+            let rtts = way.rtts.clone();
+            hops.map(|hops| WayFact { hops, rtts })
         };
         let ways = self.ways.iter().flat_map(Ways::iter);
         ways.filter_map(|(_, way)| named(way)).collect()
@@ -378,14 +378,6 @@ impl Import {
 
     pub(super) fn routes(&self) -> impl Iterator<Item = (&Key, &Value)> {
         self.routes.iter()
-    }
-
-    pub(super) fn sites(&self) -> Vec<SiteFact> {
-        let fact = |(site, rtt): (&SiteName, &Duration)| SiteFact {
-            site: site.clone(),
-            rtt: Some(*rtt),
-        };
-        self.reach.iter().map(fact).collect()
     }
 
     /// Every service that has an endpoint in `site` is to be published anew.

@@ -664,7 +664,7 @@ fn the_set_comes_before_the_word_that_an_endpoint_is_down() {
     assert!(order(&mut shell).is_empty());
     shell.give(Event::Reach(site("aws.acme"), Some(5 * MS)));
     assert_eq!(order(&mut shell), ["set"]);
-    assert_eq!(shell.brain.sites().len(), 2);
+    assert_eq!(shell.brain.ways().len(), 2);
 }
 
 #[test]
