@@ -27,6 +27,12 @@ const BEFORE: Duration = Duration::from_millis(500);
 /// After it, so that what comes of it is seen.
 const AFTER: Duration = Duration::from_secs(3);
 
+/// Four PoPs and four gateways in namespaces.
+fn world() -> kit::Options {
+    let options = options().arg("--net").arg("ns");
+    options.arg("--topology").arg("world")
+}
+
 fn lab(planet: &Planet, words: &[&str]) {
     let all: Vec<&str> = ["lab"].iter().chain(words).copied().collect();
     let _ = planet.sealane(&all).good();
@@ -134,12 +140,7 @@ pub(crate) fn takes(planet: &Planet, wanted: &[&str], bound: Duration) -> Durati
 #[test]
 fn a_cut_between_pops_is_gone_round_and_come_back_from() {
     let turn = Turn::alone();
-    let world = options()
-        .arg("--net")
-        .arg("ns")
-        .arg("--topology")
-        .arg("world");
-    let planet = Planet::start(&turn, world);
+    let planet = Planet::start(&turn, world());
     figure(format_args!(
         "world: ready after {} ms",
         planet.report.startup_ms
@@ -327,12 +328,7 @@ fn both(planet: &Planet, words: &[&str]) {
 #[test]
 fn of_two_uplinks_each_carries_what_it_is_good_for() {
     let turn = Turn::alone();
-    let world = options()
-        .arg("--net")
-        .arg("ns")
-        .arg("--topology")
-        .arg("world");
-    let planet = Planet::start(&turn, world);
+    let planet = Planet::start(&turn, world());
     let host = "plant.acme.example";
     let nyc = planet.pop("nyc").http;
     wait_until("there is a link over each", AFTER, || {
