@@ -398,9 +398,6 @@ impl Hub {
         if let Some(Entry { link, .. }) = self.links.remove(&id) {
             let why = reason.as_str();
             tracing::info!(peer = %link.peer, link = %id, reason = why, "link is down");
-            if reason == DownReason::Closed {
-                self.prove(&link);
-            }
             self.ground.sink.metrics.downs.inc(why);
             self.outbox.push(LinkEvent::Down {
                 peer: link.peer.clone(),
@@ -409,17 +406,6 @@ impl Hub {
             });
             self.share(&link.peer);
             self.publish();
-        }
-    }
-
-    /// A kernel closes what a process leaves behind, over TCP: over QUIC nobody speaks for the dead. So
-    /// the other links with the same node are to show at once that it is not.
-    fn prove(&self, closed: &Link) {
-        let same = |entry: &&Entry| {
-            entry.link.transport == Transport::Quic && entry.link.peer == closed.peer
-        };
-        for entry in self.links.values().filter(same) {
-            entry.link.state.prove.notify_one();
         }
     }
 

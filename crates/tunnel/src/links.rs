@@ -118,8 +118,6 @@ pub(crate) struct LinkState {
     closed: AtomicBool,
     /// Nothing was heard on it: it may be again.
     silent: AtomicBool,
-    /// Told when the other side has to show that it is there.
-    pub(crate) prove: Notify,
     /// Told when it goes down.
     gone: Notify,
 }

@@ -27,8 +27,6 @@ use crate::{
 const HEAD: Duration = Duration::from_secs(5);
 /// How long what was said last on a stream is waited for.
 const LAST: Duration = Duration::from_secs(4);
-/// How long beyond two round trips the answer of somebody may take whose other links were closed.
-const PROOF: Duration = Duration::from_millis(50);
 /// Pings whose answers are still of use.
 const PINGS: usize = 16;
 /// How long a link that ends is kept for its goodbye.
@@ -73,7 +71,6 @@ pub(crate) async fn run(
         number: 0,
         pings: VecDeque::with_capacity(PINGS),
         unheard: None,
-        prove: None,
         datagrams: 0,
         heard: now,
     };
@@ -168,8 +165,6 @@ struct Running<'a> {
     pings: VecDeque<(u64, Instant)>,
     /// The first ping that was sent since something was heard.
     unheard: Option<Instant>,
-    /// This ping is to be answered until then.
-    prove: Option<(u64, Instant)>,
     /// How many datagrams of UDP have come, and when that changed last.
     datagrams: u64,
     heard: Instant,
@@ -189,7 +184,6 @@ impl Running<'_> {
                     Ok(octets) => self.hear(octets),
                     Err(_) => return DownReason::Closed,
                 },
-                () = self.link.state.prove.notified() => next = self.ask(),
                 () = tokio::time::sleep(next.since(runtime::now())) => {
                     if self.look() == Liveness::Dead {
                         return DownReason::Silent;
@@ -214,7 +208,6 @@ impl Running<'_> {
         if word.kind == Kind::Ping {
             return self.say(Kind::Pong, word.number);
         }
-        self.prove = self.prove.filter(|(asked, _)| word.number < *asked);
         let sent = self.pings.iter().find(|(sent, _)| *sent == word.number);
         if let Some((_, at)) = sent.copied() {
             // Those before it are lost, or of no use.
@@ -247,9 +240,6 @@ impl Running<'_> {
         {
             pulse.doubt(self.ground, self.link);
         }
-        if self.prove.is_some_and(|(_, until)| now >= until) {
-            return Liveness::Dead;
-        }
         if pulse.detector.poll_timeout() > now {
             return Liveness::Alive;
         }
@@ -258,15 +248,6 @@ impl Running<'_> {
         let new = pulse.detector.stalls() - stalls;
         self.ground.sink.metrics.stalls.inc_by(new);
         liveness
-    }
-
-    /// The other side is to answer; when it has to have done so.
-    fn ask(&mut self) -> Instant {
-        self.ping();
-        let rtt = self.link.quality().map_or(PROOF, |quality| quality.rtt);
-        let until = runtime::now() + rtt * 2 + PROOF;
-        self.prove = Some((self.number, until));
-        until
     }
 
     fn ping(&mut self) {
