@@ -404,6 +404,19 @@ impl Hub {
                 link: id,
                 reason,
             });
+            // A kernel closes what a process leaves behind, over TCP; over QUIC nobody speaks for the
+            // dead. If it lives it is dialled again at once.
+            let twin = |entry: &&mut Entry| {
+                entry.link.transport == Transport::Quic
+                    && entry.link.peer == link.peer
+                    && entry.link.dialled == link.dialled
+                    && entry.link.uplink == link.uplink
+            };
+            if reason == DownReason::Closed {
+                for entry in self.links.values_mut().filter(twin) {
+                    entry.end(DownReason::Closed);
+                }
+            }
             self.share(&link.peer);
             self.publish();
         }
