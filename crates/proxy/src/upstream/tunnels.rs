@@ -44,11 +44,12 @@ pub(crate) async fn open(
     let opened = begin(worker, site, request).await;
     // Here, or where it was to be passed on.
     let no_link = match &opened {
-        Err(DialError::NoLink) => true,
+        // Or it broke before the stream was accepted: of the request nothing was sent.
+        Err(DialError::NoLink | DialError::Broken(_)) => true,
         Err(DialError::Refused { status, reason }) => {
             *status == StatusCode::SERVICE_UNAVAILABLE && reason == Kind::Link.code()
         }
-        Err(DialError::Broken(_)) | Ok(_) => false,
+        Ok(_) => false,
     };
     if !no_link || request.origin.is_some() {
         return opened;
