@@ -1,7 +1,8 @@
 //! What each site should run, as a chain of signed updates; on a thread of its own.
 //!
 //! For every new state of the world (states that come while it works are taken together, and when
-//! changes do not end it works a tenth of the time) each site is projected anew. Where that differs from the end of its chain, the difference is signed
+//! changes do not end it works a tenth of the time) each site is projected anew. Where that differs
+//! from the end of its chain, the difference is signed
 //! and becomes the next link; after [`MAX_DELTAS`] links a new chain begins, and with it comes a
 //! full update. Streams look at the [`Board`] and send what their node lacks: the links after what
 //! it has, or a full update, which is signed when it is first asked for. So a slow stream holds

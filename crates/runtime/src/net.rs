@@ -64,6 +64,14 @@ pub fn tcp_listener(address: SocketAddr, share: Share) -> io::Result<TcpListener
 /// # Errors
 /// What the system said: address taken, not ours, no permission.
 pub fn udp_listener(address: SocketAddr, share: Share) -> io::Result<UdpSocket> {
+    UdpSocket::from_std(udp_bound(address, share)?)
+}
+
+/// The same, for an endpoint that makes its own of the socket.
+///
+/// # Errors
+/// What the system said: address taken, not ours, no permission.
+pub fn udp_bound(address: SocketAddr, share: Share) -> io::Result<std::net::UdpSocket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::DGRAM,
@@ -72,24 +80,6 @@ pub fn udp_listener(address: SocketAddr, share: Share) -> io::Result<UdpSocket> 
     if share == Share::ReusePort {
         socket.set_reuse_port(true)?;
     }
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    UdpSocket::from_std(socket.into())
-}
-
-/// Takes datagrams at `address`, for an endpoint that makes its own of the socket.
-///
-/// # Errors
-/// What the system said: address taken, not ours, no permission.
-pub fn udp_bound(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::DGRAM,
-        Some(Protocol::UDP),
-    )?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -109,10 +99,10 @@ pub fn udp_toward(address: SocketAddr, source: Option<&Source>) -> io::Result<st
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let socket = match source {
-        None => udp_bound(SocketAddr::new(any, 0))?,
-        Some(Source::Address(from)) => udp_bound(SocketAddr::new(*from, 0))?,
+        None => udp_bound(SocketAddr::new(any, 0), Share::Exclusive)?,
+        Some(Source::Address(from)) => udp_bound(SocketAddr::new(*from, 0), Share::Exclusive)?,
         Some(Source::Interface(name)) => {
-            let socket = udp_bound(SocketAddr::new(any, 0))?;
+            let socket = udp_bound(SocketAddr::new(any, 0), Share::Exclusive)?;
             SockRef::from(&socket).bind_device(Some(name.as_bytes()))?;
             socket
         }

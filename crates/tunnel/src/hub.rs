@@ -340,9 +340,9 @@ impl Hub {
         });
     }
 
-    /// The newest link of a node wins, separately for each uplink and transport, and for links we dialled and
-    /// links dialled to us: two nodes that dial each other would otherwise cut each other's links
-    /// for ever.
+    /// The newest link of a node wins, separately for each uplink and transport, and for links we
+    /// dialled and links dialled to us: two nodes that dial each other would otherwise cut each
+    /// other's links for ever.
     fn handle_up(
         &mut self,
         link: Arc<Link>,
@@ -406,15 +406,10 @@ impl Hub {
             });
             // A kernel closes what a process leaves behind, over TCP; over QUIC nobody speaks for the
             // dead. If it lives it is dialled again at once.
-            let twin = |entry: &&mut Entry| {
-                entry.link.transport == Transport::Quic
-                    && entry.link.peer == link.peer
-                    && entry.link.dialled == link.dialled
-                    && entry.link.uplink == link.uplink
-            };
-            if reason == DownReason::Closed {
-                for entry in self.links.values_mut().filter(twin) {
-                    entry.end(DownReason::Closed);
+            if reason == DownReason::Closed && link.transport == Transport::Tls {
+                let twins = self.links.values_mut();
+                for twin in twins.filter(|entry| entry.link.is_twin(&link)) {
+                    twin.end(DownReason::Closed);
                 }
             }
             self.share(&link.peer);
@@ -704,14 +699,8 @@ impl Hub {
     /// Is this the one to use, of the two there are over TLS and QUIC with the same node over the
     /// same uplink?
     fn goes(&self, entry: &Entry) -> bool {
-        let same = |other: &&Entry| {
-            other.link.transport != entry.link.transport
-                && other.link.peer == entry.link.peer
-                && other.link.dialled == entry.link.dialled
-                && other.link.uplink == entry.link.uplink
-                && !other.closing
-        };
-        let Some(other) = self.links.values().find(same) else {
+        let twin = |other: &&Entry| other.link.is_twin(&entry.link) && !other.closing;
+        let Some(other) = self.links.values().find(twin) else {
             return true;
         };
         let (tls, quic) = match entry.link.transport {

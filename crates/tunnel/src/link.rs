@@ -107,6 +107,31 @@ pub(crate) struct Ground {
     pub(crate) interval: Duration,
 }
 
+impl Ground {
+    /// Tells the hub that a link is up; what comes back says when it is to end, and why. `None`: the
+    /// hub is gone.
+    pub(crate) async fn say_up(
+        &self,
+        link: &Arc<Link>,
+        origin: Origin,
+    ) -> Option<watch::Receiver<Option<DownReason>>> {
+        let (close, closing) = watch::channel(None);
+        let up = Note::Up {
+            link: Arc::clone(link),
+            origin,
+            close,
+        };
+        self.notes.send(up).await.ok().map(|()| closing)
+    }
+
+    /// Tells the hub that a link is gone.
+    pub(crate) async fn say_down(&self, link: &Link, reason: DownReason) {
+        let link = link.id;
+        // An error means that the hub is gone, and its table with it.
+        let _ = self.notes.send(Note::Down { link, reason }).await;
+    }
+}
+
 /// Many streams are ready together: what they say goes out in one write and few TLS records.
 type Wire = Coalesced<Watched>;
 type Client = client::Connection<Wire, Bytes>;
@@ -159,16 +184,10 @@ async fn run_on_pipes(ground: &Ground, pipes: Pipes, mut seed: Seed) -> DownReas
             return DownReason::Closed;
         }
     };
-    let (close, closing) = watch::channel(None);
     let link = Arc::clone(&running.link);
-    let up = Note::Up {
-        link: Arc::clone(&link),
-        origin,
-        close,
-    };
-    if ground.notes.send(up).await.is_err() {
+    let Some(closing) = ground.say_up(&link, origin).await else {
         return DownReason::Draining;
-    }
+    };
     if let Some((dialler, count)) = trunks {
         for index in 0..count {
             let keep = dialler
@@ -181,14 +200,7 @@ async fn run_on_pipes(ground: &Ground, pipes: Pipes, mut seed: Seed) -> DownReas
     let reason = watch_over(ground, &mut running, closing).await;
     link.state.set_down(reason);
     drop(running);
-    // An error means that the hub is gone, and its table with it.
-    let _ = ground
-        .notes
-        .send(Note::Down {
-            link: link.id,
-            reason,
-        })
-        .await;
+    ground.say_down(&link, reason).await;
     reason
 }
 

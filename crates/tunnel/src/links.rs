@@ -309,6 +309,14 @@ impl Link {
         self.state.share()
     }
 
+    /// Is it the link over the other transport, with the same node over the same uplink?
+    pub(crate) fn is_twin(&self, other: &Link) -> bool {
+        self.transport != other.transport
+            && self.peer == other.peer
+            && self.dialled == other.dialled
+            && self.uplink == other.uplink
+    }
+
     /// How long the way over it counts, once it is measured.
     pub(crate) fn cost(&self) -> Option<Duration> {
         let times = self.uplink.as_ref().map_or(1, |uplink| uplink.cost);

@@ -20,7 +20,7 @@ use quinn::{
 };
 use runtime::{
     Tasks,
-    net::Source,
+    net::{Share, Source},
     quic::On,
     tls::{self, Credentials, TlsError},
 };
@@ -86,7 +86,7 @@ impl Configs {
     /// # Errors
     /// What the system said.
     pub(crate) fn listen(&self, tasks: &Tasks, address: SocketAddr) -> io::Result<Endpoint> {
-        let socket = runtime::net::udp_bound(address)?;
+        let socket = runtime::net::udp_bound(address, Share::Exclusive)?;
         endpoint(tasks, Some(self.server.clone()), socket)
     }
 

@@ -16,7 +16,6 @@ use tokio::sync::{mpsc, watch};
 use super::{First, Opener, stream::Asked};
 use crate::{
     event::DownReason,
-    hub::Note,
     incoming::{self, Source},
     link::{Ground, LOOKS, Pulse, Seed},
     links::{self, Link, LiveStream, Transport},
@@ -49,15 +48,9 @@ pub(crate) async fn run(
     };
     let [service, control] = [opener.clone(), opener.clone()].map(links::Opener::Quic);
     let link = Arc::new(seed.link(Transport::Quic, service, control));
-    let (close, closing) = watch::channel(None);
-    let up = Note::Up {
-        link: Arc::clone(&link),
-        origin,
-        close,
-    };
-    if ground.notes.send(up).await.is_err() {
+    let Some(closing) = ground.say_up(&link, origin).await else {
         return DownReason::Draining;
-    }
+    };
     let accepting = accept(ground.clone(), Arc::clone(&link), opener);
     let accepting = Ended(ground.tasks.spawn_local("tunnel-quic", accepting));
     let waiting = wait_for_ends(ground.clone(), ebbing);
@@ -80,14 +73,7 @@ pub(crate) async fn run(
     connection.close(VarInt::from_u32(0), reason.as_str().as_bytes());
     // In a drain nobody waits any more once the hub knows.
     tokio::time::sleep(GOODBYE).await;
-    // An error means that the hub is gone, and its table with it.
-    let _ = ground
-        .notes
-        .send(Note::Down {
-            link: link.id,
-            reason,
-        })
-        .await;
+    ground.say_down(&link, reason).await;
     reason
 }
 
