@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, net::SocketAddr, time::Duration};
 
-use base::{NetworkId, SiteId, SiteName, SlotId, TenantId};
+use base::{Name, NetworkId, SiteId, SiteName, SlotId, TenantId};
 use kit::runtime::Tasks;
 use kit::{
     Client, Connection, Planet, Turn,
@@ -118,7 +118,7 @@ fn honest(aws: u32, address: SocketAddr) -> StreamHead {
 }
 
 /// The status with which a stream is refused; 200 if it is not.
-fn status(opened: &Result<kit::tunnel::Stream, OpenError>) -> u16 {
+fn status<S>(opened: &Result<S, OpenError>) -> u16 {
     match opened {
         Ok(_) => 200,
         Err(OpenError::Refused { status, .. }) => status.as_u16(),
@@ -422,10 +422,26 @@ async fn streams_to_a_pop(planet: &Planet, links: &Links, par: &SiteName, aws: u
         authority: format!("cart.shop.blue:{PORT}"),
         ..good.clone()
     };
+    let (acme, blue): (Name, Name) = (
+        "acme".parse().expect("a name"),
+        "blue".parse().expect("a name"),
+    );
+    let sealed = |tenant: &Name, origin: Option<&str>| StreamHead {
+        origin: origin.map(|site| site.parse().expect("a site")),
+        via: vec!["aws.acme".parse().expect("a site")],
+        ..StreamHead::sealed(tenant)
+    };
     let heads = [
         ("acme's Service", good.clone(), 403),
-        ("as if it were aws", from("aws.acme"), 403),
-        ("as if it were a PoP", from("nyc.fabric"), 403),
+        ("as if it were aws", from("aws.acme"), 400),
+        ("as if it were a PoP", from("nyc.fabric"), 400),
+        ("sealed, to acme's site", sealed(&acme, None), 403),
+        ("sealed, of its own tenant", sealed(&blue, None), 403),
+        (
+            "sealed, as if from a PoP",
+            sealed(&acme, Some("nyc.fabric")),
+            403,
+        ),
         ("its own tenant's Service elsewhere", own, 404),
         (
             "no endpoint",
@@ -441,9 +457,15 @@ async fn streams_to_a_pop(planet: &Planet, links: &Links, par: &SiteName, aws: u
     let counted = node_metric(planet, "par", STREAMS_REFUSED) - before;
     assert_eq!(counted, heads.len() as u64);
     let by_peer = planet.admin("par", Method::GET, "/refusals");
-    let mine = json!({ "peer": "rogue.blue", "rule": "other-tenant", "count": 3 });
+    let mine = json!({ "peer": "rogue.blue", "rule": "other-tenant", "count": 4 });
     let items = by_peer["items"].as_array().expect("items");
     assert!(items.contains(&mine), "{by_peer}");
+
+    // What is said inside is looked at as all else is.
+    let stream = links.open(par, &StreamHead::sealed(&acme)).await;
+    let trunks = links.trunks();
+    let asked = trunks.seal().open(stream.expect("a stream"), par, &good);
+    assert_eq!(status(&asked.await), 403);
 
     let before = node_metric(planet, "par", CONTROL_REFUSED);
     for authority in RESERVED {
@@ -620,7 +642,7 @@ async fn routes_of_another(
             .expect("an answer");
         assert_eq!(reply.story().expect("a story").site, "aws");
     }
-    figure("a gateway of blue: 5 streams, 8 reserved names, 3 site-syncs and 4 routes refused");
+    figure("a gateway of blue: 9 streams, 8 reserved names, 3 site-syncs and 4 routes refused");
     tasks.drain(Duration::ZERO).await;
 }
 

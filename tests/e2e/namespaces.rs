@@ -17,7 +17,7 @@ use crate::{
     ACME, BLUE,
     faults::none_failed,
     load, options, pass,
-    support::{acme, at, put},
+    support::{acme, at, node_metric, put},
 };
 
 /// A download of 3 s.
@@ -271,6 +271,10 @@ fn an_application_in_one_gateway_is_reached_from_another() {
         .lines()
         .find(|line| line.starts_with("aws.acme") && line.contains(" factory.acme "));
     assert!(line.is_some_and(|line| line.contains("fabric")), "{shown}");
+    // What the PoPs passed on they could not read.
+    let sealed = node_metric(&planet, "aws", "sealane_proxy_sealed_streams_total");
+    let opened = node_metric(&planet, "factory", "sealane_proxy_unsealed_streams_total");
+    assert!(sealed >= 1 && opened >= sealed, "{sealed} {opened}");
     // Nothing of it looked wrong to anybody.
     let refused = planet.admin("factory", Method::GET, "/refusals");
     assert_eq!(refused["items"], json!([]));

@@ -88,6 +88,9 @@ pub enum Refusal {
     /// The endpoint is not one of the service in this site.
     #[error("no such endpoint of the service here")]
     NoEndpoint,
+    /// A sealed stream was opened by nobody who may, or not at all.
+    #[error("the sealed stream is not opened by a node of the planet")]
+    BadSeal,
     /// It is to be passed on by a site, or over one, that passes nothing on.
     #[error("streams are passed on by PoPs alone")]
     NoTransit,
@@ -99,7 +102,7 @@ impl Refusal {
     pub const fn status(self) -> StatusCode {
         match self {
             Refusal::BadAuthority => StatusCode::BAD_REQUEST,
-            Refusal::OtherTenant | Refusal::NotOffered | Refusal::NoTransit => {
+            Refusal::OtherTenant | Refusal::NotOffered | Refusal::NoTransit | Refusal::BadSeal => {
                 StatusCode::FORBIDDEN
             }
             Refusal::NoService | Refusal::NoEndpoint => StatusCode::NOT_FOUND,
@@ -116,6 +119,7 @@ impl Refusal {
             Refusal::NoService => "no-service",
             Refusal::NoEndpoint => "no-endpoint",
             Refusal::NoTransit => "no-transit",
+            Refusal::BadSeal => "bad-seal",
         }
     }
 }
@@ -154,14 +158,13 @@ pub fn admit(
     })
 }
 
-/// May `ingress` have a stream passed on over these sites, the destination last? Whether it may
-/// leave there is looked at there ([`admit`]). Nothing of one tenant is passed on to a site of
-/// another, whoever asks. What comes back is the tenant.
+/// May `ingress` have a stream of `tenant` passed on over these sites, the destination last? Whether
+/// it may leave there is looked at there ([`admit`]). Nothing of one tenant is passed on to a site of
+/// another, whoever asks.
 ///
 /// # Errors
 /// The first rule that is broken.
-pub fn pass(ingress: &SiteName, authority: &str, via: &[SiteName]) -> Result<Name, Refusal> {
-    let (service, _) = application(authority)?;
+pub fn pass(ingress: &SiteName, tenant: &Name, via: &[SiteName]) -> Result<(), Refusal> {
     let (to, over) = via.split_last().ok_or(Refusal::NoTransit)?;
     let twice = |at: usize| {
         via.iter()
@@ -172,9 +175,9 @@ pub fn pass(ingress: &SiteName, authority: &str, via: &[SiteName]) -> Result<Nam
     if circle || !over.iter().all(SiteName::is_pop) {
         return Err(Refusal::NoTransit);
     }
-    let may = |site: &SiteName| site.is_pop() || site.tenant == service.tenant;
+    let may = |site: &SiteName| site.is_pop() || site.tenant == *tenant;
     if may(ingress) && may(to) {
-        Ok(service.tenant)
+        Ok(())
     } else {
         Err(Refusal::OtherTenant)
     }

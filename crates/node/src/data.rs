@@ -752,6 +752,13 @@ impl Data {
                 .as_ref()
                 .map_or(site.is_pop(), |peers| peers.contains(site))
         });
+        // Every site that the bundle tells of: its tenant's own, and PoPs.
+        let known: BTreeSet<SiteName> = table
+            .iter()
+            .flat_map(|table| table.site_ids.keys().cloned())
+            .collect();
+        let hear =
+            tunnel::Admit::when(move |peer| peer.site().is_some_and(|site| known.contains(site)));
         let config = tunnel::Config {
             planet: trust.planet.clone(),
             credentials: trust.credentials.clone(),
@@ -759,6 +766,7 @@ impl Data {
             listen,
             dial,
             admit,
+            hear,
             joins: self.me.site.is_pop(),
             prefer: table.map_or(Prefer::Auto, |table| match table.fabric.transport {
                 AttachTransport::Auto => Prefer::Auto,

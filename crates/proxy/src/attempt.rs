@@ -436,7 +436,8 @@ pub(crate) async fn open(
         }
         return Ok((Io::Tcp(stream), counted));
     };
-    match timeout(patience, tunnels::open(worker, site, request)).await {
+    let tenant = &place.cluster.service.tenant;
+    match timeout(patience, tunnels::open(worker, site, tenant, request)).await {
         Ok(Ok(stream)) => Ok((Io::Other(stream), counted)),
         Ok(Err(DialError::Refused { status, reason })) => {
             tracing::debug!(%site, %status, reason, "stream refused");

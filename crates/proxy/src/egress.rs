@@ -1,6 +1,6 @@
 //! The other end of a tunnel stream: the second look, then the endpoint.
 
-use std::rc::Rc;
+use std::{io, rc::Rc};
 
 use balance::InFlight;
 use base::{LbId, SiteName, WallTime};
@@ -28,29 +28,68 @@ use crate::{
     transit, udp,
     upstream::{
         PoolKey,
-        connect::{Incoming, StreamRequest},
+        connect::{Ask, Incoming, Passage, StreamRequest},
+        tunnels::Unsealed,
     },
     worker::Worker,
 };
 
+/// Sealed streams that one site passed on and that say at once, on one worker, for what they are.
+const UNSEALING: usize = 128;
+
 /// Look at a stream before anything of it is read; serve it if it may be.
 pub(crate) async fn accept(worker: Rc<Worker>, incoming: Box<dyn Incoming>) {
+    match incoming.ask() {
+        Some(Ask::Endpoint(request)) => serve_stream(worker, incoming, request).await,
+        Some(Ask::Sealed(passage)) if passage.via.is_empty() => {
+            Box::pin(unseal(worker, incoming, passage)).await;
+        }
+        Some(Ask::Sealed(passage)) => Box::pin(transit::carry(&worker, incoming, passage)).await,
+        None => misread(&worker, incoming),
+    }
+}
+
+fn misread(worker: &Worker, incoming: Box<dyn Incoming>) {
+    worker.metrics.streams_refused.inc();
+    incoming.refuse(StatusCode::BAD_REQUEST, "bad-head");
+}
+
+/// A stream that others have passed on: who asks and for what is said inside, and what they said of
+/// it does not count.
+async fn unseal(worker: Rc<Worker>, incoming: Box<dyn Incoming>, passage: Passage) {
+    let peer = incoming.peer().clone();
+    let unsealed = {
+        let Some(_seat) = worker.unsealing.take(peer.clone(), UNSEALING) else {
+            let full = Failure::unsent(Kind::Full);
+            return incoming.refuse(full.status(), full.kind.code());
+        };
+        let patience = worker.snapshot().limits.handshake_timeout;
+        timeout(patience, Unsealed::take(&worker, incoming)).await
+    };
+    let unsealed = match unsealed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+        Ok(unsealed) => Box::new(unsealed),
+        Err(error) => {
+            worker.metrics.streams_refused.inc();
+            worker.refusals.count(&peer, Refusal::BadSeal);
+            let (tenant, error) = (passage.tenant, base::Chain(&error));
+            tracing::debug!(%peer, %tenant, %error, "a sealed stream was not opened");
+            return;
+        }
+    };
+    worker.metrics.unsealed.inc();
+    match unsealed.ask() {
+        Some(Ask::Endpoint(request)) => serve_stream(worker, unsealed, request).await,
+        Some(Ask::Sealed(_)) | None => misread(&worker, unsealed),
+    }
+}
+
+async fn serve_stream(worker: Rc<Worker>, incoming: Box<dyn Incoming>, request: StreamRequest) {
     let snapshot = worker.snapshot();
     let peer = incoming.peer().clone();
-    let Some(request) = incoming.request() else {
-        worker.metrics.streams_refused.inc();
-        incoming.refuse(StatusCode::BAD_REQUEST, "bad-head");
-        return;
-    };
-    if !request.via.is_empty() {
-        drop(snapshot);
-        return Box::pin(transit::carry(&worker, incoming, request)).await;
-    }
-    let peer = request.ingress(&peer).clone();
     let admitted = match admit(&snapshot.egress, &peer, &claim(&request)) {
         Ok(admitted) => admitted,
         Err(refusal) => {
-            count(&worker, &peer, &request, refusal);
+            count(&worker, &peer, &request.authority, refusal);
             incoming.refuse(refusal.status(), refusal.code());
             return;
         }
@@ -93,15 +132,16 @@ pub(crate) fn goes_on(worker: &Worker, peer: &SiteName, request: &StreamRequest)
             | Refusal::OtherTenant
             | Refusal::NotOffered
             | Refusal::NoService
-            | Refusal::NoTransit,
+            | Refusal::NoTransit
+            | Refusal::BadSeal,
         ) => false,
     }
 }
 
-pub(crate) fn count(worker: &Worker, peer: &SiteName, request: &StreamRequest, refusal: Refusal) {
+pub(crate) fn count(worker: &Worker, peer: &SiteName, service: &str, refusal: Refusal) {
     worker.metrics.streams_refused.inc();
     worker.refusals.count(peer, refusal);
-    tracing::debug!(%peer, service = request.authority, error = %refusal, "stream refused");
+    tracing::debug!(%peer, service, error = %refusal, "stream refused");
 }
 
 /// Serve one request on an admitted stream. It is admitted anew each time: a pooled stream must
@@ -119,7 +159,7 @@ pub(crate) async fn serve(
     let admitted = match admit(&snapshot.egress, peer, &claim(request)) {
         Ok(admitted) => admitted,
         Err(refusal) => {
-            count(worker, peer, request, refusal);
+            count(worker, peer, &request.authority, refusal);
             let failure = Failure {
                 kind: Kind::Denied,
                 again: Again::Any,

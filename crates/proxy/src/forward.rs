@@ -445,8 +445,6 @@ pub(crate) fn choose<'s>(
             endpoint: endpoint.key,
             lb: to.lb_name.to_owned(),
             client: to.client,
-            origin: None,
-            via: Vec::new(),
         };
         (endpoint.site.clone(), request)
     });

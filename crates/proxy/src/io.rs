@@ -11,7 +11,7 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::server::TlsStream;
-use tunnel::{Mover, Staleness, TrunkStream};
+use tunnel::{Mover, Sealed, Staleness, TrunkStream};
 
 use crate::front::Front;
 
@@ -52,6 +52,12 @@ impl Duplex for TrunkStream {
 
     fn mover(&self) -> Option<Mover> {
         Some(TrunkStream::mover(self))
+    }
+}
+
+impl Duplex for Sealed<BoxDuplex> {
+    fn is_stale(&self) -> bool {
+        self.get_ref().0.is_stale()
     }
 }
 

@@ -273,7 +273,7 @@ pub(crate) async fn leave(
     admitted: Admitted,
 ) {
     let limits = worker.snapshot().limits;
-    let peer = request.ingress(incoming.peer()).clone();
+    let peer = incoming.peer().clone();
     let cluster = &admitted.cluster;
     if !cluster.circuit.takes_request(&cluster.cell.load()) {
         worker.metrics.circuits_open.inc();

@@ -97,7 +97,7 @@ pub use l7::RecordFields;
 pub use listener::{ListenerFailed, ListenerSpec};
 pub use snapshot::{Certificates, Snapshot};
 pub use upstream::connect::{
-    Accepting, Dial, DialError, Dialing, Incoming, NoTunnels, StreamRequest,
+    Accepting, Ask, Dial, DialError, Dialing, Incoming, NoTunnels, Passage, StreamRequest,
 };
 pub use upstream::tunnels::TunnelStream;
 pub use worker::{Config, StartError, Workers};

@@ -28,6 +28,8 @@ pub(crate) struct ProxyMetrics {
     pub(crate) headers_refused: Counter,
     pub(crate) streams: Counter,
     pub(crate) streams_refused: Counter,
+    pub(crate) sealed: Counter,
+    pub(crate) unsealed: Counter,
     pub(crate) transit: Counter,
     pub(crate) transit_failed: Counter,
     pub(crate) transit_full: Counter,
@@ -85,6 +87,14 @@ impl ProxyMetrics {
             ),
             streams: m.counter("proxy_streams", "Tunnel streams admitted"),
             streams_refused: m.counter("proxy_streams_refused", "Tunnel streams refused"),
+            sealed: m.counter(
+                "proxy_sealed_streams",
+                "Streams sealed here: they go to another site over a third",
+            ),
+            unsealed: m.counter(
+                "proxy_unsealed_streams",
+                "Sealed streams from other sites that were opened here",
+            ),
             transit: m.counter(
                 "proxy_transit_streams",
                 "Tunnel streams passed on to another site",

@@ -3,6 +3,7 @@
 mod buffer;
 mod clients;
 mod connect;
+mod fabric;
 mod faults;
 mod filters;
 mod front;

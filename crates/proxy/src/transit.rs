@@ -19,7 +19,7 @@ use crate::{
     io::Io,
     pipe::{End, Moved, pipe},
     upstream::{
-        connect::{DialError, Incoming, StreamRequest},
+        connect::{Ask, DialError, Incoming, Passage},
         tunnels,
     },
     worker::Worker,
@@ -30,38 +30,31 @@ use crate::{
 const MOST: usize = 512;
 
 /// Pass a stream on.
-pub(crate) async fn carry(
-    worker: &Rc<Worker>,
-    incoming: Box<dyn Incoming>,
-    mut request: StreamRequest,
-) {
+pub(crate) async fn carry(worker: &Rc<Worker>, incoming: Box<dyn Incoming>, mut passage: Passage) {
     let (relays, limits) = {
         let snapshot = worker.snapshot();
         (snapshot.relays, snapshot.limits)
     };
-    let ingress = request.ingress(incoming.peer()).clone();
+    let ingress = passage.ingress(incoming.peer()).clone();
     let allowed = match relays {
-        true => pass(&ingress, &request.authority, &request.via),
+        true => pass(&ingress, &passage.tenant, &passage.via),
         false => Err(Refusal::NoTransit),
     };
-    let tenant = match allowed {
-        Ok(tenant) => tenant,
-        Err(refusal) => {
-            count(worker, incoming.peer(), &request, refusal);
-            return incoming.refuse(refusal.status(), refusal.code());
-        }
-    };
-    let Some(_seat) = worker.passing.take(tenant, MOST) else {
+    if let Err(refusal) = allowed {
+        count(worker, incoming.peer(), passage.tenant.as_str(), refusal);
+        return incoming.refuse(refusal.status(), refusal.code());
+    }
+    let Some(_seat) = worker.passing.take(passage.tenant.clone(), MOST) else {
         worker.metrics.transit_full.inc();
         let full = Failure::unsent(Kind::Full);
         return incoming.refuse(full.status(), full.kind.code());
     };
-    let next: SiteName = request.via.remove(0);
-    request.origin = Some(ingress);
+    let next: SiteName = passage.via.remove(0);
+    passage.origin = Some(ingress);
     // The way further on takes as long as the rest of it.
     let opened = timeout(
         limits.connect_timeout * 2,
-        tunnels::open(worker, &next, &request),
+        tunnels::stretch(worker, &next, Ask::Sealed(passage)),
     );
     let far = match opened.await {
         Ok(Ok(far)) => far,

@@ -169,7 +169,7 @@ pub(crate) async fn leave(
     admitted: Admitted,
 ) {
     let limits = worker.snapshot().limits;
-    let peer = request.ingress(incoming.peer()).clone();
+    let peer = incoming.peer().clone();
     let in_flight = InFlight::start(&admitted.stats);
     let far = match connect(admitted.endpoint.address).await {
         Ok(far) => far,

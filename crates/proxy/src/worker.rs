@@ -402,6 +402,8 @@ pub(crate) struct Worker {
     pub(crate) waiting: Waiting,
     /// Streams that are passed on to other sites.
     pub(crate) passing: Places<Name>,
+    /// Sealed streams of which it is not known yet for what they are, by who passed them on.
+    pub(crate) unsealing: Places<SiteName>,
     /// Connections carried unread.
     pub(crate) layer4: Places<LbId>,
     pub(crate) offers: Offers,
@@ -592,6 +594,7 @@ async fn run(tasks: Tasks, start: Start) {
         shared: Shared::default(),
         waiting: Waiting::default(),
         passing: Places::default(),
+        unsealing: Places::default(),
         layer4: Places::default(),
         offers: Offers::default(),
         turns: Turns::default(),

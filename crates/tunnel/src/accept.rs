@@ -6,6 +6,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
@@ -80,7 +81,7 @@ impl Drop for Seat {
 /// What a connection meets, coming or going. Lives on the tunnel's thread.
 #[derive(Debug)]
 pub(crate) struct Door {
-    pub(crate) active: ArcSwapOption<Active>,
+    pub(crate) active: Arc<ArcSwapOption<Active>>,
     pub(crate) lobby: Lobby,
     pub(crate) refusals: Refusals,
     pub(crate) notes: mpsc::Sender<Note>,

@@ -11,9 +11,9 @@ use runtime::{
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::CertificateDer;
 
-use crate::{join::JOIN_ALPN, preface::Role, quic};
+use crate::{join::JOIN_ALPN, preface::Role, quic, seal::SEALED_ALPN};
 
-/// Says whether a peer whose certificate is good may have a link: known and not revoked.
+/// Says whether a peer whose certificate is good may speak to us: known and not revoked.
 #[derive(Clone)]
 pub struct Admit(Arc<dyn Fn(&Identity) -> bool + Send + Sync>);
 
@@ -102,6 +102,8 @@ pub struct Config {
     pub dial: Vec<DialTarget>,
     /// Who may have a link.
     pub admit: Admit,
+    /// Who may ask for something over others, by a stream that is sealed.
+    pub hear: Admit,
     /// Whether nodes without a certificate may ask to join here.
     pub joins: bool,
     /// Over what links go that are dialled from here.
@@ -118,6 +120,7 @@ pub(crate) struct Active {
     servers: [Arc<ServerConfig>; 4],
     clients: [Arc<ClientConfig>; 4],
     quic: quic::Configs,
+    seals: Seals,
     join: Option<Arc<ServerConfig>>,
 }
 
@@ -143,6 +146,10 @@ impl Active {
                 client(data)?,
             ],
             quic: quic::Configs::new(credentials, roots)?,
+            seals: Seals {
+                server: tls::fabric_server(credentials, roots, &[SEALED_ALPN])?,
+                client: tls::fabric_client(credentials, roots, &[SEALED_ALPN])?,
+            },
             join: if config.joins {
                 Some(join_server(&config)?)
             } else {
@@ -164,8 +171,29 @@ impl Active {
         &self.quic
     }
 
+    pub(crate) const fn seals(&self) -> &Seals {
+        &self.seals
+    }
+
     pub(crate) fn join(&self) -> Option<Arc<ServerConfig>> {
         self.join.clone()
+    }
+}
+
+/// What streams are sealed with.
+#[derive(Debug)]
+pub(crate) struct Seals {
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
+}
+
+impl Seals {
+    pub(crate) fn server(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.server)
+    }
+
+    pub(crate) fn client(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.client)
     }
 }
 

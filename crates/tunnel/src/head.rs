@@ -10,6 +10,9 @@ pub const RESERVED_DOMAIN: &str = "sealane.internal";
 /// The most bytes all fields of a head may have together (RFC 9113 §6.5.2 counting).
 pub const MAX_HEAD_BYTES: u32 = 8 * 1024;
 
+/// What the authority of a stream begins with of which no more than its tenant is to be known.
+const SEALED: &str = "sealed.";
+
 /// The most sites a stream is still to be passed on to.
 pub const MAX_VIA: usize = path::MAX_HOPS - 1;
 
@@ -50,8 +53,8 @@ pub struct ClientRef {
 /// The head of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StreamHead {
-    /// `SERVICE.NAMESPACE.TENANT:PORT`, or a name under [`RESERVED_DOMAIN`]. At most 255 of
-    /// `a-z 0-9 - .` and an optional port.
+    /// `SERVICE.NAMESPACE.TENANT:PORT`, `sealed.TENANT`, or a name under [`RESERVED_DOMAIN`]. At
+    /// most 255 of `a-z 0-9 - .` and an optional port.
     pub authority: String,
     /// The endpoint the ingress picked.
     pub endpoint: Option<EndpointRef>,
@@ -106,6 +109,20 @@ impl StreamHead {
             authority: authority.into(),
             ..StreamHead::default()
         }
+    }
+
+    /// The head of a stream of this tenant that is sealed: what it is for is said inside ([`Seal`]).
+    ///
+    /// [`Seal`]: crate::Seal
+    #[must_use]
+    pub fn sealed(tenant: &Name) -> Self {
+        StreamHead::to(format!("{SEALED}{tenant}"))
+    }
+
+    /// Whose stream it is, if it is sealed. An application address has one label more, and a port.
+    #[must_use]
+    pub fn tenant_of_sealed(&self) -> Option<Name> {
+        self.authority.strip_prefix(SEALED)?.parse().ok()
     }
 
     /// Is the authority for control?

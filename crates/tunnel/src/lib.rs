@@ -16,7 +16,8 @@
 //! are dialled again when they end, as long as the link lives.
 //!
 //! A stream to a site without a link goes over others ([`Routes`]): its head says over which, and
-//! each of them opens the next stretch (the proxy does).
+//! each of them opens the next stretch (the proxy does). It is sealed: what it carries is encrypted
+//! from end to end, and who asks is known by its certificate ([`Seal`]).
 //!
 //! What it is not: it does not decide what a stream may reach (the proxy does, from its own
 //! bundle) and chooses no way (`path` does), and knows no bundle, service or tenant rule.
@@ -62,7 +63,9 @@ mod preface;
 mod quic;
 mod refusal;
 mod routes;
+mod seal;
 mod socket;
+mod spoken;
 mod tasks;
 mod transport;
 mod trunk;
@@ -82,6 +85,7 @@ pub use join::{
 pub use link::Side;
 pub use links::{Link, LinkTable, Links, OPEN_TIMEOUT, OpenError, Stream, Transport};
 pub use routes::{Routes, WayId};
+pub use seal::{Seal, Sealed, SealedIncoming};
 pub use tasks::{Control, ControlError, Tunnel, start};
 pub use transport::{BoxPipe, Pipe, Pipes};
 pub use trunk::{Mover, Staleness, Trunk, TrunkIncoming, TrunkStream, Trunks};

@@ -31,6 +31,7 @@ use crate::{
     head::{self, HeadError, StreamHead},
     quic::{self, QuicStream},
     routes::Routes,
+    seal::Seal,
     trunk::Trunks,
 };
 
@@ -391,6 +392,7 @@ impl LinkTable {
 pub struct Links {
     table: Arc<ArcSwap<LinkTable>>,
     routes: Routes,
+    seal: Seal,
     /// Streams that were opened here.
     opened: Arc<AtomicU32>,
 }
@@ -443,10 +445,11 @@ impl OpenError {
 }
 
 impl Links {
-    pub(crate) fn new(table: Arc<ArcSwap<LinkTable>>) -> Self {
+    pub(crate) fn new(table: Arc<ArcSwap<LinkTable>>, seal: Seal) -> Self {
         Links {
             table,
             routes: Routes::default(),
+            seal,
             opened: Arc::default(),
         }
     }
@@ -463,19 +466,14 @@ impl Links {
         &self.routes
     }
 
-    /// Opens a stream to `site`, over others if that is the way, on one of the links there that have
-    /// no data connections ([`Trunks::open`] asks the others), else on any, each as often as it is
-    /// good (on the next best if that one just went down), and waits for the other side to accept
-    /// it: one round trip. Dropping the future gives the stream up.
+    /// Opens a stream to `site` on one of the links there that have no data connections
+    /// ([`Trunks::open`] asks the others), else on any, each as often as it is good (on the next best
+    /// if that one just went down), and waits for the other side to accept it: one round trip.
+    /// Dropping the future gives the stream up.
     ///
     /// # Errors
     /// See [`OpenError`].
     pub async fn open(&self, site: &SiteName, head: &StreamHead) -> Result<Stream, OpenError> {
-        let over = self.routes.first(site, head);
-        let (site, head) = match &over {
-            Some((first, head)) => (first, head),
-            None => (site, head),
-        };
         let turn = self.opened.fetch_add(1, Ordering::Relaxed);
         self.open_on(site, head, Some(Turns::after(turn)), |link| {
             link.opener.clone()
@@ -486,7 +484,8 @@ impl Links {
     /// What serves the data connections of a thread; none yet.
     #[must_use]
     pub fn trunks(&self) -> Trunks {
-        Trunks::new(self.routes.clone(), Arc::clone(&self.table))
+        let (routes, seal) = (self.routes.clone(), self.seal.clone());
+        Trunks::new(routes, seal, Arc::clone(&self.table))
     }
 
     /// Opens a reserved stream over others, to a site without a link; to one with a link as
@@ -500,8 +499,16 @@ impl Links {
         head: &StreamHead,
     ) -> Result<Stream, OpenError> {
         let linked = self.table.load().reaches(site);
-        match self.routes.first(site, head).filter(|_| !linked) {
-            Some((first, head)) => self.open_control(&first, &head).await,
+        // Who passes a stream on for another follows what its head says, to the end.
+        let begins = head.via.is_empty() && head.origin.is_none();
+        match self.routes.over(site).filter(|_| begins && !linked) {
+            Some((first, via)) => {
+                let head = StreamHead {
+                    via,
+                    ..head.clone()
+                };
+                self.open_control(&first, &head).await
+            }
             None => self.open_control(site, head).await,
         }
     }

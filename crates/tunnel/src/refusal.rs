@@ -119,6 +119,18 @@ pub(crate) fn admit(
     active: &Active,
     chain: Option<&[CertificateDer<'_>]>,
 ) -> Result<Identity, PeerError> {
+    let peer = known(active, chain)?;
+    if !active.config.admit.admits(&peer) {
+        return Err(PeerError::NotAdmitted(peer));
+    }
+    Ok(peer)
+}
+
+/// Who the other side of a connection is, if it is a node of the planet.
+pub(crate) fn known(
+    active: &Active,
+    chain: Option<&[CertificateDer<'_>]>,
+) -> Result<Identity, PeerError> {
     let leaf = chain
         .and_then(<[_]>::first)
         .ok_or(PeerError::NoCertificate)?;
@@ -128,9 +140,6 @@ pub(crate) fn admit(
     }
     if peer.site().is_none() {
         return Err(PeerError::NotANode(peer));
-    }
-    if !active.config.admit.admits(&peer) {
-        return Err(PeerError::NotAdmitted(peer));
     }
     Ok(peer)
 }

@@ -13,8 +13,6 @@ use arc_swap::ArcSwap;
 use base::SiteName;
 use tokio::sync::Notify;
 
-use crate::head::StreamHead;
-
 /// Which way a stream took: the same number as long as the way to its site is the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WayId(u64);
@@ -77,23 +75,13 @@ impl Routes {
         }
     }
 
-    /// To whom a stream to `site` is opened, with which head, if that is not the site itself. Who
-    /// passes a stream on for another follows what its head says, to the end.
-    pub(crate) fn first(
-        &self,
-        site: &SiteName,
-        head: &StreamHead,
-    ) -> Option<(SiteName, StreamHead)> {
-        if !head.via.is_empty() || head.origin.is_some() {
-            return None;
-        }
+    /// Whom to ask for a stream to `site`, and over which it is passed on there, `site` last; `None`:
+    /// the site itself.
+    #[must_use]
+    pub fn over(&self, site: &SiteName) -> Option<(SiteName, Vec<SiteName>)> {
         let ways = self.ways.load();
         let (first, rest) = ways.get(site)?.hops.split_first()?;
-        let head = StreamHead {
-            via: rest.to_vec(),
-            ..head.clone()
-        };
-        Some((first.clone(), head))
+        Some((first.clone(), rest.to_vec()))
     }
 }
 
@@ -120,18 +108,9 @@ mod tests {
         assert_eq!(over(&[&par, &shop]), first);
         let second = over(&[&lon, &par, &shop]);
         assert!(second != first && second != direct);
-        let (to, head) = routes
-            .first(&shop, &StreamHead::to("cart.shop.acme:80"))
-            .expect("a way over others");
-        assert_eq!(to, lon);
-        assert_eq!(head.via, [par.clone(), shop.clone()]);
-        // Whoever passes it on asks for no way of its own, nor does the last one.
-        assert_eq!(routes.first(&shop, &head), None);
-        let last = StreamHead {
-            origin: Some(lon.clone()),
-            ..StreamHead::to("cart.shop.acme:80")
-        };
-        assert_eq!(routes.first(&shop, &last), None);
+        let rest = vec![par.clone(), shop.clone()];
+        assert_eq!(routes.over(&shop), Some((lon.clone(), rest)));
         assert_eq!(over(&[&shop]), direct);
+        assert_eq!(routes.over(&shop), None);
     }
 }

@@ -43,6 +43,7 @@ use crate::{
     links::{LinkTable, Links},
     metrics::TunnelMetrics,
     refusal::Refusals,
+    seal::Seal,
     transport::Pipes,
     trunk::Trunk,
 };
@@ -162,6 +163,7 @@ impl Control {
 pub(crate) struct Body {
     metrics: TunnelMetrics,
     interval: Duration,
+    active: Arc<ArcSwapOption<Active>>,
     table: Arc<ArcSwap<LinkTable>>,
     commands: mpsc::Receiver<Command>,
     events: mpsc::Sender<LinkEvent>,
@@ -174,6 +176,8 @@ pub(crate) struct Body {
 /// Both ends of every queue.
 pub(crate) fn assemble(metrics: TunnelMetrics, interval: Duration) -> (Tunnel, Body) {
     let table = Arc::new(ArcSwap::from_pointee(LinkTable::default()));
+    let active = Arc::new(ArcSwapOption::empty());
+    let seal = Seal::new(Arc::clone(&active));
     let (commands, commands_) = mpsc::channel(COMMANDS);
     let (events, events_) = mpsc::channel(EVENTS);
     let (reserved, reserved_) = mpsc::channel(RESERVED);
@@ -181,7 +185,7 @@ pub(crate) fn assemble(metrics: TunnelMetrics, interval: Duration) -> (Tunnel, B
     let (trunks, trunks_) = mpsc::channel(TRUNKS);
     let (joins, joins_) = mpsc::channel(JOINS);
     let tunnel = Tunnel {
-        links: Links::new(Arc::clone(&table)),
+        links: Links::new(Arc::clone(&table), seal),
         control: Control {
             commands,
             thread: None,
@@ -198,6 +202,7 @@ pub(crate) fn assemble(metrics: TunnelMetrics, interval: Duration) -> (Tunnel, B
         Body {
             metrics,
             interval,
+            active,
             table,
             commands,
             events,
@@ -221,7 +226,7 @@ impl Body {
             draining: AtomicBool::new(false),
         });
         let door = Rc::new(Door {
-            active: ArcSwapOption::empty(),
+            active: self.active,
             lobby: Lobby::default(),
             refusals: Refusals::new(self.metrics),
             notes: notes.clone(),

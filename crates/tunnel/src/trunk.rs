@@ -49,6 +49,7 @@ use crate::{
     link::{Ground, PATIENCE_WITH_ONE, Side},
     links::{Gone, Link, LinkTable, OPEN_TIMEOUT, OpenError, next},
     routes::Routes,
+    seal::Seal,
     socket::Socket,
 };
 use mux::{Answer, Mux};
@@ -162,16 +163,18 @@ pub struct Trunks {
     served: Rc<RefCell<Vec<Served>>>,
     leaving: Rc<Cell<bool>>,
     routes: Routes,
+    seal: Seal,
     /// All links: some have no data connections.
     table: Arc<ArcSwap<LinkTable>>,
     turns: Rc<Cell<Turns>>,
 }
 
 impl Trunks {
-    /// None yet; streams go the ways of `routes`.
-    pub(crate) fn new(routes: Routes, table: Arc<ArcSwap<LinkTable>>) -> Self {
+    /// None yet.
+    pub(crate) fn new(routes: Routes, seal: Seal, table: Arc<ArcSwap<LinkTable>>) -> Self {
         Trunks {
             routes,
+            seal,
             table,
             ..Trunks::default()
         }
@@ -181,6 +184,12 @@ impl Trunks {
     #[must_use]
     pub const fn routes(&self) -> &Routes {
         &self.routes
+    }
+
+    /// What seals streams that go over others.
+    #[must_use]
+    pub const fn seal(&self) -> &Seal {
+        &self.seal
     }
 
     /// Serve a connection on this thread until it is gone; streams that the other side opens are
@@ -238,19 +247,14 @@ impl Trunks {
         mux.borrow_mut().close(ended.kind());
     }
 
-    /// Opens a stream to `site`, over others if that is the way, on a data connection of one of the
-    /// links there, each as often as it is good, and waits for the other side to accept it: a round
-    /// trip to `site`. Dropping the future gives it up.
+    /// Opens a stream to `site` on a data connection of one of the links there, each as often as it
+    /// is good, and waits for the other side to accept it: a round trip to where it ends. Dropping the
+    /// future gives it up.
     ///
     /// # Errors
     /// See [`OpenError`]; [`OpenError::NoLink`] also if there is a link, and no data connection of
     /// it on this thread, or if it is the turn of a link that has none: [`crate::Links::open`] then.
     pub async fn open(&self, site: &SiteName, head: &StreamHead) -> Result<TrunkStream, OpenError> {
-        let over = self.routes.first(site, head);
-        let (site, head) = match &over {
-            Some((first, head)) => (first, head),
-            None => (site, head),
-        };
         let text = head.to_text().map_err(OpenError::Head)?;
         let Some(stream) = self.begin(site, &text) else {
             return Err(OpenError::NoLink(site.clone()));

@@ -201,6 +201,7 @@ impl Member {
             listen: listen.to_vec(),
             dial: dial.iter().map(target).collect(),
             admit: Admit::all(),
+            hear: Admit::all(),
             joins: false,
             prefer: tunnel::Prefer::Tls,
             trunks: 0,

@@ -419,7 +419,7 @@ impl Sim {
             .map(|at| self.planet.sites[*at].clone())
             .collect();
         for at in 1..via.len() {
-            let passed = l7::pass(&self.planet.sites[pop], &authority, &via[at..]);
+            let passed = l7::pass(&self.planet.sites[pop], &cluster.service.tenant, &via[at..]);
             if let Err(refusal) = passed {
                 let what = format!("{} passes {authority} not on: {refusal}", via[at - 1]);
                 self.broken(Checker::Way, what);

@@ -21,6 +21,7 @@ fn config(trust: &Trust) -> Config {
         listen: Vec::new(),
         dial: Vec::new(),
         admit: Admit::all(),
+        hear: Admit::all(),
         joins: false,
         prefer: tunnel::Prefer::Tls,
         trunks: 1,

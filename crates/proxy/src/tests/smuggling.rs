@@ -18,7 +18,7 @@ use super::{
     },
     world::{GATEWAY, PATIENCE, World, key, site},
 };
-use crate::{Dial, StreamRequest};
+use crate::{Ask, Dial, StreamRequest};
 
 const HOST: &str = "cart.acme.example";
 /// Instead of a status: nothing came, and no end either.
@@ -240,10 +240,11 @@ async fn egress(file: &str, text: &str) {
             endpoint: key(GATEWAY, recorder.address),
             lb: "shop/web".to_owned(),
             client: None,
-            origin: None,
-            via: Vec::new(),
         };
-        let stream = world.bridge.open(&site("aws.acme"), request).await;
+        let stream = world
+            .bridge
+            .open(&site("aws.acme"), Ask::Endpoint(request))
+            .await;
         let heard = played(stream.expect("a stream"), &case, &expect).await;
         let saw = recorded(&recorder, usize::from(expect.open), expect.requests);
         if let Err(what) = heard.and(saw) {

@@ -5,7 +5,7 @@ use l7::{Limits, Refusal};
 use tokio::io::AsyncWriteExt;
 
 use super::world::{GATEWAY, Manner, Spot, World, key, message, site};
-use crate::{Dial, StreamRequest};
+use crate::{Ask, Dial, StreamRequest};
 
 #[tokio::test]
 async fn another_tenants_site_is_refused_and_counted() {
@@ -52,10 +52,11 @@ async fn the_other_end_parses_for_itself() {
             endpoint: key(GATEWAY, spot.address),
             lb: "shop/web".to_owned(),
             client: None,
-            origin: None,
-            via: Vec::new(),
         };
-        let stream = world.bridge.open(&site("aws.acme"), request).await;
+        let stream = world
+            .bridge
+            .open(&site("aws.acme"), Ask::Endpoint(request))
+            .await;
         let mut stream = stream.expect("a stream");
         let octets = lines.replace('\n', "\r\n");
         stream.write_all(octets.as_bytes()).await.expect("written");

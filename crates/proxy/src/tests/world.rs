@@ -25,9 +25,10 @@ use tokio::{
     time::timeout,
 };
 
+use super::fabric::Alone;
 use crate::{
-    Accepting, AccessLog, BoxDuplex, Certificates, Config, Dial, DialError, Dialing, Incoming,
-    ListenerSpec, ProxyEvent, Snapshot, Spans, StreamRequest, Workers,
+    Accepting, AccessLog, Ask, BoxDuplex, Certificates, Config, Dial, DialError, Dialing, Incoming,
+    ListenerSpec, ProxyEvent, Snapshot, Spans, Workers,
 };
 
 pub(super) const POP: SiteId = SiteId(1);
@@ -59,13 +60,13 @@ pub(super) struct Bridge {
 
 struct Crossing {
     peer: SiteName,
-    request: StreamRequest,
+    ask: Ask,
     far: tokio::io::DuplexStream,
     answer: oneshot::Sender<Result<(), (StatusCode, String)>>,
 }
 
 impl Dial for Bridge {
-    fn open(&self, _: &SiteName, request: StreamRequest) -> Dialing {
+    fn open(&self, _: &SiteName, ask: Ask) -> Dialing {
         let Some(gateway) = self.gateway.get() else {
             return Box::pin(std::future::ready(Err(DialError::NoLink)));
         };
@@ -74,7 +75,7 @@ impl Dial for Bridge {
         let (answer, answered) = oneshot::channel();
         gateway.serve_stream(Box::new(Crossing {
             peer: self.peer.clone(),
-            request,
+            ask,
             far,
             answer,
         }));
@@ -93,8 +94,8 @@ impl Incoming for Crossing {
         &self.peer
     }
 
-    fn request(&self) -> Option<StreamRequest> {
-        Some(self.request.clone())
+    fn ask(&self) -> Option<Ask> {
+        Some(self.ask.clone())
     }
 
     fn accept(self: Box<Self>) -> Accepting {
@@ -303,10 +304,9 @@ impl World {
             (Some(access), pop_spans),
             metrics.clone(),
         );
-        let no_tunnels = Arc::new(crate::NoTunnels);
         let (gateway, events) = start(
             gateway,
-            no_tunnels,
+            Arc::new(Alone::new().await),
             (None, gateway_spans),
             Metrics::default(),
         );

@@ -1,10 +1,4 @@
-//! Streams of a QUIC connection.
-//!
-//! ```text
-//! who opens it:  length (2)  head, as text (StreamHead)  then octets of the stream
-//! the other:     0           then octets of the stream, or
-//!                1  status (2)  length (2)  a few words
-//! ```
+//! Streams of a QUIC connection: what each begins with is in [`crate::spoken`].
 
 use std::{
     io,
@@ -16,18 +10,16 @@ use std::{
 use http::StatusCode;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::mpsc,
 };
 
 use crate::{
-    head::{HeadError, MAX_HEAD_BYTES, StreamHead},
+    head::{HeadError, StreamHead},
     links::{LiveStream, OpenError},
+    spoken::{self, YES},
 };
 
-const YES: u8 = 0;
-const NO: u8 = 1;
-const MAX_REASON: usize = 256;
 /// Reserved streams go before what others carry.
 const URGENT: i32 = 1;
 
@@ -149,14 +141,16 @@ pub(crate) async fn open(
     live: LiveStream,
     head_sent: &mut bool,
 ) -> Result<QuicStream, OpenError> {
-    let text = head.to_text().map_err(OpenError::Head)?;
-    let closed = |head_sent| move |source| OpenError::Closed { head_sent, source };
-    let length = u16::try_from(text.len()).map_err(|_| OpenError::Head(HeadError::Text))?;
+    let opening = spoken::opening(head).map_err(OpenError::Head)?;
+    let closed = |source| OpenError::Closed {
+        head_sent: false,
+        source,
+    };
     // There are as many as there may be: whoever asks had better go elsewhere.
     let opened = tokio::time::timeout(ROOM, opener.connection.open_bi()).await;
     let opened = opened.map_err(|_| io::ErrorKind::TimedOut.into());
     let opened = opened.and_then(|opened| opened.map_err(io::Error::from));
-    let (send, recv) = opened.map_err(closed(false))?;
+    let (send, recv) = opened.map_err(closed)?;
     if head.is_reserved() {
         // Fails only if it is over.
         let _ = send.set_priority(URGENT);
@@ -164,31 +158,8 @@ pub(crate) async fn open(
     let mut stream = QuicStream::new(send, recv, opener.ebb.clone());
     stream.live = Some(live);
     *head_sent = true;
-    let sent = async {
-        let mut whole = Vec::with_capacity(2 + text.len());
-        whole.extend_from_slice(&length.to_be_bytes());
-        whole.extend_from_slice(&text);
-        stream.write_all(&whole).await?;
-        stream.read_u8().await
-    };
-    match sent.await.map_err(closed(true))? {
-        YES => Ok(stream),
-        _ => {
-            let (status, reason) = refusal(&mut stream).await.map_err(closed(true))?;
-            Err(OpenError::Refused { status, reason })
-        }
-    }
-}
-
-async fn refusal(stream: &mut QuicStream) -> io::Result<(StatusCode, String)> {
-    let status = StatusCode::from_u16(stream.read_u16().await?);
-    let length = usize::from(stream.read_u16().await?).min(MAX_REASON);
-    let mut reason = vec![0; length];
-    stream.read_exact(&mut reason).await?;
-    Ok((
-        status.map_err(|_| io::ErrorKind::InvalidData)?,
-        String::from_utf8_lossy(&reason).into_owned(),
-    ))
+    spoken::ask(&mut stream, &opening).await?;
+    Ok(stream)
 }
 
 /// A stream that the other side asks for, not answered yet.
@@ -205,14 +176,9 @@ impl Asked {
         ebb: Ebb,
     ) -> io::Result<Result<(StreamHead, Asked), HeadError>> {
         let mut stream = QuicStream::new(send, recv, ebb);
-        let length = stream.read_u16().await?;
-        if u32::from(length) > MAX_HEAD_BYTES {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        let mut text = vec![0; usize::from(length)];
-        stream.read_exact(&mut text).await?;
+        let heard = spoken::hear(&mut stream).await?;
         let asked = Asked(stream);
-        match StreamHead::from_text(&text) {
+        match heard {
             Ok(head) => Ok(Ok((head, asked))),
             Err(error) => {
                 asked.refuse(error.status(), &error.to_string());
@@ -238,13 +204,7 @@ impl Asked {
     /// Says no.
     pub(crate) fn refuse(self, status: StatusCode, reason: &str) {
         let Asked(mut stream) = self;
-        let visible = |c: &char| c.is_ascii_graphic() || *c == ' ';
-        let words: String = reason.chars().filter(visible).take(MAX_REASON).collect();
-        let length = u16::try_from(words.len()).unwrap_or_default();
-        let mut answer = vec![NO];
-        answer.extend_from_slice(&status.as_u16().to_be_bytes());
-        answer.extend_from_slice(&length.to_be_bytes());
-        answer.extend_from_slice(words.as_bytes());
+        let answer = spoken::refusal(status, reason);
         let Some(send) = &mut stream.send else { return };
         let mut cx = Context::from_waker(Waker::noop());
         let said = AsyncWrite::poll_write(Pin::new(send), &mut cx, &answer);

@@ -115,6 +115,7 @@ impl Fabric {
             listen: Vec::new(),
             dial: Vec::new(),
             admit: Admit::all(),
+            hear: Admit::all(),
             joins: false,
             prefer: Prefer::Tls,
             trunks: 0,
