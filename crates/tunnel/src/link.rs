@@ -207,15 +207,16 @@ async fn run_on_pipes(ground: &Ground, pipes: Pipes, mut seed: Seed) -> DownReas
 /// HTTP/2 handshakes on all three pipes.
 async fn begin(ground: &Ground, pipes: Pipes, seed: Seed) -> io::Result<Running> {
     let heard = [(); 3].map(|()| Heard::new(runtime::now()));
+    let rekeys = &ground.sink.metrics.rekeys;
     let Pipes {
         control,
         forward,
         reverse,
     } = pipes;
     let (control, forward, reverse) = (
-        Coalesced::new(heard[0].watch(control)),
-        Coalesced::new(heard[1].watch(forward)),
-        Coalesced::new(heard[2].watch(reverse)),
+        Coalesced::new(heard[0].watch(control, rekeys)),
+        Coalesced::new(heard[1].watch(forward, rekeys)),
+        Coalesced::new(heard[2].watch(reverse, rekeys)),
     );
     let wires = [control.clone(), forward.clone(), reverse.clone()];
     let state = Arc::new(LinkState::default());

@@ -11,6 +11,7 @@ pub(crate) struct TunnelMetrics {
     pub(crate) links: Gauge,
     pub(crate) trunks: Gauge,
     pub(crate) stalls: Counter,
+    pub(crate) rekeys: CounterBy,
     pub(crate) joins: Counter,
 }
 
@@ -27,6 +28,11 @@ impl TunnelMetrics {
                 "Data connections of links, those that linger among them",
             ),
             stalls: metrics.counter("tunnel_stalls", "Timers of links that fired too late"),
+            rekeys: metrics.counter_by(
+                "tunnel_rekeys",
+                "Times that connections went on with new keys",
+                "connection",
+            ),
             joins: metrics.counter("tunnel_joins", "Connections that asked to join"),
         }
     }

@@ -8,10 +8,11 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use base::Instant;
-use runtime::net::Segments;
+use runtime::{metrics::CounterBy, net::Segments};
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
     net::UnixStream,
@@ -31,7 +32,19 @@ pub trait Pipe: AsyncRead + AsyncWrite + Send + Unpin {
     fn segments(&self) -> Option<Segments> {
         None
     }
+
+    /// Goes on with new keys (RFC 8446 §4.6.3); `false`: it has none.
+    fn rekey(&mut self) -> bool {
+        false
+    }
 }
+
+/// So long what is sent is encrypted with the same keys, at most, as long as something is sent.
+pub(crate) const KEY_LIFE: Duration = if cfg!(test) {
+    Duration::from_millis(20)
+} else {
+    Duration::from_secs(3600)
+};
 
 impl Pipe for DuplexStream {}
 
@@ -45,6 +58,10 @@ impl Pipe for client::TlsStream<Socket> {
     fn segments(&self) -> Option<Segments> {
         self.get_ref().0.segments()
     }
+
+    fn rekey(&mut self) -> bool {
+        self.get_mut().1.refresh_traffic_keys().is_ok()
+    }
 }
 
 impl Pipe for server::TlsStream<Socket> {
@@ -55,6 +72,10 @@ impl Pipe for server::TlsStream<Socket> {
     fn segments(&self) -> Option<Segments> {
         self.get_ref().0.segments()
     }
+
+    fn rekey(&mut self) -> bool {
+        self.get_mut().1.refresh_traffic_keys().is_ok()
+    }
 }
 
 impl Pipe for TlsStream<Socket> {
@@ -64,6 +85,14 @@ impl Pipe for TlsStream<Socket> {
 
     fn segments(&self) -> Option<Segments> {
         self.get_ref().0.segments()
+    }
+
+    fn rekey(&mut self) -> bool {
+        let renewed = match self {
+            TlsStream::Client(tls) => tls.get_mut().1.refresh_traffic_keys(),
+            TlsStream::Server(tls) => tls.get_mut().1.refresh_traffic_keys(),
+        };
+        renewed.is_ok()
     }
 }
 
@@ -124,18 +153,22 @@ impl Heard {
         Instant::from_nanos(self.0.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn watch(&self, pipe: BoxPipe) -> Watched {
+    pub(crate) fn watch(&self, pipe: BoxPipe, rekeys: &CounterBy) -> Watched {
         Watched {
             pipe,
             heard: self.clone(),
+            keyed: runtime::now(),
+            rekeys: rekeys.clone(),
         }
     }
 }
 
-/// A pipe that notes when it hears something.
+/// A pipe that notes when it hears something, and does not keep its keys for ever.
 pub(crate) struct Watched {
     pipe: BoxPipe,
     heard: Heard,
+    keyed: Instant,
+    rekeys: CounterBy,
 }
 
 impl Watched {
@@ -147,6 +180,17 @@ impl Watched {
     /// What its transport counted.
     pub(crate) fn segments(&self) -> Option<Segments> {
         self.pipe.segments()
+    }
+
+    fn look_at_keys(&mut self) {
+        let now = runtime::now();
+        if now.since(self.keyed) < KEY_LIFE {
+            return;
+        }
+        self.keyed = now;
+        if self.pipe.rekey() {
+            self.rekeys.inc("http2");
+        }
     }
 }
 
@@ -173,6 +217,7 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.look_at_keys();
         Pin::new(&mut self.pipe).poll_write(cx, buf)
     }
 
@@ -189,6 +234,7 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.look_at_keys();
         Pin::new(&mut self.pipe).poll_write_vectored(cx, bufs)
     }
 

@@ -36,7 +36,10 @@ use base::{Instant, SiteName};
 use bytes::BytesMut;
 use path::{DeadDetector, Liveness, Loss, Turns};
 use pki::Identity;
-use runtime::{metrics::Gauge, net::Segments};
+use runtime::{
+    metrics::{CounterBy, Gauge},
+    net::Segments,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWrite},
     sync::oneshot,
@@ -51,6 +54,7 @@ use crate::{
     routes::Routes,
     seal::Seal,
     socket::Socket,
+    transport::{KEY_LIFE, Pipe},
 };
 use mux::{Answer, Mux};
 pub use stream::{Mover, Staleness, TrunkIncoming, TrunkStream};
@@ -73,6 +77,7 @@ pub struct Trunk {
     index: u8,
     tls: Box<TlsStream<Socket>>,
     interval: Duration,
+    rekeys: CounterBy,
     /// Dropped when it is gone: whoever dialled it may dial again.
     _gone: oneshot::Sender<()>,
     _counted: Counted,
@@ -118,6 +123,7 @@ impl Trunk {
             index,
             tls,
             interval: ground.interval,
+            rekeys: ground.sink.metrics.rekeys.clone(),
             _gone: gone,
             _counted: Counted::new(&ground.sink.metrics.trunks),
         };
@@ -201,6 +207,7 @@ impl Trunks {
             index,
             mut tls,
             interval,
+            rekeys,
             _gone,
             _counted,
         } = trunk;
@@ -240,6 +247,8 @@ impl Trunks {
             inbound: BytesMut::new(),
             said: None,
             broken: None,
+            keyed: runtime::now(),
+            rekeys,
             on_stream,
         };
         let ended = driver.run(side, interval).await;
@@ -334,6 +343,8 @@ struct Driver<'a, F> {
     said: Option<Loss>,
     /// Why nothing can be sent any more. What the other side said before is still read.
     broken: Option<io::Error>,
+    keyed: Instant,
+    rekeys: CounterBy,
     on_stream: F,
 }
 
@@ -380,6 +391,7 @@ impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
             }
             while ticks.poll_tick(cx).is_ready() {
                 self.count();
+                self.look_at_keys();
                 // A router that translates remembers what comes from inside.
                 if side == Side::Dialler {
                     self.mux.borrow_mut().ping();
@@ -423,6 +435,17 @@ impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
         }
         if let Some(loss) = self.mux.borrow_mut().take_their_loss() {
             state.set_their_loss(loss);
+        }
+    }
+
+    /// What is sent later is encrypted with other keys than what was sent an hour ago.
+    fn look_at_keys(&mut self) {
+        let now = runtime::now();
+        if now.since(self.keyed) >= KEY_LIFE {
+            self.keyed = now;
+            if self.tls.rekey() {
+                self.rekeys.inc("data");
+            }
         }
     }
 

@@ -20,6 +20,7 @@ use crate::{
     link::{Ground, LOOKS, Pulse, Seed},
     links::{self, Link, LiveStream, Transport},
     preface::Role,
+    transport::KEY_LIFE,
 };
 
 /// How long whoever opened a stream may take to say what it is for.
@@ -66,6 +67,7 @@ pub(crate) async fn run(
         unheard: None,
         datagrams: 0,
         heard: now,
+        keyed: now,
     };
     let reason = running.watch_over(closing).await;
     link.state.set_down(reason);
@@ -154,6 +156,7 @@ struct Running<'a> {
     /// How many datagrams of UDP have come, and when that changed last.
     datagrams: u64,
     heard: Instant,
+    keyed: Instant,
 }
 
 impl Running<'_> {
@@ -209,6 +212,12 @@ impl Running<'_> {
     fn look(&mut self) -> Liveness {
         let now = runtime::now();
         let stats = self.connection.stats();
+        if now.since(self.keyed) >= KEY_LIFE {
+            self.keyed = now;
+            // RFC 9001 §6: the other side follows.
+            self.connection.force_key_update();
+            self.ground.sink.metrics.rekeys.inc("quic");
+        }
         if stats.udp_rx.datagrams != self.datagrams {
             self.datagrams = stats.udp_rx.datagrams;
             self.heard = now;

@@ -16,7 +16,12 @@ fn site(name: &str) -> SiteName {
 
 /// A PoP, and a gateway with a link to it over each transport, of which QUIC goes first.
 async fn pair(fabric: &Fabric) -> (Tunnel, Tunnel, SocketAddr, Config) {
-    let (mut par, address) = pop(&Metrics::default(), fabric.listening("par.fabric")).await;
+    metered(&Metrics::default(), fabric).await
+}
+
+/// The same, with the metrics of the PoP.
+async fn metered(metrics: &Metrics, fabric: &Fabric) -> (Tunnel, Tunnel, SocketAddr, Config) {
+    let (mut par, address) = pop(metrics, fabric.listening("par.fabric")).await;
     let mut aws = crate::start(&Metrics::default()).expect("a thread");
     let config = Config {
         dial: vec![DialTarget {
@@ -55,6 +60,21 @@ async fn stream(from: &Tunnel, to: &mut Tunnel, name: &str) -> (Stream, Stream) 
         service(to).await.accept().expect("accepted")
     });
     (near.expect("a stream"), far)
+}
+
+#[tokio::test]
+async fn keys_are_replaced_under_what_is_sent() {
+    let metrics = Metrics::default();
+    let (mut par, aws, ..) = metered(&metrics, &Fabric::new()).await;
+    let (mut near, mut far) = stream(&aws, &mut par, "par.fabric").await;
+    for times in 1..=3 {
+        let name = "sealane_tunnel_rekeys_total{connection=\"quic\"}";
+        counted_to(&metrics, name, times).await;
+        near.write_all(b"there").await.expect("written");
+        far.read_exact(&mut [0; 5]).await.expect("read");
+        far.write_all(b"back").await.expect("written");
+        near.read_exact(&mut [0; 4]).await.expect("read");
+    }
 }
 
 #[tokio::test]

@@ -179,6 +179,22 @@ pub(crate) async fn counted(metrics: &Metrics, line: &str) {
     assert!(found.is_ok(), "no {line} in\n{}", metrics.render());
 }
 
+/// Waits until what is counted as `name` is so much.
+pub(crate) async fn counted_to(metrics: &Metrics, name: &str, most: u64) {
+    let value = || {
+        let text = metrics.render();
+        let mut lines = text.lines();
+        lines.find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok())
+    };
+    let found = async {
+        while value().is_none_or(|value| value < most) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let found = tokio::time::timeout(BOUND, found).await;
+    assert!(found.is_ok(), "no {name} {most} in\n{}", metrics.render());
+}
+
 /// What opens streams on a link over HTTP/2.
 pub(crate) fn h2(opener: &Opener) -> SendRequest<Bytes> {
     match opener {

@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::{
     Config, OpenError, TrunkIncoming, Trunks, Tunnel,
-    tests::support::{BOUND, Fabric, head, pop, run, target},
+    tests::support::{BOUND, Fabric, counted_to, head, pop, run, target},
 };
 
 fn site(name: &str) -> SiteName {
@@ -103,13 +103,22 @@ async fn exchange(from: &Worker, to: &mut Worker, name: &str) {
 
 /// A link through a relay that forgets the connection of this number, from 1, after a while.
 async fn linked(tasks: &Tasks, trunks: (u8, u8), cut: Option<usize>) -> (Worker, Worker) {
+    metered(&Metrics::default(), tasks, trunks, cut).await
+}
+
+/// The same, with the metrics of the PoP.
+async fn metered(
+    metrics: &Metrics,
+    tasks: &Tasks,
+    trunks: (u8, u8),
+    cut: Option<usize>,
+) -> (Worker, Worker) {
     let fabric = Fabric::new();
-    let metrics = Metrics::default();
     let listening = Config {
         trunks: trunks.0,
         ..fabric.listening("par.fabric")
     };
-    let (par, address) = pop(&metrics, listening).await;
+    let (par, address) = pop(metrics, listening).await;
     let relay = relay(tasks, address, cut).await;
     let aws = crate::start(&Metrics::default()).expect("a thread");
     let config = Config {
@@ -147,6 +156,26 @@ async fn relay(tasks: &Tasks, address: SocketAddr, cut: Option<usize>) -> Socket
         }
     });
     at
+}
+
+#[tokio::test]
+async fn keys_are_replaced_under_what_is_sent() {
+    run(async {
+        let (tasks, metrics) = (Tasks::new("test"), Metrics::default());
+        let (mut par, mut aws) = metered(&metrics, &tasks, (1, 1), None).await;
+        aws.connections(1).await;
+        par.connections(1).await;
+        for times in 1..=2 {
+            for connection in ["data", "http2"] {
+                let name = format!("sealane_tunnel_rekeys_total{{connection=\"{connection}\"}}");
+                counted_to(&metrics, &name, times).await;
+            }
+            exchange(&par, &mut aws, "aws.acme").await;
+            exchange(&aws, &mut par, "par.fabric").await;
+        }
+        tasks.drain(Duration::ZERO).await;
+    })
+    .await;
 }
 
 #[tokio::test]
