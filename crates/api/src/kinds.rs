@@ -7,6 +7,7 @@ mod filter;
 mod jwt;
 mod load_balancer;
 mod route;
+mod selector;
 mod service;
 mod service_policy;
 mod site;
@@ -31,6 +32,7 @@ pub use route::{
     BackendRef, HttpMethod, PathMatch, PathMatchType, Route, RouteBuffer, RouteHedge, RouteMatch,
     RouteRetry, RouteTimeouts, ValueMatch, ValueMatchType,
 };
+pub use selector::{LabelExpression, LabelOperator, LabelSelector};
 pub use service::{
     Balance, BalanceAlgorithm, BalanceScope, Circuit, Everything, HashCookie, HashOn, HealthCheck,
     HttpCheck, LoadReports, Origin, Outlier, ProxyProtocol, ServiceProtocol, ServiceSpec,
@@ -40,7 +42,7 @@ pub use service_policy::{
     PolicyRule, PolicyServer, RateLimit, RateLimitKey, Reference, ServicePolicySpec,
 };
 pub use site::{
-    AdvertisedAddress, Attach, AttachTransport, NodeSpec, NodeTunnel, ProxySenders,
+    AdvertisedAddress, Attach, AttachTransport, Location, NodeSpec, NodeTunnel, ProxySenders,
     PublicAddresses, Role, SiteSpec, UplinkSpec,
 };
 pub use tenant::{HostPattern, Isolation, NamespaceSpec, TenantSpec};

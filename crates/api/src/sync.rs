@@ -245,6 +245,9 @@ pub struct SiteEntry {
     pub tenant: TenantId,
     /// Is it a PoP?
     pub pop: bool,
+    /// Of a PoP, for gateways: its region, if that was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<Name>,
     /// Its nodes, with their BGP Identifiers.
     pub nodes: Vec<NodeEntry>,
     /// Its slots.

@@ -194,7 +194,8 @@ async fn start(tasks: Tasks, config: Config) -> Result<(), String> {
         config.state.clone(),
         &config.metrics,
     );
-    let (attach, measured) = Attach::new(tasks.clone());
+    let seed = runtime::now().as_nanos() ^ runtime::wall().unix_millis();
+    let (attach, measured) = Attach::new(tasks.clone(), seed);
     let mut data = Data {
         keys,
         attach,

@@ -1,11 +1,15 @@
-//! To which PoPs a gateway is attached: the nearest, and as many as it should be, whoever dies.
+//! To which PoPs a gateway is attached: the nearest, in several places, and as many as it should
+//! be, whoever dies.
+
+mod pick;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
-use base::{Instant, SiteName};
+use base::{Instant, Name, Rng, SiteName};
+use pick::Far;
 
 /// How long the measurements of those that answer are waited for once there are enough.
 const GATHER: Duration = Duration::from_millis(300);
@@ -17,77 +21,232 @@ const LOST: Duration = Duration::from_secs(1);
 const AWAY: Duration = Duration::from_secs(5);
 /// So many more PoPs than wanted are dialled at the most.
 const STAND_INS: usize = 2;
+/// From one review to the next: so long, and up to half as much more, so that gateways that began
+/// together do not go on together.
+const REVIEW: Duration = Duration::from_secs(240);
+const JITTER_MS: u64 = 120_000;
+/// So many are measured in one review, those first that were not for the longest time.
+const BUDGET: usize = 16;
+/// So many measurements in a row speak for a PoP that takes another's place.
+const IN_A_ROW: usize = 3;
 
-/// Chooses PoPs by their distance, and others in the place of those to which there is no link.
+/// A PoP that may be chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The PoP.
+    pub site: SiteName,
+    /// Where it is; `None`: where nobody else is.
+    pub region: Option<Name>,
+}
+
+/// Chooses PoPs by their distance and their places, and others for those to which there is no link
+/// or that are not among the nearest any more.
 ///
-/// It dials and measures nothing: its shell asks [`Attachment::unmeasured`] whom to measure, tells
-/// what it found and which links are up, and dials whom [`Attachment::chosen`] names. Who was chosen
-/// stays chosen as long as it is a candidate and not replaced, so nothing moves by noise.
-#[derive(Debug, Default)]
+/// It dials and measures nothing: its shell asks [`Attachment::take_due`] whom to measure, tells what
+/// it found and which links are up, and dials whom [`Attachment::chosen`] names. A PoP takes the
+/// place of another one only if it was clearly better several times in a row, one at a time and not
+/// before there is a link to it; so nothing moves by noise.
+#[derive(Debug)]
 pub struct Attachment {
     count: usize,
     /// In the order in which they are taken where nothing is known of them.
-    order: Vec<SiteName>,
-    /// What was measured; `None`: it did not answer.
-    measured: BTreeMap<SiteName, Option<Duration>>,
+    candidates: Vec<Candidate>,
+    /// How far they are.
+    far: BTreeMap<SiteName, Samples>,
     /// The chosen ones, and since when there is no link; `None`: there is one.
     chosen: BTreeMap<SiteName, Option<Instant>>,
-    up: BTreeSet<SiteName>,
+    up: BTreeMap<SiteName, Up>,
+    /// Whom to measure.
+    due: BTreeSet<SiteName>,
+    /// Of whom the review under way waits to hear.
+    awaited: BTreeSet<SiteName>,
+    swap: Option<Swap>,
     /// When the candidates were told.
     began: Option<Instant>,
     /// When it was chosen last.
     last: Instant,
+    review_at: Option<Instant>,
+    rng: Rng,
+}
+
+/// What was measured of one PoP last, at most [`IN_A_ROW`] times.
+#[derive(Clone, Debug, Default)]
+struct Samples {
+    at: Instant,
+    /// The newest last; `None`: it did not answer.
+    rtts: VecDeque<Option<Duration>>,
+}
+
+impl Samples {
+    fn push(&mut self, now: Instant, rtt: Option<Duration>) {
+        self.at = now;
+        self.rtts.push_back(rtt);
+        if self.rtts.len() > IN_A_ROW {
+            self.rtts.pop_front();
+        }
+    }
+
+    fn last(&self) -> Option<Duration> {
+        self.rtts.back().copied().flatten()
+    }
+
+    fn least(&self) -> Option<Duration> {
+        self.rtts.iter().flatten().min().copied()
+    }
+
+    /// The worst of several in a row.
+    fn worst(&self) -> Option<Duration> {
+        let all: Option<Vec<Duration>> = self.rtts.iter().copied().collect();
+        all.filter(|all| all.len() == IN_A_ROW)?.into_iter().max()
+    }
+}
+
+/// A link to a PoP.
+#[derive(Clone, Copy, Debug)]
+struct Up {
+    since: Instant,
+    rtt: Option<Duration>,
+}
+
+/// One PoP is to take the place of another, once there is a link to it.
+#[derive(Clone, Debug)]
+struct Swap {
+    to: SiteName,
+    from: SiteName,
+    since: Instant,
 }
 
 impl Attachment {
+    /// Attached to nobody; `seed` spreads the reviews of many gateways.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Attachment {
+            count: 0,
+            candidates: Vec::new(),
+            far: BTreeMap::new(),
+            chosen: BTreeMap::new(),
+            up: BTreeMap::new(),
+            due: BTreeSet::new(),
+            awaited: BTreeSet::new(),
+            swap: None,
+            began: None,
+            last: Instant::ZERO,
+            review_at: None,
+            rng: Rng::new(seed),
+        }
+    }
+
     /// It should be attached to `count` of these.
-    pub fn want(&mut self, now: Instant, count: usize, candidates: Vec<SiteName>) {
-        if self.count == count && self.order == candidates {
+    pub fn want(&mut self, now: Instant, count: usize, candidates: Vec<Candidate>) {
+        if self.count == count && self.candidates == candidates {
             return;
         }
+        let fewer = count < self.count;
         self.count = count;
-        self.measured.retain(|site, _| candidates.contains(site));
-        self.chosen.retain(|site, _| candidates.contains(site));
-        self.order = candidates;
+        self.candidates = candidates;
+        let candidates = &self.candidates;
+        let is_one = |site: &SiteName| candidates.iter().any(|one| one.site == *site);
+        self.far.retain(|site, _| is_one(site));
+        self.chosen.retain(|site, _| is_one(site));
+        self.due.retain(&is_one);
+        self.awaited.retain(&is_one);
         self.began = Some(now);
+        if self.is_few() {
+            self.due.clear();
+            self.review_at = None;
+        } else {
+            let known = |site: &SiteName| self.far.contains_key(site) || self.up.contains_key(site);
+            let sites = self.candidates.iter().map(|one| &one.site);
+            self.due.extend(sites.filter(|site| !known(site)).cloned());
+            self.review_at = self.review_at.or(Some(now + REVIEW));
+        }
+        if fewer {
+            self.let_go();
+        }
         self.choose(now);
     }
 
-    /// Whom to measure now: nobody where there is nothing to choose.
-    pub fn unmeasured(&self) -> impl Iterator<Item = &SiteName> {
-        let many = self.order.len() > self.count;
-        let all = self.order.iter().filter(move |_| many);
-        all.filter(|site| !self.measured.contains_key(*site) || self.is_unanswered(site))
-    }
-
-    /// A round trip to a candidate took so long, or it did not answer.
-    pub fn handle_measured(&mut self, now: Instant, site: SiteName, rtt: Option<Duration>) {
-        if self.order.contains(&site) {
-            self.measured.insert(site, rtt);
-            self.choose(now);
+    /// What was measured of a candidate counts no more: its addresses are others.
+    pub fn forget(&mut self, site: &SiteName) {
+        if self.far.remove(site).is_some() && !self.is_few() && !self.up.contains_key(site) {
+            self.due.insert(site.clone());
         }
     }
 
-    /// There is a link to a site now, or there is none.
-    pub fn handle_link(&mut self, now: Instant, site: &SiteName, up: bool) {
-        let changed = match up {
-            true => self.up.insert(site.clone()),
-            false => self.up.remove(site),
-        };
-        if let (true, Some(down)) = (changed, self.chosen.get_mut(site)) {
+    /// Whom to measure now; each is named once. What comes of it is to be told in any case.
+    pub fn take_due(&mut self) -> BTreeSet<SiteName> {
+        std::mem::take(&mut self.due)
+    }
+
+    /// Is there somebody to be measured?
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    /// A round trip to a candidate took so long, or it did not answer.
+    pub fn handle_measured(&mut self, now: Instant, site: &SiteName, rtt: Option<Duration>) {
+        if self.candidates.iter().all(|one| one.site != *site) {
+            return;
+        }
+        self.far.entry(site.clone()).or_default().push(now, rtt);
+        self.choose(now);
+        if self.awaited.remove(site) && self.awaited.is_empty() {
+            self.compare(now);
+        }
+    }
+
+    /// There is a link to a site now, so far away as it is known, or there is none.
+    pub fn handle_link(&mut self, now: Instant, site: &SiteName, up: bool, rtt: Option<Duration>) {
+        let was = self.up.get(site).map(|up| up.since);
+        if up {
+            let since = was.unwrap_or(now);
+            self.up.insert(site.clone(), Up { since, rtt });
+        } else {
+            self.up.remove(site);
+        }
+        if was.is_some() == up {
+            return;
+        }
+        if let Some(down) = self.chosen.get_mut(site) {
             *down = (!up).then_some(now);
+            // Whose place was to be taken is gone: the other one stands in for it already.
+            self.swap = self.swap.take().filter(|swap| up || swap.from != *site);
+            if let Some(swap) = self.swap.take_if(|swap| up && swap.to == *site) {
+                self.chosen.remove(&swap.from);
+            }
             self.choose(now);
         }
     }
 
     /// Chooses again, since time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
+        let late = |swap: &mut Swap| now >= swap.since + AWAY;
+        if let Some(swap) = self.swap.take_if(late) {
+            self.chosen.remove(&swap.to);
+            self.far.entry(swap.to).or_default().push(now, None);
+        }
         self.choose(now);
+        if self.review_at.is_some_and(|at| now >= at) {
+            self.review(now);
+        }
     }
 
     /// When [`Attachment::handle_timeout`] wants to be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
+        let swap = self.swap.as_ref().map(|swap| swap.since + AWAY);
+        let all = [self.choice_due(), swap, self.review_at];
+        all.into_iter().flatten().min()
+    }
+
+    /// Whom to dial.
+    #[must_use]
+    pub const fn chosen(&self) -> &BTreeMap<SiteName, Option<Instant>> {
+        &self.chosen
+    }
+
+    fn choice_due(&self) -> Option<Instant> {
         if !self.is_settled() {
             let wait = if self.answered() >= self.count {
                 GATHER
@@ -98,9 +257,9 @@ impl Attachment {
         }
         // Nobody else is left: nothing to wait for.
         let more = self
-            .order
+            .candidates
             .iter()
-            .any(|site| !self.chosen.contains_key(site));
+            .any(|one| !self.chosen.contains_key(&one.site));
         if !more || self.standing(None) >= self.count {
             return None;
         }
@@ -109,25 +268,19 @@ impl Attachment {
         due.filter(|due| *due > self.last).min()
     }
 
-    /// Whom to dial.
-    #[must_use]
-    pub const fn chosen(&self) -> &BTreeMap<SiteName, Option<Instant>> {
-        &self.chosen
-    }
-
-    /// Was it measured in vain? Then it may be measured again, for when somebody has to stand in.
-    #[must_use]
-    pub fn is_unanswered(&self, site: &SiteName) -> bool {
-        self.is_settled() && self.measured.get(site) == Some(&None)
+    /// There is nothing to choose.
+    fn is_few(&self) -> bool {
+        self.candidates.len() <= self.count
     }
 
     fn answered(&self) -> usize {
-        self.measured.values().flatten().count()
+        let answered = |samples: &&Samples| samples.last().is_some();
+        self.far.values().filter(answered).count()
     }
 
     /// Was there a first choice?
     fn is_settled(&self) -> bool {
-        !self.chosen.is_empty() || self.order.is_empty()
+        !self.chosen.is_empty() || self.candidates.is_empty()
     }
 
     /// Chosen ones with a link, or, at `now`, on their way to one.
@@ -140,179 +293,169 @@ impl Attachment {
         self.chosen.values().filter(stands).count()
     }
 
+    /// Choose as many as there should be, for the first time or in the place of lost ones.
     fn choose(&mut self, now: Instant) {
         self.last = now;
-        let few = self.order.len() <= self.count;
-        if !few && !self.is_settled() {
+        let few = self.is_few();
+        let first = !self.is_settled();
+        if !few && first {
             let passed = self.began.map_or(Duration::ZERO, |began| now.since(began));
-            let all = self.measured.len() == self.order.len();
+            let all = self.far.len() == self.candidates.len();
             let enough = self.answered() >= self.count && passed >= GATHER;
             if !(all || enough || passed >= PATIENCE) {
                 return;
             }
         }
-        let mut wanted: Vec<(Duration, usize, SiteName)> = Vec::new();
-        for (nth, site) in self.order.iter().enumerate() {
-            if !self.chosen.contains_key(site) {
-                let rtt = self.measured.get(site).copied().flatten();
-                wanted.push((rtt.unwrap_or(Duration::MAX), nth, site.clone()));
+        let mut free: Vec<Far<'_>> = Vec::new();
+        for one in &self.candidates {
+            if !self.chosen.contains_key(&one.site) {
+                let rtt = self.far.get(&one.site).and_then(Samples::last);
+                free.push(Far::new(one, rtt.unwrap_or(Duration::MAX)));
             }
         }
-        wanted.sort();
-        for (_, _, site) in wanted {
-            if !few && self.standing(Some(now)) >= self.count {
-                return;
-            }
-            if self.chosen.len() >= self.count + STAND_INS {
+        let mut taken = regions(&self.candidates, &self.chosen);
+        let mut new: Vec<SiteName> = Vec::new();
+        let chosen = &mut self.chosen;
+        // As `standing`, of those that are there and of new ones.
+        let stands = |down: &Option<Instant>| down.is_none_or(|since| now < since + LOST);
+        while few || chosen.values().filter(|down| stands(down)).count() < self.count {
+            let Some(next) = pick::next(&mut free, &taken) else {
+                break;
+            };
+            if chosen.len() >= self.count + STAND_INS {
                 // Whoever has been away longest makes room, if that is so long that it will not come.
-                let down = self
-                    .chosen
+                let down = chosen
                     .iter()
                     .filter_map(|(site, down)| Some(((*down)?, site)));
                 let Some((_, longest)) = down.filter(|(since, _)| now >= *since + AWAY).min()
                 else {
-                    return;
+                    break;
                 };
                 let longest = longest.clone();
-                self.chosen.remove(&longest);
+                chosen.remove(&longest);
             }
-            let down = (!self.up.contains(&site)).then_some(now);
-            self.chosen.insert(site, down);
+            taken.extend(&next.region);
+            let down = (!self.up.contains_key(&next.site)).then_some(now);
+            chosen.insert(next.site.clone(), down);
+            new.push(next.site.clone());
+        }
+        if !few && !first && !new.is_empty() {
+            // Who did not answer is asked again, for when one more has to stand in.
+            let silent = |samples: &Samples| samples.last().is_none();
+            let silent = self.far.iter().filter(|(_, samples)| silent(samples));
+            let silent: Vec<SiteName> = silent.map(|(site, _)| site.clone()).collect();
+            self.due.extend(silent);
         }
     }
+
+    /// Measures some of those to which there is no link, and compares them when that is done.
+    fn review(&mut self, now: Instant) {
+        let jitter = Duration::from_millis(self.rng.below(JITTER_MS));
+        self.review_at = Some(now + REVIEW + jitter);
+        for (site, up) in &self.up {
+            if let (Some(rtt), true) = (up.rtt, self.chosen.contains_key(site)) {
+                let samples = self.far.entry(site.clone()).or_default();
+                samples.push(now, Some(rtt));
+            }
+        }
+        let others = self.candidates.iter().map(|one| &one.site);
+        let others = others.filter(|site| !self.chosen.contains_key(*site));
+        let mut others: Vec<&SiteName> = others.collect();
+        others.sort_by_key(|site| self.far.get(*site).map(|samples| samples.at));
+        let others = others.into_iter().take(BUDGET).cloned();
+        self.awaited = others.collect();
+        self.due.extend(self.awaited.iter().cloned());
+        if self.awaited.is_empty() {
+            self.compare(now);
+        }
+    }
+
+    /// Lets go of one that is too many, or has one take the place of another.
+    fn compare(&mut self, now: Instant) {
+        let attached = self.attached();
+        if self.swap.is_some() || self.is_few() || attached.len() < self.count {
+            return;
+        }
+        if attached.len() > self.count {
+            let best = pick::several(self.count, attached);
+            let steady = |far: &Far<'_>| {
+                let up = self.up.get(&far.one.site);
+                up.is_some_and(|up| now >= up.since + REVIEW)
+            };
+            if best.iter().all(steady) {
+                self.let_go();
+            }
+            return;
+        }
+        let others = self.candidates.iter().filter_map(|one| {
+            let there = self.chosen.contains_key(&one.site);
+            let worst = self.far.get(&one.site).filter(|_| !there)?.worst()?;
+            Some(Far::new(one, pick::handicapped(worst)))
+        });
+        let all = attached.iter().copied().chain(others).collect();
+        let best = pick::several(self.count, all);
+        let is_best = |far: &&Far<'_>| best.iter().any(|best| best.one == far.one);
+        let worst = attached.iter().filter(|far| !is_best(far));
+        let worst = worst.max_by_key(|far| far.rtt);
+        let better = best
+            .iter()
+            .find(|far| !self.chosen.contains_key(&far.one.site));
+        if let (Some(to), Some(from)) = (better, worst) {
+            let (to, from) = (to.one.site.clone(), from.one.site.clone());
+            let down = (!self.up.contains_key(&to)).then_some(now);
+            self.chosen.insert(to.clone(), down);
+            if down.is_none() {
+                self.chosen.remove(&from);
+                return;
+            }
+            let since = now;
+            self.swap = Some(Swap { to, from, since });
+        }
+    }
+
+    /// The chosen ones to which there is a link, as near as they were lately.
+    fn attached(&self) -> Vec<Far<'_>> {
+        let attached = self.candidates.iter().filter_map(|one| {
+            let up = self.up.get(&one.site)?;
+            self.chosen.get(&one.site)?;
+            let rtt = self.far.get(&one.site).and_then(Samples::least);
+            Some(Far::new(one, rtt.or(up.rtt).unwrap_or(Duration::MAX)))
+        });
+        attached.collect()
+    }
+
+    /// Lets go of those that are more than wanted: first of those without a link, then of those
+    /// that would not be chosen.
+    fn let_go(&mut self) {
+        let best = pick::several(self.count, self.attached());
+        let mut order: Vec<(bool, Duration, SiteName)> = Vec::new();
+        for site in self.chosen.keys() {
+            let is_best = best.iter().any(|far| far.one.site == *site);
+            let rtt = self.far.get(site).and_then(Samples::last);
+            let key = (!is_best, rtt.unwrap_or(Duration::MAX), site.clone());
+            order.push(key);
+        }
+        order.sort_by_key(|(is_not, rtt, site)| {
+            (*is_not, !self.up.contains_key(site), *rtt, site.clone())
+        });
+        for (_, _, site) in order.into_iter().skip(self.count) {
+            self.chosen.remove(&site);
+        }
+        self.swap = self.swap.take().filter(|swap| {
+            self.chosen.contains_key(&swap.to) && self.chosen.contains_key(&swap.from)
+        });
+    }
+}
+
+/// Where the chosen ones are.
+fn regions<'a>(
+    candidates: &'a [Candidate],
+    chosen: &BTreeMap<SiteName, Option<Instant>>,
+) -> BTreeSet<&'a Name> {
+    let chosen = |one: &&Candidate| chosen.contains_key(&one.site);
+    let chosen = candidates.iter().filter(chosen);
+    chosen.filter_map(|one| one.region.as_ref()).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MS: Duration = Duration::from_millis(1);
-
-    fn at(ms: u32) -> Instant {
-        Instant::ZERO + MS * ms
-    }
-
-    fn site(name: &str) -> SiteName {
-        format!("{name}.fabric").parse().expect("a site")
-    }
-
-    fn sites(names: &str) -> Vec<SiteName> {
-        names.split_whitespace().map(site).collect()
-    }
-
-    fn chosen(attachment: &Attachment) -> String {
-        let names: Vec<&str> = attachment
-            .chosen()
-            .keys()
-            .map(|s| s.site.as_str())
-            .collect();
-        names.join(" ")
-    }
-
-    /// Attached to the two nearest of four.
-    fn attached() -> Attachment {
-        let mut attachment = Attachment::default();
-        attachment.want(at(0), 2, sites("sin nyc par lon"));
-        for (name, rtt) in [("lon", 9), ("par", 5), ("nyc", 40), ("sin", 90)] {
-            attachment.handle_measured(at(rtt), site(name), Some(MS * rtt));
-        }
-        attachment
-    }
-
-    #[test]
-    fn the_nearest_are_taken_when_all_are_measured() {
-        let mut attachment = attached();
-        assert_eq!(chosen(&attachment), "lon par");
-        assert_eq!(attachment.unmeasured().count(), 0);
-        for name in ["lon", "par"] {
-            attachment.handle_link(at(200), &site(name), true);
-        }
-        assert_eq!(attachment.poll_timeout(), None);
-    }
-
-    #[test]
-    fn where_there_is_nothing_to_choose_nobody_is_measured() {
-        let mut attachment = Attachment::default();
-        attachment.want(at(0), 2, sites("par nyc"));
-        assert_eq!(chosen(&attachment), "nyc par");
-        assert_eq!(attachment.unmeasured().count(), 0);
-        assert_eq!(attachment.poll_timeout(), None);
-    }
-
-    #[test]
-    fn who_does_not_answer_is_not_waited_for_long() {
-        let mut attachment = Attachment::default();
-        attachment.want(at(0), 2, sites("sin nyc par lon"));
-        assert_eq!(attachment.poll_timeout(), Some(at(1000)));
-        attachment.handle_measured(at(40), site("nyc"), Some(MS * 40));
-        attachment.handle_measured(at(90), site("sin"), Some(MS * 90));
-        assert_eq!(chosen(&attachment), "");
-        assert_eq!(attachment.poll_timeout(), Some(at(300)));
-        attachment.handle_timeout(at(300));
-        assert_eq!(chosen(&attachment), "nyc sin");
-        // Nobody answers: the eldest.
-        let mut attachment = Attachment::default();
-        attachment.want(at(0), 2, sites("sin nyc par lon"));
-        attachment.handle_timeout(at(1000));
-        assert_eq!(chosen(&attachment), "nyc sin");
-    }
-
-    #[test]
-    fn another_stands_in_for_one_that_is_lost_and_nothing_moves_back() {
-        let mut attachment = attached();
-        for name in ["lon", "par"] {
-            attachment.handle_link(at(200), &site(name), true);
-        }
-        attachment.handle_link(at(5000), &site("par"), false);
-        assert_eq!(chosen(&attachment), "lon par");
-        assert_eq!(attachment.poll_timeout(), Some(at(6000)));
-        attachment.handle_timeout(at(6000));
-        assert_eq!(chosen(&attachment), "lon nyc par");
-        attachment.handle_link(at(6100), &site("nyc"), true);
-        assert_eq!(attachment.poll_timeout(), None);
-        attachment.handle_link(at(9000), &site("par"), true);
-        assert_eq!(chosen(&attachment), "lon nyc par");
-    }
-
-    #[test]
-    fn a_short_loss_changes_nothing() {
-        let mut attachment = attached();
-        for name in ["lon", "par"] {
-            attachment.handle_link(at(200), &site(name), true);
-        }
-        attachment.handle_link(at(5000), &site("par"), false);
-        attachment.handle_link(at(5900), &site("par"), true);
-        attachment.handle_timeout(at(6000));
-        assert_eq!(chosen(&attachment), "lon par");
-        assert_eq!(attachment.poll_timeout(), None);
-    }
-
-    #[test]
-    fn no_more_than_two_stand_in_at_once() {
-        let mut attachment = Attachment::default();
-        attachment.want(at(0), 2, sites("a b c d e f"));
-        attachment.handle_timeout(at(1000));
-        assert_eq!(chosen(&attachment), "a b");
-        let mut tried = BTreeSet::new();
-        let mut rounds = 0;
-        // Nobody answers: it goes on by its own timer, and never at once.
-        while let Some(due) = attachment.poll_timeout().filter(|due| *due < at(60_000)) {
-            assert!(due > attachment.last, "{due:?}");
-            attachment.handle_timeout(due);
-            assert!(attachment.chosen().len() <= 4);
-            tried.extend(attachment.chosen().keys().cloned());
-            rounds += 1;
-        }
-        assert_eq!(tried.len(), 6, "everybody has a turn");
-        assert!(rounds < 100, "{rounds}");
-    }
-
-    #[test]
-    fn who_is_no_candidate_any_more_goes() {
-        let mut attachment = attached();
-        attachment.want(at(500), 2, sites("sin nyc lon"));
-        assert_eq!(chosen(&attachment), "lon nyc");
-        attachment.want(at(600), 1, sites("sin nyc lon"));
-        assert_eq!(chosen(&attachment), "lon nyc");
-    }
-}
+mod tests;

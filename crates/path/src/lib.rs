@@ -37,7 +37,7 @@ mod loss;
 mod share;
 mod ways;
 
-pub use attachment::Attachment;
+pub use attachment::{Attachment, Candidate};
 pub use dead::{DeadDetector, Liveness};
 pub use estimator::{LinkEstimator, LinkQuality};
 pub use loss::{Loss, LossEstimator};

@@ -166,7 +166,7 @@ pub struct Fabric {
     /// Of a gateway with several: its uplinks.
     pub uplinks: Vec<Uplink>,
     /// Of a gateway: the PoPs that it may attach to, the eldest first.
-    pub pops: Vec<SiteName>,
+    pub pops: Vec<path::Candidate>,
     /// Which sites it may have tunnels with.
     pub peers: BTreeSet<SiteName>,
     /// With whom it speaks BGP.

@@ -241,7 +241,9 @@ fn bare(object: Object) -> Object {
 
 fn site_table(world: &World, ids: &Ids, reader: &SiteName) -> Vec<SiteEntry> {
     let mut table = Vec::new();
-    for (name, _, spec) in world.sites() {
+    let selector = world.site(reader);
+    let selector = selector.and_then(|(_, spec)| spec.attach.pop_selector.as_ref());
+    for (name, object, spec) in world.sites() {
         if !(reader.is_pop() || name.is_pop() || name.tenant == reader.tenant) {
             continue;
         }
@@ -259,16 +261,25 @@ fn site_table(world: &World, ids: &Ids, reader: &SiteName) -> Vec<SiteEntry> {
             tenant,
             network,
         }));
+        // Who gets no addresses does not dial.
+        let selected = selector.is_none_or(|selector| selector.selects(&object.metadata.labels));
         let nodes = spec.nodes.iter().filter_map(|node| {
             let id = ids.node(&name, &node.name)?;
+            let dial = if selected {
+                dial(node, reader)
+            } else {
+                Vec::new()
+            };
             Some(NodeEntry {
                 name: node.name.clone(),
                 id,
-                dial: dial(node, reader),
+                dial,
             })
         });
+        let region = spec.location.as_ref().map(|location| &location.region);
         table.push(SiteEntry {
             pop: name.is_pop(),
+            region: region.filter(|_| !reader.is_pop()).cloned(),
             nodes: nodes.collect(),
             name,
             id,

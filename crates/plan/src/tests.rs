@@ -377,6 +377,51 @@ fn what_does_not_concern_a_site_changes_nothing_there() {
 }
 
 #[test]
+fn a_gateway_dials_the_pops_that_it_selects_and_knows_their_regions() {
+    let world = put(
+        &world(),
+        manifest(
+            "{kind: Site, metadata: {name: tyo, labels: {tier: edge}}, spec: {role: pop,
+             location: {region: asia}, nodes: [{name: n1, tunnel: {bind: ['127.3.0.1:7000']}}]}}",
+        ),
+    );
+    let pops = |world: &World, at: &str| {
+        let bundle = bundle(world, &ids(world), at, 7);
+        let me = crate::Me {
+            site: site(at),
+            node: "n1".parse().expect("a name"),
+        };
+        let compiled = crate::compile(&bundle, &me, &crate::Cells::new());
+        let pops = compiled.expect("it compiles").fabric.pops;
+        let shown = pops.into_iter().map(|pop| {
+            let region = pop.region.map(|region| region.to_string());
+            format!("{} {}", pop.site, region.unwrap_or_default())
+        });
+        shown.collect::<std::collections::BTreeSet<String>>()
+    };
+    let all = pops(&world, "factory.acme");
+    assert_eq!(
+        all.into_iter().collect::<Vec<_>>(),
+        ["nyc.fabric ", "tyo.fabric asia"]
+    );
+    let world = put(
+        &world,
+        manifest(
+            "{kind: Site, metadata: {tenant: acme, name: factory}, spec: {role: gateway,
+             nodes: [{name: n1}], attach: {popSelector: {matchLabels: {tier: edge}}}}}",
+        ),
+    );
+    let selected = pops(&world, "factory.acme");
+    assert_eq!(
+        selected.into_iter().collect::<Vec<_>>(),
+        ["tyo.fabric asia"]
+    );
+    // A PoP needs to know no regions.
+    let rows = project(&world, &ids(&world), &site("par.fabric")).sites;
+    assert!(rows.iter().all(|row| row.region.is_none()));
+}
+
+#[test]
 fn a_node_is_dialled_where_it_says() {
     let world = world();
     for (at, reader, want) in [

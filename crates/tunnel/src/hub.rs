@@ -1,5 +1,7 @@
 //! The one owner of a node's links: it decides which live, and tells everybody else.
 
+mod targets;
+
 use std::{
     cell::Cell,
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::{
     accept::{self, Arriving, Come, Door, HANDSHAKE_TIMEOUT, Part, Seat},
     config::{Active, DialTarget, Prefer},
-    dial::{Dialler, MOST_TRUNKS},
+    dial::MOST_TRUNKS,
     event::{DownReason, LinkEvent, LinkId, Outbox},
     link::{self, Carrier, Ground, Seed, Side},
     links::{Link, LinkTable, Transport},
@@ -34,8 +36,6 @@ use crate::{
 const SWEEP: Duration = Duration::from_secs(1);
 /// How often a drain looks whether streams are left.
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
-/// How long a link over an uplink that is not wanted any more is kept for its streams.
-const RETIRE: Duration = Duration::from_secs(10);
 /// How long streams get to end in a drain; reserved ones are not waited for.
 const DRAIN: Duration = Duration::from_secs(4);
 
@@ -116,7 +116,7 @@ struct Entry {
 struct Target {
     target: DialTarget,
     addresses: watch::Sender<Vec<SocketAddr>>,
-    /// Another uplink takes its place, since then: it is kept until that carries streams.
+    /// It is not wanted any more, since then: it is kept until another carries streams.
     retiring: Option<Instant>,
 }
 
@@ -430,12 +430,7 @@ impl Hub {
         });
         self.retire(now);
         // What was too little to be said may be enough by now.
-        let peers: BTreeSet<Identity> = self
-            .links
-            .values()
-            .map(|entry| entry.link.peer.clone())
-            .collect();
-        peers.iter().for_each(|peer| self.share(peer));
+        self.share_all();
         let Some(deadline) = self.draining else {
             return SWEEP;
         };
@@ -480,6 +475,7 @@ impl Hub {
         if !unwanted.is_empty() {
             self.publish();
         }
+        self.share_all();
         listening
     }
 
@@ -577,125 +573,6 @@ impl Hub {
         Some((endpoint, task))
     }
 
-    /// Dials exactly `wanted`. A target that only changed its addresses keeps its link.
-    fn retarget(&mut self, wanted: &[DialTarget]) {
-        let mut new: Vec<&DialTarget> = Vec::new();
-        let mut kept: BTreeMap<u64, DialTarget> = BTreeMap::new();
-        for want in wanted {
-            let same = self
-                .targets
-                .iter()
-                .find(|(id, old)| !kept.contains_key(id) && old.target == *want);
-            match same {
-                Some((id, _)) => drop(kept.insert(*id, want.clone())),
-                None => new.push(want),
-            }
-        }
-        new.retain(|want| {
-            let moved = self.targets.iter().find(|(id, old)| {
-                want.expected.is_some()
-                    && !kept.contains_key(id)
-                    && old.target.expected == want.expected
-                    && old.target.uplink == want.uplink
-            });
-            if let Some((id, old)) = moved {
-                old.addresses.send_replace(want.addresses.clone());
-                kept.insert(*id, (*want).clone());
-                return false;
-            }
-            true
-        });
-        let now = runtime::now();
-        self.targets.retain(|id, old| match kept.remove(id) {
-            Some(target) => {
-                if old.retiring.take().is_some() {
-                    old.addresses.send_replace(target.addresses.clone());
-                }
-                old.target = target;
-                true
-            }
-            // The same node over other uplinks: this one is kept until there is a link over one of
-            // them, and what runs over it ends when it wants to.
-            None if old.target.expected.is_some()
-                && new.iter().any(|want| want.expected == old.target.expected) =>
-            {
-                old.retiring = old.retiring.or(Some(now));
-                true
-            }
-            None => false,
-        });
-        for target in new {
-            self.start_target(target.clone());
-        }
-    }
-
-    /// Whether a link is kept only until another one takes its place.
-    fn is_retiring(&self, entry: &Entry) -> bool {
-        match entry.origin {
-            Origin::Target(target) => {
-                let target = self.targets.get(&target);
-                target.is_some_and(|target| target.retiring.is_some())
-            }
-            Origin::Accepted | Origin::Attached => false,
-        }
-    }
-
-    /// Ends what was kept for its streams, once there is another link and they have ended.
-    fn retire(&mut self, now: Instant) {
-        let done = |target: &Target| {
-            let Some(since) = target.retiring else {
-                return false;
-            };
-            let to_site = || {
-                let links = self.links.values();
-                links.filter(|entry| entry.link.peer.site() == target.target.expected.as_ref())
-            };
-            let replaced = to_site().any(|entry| !self.is_retiring(entry) && !entry.closing);
-            let busy = to_site().any(|entry| self.is_retiring(entry) && entry.link.requests() > 0);
-            replaced && (!busy || now.since(since) >= RETIRE)
-        };
-        let targets = self.targets.iter();
-        let done: Vec<u64> = targets
-            .filter_map(|(id, target)| done(target).then_some(*id))
-            .collect();
-        for id in done {
-            self.targets.remove(&id);
-            let its = |entry: &&mut Entry| entry.origin == Origin::Target(id);
-            for entry in self.links.values_mut().filter(its) {
-                entry.end(DownReason::Removed);
-            }
-        }
-    }
-
-    fn start_target(&mut self, target: DialTarget) {
-        let id = self.next_target;
-        self.next_target += 1;
-        let (sender, addresses) = watch::channel(target.addresses.clone());
-        for transport in [Transport::Tls, Transport::Quic] {
-            let dialler = Dialler {
-                door: Rc::clone(&self.door),
-                ground: self.ground.clone(),
-                table: Arc::clone(&self.table),
-                ids: self.ids.clone(),
-                target: id,
-                expected: target.expected.clone(),
-                uplink: target.uplink.clone(),
-                transport,
-                addresses: addresses.clone(),
-            };
-            let tasks = &self.ground.tasks;
-            tasks.spawn_local("tunnel-dialler", dialler.keep());
-        }
-        self.targets.insert(
-            id,
-            Target {
-                target,
-                addresses: sender,
-                retiring: None,
-            },
-        );
-    }
-
     /// Is this the one to use, of the two there are over TLS and QUIC with the same node over the
     /// same uplink?
     fn goes(&self, entry: &Entry) -> bool {
@@ -717,6 +594,12 @@ impl Hub {
         over_quic == (entry.link.transport == Transport::Quic)
     }
 
+    fn share_all(&mut self) {
+        let peers = self.links.values().map(|entry| entry.link.peer.clone());
+        let peers: BTreeSet<Identity> = peers.collect();
+        peers.iter().for_each(|peer| self.share(peer));
+    }
+
     /// How much each of the links to a node's site is to carry.
     fn share(&mut self, peer: &Identity) {
         let usable = |entry: &Entry| !entry.closing && entry.link.peer.site() == peer.site();
@@ -727,7 +610,8 @@ impl Hub {
                 .get(id)
                 .is_some_and(|entry| self.is_retiring(entry))
         });
-        let (sharing, resting) = match wanted.is_empty() {
+        let let_go = peer.site().is_some_and(|site| self.is_let_go(site));
+        let (sharing, resting) = match wanted.is_empty() && !let_go {
             true => (kept, wanted),
             false => (wanted, kept),
         };
@@ -736,7 +620,15 @@ impl Hub {
             .partition(|id| self.links.get(id).is_some_and(|entry| self.goes(entry)));
         for (ids, retires) in [(&resting, true), (&sharing, false)] {
             for entry in ids.iter().filter_map(|id| self.links.get(id)) {
-                entry.link.state.set_retires(retires);
+                let changed = entry.link.state.set_retires(retires);
+                // Whoever chooses ways hears of it.
+                if let (true, Some(quality)) = (changed, entry.link.quality()) {
+                    self.outbox.push(LinkEvent::Rtt {
+                        peer: entry.link.peer.clone(),
+                        link: entry.link.id,
+                        quality,
+                    });
+                }
             }
         }
         for id in resting.iter().chain(&idle) {

@@ -150,9 +150,9 @@ impl LinkState {
         self.own_loss.store(loss.0, Ordering::Relaxed);
     }
 
-    /// Whether another link takes its place.
-    pub(crate) fn set_retires(&self, retires: bool) {
-        self.retires.store(retires, Ordering::Relaxed);
+    /// Whether another link takes its place. True if it is news.
+    pub(crate) fn set_retires(&self, retires: bool) -> bool {
+        self.retires.swap(retires, Ordering::Relaxed) != retires
     }
 
     /// What the other side is told of what is lost of what this side sends: all, if the link is not
@@ -257,7 +257,8 @@ impl Drop for LiveStream {
 }
 
 impl Link {
-    /// What is measured; the fields are read one by one and may be of neighbouring samples.
+    /// What is measured; the fields are read one by one and may be of neighbouring samples. On one
+    /// that is not to be used any more all is lost.
     #[must_use]
     pub fn quality(&self) -> Option<LinkQuality> {
         let load = |ns: &AtomicU64| Duration::from_nanos(ns.load(Ordering::Relaxed));
@@ -266,7 +267,10 @@ impl Link {
             rtt: load(&self.state.rtt_ns),
             min_rtt: load(&self.state.min_rtt_ns),
             jitter: load(&self.state.jitter_ns),
-            loss: Loss(self.state.loss.load(Ordering::Relaxed)),
+            loss: match self.state.retires.load(Ordering::Relaxed) {
+                true => Loss(u16::MAX),
+                false => Loss(self.state.loss.load(Ordering::Relaxed)),
+            },
             samples,
         })
     }

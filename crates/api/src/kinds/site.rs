@@ -9,6 +9,8 @@ use base::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::LabelSelector;
+
 /// A place with 1..n nodes: a PoP (global) or a gateway (of a tenant).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -17,6 +19,9 @@ pub struct SiteSpec {
     pub role: Role,
     /// Its nodes, one at least.
     pub nodes: Vec<NodeSpec>,
+    /// Of a PoP: where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<Location>,
     /// Of a gateway: to how many PoPs it is attached.
     #[serde(default)]
     pub attach: Attach,
@@ -24,6 +29,16 @@ pub struct SiteSpec {
     /// over each of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub uplinks: Vec<UplinkSpec>,
+}
+
+/// Where a PoP is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Location {
+    /// What shares a fate: of PoPs of one region a gateway is attached to one only, where another
+    /// region is not much farther.
+    #[schemars(with = "String")]
+    pub region: Name,
 }
 
 /// A way of a gateway into the Internet.
@@ -140,6 +155,9 @@ pub struct Attach {
     /// 1 to 16; 2 by default.
     #[serde(default = "two")]
     pub count: u8,
+    /// To which PoPs it may be attached, by their labels; to any by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pop_selector: Option<LabelSelector>,
     /// Over what its tunnels go.
     #[serde(default, skip_serializing_if = "AttachTransport::is_auto")]
     pub transport: AttachTransport,
@@ -173,6 +191,7 @@ impl Default for Attach {
     fn default() -> Self {
         Attach {
             count: 2,
+            pop_selector: None,
             transport: AttachTransport::Auto,
         }
     }

@@ -19,48 +19,42 @@ pub(super) struct Attach {
     machine: Attachment,
     tasks: Tasks,
     measured: mpsc::Sender<Measured>,
-    /// Who was asked, at which addresses.
-    asked: BTreeMap<SiteName, Vec<SocketAddr>>,
+    /// Where PoPs are dialled.
+    addresses: BTreeMap<SiteName, Vec<SocketAddr>>,
 }
 
 impl Attach {
-    pub(super) fn new(tasks: Tasks) -> (Self, mpsc::Receiver<Measured>) {
+    pub(super) fn new(tasks: Tasks, seed: u64) -> (Self, mpsc::Receiver<Measured>) {
         let (measured, take) = mpsc::channel(MEASURED);
         let attach = Attach {
-            machine: Attachment::default(),
+            machine: Attachment::new(seed),
             tasks,
             measured,
-            asked: BTreeMap::new(),
+            addresses: BTreeMap::new(),
         };
         (attach, take)
     }
 
     /// The PoPs that a table names.
     pub(super) fn want(&mut self, fabric: &Fabric) {
-        if let Some(count) = fabric.attach {
-            self.machine
-                .want(runtime::now(), count, fabric.pops.clone());
+        let Some(count) = fabric.attach else { return };
+        for (site, addresses) in &self.addresses {
+            if fabric.dial.get(site).is_some_and(|now| now != addresses) {
+                self.machine.forget(site);
+            }
         }
+        self.addresses.clone_from(&fabric.dial);
+        self.machine
+            .want(runtime::now(), count, fabric.pops.clone());
     }
 
     /// Measure what is to be measured, as tunnels would be made.
     pub(super) fn measure(&mut self, config: &Config, fabric: &Fabric) {
-        let machine = &self.machine;
-        self.asked.retain(|site, addresses| {
-            let again = machine.is_unanswered(site);
-            !again && fabric.dial.get(site) == Some(addresses)
-        });
-        let unmeasured: Vec<SiteName> = self.machine.unmeasured().cloned().collect();
-        for site in unmeasured {
-            let Some(addresses) = fabric.dial.get(&site) else {
-                continue;
-            };
-            if self.asked.contains_key(&site) {
-                continue;
-            }
-            self.asked.insert(site.clone(), addresses.clone());
+        for site in self.machine.take_due() {
+            let addresses = fabric.dial.get(&site);
+            let targets = addresses.map(|addresses| targets(fabric, &site, addresses));
+            let targets = targets.unwrap_or_default();
             let (measured, config) = (self.measured.clone(), config.clone());
-            let targets = targets(fabric, &site, addresses);
             self.tasks.spawn_local("attach-measure", async move {
                 let mut nearest: Option<Duration> = None;
                 for target in &targets {
@@ -73,14 +67,17 @@ impl Attach {
         }
     }
 
-    /// What was measured. This and what follows is true if others than before are to be dialled.
+    /// What was measured. This and what follows is true if others than before are to be dialled, or
+    /// measured.
     pub(super) fn handle_measured(&mut self, (site, rtt): Measured) -> bool {
-        self.change(|machine, now| machine.handle_measured(now, site, rtt))
+        self.change(|machine, now| machine.handle_measured(now, &site, rtt))
     }
 
     pub(super) fn handle_links(&mut self, site: &SiteName, table: &LinkTable) -> bool {
         let up = table.reaches(site);
-        self.change(|machine, now| machine.handle_link(now, site, up))
+        let links = table.site(site).iter().filter(|link| link.is_up());
+        let rtt = links.filter_map(|link| Some(link.quality()?.min_rtt)).min();
+        self.change(|machine, now| machine.handle_link(now, site, up, rtt))
     }
 
     pub(super) fn handle_timeout(&mut self) -> bool {
@@ -105,7 +102,7 @@ impl Attach {
                 .collect();
             tracing::info!(pops = pops.join(" "), "attached to other PoPs");
         }
-        changed
+        changed || self.machine.is_due()
     }
 
     /// Whom to dial; `None` while that is not known.

@@ -106,6 +106,10 @@ pub(super) fn site(world: &World, object: &Object, spec: &SiteSpec) -> Result<()
     if !(1..=16).contains(&spec.attach.count) {
         return Err(bad("/spec/attach/count", "1 to 16"));
     }
+    if !is_pop && spec.location.is_some() {
+        return Err(bad("/spec/location", "only of a PoP: remove it"));
+    }
+    pop_selector(world, spec)?;
     uplinks(spec)?;
     check_count("/spec/nodes", spec.nodes.len(), 64)?;
     let mut names = BTreeSet::new();
@@ -167,6 +171,27 @@ pub(super) fn site(world: &World, object: &Object, spec: &SiteSpec) -> Result<()
             status: 409,
             ..Problem::field("in-use", pointer, title)
         });
+    }
+    Ok(())
+}
+
+fn pop_selector(world: &World, spec: &SiteSpec) -> Result<(), Problem> {
+    let Some(selector) = &spec.attach.pop_selector else {
+        return Ok(());
+    };
+    let here = "/spec/attach/popSelector";
+    if spec.role == Role::Pop {
+        return Err(bad(here, "only of a gateway: remove it"));
+    }
+    if let Err((pointer, title)) = selector.check() {
+        return Err(bad(format!("{here}{pointer}"), title));
+    }
+    let mut pops = world.sites().filter(|(name, ..)| name.is_pop());
+    if !pops.any(|(_, pop, _)| selector.selects(&pop.metadata.labels)) {
+        return Err(bad(
+            here,
+            "no PoP has such labels: it would be attached to none",
+        ));
     }
     Ok(())
 }

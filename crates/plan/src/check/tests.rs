@@ -234,6 +234,42 @@ fn sites() {
     }
 }
 
+#[test]
+fn places_of_pops_and_who_selects_them() {
+    let node = "{name: n1, tunnel: {bind: ['127.9.0.1:7000']}}";
+    let pop = |more: &str| {
+        format!(
+            "{{kind: Site, metadata: {{name: tyo}}, \
+             spec: {{role: pop, nodes: [{node}], {more}}}}}"
+        )
+    };
+    let gateway = |more: &str| {
+        format!(
+            "{{kind: Site, metadata: {{tenant: acme, name: dc}}, \
+             spec: {{role: gateway, nodes: [{{name: n1}}], {more}}}}}"
+        )
+    };
+    let where_it_is = "location: {region: asia}";
+    let selects = |what: &str| format!("attach: {{popSelector: {{{what}}}}}");
+    let tier = |operator: &str| {
+        selects(&format!(
+            "matchExpressions: [{{key: tier, operator: {operator}}}]"
+        ))
+    };
+    let selector = "bad-value /spec/attach/popSelector";
+    let values = "bad-value /spec/attach/popSelector/matchExpressions/0/values";
+    for (change, expect) in [
+        (pop(where_it_is), "good"),
+        (gateway(where_it_is), "bad-value /spec/location"),
+        (gateway(&tier("DoesNotExist")), "good"),
+        (gateway(&selects("matchLabels: {tier: edge}")), selector),
+        (gateway(&tier("In")), values),
+        (pop(&selects("")), selector),
+    ] {
+        check("", &change, expect);
+    }
+}
+
 fn service(spec: &str) -> String {
     format!(
         "{{kind: Service, metadata: {{tenant: acme, namespace: shop, name: s}}, spec: {{{spec}}}}}"

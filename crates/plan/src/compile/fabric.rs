@@ -48,7 +48,11 @@ pub(super) fn compile(
             .filter(|row| row.pop && !addresses(row).is_empty())
             .collect();
         pops.sort_by_key(|row| row.id);
-        fabric.pops = pops.iter().map(|row| row.name.clone()).collect();
+        let candidate = |row: &&SiteEntry| path::Candidate {
+            site: row.name.clone(),
+            region: row.region.clone(),
+        };
+        fabric.pops = pops.iter().map(candidate).collect();
         for row in pops {
             add(&mut fabric, row, true);
         }

@@ -187,6 +187,51 @@ async fn over_each_uplink_there_is_a_link_and_both_carry_streams() {
 }
 
 #[tokio::test]
+async fn who_is_let_go_hears_of_it_and_keeps_its_streams_for_a_while() {
+    let fabric = Fabric::new();
+    let (mut par, at_par) = pop(&Metrics::default(), fabric.listening("par.fabric")).await;
+    let (mut lon, at_lon) = pop(&Metrics::default(), fabric.listening("lon.fabric")).await;
+    let to = |name: &str, address| DialTarget {
+        expected: Some(site(name)),
+        ..target(address)
+    };
+    let mut aws = crate::start(&Metrics::default()).expect("a thread");
+    let mut config = Config {
+        dial: vec![to("par.fabric", at_par)],
+        ..fabric.config("aws.acme")
+    };
+    let configured = aws.control.configure(config.clone()).await;
+    configured.expect("configured");
+    up(&mut aws).await;
+    up(&mut par).await;
+    let (mut near, mut far) = stream(&par, &mut aws, "aws.acme").await;
+    // One that leads nowhere takes nobody's place.
+    config.dial = vec![to("lon.fabric", ([127, 0, 0, 1], 1).into())];
+    let configured = aws.control.configure(config.clone()).await;
+    configured.expect("configured");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(uplinks(&aws, "par.fabric"), [(None, true)]);
+    config.dial = vec![to("lon.fabric", at_lon)];
+    let configured = aws.control.configure(config).await;
+    configured.expect("configured");
+    up(&mut aws).await;
+    up(&mut lon).await;
+    // The old one is not to be used any more.
+    until(|| uplinks(&aws, "par.fabric") == [(None, false)]).await;
+    let lost = |tunnel: &Tunnel, to: &str| {
+        let table = tunnel.links.table();
+        let quality = table.best(&site(to)).and_then(|link| link.quality());
+        quality.is_some_and(|quality| quality.loss == path::Loss(u16::MAX))
+    };
+    until(|| lost(&aws, "par.fabric")).await;
+    echo(&mut near, &mut far).await;
+    drop((near, far));
+    assert_eq!(down(&mut aws).await, DownReason::Removed);
+    assert_eq!(down(&mut par).await, DownReason::Closed);
+    assert!(aws.links.table().reaches(&site("lon.fabric")));
+}
+
+#[tokio::test]
 async fn a_dead_process_is_noticed_at_once_and_dialled_again() {
     let fabric = Fabric::new();
     let (par, address) = pop(&Metrics::default(), fabric.listening("par.fabric")).await;
