@@ -36,6 +36,9 @@ local ATTRIBUTES = {
   [16] = "EXTENDED_COMMUNITIES", [32] = "LARGE_COMMUNITIES",
   [244] = "FACTS",
 }
+local CLASSES = {
+  [0] = "internet", [1] = "backbone", [2] = "direct", [3] = "peering", [4] = "transit",
+}
 local FACTS = { [1] = "zone", [2] = "protocols", [3] = "identity" }
 
 local HEADER = 19
@@ -115,6 +118,8 @@ local f = {
   jitter = ProtoField.uint32("bgpmesh.jitter", "Jitter (µs)"),
   loss = ProtoField.uint16("bgpmesh.loss", "Loss (1/65535)"),
   bandwidth = ProtoField.uint32("bgpmesh.bandwidth", "Bandwidth (kbit/s)"),
+  class = ProtoField.uint8("bgpmesh.link.class", "Class", base.DEC, CLASSES),
+  cost = ProtoField.uint16("bgpmesh.link.cost", "Cost"),
   priority = ProtoField.uint16("bgpmesh.priority", "Priority"),
   policy = ProtoField.bytes("bgpmesh.policy", "Policy set"),
   revision = ProtoField.uint64("bgpmesh.revision", "Revision"),
@@ -295,6 +300,11 @@ local VALUES = {
   },
 }
 
+-- What may follow, all of it or nothing: how many octets, and which.
+local MORE = {
+  [6] = { 4, { plain(f.class, 1), plain(f.reserved, 1), plain(f.cost, 2) } },
+}
+
 -- Gives the key in words, or nil if it is bad.
 local function dissect_key(tree, kind, range)
   if not range or range:len() < RD or range:len() > MAX_KEY then return nil end
@@ -329,6 +339,8 @@ local function dissect_value(tree, kind, range)
   tree:add(f.state, head)
   tree:add(f.flags, flags)
   if not read(tree, c, readers) then return nil end
+  local more = MORE[kind]
+  if more and c:left() >= more[1] then read(tree, c, more[2]) end
   local trailing = c:rest()
   if trailing then tree:add(f.trailing, trailing) end
   return STATES[bit.band(head:uint(), 15)]

@@ -193,6 +193,9 @@ pub(crate) fn mesh(octets: &[u8]) {
         if let Some(read) = read {
             assert_eq!(read.as_bytes(), value);
             assert_eq!(mesh::bytes::seq(key[0], value), read.seq(typed));
+            if let (Key::Link { .. }, Some(link)) = (typed, read.as_link()) {
+                assert_eq!(Value::link(&link).as_link(), Some(link));
+            }
         }
     }
     if let Some(facts) = Facts::decode(octets) {

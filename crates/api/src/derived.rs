@@ -47,6 +47,9 @@ pub struct LinkView {
     /// Streams that were opened over it since it is up, in both directions.
     #[serde(default)]
     pub opened: u64,
+    /// Of what sort it is, such as `backbone` or `transit cost 2`; absent where nobody said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
@@ -72,6 +75,9 @@ pub struct HopView {
     pub site: String,
     /// Its measured round trip, in microseconds.
     pub rtt_us: u64,
+    /// Of what sort it is, such as `backbone` or `transit cost 2`; absent where nobody said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
 }
 
 impl PathView {

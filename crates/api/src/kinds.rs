@@ -5,6 +5,7 @@ mod certificate;
 mod client_certificates;
 mod filter;
 mod jwt;
+mod link;
 mod load_balancer;
 mod route;
 mod selector;
@@ -25,6 +26,7 @@ pub use filter::{
     MirrorRef, PathModifier, RequestMirror, RequestRedirect, Scheme, UrlRewrite,
 };
 pub use jwt::{JwtPresence, JwtProvider, JwtSource, RemoteJwks};
+pub use link::{LinkKind, LinkSpec};
 pub use load_balancer::{
     Advertise, Everywhere, LbType, LoadBalancerSpec, LoadBalancerTls, SiteVip,
 };

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::{
     Problem,
     kinds::{
-        BgpPeerSpec, CertificateSpec, LoadBalancerSpec, NamespaceSpec, ServicePolicySpec,
+        BgpPeerSpec, CertificateSpec, LinkSpec, LoadBalancerSpec, NamespaceSpec, ServicePolicySpec,
         ServiceSpec, SiteSpec, TenantSpec, TokenSpec,
     },
 };
@@ -39,6 +39,8 @@ pub enum Kind {
     /// A router that a site has.
     #[serde(rename = "BGPPeer")]
     BgpPeer,
+    /// Of what sort the link between two sites is.
+    Link,
 }
 
 /// Which parts an object's path has.
@@ -48,7 +50,7 @@ pub enum Scope {
     Global,
     /// A tenant.
     Tenant,
-    /// A tenant, or none: a PoP's Site and Token belong to the fabric.
+    /// A tenant, or none: a PoP's Site and Token, and Links between PoPs, belong to the fabric.
     TenantOrGlobal,
     /// A tenant and a namespace.
     Namespace,
@@ -56,10 +58,11 @@ pub enum Scope {
 
 impl Kind {
     /// Every kind, in the order in which a set of manifests is applied.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::Tenant,
         Kind::Namespace,
         Kind::Site,
+        Kind::Link,
         Kind::Token,
         Kind::BgpPeer,
         Kind::Certificate,
@@ -81,6 +84,7 @@ impl Kind {
             Kind::LoadBalancer => "LoadBalancer",
             Kind::Certificate => "Certificate",
             Kind::BgpPeer => "BGPPeer",
+            Kind::Link => "Link",
         }
     }
 
@@ -97,6 +101,7 @@ impl Kind {
             Kind::LoadBalancer => "loadbalancers",
             Kind::Certificate => "certificates",
             Kind::BgpPeer => "bgppeers",
+            Kind::Link => "links",
         }
     }
 
@@ -105,7 +110,7 @@ impl Kind {
     pub fn scope(self) -> Scope {
         match self {
             Kind::Tenant => Scope::Global,
-            Kind::Site | Kind::Token => Scope::TenantOrGlobal,
+            Kind::Site | Kind::Token | Kind::Link => Scope::TenantOrGlobal,
             Kind::Namespace | Kind::BgpPeer => Scope::Tenant,
             Kind::ServicePolicy | Kind::Service | Kind::LoadBalancer | Kind::Certificate => {
                 Scope::Namespace
@@ -203,6 +208,8 @@ pub enum Spec {
     Certificate(CertificateSpec),
     /// See [`BgpPeerSpec`].
     BgpPeer(Box<BgpPeerSpec>),
+    /// See [`LinkSpec`].
+    Link(LinkSpec),
 }
 
 impl Spec {
@@ -219,6 +226,7 @@ impl Spec {
             Spec::LoadBalancer(_) => Kind::LoadBalancer,
             Spec::Certificate(_) => Kind::Certificate,
             Spec::BgpPeer(_) => Kind::BgpPeer,
+            Spec::Link(_) => Kind::Link,
         }
     }
 }
@@ -333,7 +341,8 @@ impl Object {
             | Spec::Service(_)
             | Spec::LoadBalancer(_)
             | Spec::Certificate(_)
-            | Spec::BgpPeer(_) => None,
+            | Spec::BgpPeer(_)
+            | Spec::Link(_) => None,
         }
     }
 
@@ -598,6 +607,7 @@ fn parse_spec(kind: Kind, value: Option<Value>) -> Result<Spec, Problem> {
         Kind::LoadBalancer => Spec::LoadBalancer(parse_part("/spec", value)?),
         Kind::Certificate => Spec::Certificate(parse_part("/spec", value)?),
         Kind::BgpPeer => Spec::BgpPeer(parse_part("/spec", value)?),
+        Kind::Link => Spec::Link(parse_part("/spec", value)?),
     })
 }
 

@@ -7,7 +7,7 @@ use crate::{
     Kind, Metadata, Problem, Scope, Status,
     derived::SiteStatusView,
     kinds::{
-        BgpPeerSpec, CertificateSpec, LoadBalancerSpec, NamespaceSpec, ServicePolicySpec,
+        BgpPeerSpec, CertificateSpec, LinkSpec, LoadBalancerSpec, NamespaceSpec, ServicePolicySpec,
         ServiceSpec, SiteSpec, TenantSpec, TokenSpec,
     },
 };
@@ -135,6 +135,7 @@ fn spec_schema(generator: &mut SchemaGenerator, kind: Kind) -> schemars::Schema 
         Kind::Service => generator.subschema_for::<ServiceSpec>(),
         Kind::LoadBalancer => generator.subschema_for::<LoadBalancerSpec>(),
         Kind::BgpPeer => generator.subschema_for::<BgpPeerSpec>(),
+        Kind::Link => generator.subschema_for::<LinkSpec>(),
         Kind::Certificate => generator.subschema_for::<CertificateSpec>(),
     }
 }

@@ -53,8 +53,8 @@ pub use fabric::{
     RouteView, Source, StreamId,
 };
 pub use mesh::{
-    EndpointHealth, Facts, Host, HttpMatch, HttpTarget, Key, KeyError, LinkHealth, Measure,
-    PathKind, PathMatch, PathText, PolicyReference, PolicySetId, Rd, Seq, ServiceHealth,
+    EndpointHealth, Facts, Host, HttpMatch, HttpTarget, Key, KeyError, LinkGrade, LinkHealth,
+    Measure, PathKind, PathMatch, PathText, PolicyReference, PolicySetId, Rd, Seq, ServiceHealth,
     SiteHealth, State, TunnelId, Value, ValueError,
 };
 pub use sequence::Sequence;

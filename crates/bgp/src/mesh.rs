@@ -21,8 +21,8 @@ pub use measure::Measure;
 pub use seq::Seq;
 pub use state::State;
 pub use value::{
-    EndpointHealth, HttpTarget, LinkHealth, PolicyReference, ServiceHealth, SiteHealth, Value,
-    ValueError,
+    EndpointHealth, HttpTarget, LinkGrade, LinkHealth, PolicyReference, ServiceHealth, SiteHealth,
+    Value, ValueError,
 };
 
 /// The longest key, RD included.

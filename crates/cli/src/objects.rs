@@ -204,6 +204,7 @@ pub(crate) fn table(kind: Kind, objects: &[Object], live: &[derived::SiteStatusV
         Kind::LoadBalancer => Table::new(&["TENANT", "NAMESPACE", "NAME", "HOSTS", "PORTS", "TO"]),
         Kind::Certificate => Table::new(&["TENANT", "NAMESPACE", "NAME", "HOSTS", "SOURCE"]),
         Kind::BgpPeer => Table::new(&["TENANT", "NAME", "SITE", "ADDRESS", "AS", "OUR AS"]),
+        Kind::Link => Table::new(&["TENANT", "NAME", "A", "B", "KIND", "COST"]),
     };
     for object in objects {
         add(&mut table, object, live);
@@ -271,6 +272,11 @@ fn add(table: &mut Table, object: &Object, live: &[derived::SiteStatusView]) {
                 spec.peer_asn.to_string(),
                 spec.local_asn.to_string(),
             ]);
+        }
+        Spec::Link(spec) => {
+            let kind = spec.kind.as_str().to_owned();
+            let (a, b) = (spec.a.to_string(), spec.b.to_string());
+            table.row([tenant, name, a, b, kind, spec.cost.to_string()]);
         }
         Spec::Certificate(spec) => {
             let source = match spec.source {

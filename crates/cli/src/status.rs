@@ -178,6 +178,9 @@ fn links(status: &NodeStatus) -> String {
     let each = status.links.iter().filter(used).map(|link| {
         let rtt = link.rtt_us.map_or("?".to_owned(), text::micros);
         let mut words = format!("{} {rtt}", shown(&link.peer));
+        if let Some(class) = &link.class {
+            words += &format!(" {}", shown(class));
+        }
         if let Some(uplink) = &link.uplink {
             words += &format!(" over {}", shown(uplink));
         }
@@ -227,6 +230,7 @@ mod tests {
                     lost_ppm: 0,
                     share: 1000,
                     opened: 3,
+                    class: None,
                 }],
                 endpoints: vec![endpoint],
                 ..NodeStatus::default()
@@ -302,6 +306,7 @@ mod tests {
             lost_ppm,
             share,
             opened: 0,
+            class: (uplink == "lte").then(|| "transit cost 2".to_owned()),
         };
         let status = NodeStatus {
             links: vec![
@@ -314,8 +319,8 @@ mod tests {
         };
         assert_eq!(
             links(&status),
-            "nyc.fabric 5.1ms over cable 19.0 % lost rests, nyc.fabric 5.1ms over lte by QUIC 1.1 % \
-             lost"
+            "nyc.fabric 5.1ms over cable 19.0 % lost rests, nyc.fabric 5.1ms transit cost 2 over \
+             lte by QUIC 1.1 % lost"
         );
     }
 }

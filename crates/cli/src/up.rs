@@ -318,7 +318,7 @@ impl Planet {
         for (name, example) in manifests::files(self.shape) {
             let example = match &self.inside {
                 None => manifests::on_loopback(example),
-                Some(_) => example.to_owned(),
+                Some(_) => (*example).to_owned(),
             };
             let text = manifests::text(&example, &place);
             self.home

@@ -47,6 +47,7 @@ fn secret_mut(object: &mut Object) -> Option<(&'static str, &mut String)> {
         | Spec::Site(_)
         | Spec::ServicePolicy(_)
         | Spec::Service(_)
-        | Spec::LoadBalancer(_) => None,
+        | Spec::LoadBalancer(_)
+        | Spec::Link(_) => None,
     }
 }

@@ -416,7 +416,8 @@ impl Data {
     }
 
     fn links_view(&self) -> Vec<LinkView> {
-        report::links(&self.links.table(), &self.me.site)
+        let compiled = self.brain.table().map(|table| &**table);
+        report::links(&self.links.table(), &self.me.site, compiled)
     }
 
     fn credentials_of(&self) -> Vec<u8> {

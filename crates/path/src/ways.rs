@@ -11,7 +11,7 @@ use std::{
 
 use base::{Instant, SiteId};
 
-use crate::Loss;
+use crate::{Grade, Loss};
 
 /// The most links of a way.
 pub const MAX_HOPS: usize = 5;
@@ -42,19 +42,20 @@ pub struct Graph {
 struct Stretch {
     rtt: Duration,
     loss: Loss,
+    grade: Grade,
 }
 
 impl Stretch {
     fn cost(&self) -> Duration {
-        self.rtt + self.loss.delay()
+        self.grade.weigh(self.rtt) + self.loss.delay()
     }
 }
 
 impl Graph {
-    /// A stream may go from `from` to `to`: its round trip, and what is lost. Of several the best
-    /// counts.
-    pub fn link(&mut self, from: SiteId, to: SiteId, rtt: Duration, loss: Loss) {
-        let new = Stretch { rtt, loss };
+    /// A stream may go from `from` to `to`: its round trip, what is lost, and of what sort the link
+    /// is. Of several the best counts.
+    pub fn link(&mut self, from: SiteId, to: SiteId, rtt: Duration, loss: Loss, grade: Grade) {
+        let new = Stretch { rtt, loss, grade };
         let links = self.links.entry(from).or_default();
         let known = links.entry(to).or_insert(new);
         if new.cost() < known.cost() {
@@ -126,6 +127,7 @@ impl Graph {
         Some(Way {
             hops: hops.to_vec(),
             rtts: measured.iter().map(|stretch| stretch.rtt).collect(),
+            grades: measured.iter().map(|stretch| stretch.grade).collect(),
             loss: measured
                 .iter()
                 .fold(Loss::default(), |loss, stretch| loss.and(stretch.loss)),
@@ -141,6 +143,8 @@ pub struct Way {
     pub hops: Vec<SiteId>,
     /// The round trip of each of its links.
     pub rtts: Vec<Duration>,
+    /// Of what sort each of them is.
+    pub grades: Vec<Grade>,
     /// The part that is lost on it.
     pub loss: Loss,
     /// Does it go over a link of which it is likely that nothing passes?
@@ -156,7 +160,10 @@ impl Way {
 
     fn cost(&self) -> Duration {
         let doubt = if self.doubted { DOUBT } else { Duration::ZERO };
-        self.rtt()
+        let links = self.rtts.iter().zip(&self.grades);
+        links
+            .map(|(rtt, grade)| grade.weigh(*rtt))
+            .sum::<Duration>()
             + self.loss.delay()
             + doubt
             + HOP * u32::try_from(self.hops.len()).unwrap_or(u32::MAX)
@@ -266,6 +273,7 @@ impl Ways {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::LinkClass;
 
     const MS: Duration = Duration::from_millis(1);
     const PAR: SiteId = SiteId(1);
@@ -281,8 +289,8 @@ mod tests {
     fn graph(links: &[(SiteId, SiteId, u32)]) -> Graph {
         let mut graph = Graph::default();
         for (a, b, rtt) in links {
-            graph.link(*a, *b, MS * *rtt, Loss::default());
-            graph.link(*b, *a, MS * *rtt, Loss::default());
+            graph.link(*a, *b, MS * *rtt, Loss::default(), Grade::default());
+            graph.link(*b, *a, MS * *rtt, Loss::default(), Grade::default());
         }
         for pop in [PAR, LON, NYC, SIN] {
             graph.relay(pop);
@@ -395,10 +403,16 @@ mod tests {
         let sites: Vec<SiteId> = (1..=8).map(SiteId).collect();
         let mut graph = Graph::default();
         for pair in sites.windows(2) {
-            graph.link(pair[0], pair[1], MS, Loss::default());
+            graph.link(pair[0], pair[1], MS, Loss::default(), Grade::default());
         }
         // Straight to the fifth: dear, and the only one that leaves links for what is behind it.
-        graph.link(SiteId(1), SiteId(5), MS * 50, Loss::default());
+        graph.link(
+            SiteId(1),
+            SiteId(5),
+            MS * 50,
+            Loss::default(),
+            Grade::default(),
+        );
         sites.iter().for_each(|site| graph.relay(*site));
         let mut ways = Ways::new(SiteId(1));
         ways.settle(at(0), &graph);
@@ -435,7 +449,13 @@ mod tests {
         links.retain(|(a, b, _)| (*a, *b) != (PAR, NYC));
         let lossy = |percent: f64| {
             let mut graph = graph(&links);
-            graph.link(PAR, NYC, 30 * MS, Loss::of(percent / 100.0));
+            graph.link(
+                PAR,
+                NYC,
+                30 * MS,
+                Loss::of(percent / 100.0),
+                Grade::default(),
+            );
             graph
         };
         let mut ways = Ways::new(PAR);
@@ -448,11 +468,49 @@ mod tests {
     }
 
     #[test]
+    fn a_better_sort_of_link_is_taken_where_it_is_not_much_longer() {
+        let graded = |class, cost, long| {
+            let mut graph = graph(&[(PAR, NYC, 40)]);
+            let grade = Grade { class, cost };
+            let half = MS * long / 2;
+            graph.link(PAR, LON, half, Loss::default(), grade);
+            graph.link(LON, NYC, half, Loss::default(), grade);
+            let mut ways = Ways::new(PAR);
+            ways.settle(at(0), &graph);
+            hops(&ways, NYC).len()
+        };
+        for (class, cost, long, links) in [
+            // A link more is a millisecond.
+            (LinkClass::Internet, 1, 38, 2),
+            (LinkClass::Internet, 1, 40, 1),
+            (LinkClass::Transit, 1, 42, 2),
+            (LinkClass::Transit, 1, 44, 1),
+            (LinkClass::Backbone, 1, 54, 2),
+            (LinkClass::Backbone, 1, 56, 1),
+            (LinkClass::Backbone, 2, 26, 2),
+            (LinkClass::Backbone, 2, 28, 1),
+        ] {
+            assert_eq!(graded(class, cost, long), links, "{class:?} {cost} {long}");
+        }
+        // What it is worth changes nothing of its length.
+        let mut graph = graph(&[]);
+        let grade = Grade {
+            class: LinkClass::Backbone,
+            cost: 1,
+        };
+        graph.link(PAR, NYC, 40 * MS, Loss::default(), grade);
+        let mut ways = Ways::new(PAR);
+        ways.settle(at(0), &graph);
+        let way = ways.way(NYC).expect("a way");
+        assert_eq!((way.rtt(), &way.grades[..]), (40 * MS, &[grade][..]));
+    }
+
+    #[test]
     fn no_way_is_longer_than_the_limit() {
         let sites: Vec<SiteId> = (1..=9).map(SiteId).collect();
         let mut graph = Graph::default();
         for pair in sites.windows(2) {
-            graph.link(pair[0], pair[1], MS, Loss::default());
+            graph.link(pair[0], pair[1], MS, Loss::default(), Grade::default());
             graph.relay(pair[0]);
         }
         let mut ways = Ways::new(SiteId(1));

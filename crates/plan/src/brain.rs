@@ -133,6 +133,8 @@ pub struct WayFact {
     pub hops: Vec<SiteName>,
     /// The round trip to each of them from the one before.
     pub rtts: Vec<Duration>,
+    /// Of what sort each of these links is.
+    pub grades: Vec<path::Grade>,
 }
 
 /// The machine of one half of one node.

@@ -4,6 +4,7 @@
 
 mod delivery;
 mod layer4;
+mod links;
 mod places;
 mod policies;
 mod ports;
@@ -15,7 +16,7 @@ use base::{Name, SiteName, WallTime};
 use crate::{
     World,
     project::backends,
-    world::{is_own, key},
+    world::{far_end, is_own, key},
 };
 
 /// May `object` be put into `world`?
@@ -36,6 +37,7 @@ pub fn check_put(world: &World, object: &Object, now: WallTime) -> Result<(), Pr
             Spec::LoadBalancer(spec) => delivery::load_balancer(world, object, spec),
             Spec::Certificate(spec) => delivery::certificate(world, object, spec, now),
             Spec::BgpPeer(spec) => routers::bgp_peer(world, object, spec),
+            Spec::Link(spec) => links::link(world, object, spec),
         })
         .map_err(|problem| problem.about(about))
 }
@@ -104,7 +106,7 @@ fn refers_to(world: &World, object: &Object, gone: &ObjectKey) -> bool {
             Spec::LoadBalancer(spec) => backends(object, spec).contains(gone),
             Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) | Spec::Site(_) => false,
             Spec::ServicePolicy(_) | Spec::Service(_) => false,
-            Spec::Certificate(_) | Spec::BgpPeer(_) => false,
+            Spec::Certificate(_) | Spec::BgpPeer(_) | Spec::Link(_) => false,
         },
         Kind::ServicePolicy => policies::of(object).contains(gone),
         Kind::Certificate => match &object.spec {
@@ -118,9 +120,9 @@ fn refers_to(world: &World, object: &Object, gone: &ObjectKey) -> bool {
             }
             Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) | Spec::Site(_) => false,
             Spec::ServicePolicy(_) | Spec::Service(_) => false,
-            Spec::Certificate(_) | Spec::BgpPeer(_) => false,
+            Spec::Certificate(_) | Spec::BgpPeer(_) | Spec::Link(_) => false,
         },
-        Kind::Token | Kind::LoadBalancer | Kind::BgpPeer => false,
+        Kind::Token | Kind::LoadBalancer | Kind::BgpPeer | Kind::Link => false,
     }
 }
 
@@ -139,6 +141,7 @@ fn uses_site(world: &World, object: &Object, site: &SiteName) -> bool {
             api::Advertise::Sites(at) => at.sites.iter().any(|name| is_own(object, name, site)),
         }),
         Spec::BgpPeer(spec) => is_own(object, &spec.site, site),
+        Spec::Link(spec) => far_end(object, spec, site).is_some(),
         Spec::Token(spec) => {
             object.key().site_name().tenant == site.tenant && spec.site == site.site
         }

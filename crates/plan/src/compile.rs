@@ -2,6 +2,7 @@
 
 mod delivery;
 mod fabric;
+pub(crate) mod links;
 mod routers;
 
 use std::{
@@ -167,6 +168,8 @@ pub struct Fabric {
     pub uplinks: Vec<Uplink>,
     /// Of a gateway: the PoPs that it may attach to, the eldest first.
     pub pops: Vec<path::Candidate>,
+    /// Of what sort links to sites are, where that was said.
+    pub grades: BTreeMap<SiteName, path::Grade>,
     /// Which sites it may have tunnels with.
     pub peers: BTreeSet<SiteName>,
     /// With whom it speaks BGP.
@@ -334,7 +337,10 @@ pub fn compile(bundle: &Bundle, me: &Me, cells: &Cells) -> Result<Compiled, Comp
         .find(|node| node.name == me.node)
         .ok_or_else(not_me)?;
     let delivery = delivery::compile(&world, bundle, me, numbers, node_spec, cells)?;
-    let fabric = fabric::compile(bundle, me, numbers, site, node_spec);
+    let fabric = Fabric {
+        grades: links::compile(&world, &me.site),
+        ..fabric::compile(bundle, me, numbers, site, node_spec)
+    };
     Ok(Compiled {
         revision: bundle.revision,
         numbers,

@@ -139,7 +139,7 @@ impl Ids {
             Kind::Site => self.site(&key.site_name()).map(|id| u64::from(id.0)),
             Kind::LoadBalancer => self.load_balancer(&key).map(|id| id.0),
             Kind::Namespace | Kind::Token | Kind::ServicePolicy | Kind::Service => None,
-            Kind::Certificate | Kind::BgpPeer => None,
+            Kind::Certificate | Kind::BgpPeer | Kind::Link => None,
         };
     }
 }

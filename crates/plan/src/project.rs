@@ -29,8 +29,8 @@ pub struct Projection {
 /// What `site` needs of `world`. Empty if the site does not exist.
 ///
 /// Each gets the load balancers advertised there, their services and certificates, and the
-/// services that have endpoints there with the offers that lead to them. A PoP gets every site; a
-/// gateway the PoPs, the sites of its own tenant, and its routers. Neither gets server fields
+/// services that have endpoints there with the offers that lead to them, and what is said of its links.
+/// A PoP gets every site; a gateway the PoPs, the sites of its own tenant, and its routers. Neither gets server fields
 /// other than `id`, so that an update that changes nothing for a site is no update.
 #[must_use]
 pub fn project(world: &World, ids: &Ids, site: &SiteName) -> Projection {
@@ -41,6 +41,9 @@ pub fn project(world: &World, ids: &Ids, site: &SiteName) -> Projection {
     add(&mut out, ids, object.clone());
     ingress(&mut out, world, ids, site);
     for (object, _) in world.routers_of(site) {
+        add(&mut out, ids, object.clone());
+    }
+    for (object, ..) in world.links_of(site) {
         add(&mut out, ids, object.clone());
     }
     egress(&mut out, world, ids, site);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use api::{
-    BgpPeerSpec, CertificateSpec, HostPattern, Isolation, Kind, LoadBalancerSpec, Object,
+    BgpPeerSpec, CertificateSpec, HostPattern, Isolation, Kind, LinkSpec, LoadBalancerSpec, Object,
     ObjectKey, Reference, ServicePolicySpec, ServiceSpec, SiteSpec, Spec, TenantSpec,
 };
 use base::{Name, SiteName};
@@ -107,7 +107,7 @@ impl World {
             Spec::Tenant(spec) => Some((o, spec)),
             Spec::Namespace(_) | Spec::Token(_) | Spec::Site(_) => None,
             Spec::ServicePolicy(_) | Spec::Service(_) | Spec::LoadBalancer(_) => None,
-            Spec::Certificate(_) | Spec::BgpPeer(_) => None,
+            Spec::Certificate(_) | Spec::BgpPeer(_) | Spec::Link(_) => None,
         })
     }
 
@@ -117,7 +117,7 @@ impl World {
             Spec::Site(spec) => Some((o.key().site_name(), o, spec)),
             Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) => None,
             Spec::ServicePolicy(_) | Spec::Service(_) | Spec::LoadBalancer(_) => None,
-            Spec::Certificate(_) | Spec::BgpPeer(_) => None,
+            Spec::Certificate(_) | Spec::BgpPeer(_) | Spec::Link(_) => None,
         })
     }
 
@@ -127,7 +127,7 @@ impl World {
             Spec::Service(spec) => Some((o, spec)),
             Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) => None,
             Spec::Site(_) | Spec::ServicePolicy(_) | Spec::LoadBalancer(_) => None,
-            Spec::Certificate(_) | Spec::BgpPeer(_) => None,
+            Spec::Certificate(_) | Spec::BgpPeer(_) | Spec::Link(_) => None,
         })
     }
 
@@ -143,7 +143,7 @@ impl World {
             Spec::BgpPeer(spec) => Some((o, &**spec)),
             Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) | Spec::Site(_) => None,
             Spec::ServicePolicy(_) | Spec::Service(_) => None,
-            Spec::LoadBalancer(_) | Spec::Certificate(_) => None,
+            Spec::LoadBalancer(_) | Spec::Certificate(_) | Spec::Link(_) => None,
         })
     }
 
@@ -151,6 +151,25 @@ impl World {
     pub fn routers_of(&self, site: &SiteName) -> impl Iterator<Item = (&Object, &BgpPeerSpec)> {
         let own = |(object, spec): &(&Object, &BgpPeerSpec)| is_own(object, &spec.site, site);
         self.bgp_peers().filter(own)
+    }
+
+    /// Every link of which something is said.
+    pub fn links(&self) -> impl Iterator<Item = (&Object, &LinkSpec)> {
+        self.objects.values().filter_map(|o| match &o.spec {
+            Spec::Link(spec) => Some((o, spec)),
+            Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) | Spec::Site(_) => None,
+            Spec::ServicePolicy(_) | Spec::Service(_) | Spec::LoadBalancer(_) => None,
+            Spec::Certificate(_) | Spec::BgpPeer(_) => None,
+        })
+    }
+
+    /// The links of a site of which something is said, and where they lead.
+    pub fn links_of(
+        &self,
+        site: &SiteName,
+    ) -> impl Iterator<Item = (&Object, &LinkSpec, SiteName)> {
+        self.links()
+            .filter_map(|(object, spec)| far_end(object, spec, site).map(|far| (object, spec, far)))
     }
 
     /// A site by name.
@@ -230,7 +249,7 @@ impl World {
             Spec::Namespace(spec) => (spec.isolation == Isolation::Closed).then_some(found),
             Spec::Tenant(_) | Spec::Token(_) | Spec::Site(_) | Spec::ServicePolicy(_) => None,
             Spec::Service(_) | Spec::LoadBalancer(_) => None,
-            Spec::Certificate(_) | Spec::BgpPeer(_) => None,
+            Spec::Certificate(_) | Spec::BgpPeer(_) | Spec::Link(_) => None,
         }
     }
 }
@@ -240,7 +259,7 @@ fn load_balancer(object: &Object) -> Option<&LoadBalancerSpec> {
         Spec::LoadBalancer(spec) => Some(spec),
         Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) => None,
         Spec::Site(_) | Spec::ServicePolicy(_) | Spec::Service(_) => None,
-        Spec::Certificate(_) | Spec::BgpPeer(_) => None,
+        Spec::Certificate(_) | Spec::BgpPeer(_) | Spec::Link(_) => None,
     }
 }
 
@@ -302,6 +321,21 @@ pub(crate) fn gateway(tenant: &Name, name: &Name) -> SiteName {
 /// Is `site` the one that `name` means among those of the object's own tenant?
 pub(crate) fn is_own(object: &Object, name: &Name, site: &SiteName) -> bool {
     object.metadata.tenant.as_ref() == Some(&site.tenant) && *name == site.site
+}
+
+/// Where the link leads from `near`, if that is one of its ends.
+pub(crate) fn far_end(object: &Object, spec: &LinkSpec, near: &SiteName) -> Option<SiteName> {
+    let far = match &near.site {
+        site if *site == spec.a => &spec.b,
+        site if *site == spec.b => &spec.a,
+        _ => return None,
+    };
+    match (&object.metadata.tenant, near.is_pop()) {
+        (None, true) => Some(pop(far)),
+        (None, false) => None,
+        (Some(tenant), true) => Some(gateway(tenant, far)),
+        (Some(tenant), false) => (near.tenant == *tenant).then(|| pop(far)),
+    }
 }
 
 /// Tenant and namespace of a namespaced object.

@@ -57,12 +57,12 @@ pub struct UplinkSpec {
     pub cost: u16,
 }
 
-const fn one() -> u16 {
+pub(super) const fn one() -> u16 {
     1
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
-const fn is_one(cost: &u16) -> bool {
+pub(super) const fn is_one(cost: &u16) -> bool {
     *cost == 1
 }
 

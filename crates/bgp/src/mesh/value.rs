@@ -14,7 +14,7 @@ use crate::cursor::len8;
 
 pub use endpoint::EndpointHealth;
 pub use http_route::HttpTarget;
-pub use link::LinkHealth;
+pub use link::{LinkGrade, LinkHealth};
 pub use policy::PolicyReference;
 pub use service::ServiceHealth;
 pub use site::SiteHealth;

@@ -305,6 +305,10 @@ fn value_fields(route: &Golden) -> Vec<(&'static str, String)> {
             put("jitter", &v.jitter.quantity());
             put("loss", &v.loss);
             put("bandwidth", &v.bandwidth_kbit_s);
+            if let Some(grade) = v.grade {
+                put("link.class", &grade.class);
+                put("link.cost", &grade.cost);
+            }
         }
         Key::Unknown { .. } => unreachable!("every golden route has a known type"),
     }

@@ -6,8 +6,9 @@ use base::{LbId, NetworkId, Revision, ServiceId, SiteId};
 
 use super::rd;
 use crate::{
-    EndpointHealth, Host, HttpMatch, HttpTarget, Key, LinkHealth, Measure, PathKind, PathMatch,
-    PolicyReference, PolicySetId, Seq, ServiceHealth, SiteHealth, State, TunnelId, Value,
+    EndpointHealth, Host, HttpMatch, HttpTarget, Key, LinkGrade, LinkHealth, Measure, PathKind,
+    PathMatch, PolicyReference, PolicySetId, Seq, ServiceHealth, SiteHealth, State, TunnelId,
+    Value,
 };
 
 const SERVICE: ServiceId = ServiceId(0x0102_0304_0506_0708);
@@ -31,6 +32,13 @@ impl Golden {
         }
     }
 
+    /// How many octets of its value need not be there.
+    pub(super) fn optional(&self) -> usize {
+        let link = self.value.as_link();
+        let link = link.filter(|_| matches!(self.key, Key::Link { .. }));
+        4 * usize::from(link.is_some_and(|link| link.grade.is_some()))
+    }
+
     /// What a withdrawal of it looks like: the value's length is 0, and there is no value.
     pub(super) fn withdrawal(&self) -> Vec<u8> {
         let mut octets = super::hex(&self.nlri);
@@ -40,7 +48,8 @@ impl Golden {
     }
 }
 
-/// All six types: Endpoint with both kinds of address, HTTP with a path and with a digest.
+/// All six types: Endpoint with both kinds of address, HTTP with a path and with a digest, Link with
+/// and without its sort.
 pub(super) fn routes() -> Vec<Golden> {
     vec![
         site(),
@@ -71,6 +80,7 @@ pub(super) fn routes() -> Vec<Golden> {
         ),
         policy(),
         link(),
+        graded_link(),
     ]
 }
 
@@ -204,6 +214,7 @@ fn link() -> Golden {
         loss: 327,
         bandwidth_kbit_s: 1_000_000,
         seq: Seq(0x0102_0309),
+        grade: None,
     };
     let key = Key::Link {
         rd: rd(11),
@@ -216,5 +227,28 @@ fn link() -> Golden {
         Value::link(&health),
         "06 0014 10 0001 0000000b 0000 0000000b 0000000c 00000003 \
          01 00 bb82 12c0 0147 000f4240 01020309",
+    )
+}
+
+fn graded_link() -> Golden {
+    let health = LinkHealth {
+        state: State::Healthy,
+        rtt: Measure::new(12_000),
+        jitter: Measure::new(300),
+        seq: Seq(0x0102_0309),
+        grade: Some(LinkGrade { class: 1, cost: 2 }),
+        ..LinkHealth::default()
+    };
+    let key = Key::Link {
+        rd: rd(11),
+        from: SiteId(11),
+        to: SiteId(12),
+        tunnel: TunnelId(4),
+    };
+    Golden::new(
+        key,
+        Value::link(&health),
+        "06 0014 14 0001 0000000b 0000 0000000b 0000000c 00000004 \
+         01 00 bb82 12c0 0000 00000000 01020309 01 00 0002",
     )
 }

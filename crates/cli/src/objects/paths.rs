@@ -99,9 +99,13 @@ fn table(paths: &[Path]) -> Table {
     table
 }
 
-/// Each hop with what was measured: `nyc.fabric 40.1ms, factory.acme 5.2ms`.
+/// Each hop with what was measured: `nyc.fabric 40.1ms backbone, factory.acme 5.2ms`.
 pub(crate) fn hops(hops: &[HopView]) -> String {
-    let hop = |hop: &HopView| format!("{} {}", shown(&hop.site), text::micros(hop.rtt_us));
+    let hop = |hop: &HopView| {
+        let class = hop.class.as_ref();
+        let class = class.map_or_else(String::new, |class| format!(" {}", shown(class)));
+        format!("{} {}{class}", shown(&hop.site), text::micros(hop.rtt_us))
+    };
     hops.iter().map(hop).collect::<Vec<_>>().join(", ")
 }
 
@@ -111,13 +115,17 @@ mod tests {
 
     #[test]
     fn a_path_shows_each_hop() {
-        let hop = |site: &str, rtt_us| HopView {
+        let hop = |site: &str, rtt_us, class: Option<&str>| HopView {
             site: site.to_owned(),
             rtt_us,
+            class: class.map(str::to_owned),
         };
         let path = PathView {
             site: "factory.acme".to_owned(),
-            hops: vec![hop("nyc.fabric", 40_100), hop("factory.acme", 5_200)],
+            hops: vec![
+                hop("nyc.fabric", 40_100, Some("backbone")),
+                hop("factory.acme", 5_200, None),
+            ],
         };
         assert_eq!(path.over().collect::<Vec<_>>(), ["nyc.fabric"]);
         let from = "par.fabric".to_owned();
@@ -125,7 +133,7 @@ mod tests {
         assert_eq!(
             shown,
             "FROM        TO            RTT     HOPS\n\
-             par.fabric  factory.acme  45.3ms  nyc.fabric 40.1ms, factory.acme 5.2ms\n"
+             par.fabric  factory.acme  45.3ms  nyc.fabric 40.1ms backbone, factory.acme 5.2ms\n"
         );
     }
 }

@@ -11,7 +11,7 @@ use crate::args::Shape;
 const EXAMPLE: &str = "127.80.1.";
 
 /// Name and text of each file.
-pub(crate) type Files = [(&'static str, &'static str); 5];
+pub(crate) type Files = &'static [(&'static str, &'static str)];
 
 /// Those of a topology.
 pub(crate) const fn files(of: Shape) -> Files {
@@ -22,7 +22,7 @@ pub(crate) const fn files(of: Shape) -> Files {
     }
 }
 
-const SMALL: Files = [
+const SMALL: Files = &[
     (
         "10-tenants.yaml",
         include_str!("../../../../examples/01-cart/10-tenants.yaml"),
@@ -45,7 +45,7 @@ const SMALL: Files = [
     ),
 ];
 
-const WORLD: Files = [
+const WORLD: Files = &[
     (
         "10-tenants.yaml",
         include_str!("../../../../examples/18-world/10-tenants.yaml"),
@@ -53,6 +53,10 @@ const WORLD: Files = [
     (
         "20-sites.yaml",
         include_str!("../../../../examples/18-world/20-sites.yaml"),
+    ),
+    (
+        "25-links.yaml",
+        include_str!("../../../../examples/18-world/25-links.yaml"),
     ),
     (
         "30-tokens.yaml",
@@ -68,7 +72,7 @@ const WORLD: Files = [
     ),
 ];
 
-const WIDE: Files = [
+const WIDE: Files = &[
     (
         "10-tenants.yaml",
         include_str!("../../../../examples/19-wide/10-tenants.yaml"),
@@ -216,7 +220,7 @@ mod tests {
                     }
                 }
                 Spec::LoadBalancer(lb) => hosts.extend(lb.hosts.iter().map(ToString::to_string)),
-                Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) => {}
+                Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) | Spec::Link(_) => {}
                 Spec::Certificate(_) | Spec::BgpPeer(_) | Spec::ServicePolicy(_) => {}
             }
         }

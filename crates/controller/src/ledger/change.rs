@@ -126,7 +126,8 @@ pub(super) fn put(
         | Spec::ServicePolicy(_)
         | Spec::Service(_)
         | Spec::LoadBalancer(_)
-        | Spec::BgpPeer(_) => Beside::Nothing,
+        | Spec::BgpPeer(_)
+        | Spec::Link(_) => Beside::Nothing,
     };
     match &beside {
         Beside::Nothing => {}

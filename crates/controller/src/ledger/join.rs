@@ -202,7 +202,8 @@ pub(super) fn site_of(key: &ObjectKey, token: &Object) -> Option<SiteName> {
         | Spec::Service(_)
         | Spec::LoadBalancer(_)
         | Spec::Certificate(_)
-        | Spec::BgpPeer(_) => None,
+        | Spec::BgpPeer(_)
+        | Spec::Link(_) => None,
     }
 }
 

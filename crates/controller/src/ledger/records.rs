@@ -174,7 +174,8 @@ pub(crate) fn delete_ops(key: &ObjectKey, was: Option<Revision>) -> Vec<Op> {
         Kind::Certificate => ops.push(material_gone(key)),
         Kind::Token => ops.push(Op::delete(format!("{TOKENS}{key}"))),
         Kind::Tenant | Kind::Namespace | Kind::Site => {}
-        Kind::ServicePolicy | Kind::Service | Kind::LoadBalancer | Kind::BgpPeer => {}
+        Kind::ServicePolicy | Kind::Service | Kind::LoadBalancer => {}
+        Kind::BgpPeer | Kind::Link => {}
     }
     ops
 }

@@ -48,7 +48,8 @@ pub(super) fn object(
         | Spec::Service(_)
         | Spec::LoadBalancer(_)
         | Spec::Certificate(_)
-        | Spec::BgpPeer(_) => delivery(state, board, reports, &key, revision),
+        | Spec::BgpPeer(_)
+        | Spec::Link(_) => delivery(state, board, reports, &key, revision),
     };
     object.status = Some(status);
     object

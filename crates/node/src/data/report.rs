@@ -6,7 +6,7 @@ use api::derived::{
     EndpointView, Explanation, HopView, KeysView, LinkView, NodeStatus, PathView, Question,
 };
 use base::{Instant, Revision, SiteName, WallTime};
-use plan::{Brain, EndpointFact, WayFact};
+use plan::{Brain, Compiled, EndpointFact, Grade, WayFact};
 use proxy::ListenerFailed;
 use tokio::sync::oneshot;
 use tunnel::{Link, LinkTable, Transport};
@@ -167,7 +167,12 @@ impl Report {
 }
 
 /// Every link to another site.
-pub(super) fn links(table: &LinkTable, me: &SiteName) -> Vec<LinkView> {
+pub(super) fn links(
+    table: &LinkTable,
+    me: &SiteName,
+    compiled: Option<&Compiled>,
+) -> Vec<LinkView> {
+    let grade = |site: &SiteName| compiled?.fabric.grades.get(site).copied();
     let links = table.sites().filter(|(site, _)| *site != me);
     let links = links.flat_map(|(site, links)| links.iter().map(move |link| (site, link)));
     let view = |(site, link): (&SiteName, &Arc<Link>)| {
@@ -191,21 +196,28 @@ pub(super) fn links(table: &LinkTable, me: &SiteName) -> Vec<LinkView> {
             lost_ppm,
             share: link.share(),
             opened: link.opened(),
+            class: grade(site).and_then(class),
         }
     };
     links.map(view).collect()
 }
 
 pub(super) fn path(way: &WayFact) -> Option<PathView> {
-    let hops = way.hops.iter().zip(&way.rtts);
-    let hops = hops.map(|(site, rtt)| HopView {
+    let hops = way.hops.iter().zip(&way.rtts).zip(&way.grades);
+    let hops = hops.map(|((site, rtt), grade)| HopView {
         site: site.to_string(),
         rtt_us: micros(*rtt),
+        class: class(*grade),
     });
     Some(PathView {
         site: way.hops.last()?.to_string(),
         hops: hops.collect(),
     })
+}
+
+/// Of what sort a link is, where somebody said so.
+fn class(grade: Grade) -> Option<String> {
+    (grade != Grade::default()).then(|| grade.to_string())
 }
 
 fn view(fact: &EndpointFact) -> EndpointView {

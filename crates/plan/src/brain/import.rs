@@ -13,7 +13,7 @@ use bgp::{Key, Rd, State, TunnelId, Value};
 use path::{Graph, Loss, Way, Ways};
 
 use super::{About, Effect, Effects, EndpointFact, WayFact};
-use crate::Compiled;
+use crate::{Compiled, compile::links};
 
 type ServiceKey = (TenantId, ServiceId);
 
@@ -175,7 +175,7 @@ impl Import {
         if matches!(key, Key::Link { .. }) {
             let said = |value: Option<&Value>| {
                 let link = value.and_then(Value::as_link)?;
-                Some((link.state, link.rtt, link.loss))
+                Some((link.state, link.rtt, link.loss, link.grade))
             };
             self.links_changed |= said(before.as_ref()) != said(value.as_ref());
         }
@@ -265,7 +265,8 @@ impl Import {
         for (name, rtt) in &self.reach {
             if let Some(site) = table.site_ids.get(name) {
                 let loss = self.losses.get(name).copied().unwrap_or_default();
-                graph.link(own, *site, *rtt, loss);
+                let grade = table.fabric.grades.get(name).copied().unwrap_or_default();
+                graph.link(own, *site, *rtt, loss, grade);
                 if self.doubted.contains(name) {
                     graph.doubt(own, *site);
                 }
@@ -298,13 +299,14 @@ impl Import {
             }
             let rtt = Duration::from_micros(link.rtt.quantity().into());
             up.insert((*from, *to));
-            said.push((*from, *to, rtt, Loss(link.loss)));
+            let grade = links::heard(link.grade);
+            said.push((*from, *to, rtt, Loss(link.loss), grade));
         }
-        for (from, to, rtt, loss) in said {
+        for (from, to, rtt, loss, grade) in said {
             // Another node of the far end may have one that is up.
             let vetoed = down.contains(&(to, from)) && !up.contains(&(to, from));
             if from != own && to != own && !vetoed {
-                graph.link(from, to, rtt, loss);
+                graph.link(from, to, rtt, loss, grade);
             }
         }
         graph
@@ -316,7 +318,8 @@ impl Import {
             let name = |site: &SiteId| table.site_names.get(site).cloned();
             let hops: Option<Vec<SiteName>> = way.hops.iter().map(name).collect();
             let rtts = way.rtts.clone();
-            hops.map(|hops| WayFact { hops, rtts })
+            let grades = way.grades.clone();
+            hops.map(|hops| WayFact { hops, rtts, grades })
         };
         let ways = self.ways.iter().flat_map(Ways::iter);
         ways.filter_map(|(_, way)| named(way)).collect()

@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use api::sync::Link;
 use base::{Instant, SiteName, SlotId};
 use bgp::{Key, LinkHealth, Measure, Rd, RouteTarget, State, TunnelId, Value};
-use path::Loss;
+use path::{Grade, Loss};
 
 use super::{
     About, Effects,
     originate::{Origin, originate},
 };
-use crate::Compiled;
+use crate::{Compiled, compile};
 
 /// What was said of one link.
-type Said = (State, Measure, Loss);
+type Said = (State, Measure, Loss, Grade);
 
 /// The links of this node, and what was said of them.
 #[derive(Debug, Default)]
@@ -56,7 +56,8 @@ impl Origin {
     pub(super) fn announce_links(&mut self, now: Instant, table: &Compiled, effects: &mut Effects) {
         let mut wanted: BTreeMap<Key, Said> = BTreeMap::new();
         for key in self.links.said.keys() {
-            let down = (State::Unhealthy, Measure::new(0), Loss::default());
+            let (loss, grade) = (Loss::default(), Grade::default());
+            let down = (State::Unhealthy, Measure::new(0), loss, grade);
             wanted.insert(key.clone(), down);
         }
         for (site, link) in &self.links.now {
@@ -76,10 +77,11 @@ impl Origin {
                 to: *to,
                 tunnel,
             };
-            let up = (State::Healthy, Measure::new(rtt_us), Loss(link.loss));
+            let grade = table.fabric.grades.get(site).copied().unwrap_or_default();
+            let up = (State::Healthy, Measure::new(rtt_us), Loss(link.loss), grade);
             wanted.insert(key, up);
         }
-        for (key, (state, rtt, loss)) in wanted {
+        for (key, (state, rtt, loss, grade)) in wanted {
             let Key::Link { to, .. } = &key else { continue };
             let Some(far) = table.site_table.sites.get(to) else {
                 // The site is gone from the table: what was said of the way to it goes too.
@@ -89,8 +91,9 @@ impl Origin {
                 continue;
             };
             let said = self.links.said.get(&key);
-            if said.is_some_and(|(before, was, lost)| {
-                *before == state && !is_news(*was, rtt) && !loss.is_news(*lost)
+            if said.is_some_and(|(before, was, lost, graded)| {
+                let same = (*before, *graded) == (state, grade);
+                same && !is_news(*was, rtt) && !loss.is_news(*lost)
             }) {
                 continue;
             }
@@ -106,7 +109,8 @@ impl Origin {
                     continue;
                 }
             };
-            self.links.said.insert(key.clone(), (state, rtt, loss));
+            let said = (state, rtt, loss, grade);
+            self.links.said.insert(key.clone(), said);
             let jitter = table.site_names.get(to);
             let jitter = jitter.and_then(|site| self.links.now.get(site));
             let value = Value::link(&LinkHealth {
@@ -114,6 +118,7 @@ impl Origin {
                 rtt,
                 jitter: Measure::new(jitter.map_or(0, |link| link.jitter_us)),
                 loss: loss.0,
+                grade: compile::links::said(grade),
                 seq,
                 ..LinkHealth::default()
             });

@@ -70,7 +70,7 @@ fn has_tokens(object: &Object) -> bool {
         Spec::LoadBalancer(spec) => !spec.jwt.is_empty(),
         Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) | Spec::Site(_) => false,
         Spec::Service(_) | Spec::ServicePolicy(_) => false,
-        Spec::Certificate(_) | Spec::BgpPeer(_) => false,
+        Spec::Certificate(_) | Spec::BgpPeer(_) | Spec::Link(_) => false,
     }
 }
 
@@ -82,7 +82,7 @@ fn has_certificates(object: &Object) -> bool {
             tls.is_some_and(|tls| tls.client_certificates.is_some())
         }
         Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) | Spec::Site(_) => false,
-        Spec::ServicePolicy(_) | Spec::Certificate(_) | Spec::BgpPeer(_) => false,
+        Spec::ServicePolicy(_) | Spec::Certificate(_) | Spec::BgpPeer(_) | Spec::Link(_) => false,
         Spec::Service(_) => true,
     }
 }
@@ -141,7 +141,8 @@ fn named(object: &Object) -> &[Reference] {
         Spec::LoadBalancer(spec) => &spec.policies,
         Spec::Service(spec) => &spec.policies,
         Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) | Spec::Site(_) => &[],
-        Spec::ServicePolicy(_) | Spec::Certificate(_) | Spec::BgpPeer(_) => &[],
+        Spec::ServicePolicy(_) | Spec::Certificate(_) => &[],
+        Spec::BgpPeer(_) | Spec::Link(_) => &[],
     }
 }
 

@@ -270,6 +270,42 @@ fn places_of_pops_and_who_selects_them() {
     }
 }
 
+#[test]
+fn links() {
+    let link = |whose: &str, spec: &str| {
+        format!("{{kind: Link, metadata: {{{whose}name: l}}, spec: {{kind: transit, {spec}}}}}")
+    };
+    let acme = "tenant: acme, ";
+    for (change, expect) in [
+        (link("", "a: par, b: nyc"), "good"),
+        (link("", "a: par, b: nyc, cost: 1000"), "good"),
+        (link(acme, "a: aws, b: nyc"), "good"),
+        (link(acme, "a: nyc, b: aws"), "good"),
+        (link("", "a: par, b: par"), "bad-value /spec/b"),
+        (link("", "a: par, b: gone"), "dangling-reference /spec/b"),
+        // A gateway is the tenant's to speak of, and another tenant's is none.
+        (link("", "a: aws, b: par"), "dangling-reference /spec/a"),
+        (link(acme, "a: shop, b: par"), "dangling-reference /spec/a"),
+        (link(acme, "a: par, b: nyc"), "bad-value /spec/a"),
+        (link(acme, "a: aws, b: factory"), "bad-value /spec/b"),
+        (link("", "a: par, b: nyc, cost: 0"), "bad-value /spec/cost"),
+        (
+            link("", "a: par, b: nyc, cost: 1001"),
+            "bad-value /spec/cost",
+        ),
+    ] {
+        check("", &change, expect);
+    }
+    let other = "{kind: Link, metadata: {name: m}, spec: {kind: backbone, a: nyc, b: par}}";
+    check(other, &link("", "a: par, b: nyc"), "bad-value /spec/a");
+    // What somebody says of a site keeps it there.
+    let world = put(&world(), manifest(&link(acme, "a: aws, b: nyc")));
+    for site in ["sites/nyc", "tenants/acme/sites/aws"] {
+        let problem = check_delete(&world, &key(site)).expect_err("it is used");
+        assert_eq!(problem.code, "in-use", "{site}");
+    }
+}
+
 fn service(spec: &str) -> String {
     format!(
         "{{kind: Service, metadata: {{tenant: acme, namespace: shop, name: s}}, spec: {{{spec}}}}}"

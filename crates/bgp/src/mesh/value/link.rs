@@ -23,13 +23,28 @@ pub struct LinkHealth {
     pub bandwidth_kbit_s: u32,
     /// The value's age at its originator.
     pub seq: Seq,
+    /// Of what sort it is, if somebody said so.
+    pub grade: Option<LinkGrade>,
+}
+
+/// Of what sort a link is: what follows the seq, where it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkGrade {
+    /// 0 internet, 1 backbone, 2 direct, 3 peering, 4 transit; another counts as internet.
+    pub class: u8,
+    /// How many times as long as it is it counts; 0 is 1.
+    pub cost: u16,
 }
 
 impl LinkHealth {
-    /// The octets up to and including seq, which is the last field.
+    /// The octets up to and including seq, which is the last field that is always there.
     pub(in crate::mesh) const LEN: usize = 16;
 
     pub(super) fn encode(&self) -> Value {
+        let grade = self.grade.map(|grade| {
+            let [high, low] = grade.cost.to_be_bytes();
+            [grade.class, 0, high, low]
+        });
         Value::of(&[
             &head(self.state, self.flags),
             &self.rtt.bits().to_be_bytes(),
@@ -37,6 +52,7 @@ impl LinkHealth {
             &self.loss.to_be_bytes(),
             &self.bandwidth_kbit_s.to_be_bytes(),
             &self.seq.0.to_be_bytes(),
+            grade.as_ref().map_or(&[], |grade| grade),
         ])
     }
 
@@ -50,6 +66,16 @@ impl LinkHealth {
             loss: c.u16()?,
             bandwidth_kbit_s: c.u32()?,
             seq: Seq(c.u32()?),
+            grade: LinkGrade::decode(&mut c),
         })
+    }
+}
+
+impl LinkGrade {
+    fn decode(c: &mut Cursor<'_>) -> Option<Self> {
+        let class = c.u8()?;
+        let _reserved = c.u8()?;
+        let cost = c.u16()?;
+        Some(LinkGrade { class, cost })
     }
 }

@@ -67,6 +67,22 @@ fn values_read_as_they_were_written() {
 }
 
 #[test]
+fn a_link_whose_sort_is_cut_off_has_none() {
+    let graded = golden::routes().pop().expect("the last is a link");
+    let grade = graded.value.as_link().and_then(|link| link.grade);
+    assert_eq!(grade.map(|grade| (grade.class, grade.cost)), Some((1, 2)));
+    for missing in 1..=4 {
+        let octets = graded.value.as_bytes();
+        let short = Value::decode(&graded.key, &octets[..octets.len() - missing]);
+        let link = short
+            .ok()
+            .and_then(|short| short.as_link())
+            .expect("a link");
+        assert_eq!((link.grade, link.seq), (None, crate::Seq(0x0102_0309)));
+    }
+}
+
+#[test]
 fn keys_read_well() {
     let shown: Vec<String> = golden::routes().iter().map(|r| r.key.to_string()).collect();
     assert_eq!(
@@ -83,6 +99,7 @@ fn keys_read_well() {
             ),
             "policy 00112233445566778899aabbccddeeff rd 11:0",
             "link 11→12 tunnel 3 rd 11:0",
+            "link 11→12 tunnel 4 rd 11:0",
         ]
     );
     assert!(size_of::<Key>() <= 48, "a key has {}", size_of::<Key>());
@@ -161,7 +178,7 @@ fn hosts_and_paths_have_limits() {
 fn short_values_and_states_without_a_name() {
     for route in golden::routes() {
         let octets = route.value.as_bytes();
-        let short = &octets[..octets.len() - 1];
+        let short = &octets[..octets.len() - route.optional() - 1];
         let want = Err(ValueError::Length(short.len()));
         assert_eq!(Value::decode(&route.key, short), want, "{}", route.key);
         let mut wrong = octets.to_vec();
@@ -184,10 +201,11 @@ fn bad_routes_are_ignored_or_withdrawn() {
     let mut nlri = Vec::new();
     for route in golden::routes() {
         let good = hex(&route.nlri);
-        // The value's last octet is missing; then the key has an octet too many (but not where
+        // The value's last octet that has to be there is missing; then the key has an octet too many (but not where
         // that is part of its form), which leaves the frame as good as it was.
-        let mut short = good[..good.len() - 1].to_vec();
-        short[3] -= 1;
+        let missing = 1 + route.optional();
+        let mut short = good[..good.len() - missing].to_vec();
+        short[3] -= u8::try_from(missing).expect("a few");
         nlri.extend(short);
         let mut long = good.clone();
         let key_end = 4 + usize::from(good[2]);
@@ -212,7 +230,7 @@ fn bad_routes_are_ignored_or_withdrawn() {
     };
     let mut scratch = Scratch::default();
     let update = decode(&body, &context, &mut scratch, &mut findings).expect("well framed");
-    assert_eq!((findings.bad_keys, findings.bad_values), (8, 8));
+    assert_eq!((findings.bad_keys, findings.bad_values), (9, 9));
     let read = |reach: bool| {
         let mut all = Vec::new();
         let sections = if reach {

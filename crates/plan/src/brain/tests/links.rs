@@ -249,3 +249,107 @@ fn a_gateway_reaches_another_over_a_pop() {
     shell.give(link(&shell, "factory.acme", "par.fabric", healthy));
     assert_eq!(ways(&mut shell), Some(vec!["par factory".to_owned()]));
 }
+
+const LINKS: [&str; 2] = [
+    "{kind: Link, metadata: {name: l}, spec: {kind: backbone, a: par, b: nyc, cost: 2}}",
+    "{kind: Link, metadata: {tenant: acme, name: l}, spec: {kind: transit, a: aws, b: par}}",
+];
+
+#[test]
+fn of_what_sort_a_link_is_both_its_ends_know_and_say() {
+    let plain = world();
+    let ids = ids(&plain);
+    let graded = LINKS.iter().fold(plain.clone(), |world, link| {
+        crate::tests::put(&world, crate::tests::manifest(link))
+    });
+    let said = |shell: &mut Shell| {
+        let names = shell.table().site_names.clone();
+        let said = |effect| match effect {
+            Effect::Originate(route) => {
+                let Key::Link { to, .. } = &route.key else {
+                    return None;
+                };
+                let link = route.value.as_link().expect("a link");
+                let grade = link.grade.map(|grade| (grade.class, grade.cost));
+                Some((names[to].to_string(), grade))
+            }
+            _ => None,
+        };
+        let all = shell.take().into_iter().filter_map(said);
+        all.collect::<BTreeMap<String, Option<(u8, u16)>>>()
+    };
+    let said_of = |of: &[(&str, Option<(u8, u16)>)]| {
+        let of = of.iter().map(|(to, grade)| ((*to).to_owned(), *grade));
+        of.collect::<BTreeMap<String, Option<(u8, u16)>>>()
+    };
+    let mut shell = Shell::new(Part::Control, "par.fabric");
+    shell.bundle(&plain, &ids, 1);
+    shell.give(up(&[("nyc.fabric", 40), ("aws.acme", 5)]));
+    let nothing = [("aws.acme", None), ("nyc.fabric", None)];
+    assert_eq!(said(&mut shell), said_of(&nothing));
+    // It is news although they are as long as they were; and so is that it is said no more.
+    shell.bundle(&graded, &ids, 2);
+    let both = [("aws.acme", Some((4, 1))), ("nyc.fabric", Some((1, 2)))];
+    assert_eq!(said(&mut shell), said_of(&both));
+    shell.bundle(&plain, &ids, 3);
+    assert_eq!(said(&mut shell), said_of(&nothing));
+    // Whom it does not concern knows nothing of it.
+    for (of, knows) in [
+        ("aws.acme", 1),
+        ("factory.acme", 0),
+        ("shop.blue", 0),
+        ("nyc.fabric", 1),
+    ] {
+        let mut shell = Shell::new(Part::Control, of);
+        shell.bundle(&graded, &ids, 1);
+        assert_eq!(shell.table().fabric.grades.len(), knows, "{of}");
+    }
+}
+
+#[test]
+fn ways_go_by_what_sort_links_are_one_s_own_and_others() {
+    let mut shell = importing();
+    shell.give(Event::Reach(site("nyc.fabric"), Some(40 * MS)));
+    shell.give(Event::Reach(site("factory.acme"), Some(44 * MS)));
+    shell.give(link(
+        &shell,
+        "nyc.fabric",
+        "factory.acme",
+        Some((State::Healthy, 5)),
+    ));
+    assert_eq!(ways(&mut shell), None);
+    // The other end says that its link is a backbone: 40 and 3.5.
+    let id = |name: &str| shell.table().site_ids[&site(name)];
+    let key = Key::Link {
+        rd: Rd {
+            site: id("nyc.fabric"),
+            slot: SlotId(0),
+        },
+        from: id("nyc.fabric"),
+        to: id("factory.acme"),
+        tunnel: TunnelId(1),
+    };
+    let value = Value::link(&LinkHealth {
+        state: State::Healthy,
+        rtt: Measure::new(5000),
+        grade: Some(bgp::LinkGrade { class: 1, cost: 1 }),
+        ..LinkHealth::default()
+    });
+    shell.give(Event::Route(key, Some(value)));
+    assert_eq!(ways(&mut shell), None, "it is too little");
+    // And so is one's own.
+    let world = crate::tests::put(
+        &world(),
+        crate::tests::manifest(LINKS[0].replace(", cost: 2", "").as_str()),
+    );
+    shell.bundle(&world, &ids(&world), 9);
+    assert_eq!(ways(&mut shell), Some(vec!["nyc factory".to_owned()]));
+    let way = shell
+        .brain
+        .ways()
+        .into_iter()
+        .find(|way| way.hops.len() == 2);
+    let grades = way.expect("the way").grades;
+    assert_eq!(grades[0].to_string(), "backbone");
+    assert_eq!(grades[1].to_string(), "backbone");
+}
