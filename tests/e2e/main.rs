@@ -3,6 +3,7 @@
 //! Bounds on time stand at twice their promised value, since other work may share the machine;
 //! bounds on failures stand as they are.
 
+mod attachment;
 mod bundle;
 mod change;
 mod clients;

@@ -187,7 +187,7 @@ fn a_cut_between_pops_is_gone_round_and_come_back_from() {
 }
 
 /// The PoPs to which a gateway has a link.
-fn attached(planet: &Planet, gateway: &str) -> Vec<String> {
+pub(crate) fn attached(planet: &Planet, gateway: &str) -> Vec<String> {
     let status = planet.admin(gateway, Method::GET, "/status");
     let links = status["links"].as_array().into_iter().flatten();
     let peers = links.filter_map(|link| link["peer"].as_str());

@@ -155,9 +155,11 @@ impl Attachment {
             self.due.clear();
             self.review_at = None;
         } else {
-            let known = |site: &SiteName| self.far.contains_key(site) || self.up.contains_key(site);
+            let unknown =
+                |site: &&SiteName| !self.far.contains_key(*site) && !self.is_attached(site);
             let sites = self.candidates.iter().map(|one| &one.site);
-            self.due.extend(sites.filter(|site| !known(site)).cloned());
+            let unknown: Vec<SiteName> = sites.filter(unknown).cloned().collect();
+            self.due.extend(unknown);
             self.review_at = self.review_at.or(Some(now + REVIEW));
         }
         if fewer {
@@ -168,7 +170,7 @@ impl Attachment {
 
     /// What was measured of a candidate counts no more: its addresses are others.
     pub fn forget(&mut self, site: &SiteName) {
-        if self.far.remove(site).is_some() && !self.is_few() && !self.up.contains_key(site) {
+        if self.far.remove(site).is_some() && !self.is_few() && !self.is_attached(site) {
             self.due.insert(site.clone());
         }
     }
@@ -271,6 +273,11 @@ impl Attachment {
     /// There is nothing to choose.
     fn is_few(&self) -> bool {
         self.candidates.len() <= self.count
+    }
+
+    /// Chosen, and linked: its link says how far it is.
+    fn is_attached(&self, site: &SiteName) -> bool {
+        self.chosen.contains_key(site) && self.up.contains_key(site)
     }
 
     fn answered(&self) -> usize {

@@ -90,6 +90,19 @@ fn who_does_not_answer_is_not_waited_for_long() {
 }
 
 #[test]
+fn whom_the_first_link_leads_to_is_measured_as_all_are() {
+    let mut attachment = Attachment::new(1);
+    // Over the address that came with its Token.
+    attachment.handle_link(at(0), &site("par"), true, Some(MS * 5));
+    attachment.want(at(0), 2, candidates("sin nyc par lon"));
+    assert_eq!(attachment.take_due().len(), 4);
+    for (name, rtt) in [("par", 5), ("lon", 9), ("nyc", 40), ("sin", 90)] {
+        attachment.handle_measured(at(rtt), &site(name), Some(MS * rtt));
+    }
+    assert_eq!(chosen(&attachment), "lon par");
+}
+
+#[test]
 fn two_in_one_place_only_where_the_next_is_much_farther() {
     let rtts = [("par", 5), ("cdg", 6), ("lon", 32), ("nyc", 40)];
     let attachment = attach(2, "par@fr cdg@fr lon@uk nyc@us", &rtts);
