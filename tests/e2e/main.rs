@@ -17,6 +17,7 @@ mod identity;
 mod isolation;
 mod layer4;
 mod limits;
+mod mesh;
 mod namespaces;
 mod parts;
 mod refusals;

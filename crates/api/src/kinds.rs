@@ -44,8 +44,8 @@ pub use service_policy::{
     PolicyRule, PolicyServer, RateLimit, RateLimitKey, Reference, ServicePolicySpec,
 };
 pub use site::{
-    AdvertisedAddress, Attach, AttachTransport, Location, NodeSpec, NodeTunnel, ProxySenders,
-    PublicAddresses, Role, SiteSpec, UplinkSpec,
+    AdvertisedAddress, Attach, AttachTransport, Location, Mesh, MeshTopology, NodeSpec, NodeTunnel,
+    ProxySenders, PublicAddresses, Role, SiteSpec, UplinkSpec,
 };
 pub use tenant::{HostPattern, Isolation, NamespaceSpec, TenantSpec};
 pub use token::TokenSpec;

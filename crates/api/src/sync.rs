@@ -245,6 +245,9 @@ pub struct SiteEntry {
     pub tenant: TenantId,
     /// Is it a PoP?
     pub pop: bool,
+    /// Is it a gateway with which the reader, another of the same tenant, may have links?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mesh: bool,
     /// Of a PoP, for gateways: its region, if that was said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<Name>,

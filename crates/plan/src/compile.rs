@@ -160,6 +160,8 @@ pub struct Fabric {
     pub bind: Vec<SocketAddr>,
     /// Which sites it dials, and where; a gateway only those that it attaches to.
     pub dial: BTreeMap<SiteName, Vec<SocketAddr>>,
+    /// Of a gateway: other gateways that it dials, and where.
+    pub mesh: BTreeMap<SiteName, Vec<SocketAddr>>,
     /// Of a gateway: to how many PoPs it is attached.
     pub attach: Option<usize>,
     /// Over what links go that are dialled from here.

@@ -244,8 +244,9 @@ fn bare(object: Object) -> Object {
 
 fn site_table(world: &World, ids: &Ids, reader: &SiteName) -> Vec<SiteEntry> {
     let mut table = Vec::new();
-    let selector = world.site(reader);
-    let selector = selector.and_then(|(_, spec)| spec.attach.pop_selector.as_ref());
+    let own = world.site(reader).map(|(_, spec)| spec);
+    let selector = own.and_then(|spec| spec.attach.pop_selector.as_ref());
+    let is_meshed = own.is_some_and(|spec| spec.mesh.is_full());
     for (name, object, spec) in world.sites() {
         if !(reader.is_pop() || name.is_pop() || name.tenant == reader.tenant) {
             continue;
@@ -264,8 +265,12 @@ fn site_table(world: &World, ids: &Ids, reader: &SiteName) -> Vec<SiteEntry> {
             tenant,
             network,
         }));
+        let mesh = is_meshed && spec.mesh.is_full() && name != *reader;
         // Who gets no addresses does not dial.
-        let selected = selector.is_none_or(|selector| selector.selects(&object.metadata.labels));
+        let selected = match name.is_pop() {
+            true => selector.is_none_or(|selector| selector.selects(&object.metadata.labels)),
+            false => mesh,
+        };
         let nodes = spec.nodes.iter().filter_map(|node| {
             let id = ids.node(&name, &node.name)?;
             let dial = if selected {
@@ -282,6 +287,7 @@ fn site_table(world: &World, ids: &Ids, reader: &SiteName) -> Vec<SiteEntry> {
         let region = spec.location.as_ref().map(|location| &location.region);
         table.push(SiteEntry {
             pop: name.is_pop(),
+            mesh,
             region: region.filter(|_| !reader.is_pop()).cloned(),
             nodes: nodes.collect(),
             name,

@@ -376,6 +376,63 @@ fn what_does_not_concern_a_site_changes_nothing_there() {
     }
 }
 
+/// Whom a gateway dials beside PoPs, and whom it admits: `SITE SITE, SITE`.
+fn meshed(world: &World, at: &str) -> String {
+    let bundle = bundle(world, &ids(world), at, 7);
+    let me = crate::Me {
+        site: site(at),
+        node: "n1".parse().expect("a name"),
+    };
+    let compiled = crate::compile(&bundle, &me, &crate::Cells::new());
+    let fabric = compiled.expect("it compiles").fabric;
+    let dials = fabric.mesh.keys().map(|site| site.site.to_string());
+    let peers = fabric.peers.iter().filter(|site| !site.is_pop());
+    let peers = peers.map(|site| site.site.to_string());
+    let words = |all: Vec<String>| all.join(" ");
+    format!("{}, {}", words(dials.collect()), words(peers.collect()))
+}
+
+#[test]
+fn gateways_of_one_tenant_that_are_meshed_dial_whoever_gives_out_addresses() {
+    let gateway = |tenant: &str, name: &str, tunnel: &str, mesh: &str| {
+        let nodes = format!("[{{name: n1{tunnel}}}]");
+        manifest(&format!(
+            "{{kind: Site, metadata: {{tenant: {tenant}, name: {name}}}, \
+             spec: {{role: gateway, nodes: {nodes}{mesh}}}}}"
+        ))
+    };
+    let (full, listens) = (
+        ", mesh: {topology: full}",
+        ", tunnel: {bind: ['127.9.0.1:7000']}",
+    );
+    let plain = world();
+    assert_eq!(meshed(&plain, "aws.acme"), ", ");
+    // Both have to say so.
+    let one = put(&plain, gateway("acme", "factory", listens, full));
+    assert_eq!(meshed(&one, "aws.acme"), ", ");
+    assert_eq!(meshed(&one, "factory.acme"), ", ");
+    let both = put(&one, gateway("acme", "aws", "", full));
+    assert_eq!(meshed(&both, "aws.acme"), "factory, factory");
+    assert_eq!(meshed(&both, "factory.acme"), ", aws");
+    // Where either could, one does.
+    let two = put(&both, gateway("acme", "aws", listens, full));
+    let dialled = [meshed(&two, "aws.acme"), meshed(&two, "factory.acme")];
+    let once = |of: &str| dialled.iter().filter(|said| said.starts_with(of)).count();
+    assert_eq!(once(", "), 1, "{dialled:?}");
+    // Another tenant's is none, and a PoP dials no gateway.
+    let third = put(&two, gateway("blue", "shop", listens, full));
+    assert_eq!(meshed(&third, "shop.blue"), ", ");
+    let rows = project(&third, &ids(&third), &site("par.fabric")).sites;
+    let gateways = rows.iter().filter(|row| !row.pop);
+    let nodes: Vec<_> = gateways.flat_map(|row| &row.nodes).collect();
+    assert!(nodes.iter().all(|node| node.dial.is_empty()));
+    // Addresses for some only.
+    let tunnel = ", tunnel: {bind: ['127.9.0.1:7000'], \
+                  advertise: [{address: '127.9.0.2:7000', from: other}]}";
+    let given = put(&both, gateway("acme", "factory", tunnel, full));
+    assert_eq!(meshed(&given, "aws.acme"), ", factory");
+}
+
 #[test]
 fn a_gateway_dials_the_pops_that_it_selects_and_knows_their_regions() {
     let world = put(

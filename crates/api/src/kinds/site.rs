@@ -25,6 +25,9 @@ pub struct SiteSpec {
     /// Of a gateway: to how many PoPs it is attached.
     #[serde(default)]
     pub attach: Attach,
+    /// Of a gateway: whether it has links to other gateways of its tenant.
+    #[serde(default, skip_serializing_if = "Mesh::is_hub")]
+    pub mesh: Mesh,
     /// Of a gateway: its ways into the Internet, if it has several. To each PoP it keeps a tunnel
     /// over each of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -72,7 +75,7 @@ pub(super) const fn is_one(cost: &u16) -> bool {
 pub enum Role {
     /// A point of presence: accepts users and gateways.
     Pop,
-    /// Beside the applications: dials out and listens to nothing.
+    /// Beside the applications: dials out, and listens to nothing unless it is meshed.
     Gateway,
 }
 
@@ -83,7 +86,7 @@ pub struct NodeSpec {
     /// Its name inside the site.
     #[schemars(with = "String")]
     pub name: Name,
-    /// Of a PoP: where it accepts tunnels.
+    /// Of a PoP, and of a gateway that is meshed: where it accepts tunnels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tunnel: Option<NodeTunnel>,
     /// Of a PoP: where it accepts users.
@@ -146,6 +149,39 @@ pub struct PublicAddresses {
     /// Logical port → port of the socket, so that an unprivileged process can offer 80 and 443.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub port_map: BTreeMap<u16, u16>,
+}
+
+/// Whether a gateway has links to other gateways of its tenant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Mesh {
+    /// Which of them.
+    #[serde(default)]
+    pub topology: MeshTopology,
+}
+
+/// Which gateways of one tenant have links to each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MeshTopology {
+    /// None: it has links to PoPs alone, and everything goes over these.
+    #[default]
+    Hub,
+    /// All that say so, where one of the two gives out addresses to the other.
+    Full,
+}
+
+impl Mesh {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+    const fn is_hub(&self) -> bool {
+        !self.is_full()
+    }
+
+    /// Has it links to other gateways?
+    #[must_use]
+    pub const fn is_full(self) -> bool {
+        matches!(self.topology, MeshTopology::Full)
+    }
 }
 
 /// To how many PoPs a gateway is attached, and how.

@@ -113,6 +113,7 @@ impl Attach {
         }
         let wanted = |site: &SiteName| fabric.attach.is_none() || chosen.contains_key(site);
         let dial = fabric.dial.iter().filter(|(site, _)| wanted(site));
+        let dial = dial.chain(&fabric.mesh);
         let targets = dial.flat_map(|(site, addresses)| targets(fabric, site, addresses));
         Some(targets.collect())
     }

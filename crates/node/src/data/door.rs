@@ -80,9 +80,13 @@ impl Door {
             return self.onward(incoming);
         }
         let from_us = incoming.peer.site() == Some(&self.me);
+        // Gateways that are meshed have nothing to tell each other.
+        let is_heard = self.me.is_pop() || incoming.peer.site().is_some_and(SiteName::is_pop);
         let ask = Ask::parse(&incoming.head.authority);
         match ask {
-            Some(ask @ (Ask::Sync | Ask::Bgp)) if !from_us => self.inward(incoming, &ask),
+            Some(ask @ (Ask::Sync | Ask::Bgp)) if !from_us && is_heard => {
+                self.inward(incoming, &ask)
+            }
             Some(Ask::SyncOf(site)) if from_us => self.outward(incoming, site, &Ask::Sync),
             Some(Ask::BgpOf(site)) if from_us => self.outward(incoming, site, &Ask::Bgp),
             Some(Ask::SyncOfAnyPop) if from_us => {

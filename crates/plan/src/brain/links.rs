@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::sync::Link;
-use base::{Instant, SiteName, SlotId};
+use base::{Instant, SiteName, SlotId, TenantId};
 use bgp::{Key, LinkHealth, Measure, Rd, RouteTarget, State, TunnelId, Value};
 use path::{Grade, Loss};
 
@@ -90,6 +90,10 @@ impl Origin {
                 effects.say(about, true, super::Effect::Withdraw(key));
                 continue;
             };
+            // Of links between gateways nobody else makes use.
+            if !table.numbers.pop && far.tenant != TenantId(0) {
+                continue;
+            }
             let said = self.links.said.get(&key);
             if said.is_some_and(|(before, was, lost, graded)| {
                 let same = (*before, *graded) == (state, grade);

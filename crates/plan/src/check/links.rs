@@ -19,7 +19,7 @@ pub(super) fn link(world: &World, object: &Object, spec: &LinkSpec) -> Result<()
     }
     match (&object.metadata.tenant, pops) {
         (None, _) | (Some(_), 1) => {}
-        (Some(_), 0) => return Err(bad("/spec/b", "gateways have links to PoPs only")),
+        (Some(_), 0) => return Err(bad("/spec/b", "a gateway's Link is one to a PoP: name one")),
         (Some(_), _) => {
             let title = "a tenant says nothing of links between PoPs: one end is a gateway";
             return Err(bad("/spec/a", title));

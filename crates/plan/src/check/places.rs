@@ -109,6 +109,9 @@ pub(super) fn site(world: &World, object: &Object, spec: &SiteSpec) -> Result<()
     if !is_pop && spec.location.is_some() {
         return Err(bad("/spec/location", "only of a PoP: remove it"));
     }
+    if is_pop && spec.mesh.is_full() {
+        return Err(bad("/spec/mesh", "only of a gateway: remove it"));
+    }
     pop_selector(world, spec)?;
     uplinks(spec)?;
     check_count("/spec/nodes", spec.nodes.len(), 64)?;
@@ -123,13 +126,13 @@ pub(super) fn site(world: &World, object: &Object, spec: &SiteSpec) -> Result<()
         }
         match (&node.tunnel, is_pop) {
             (None, true) => return Err(bad(here, "a PoP's node needs tunnel.bind")),
-            (Some(_), false) => {
+            (Some(_), false) if !spec.mesh.is_full() => {
                 return Err(bad(
                     here + "/tunnel",
-                    "a gateway listens to nothing: remove it",
+                    "a gateway listens to nothing: remove it, or say mesh: { topology: full }",
                 ));
             }
-            (Some(tunnel), true) => {
+            (Some(tunnel), true | false) => {
                 check_count(&format!("{here}/tunnel/bind"), tunnel.bind.len(), 16)?;
                 if tunnel.advertise.len() > 10_000 {
                     return Err(bad(here + "/tunnel/advertise", "10,000 entries at most"));

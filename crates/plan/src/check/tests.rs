@@ -196,6 +196,11 @@ fn sites() {
         ),
         (
             acme,
+            gateway(&format!("{{{node}}}")) + ", mesh: {topology: full}",
+            "good",
+        ),
+        (
+            acme,
             gateway("{name: n1, public: {bind: ['127.0.0.1']}}"),
             "bad-value /spec/nodes/0/public",
         ),
@@ -260,6 +265,8 @@ fn places_of_pops_and_who_selects_them() {
     let values = "bad-value /spec/attach/popSelector/matchExpressions/0/values";
     for (change, expect) in [
         (pop(where_it_is), "good"),
+        (pop("mesh: {topology: full}"), "bad-value /spec/mesh"),
+        (gateway("mesh: {topology: full}"), "good"),
         (gateway(where_it_is), "bad-value /spec/location"),
         (gateway(&tier("DoesNotExist")), "good"),
         (gateway(&selects("matchLabels: {tier: edge}")), selector),

@@ -56,6 +56,15 @@ pub(super) fn compile(
         for row in pops {
             add(&mut fabric, row, true);
         }
+        for row in others().filter(|row| row.mesh) {
+            fabric.peers.insert(row.name.clone());
+            // If either could dial, the one with the greater id does.
+            let addresses = addresses(row);
+            let dials = row.id < numbers.site || crate::dial(node, &row.name).is_empty();
+            if dials && !addresses.is_empty() {
+                fabric.mesh.insert(row.name.clone(), addresses);
+            }
+        }
     }
     fabric
 }
