@@ -25,6 +25,7 @@ mod renewal;
 mod restart;
 mod routers;
 mod scan;
+mod scenario;
 mod sharing;
 mod slow;
 mod spill;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use api::derived::{Explanation, Question};
+use api::derived::{Explanation, HopView, PathView, Question};
 use bytes::Bytes;
 use http::{Method, Request, header};
 use http_body_util::{BodyExt, Full, Limited};
@@ -60,6 +60,19 @@ pub(crate) async fn look(path: &str, args: &GetArgs) -> Result<Value, Failure> {
     let given = args.node_state.as_deref().unwrap_or(Path::new("."));
     let state = state_folder(given, args.connection.home.as_deref())?;
     ask(&socket(&state, path), Method::GET, path, None).await
+}
+
+/// The PoPs over which a stream of a node goes now to a site, such as `factory.acme`.
+pub(crate) async fn way(state: &Path, to: &str) -> Result<Vec<String>, Failure> {
+    let value = ask(&socket(state, "/paths"), Method::GET, "/paths", None).await?;
+    let paths: Vec<PathView> = serde_json::from_value(value).map_err(|error| {
+        Failure::refused(format!("the node's answer is not understood: {error}"))
+    })?;
+    let path = paths.iter().find(|path| path.site == to);
+    let path = path.ok_or_else(|| Failure::refused(format!("there is no way to {to}")))?;
+    let between = path.hops.iter().filter(|hop| hop.site != to);
+    let name = |hop: &HopView| hop.site.trim_end_matches(".fabric").to_owned();
+    Ok(between.map(name).collect())
 }
 
 /// Which part of a node answers this.

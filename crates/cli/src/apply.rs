@@ -24,7 +24,7 @@ pub(crate) enum Done {
 }
 
 impl Done {
-    fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Done::Created => "created",
             Done::Configured => "configured",

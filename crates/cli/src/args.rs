@@ -240,10 +240,25 @@ impl NodeArgs {
     sealane up                    until Ctrl-C, in a temporary folder\n  \
     sealane up --home ~/planet    keeps its state, and continues it the next time\n  \
     sealane up --json | head -1   one line for programs, when everything is ready\n  \
-    sealane up --split            kill -9 a control part: no request notices"
+    sealane up --split            kill -9 a control part: no request notices\n  \
+    sealane up --script cut.yaml  runs a scenario, a line a step; ends with 0 or 1\n\n\
+    A script (docs/operate/scenarios.md):\n  \
+    topology: world\n  \
+    net: ns\n  \
+    steps:\n  \
+    - name: users\n    \
+      load: { url: http://plant.acme.example/, at: par, rate: 200 }\n  \
+    - wait: 1s\n  \
+    - name: cut\n    \
+      lab: cut par-nyc\n  \
+    - wait: 5s\n  \
+    - expect: { since: cut, failed: 0, slowest: 2s }\n\n\
+    It ends with 0 if everything was as expected, with 1 if not, and with 2, before anything is \
+    started, if the script is wrong."
 )]
 pub struct UpArgs {
-    /// Print one JSON line on stdout when ready, and nothing else
+    /// Print one JSON line on stdout when ready, and nothing else; with --script one more for each
+    /// step, and one for all of them
     #[arg(long)]
     pub json: bool,
     /// Folder for state and logs; kept. A temporary one by default
@@ -252,19 +267,26 @@ pub struct UpArgs {
     /// Keep the temporary folder at the end
     #[arg(long)]
     pub keep: bool,
-    /// What stands between the sites
-    #[arg(long, value_enum, default_value_t)]
-    pub net: Net,
-    /// Which planet
-    #[arg(long, value_enum, default_value_t)]
-    pub topology: Shape,
+    /// What stands between the sites: loopback, unless the script says otherwise
+    #[arg(long, value_enum)]
+    pub net: Option<Net>,
+    /// Which planet: small, unless the script says otherwise
+    #[arg(long, value_enum)]
+    pub topology: Option<Shape>,
     /// Run each node as two processes: NODE carries traffic, and control.NODE probes and speaks BGP
     #[arg(long)]
     pub split: bool,
+    /// Run this scenario when everything is ready, then stop: 0 if all was as it expects, else 1
+    #[arg(long, value_name = "FILE")]
+    pub script: Option<PathBuf>,
+    /// With --script: only say whether the script is good
+    #[arg(long, requires = "script")]
+    pub check: bool,
 }
 
 /// Which planet `up` starts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Shape {
     /// Two PoPs and three gateways (examples/01-cart)
     #[default]
@@ -589,6 +611,12 @@ pub enum LabCommand {
     #[command(hide = true)]
     Publish {
         /// Which there are
+        config: PathBuf,
+    },
+    /// Be users who ask at a steady rate
+    #[command(hide = true)]
+    Load {
+        /// Whom for what
         config: PathBuf,
     },
     /// Be the janitor

@@ -122,7 +122,8 @@ pub(crate) fn label(object: &Object) -> String {
     )
 }
 
-fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+/// The files that `paths` name, those in folders too.
+pub(crate) fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
     for path in paths {
         if path == Path::new("-") || !path.is_dir() {
@@ -161,7 +162,8 @@ fn search(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), F
     Ok(())
 }
 
-fn text(path: &Path) -> Result<String, Failure> {
+/// The text of a file of manifests.
+pub(crate) fn text(path: &Path) -> Result<String, Failure> {
     let read = if path == Path::new("-") {
         let bound = u64::try_from(MAX_FILE_BYTES).unwrap_or(u64::MAX);
         let mut bytes = Vec::new();

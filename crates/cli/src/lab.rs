@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
-use lab::{demo, publish, relay, wan};
+use lab::{demo, load, publish, relay, wan};
 
 use crate::{
     admin,
@@ -40,6 +40,7 @@ pub(crate) async fn lab(args: &LabArgs, out: &mut dyn Write) -> Result<Exit, Fai
         }
         LabCommand::Wan { config } => be_wan(config).await,
         LabCommand::Publish { config } => be_doors(config).await,
+        LabCommand::Load { config } => be_load(config).await,
         LabCommand::Janitor { home, runs } => up::janitor(home, runs).map(|()| Exit::Done),
     }
 }
@@ -76,6 +77,15 @@ async fn be_doors(config: &Path) -> Result<Exit, Failure> {
     let doors = publish::Doors::open(&config).map_err(told)?;
     tracing::info!(doors = config.doors.len(), "doors are open");
     until_told(doors.run()).await
+}
+
+/// Is a planet's users until SIGINT or SIGTERM.
+async fn be_load(config: &Path) -> Result<Exit, Failure> {
+    crate::start_logs()?;
+    let told = |error: load::LoadError| Failure::refused(base::Chain(&error).to_string());
+    let load = load::Load::bind(load::Config::read(config).map_err(told)?).map_err(told)?;
+    tracing::info!("requests begin");
+    until_told(load.run()).await
 }
 
 /// Is a demo endpoint until SIGINT or SIGTERM.

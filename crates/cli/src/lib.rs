@@ -140,16 +140,20 @@ where
 #[must_use]
 pub fn run(verb: &Verb) -> ExitCode {
     // Before there is a second thread.
-    if let Err(failure) = up::prepare(verb) {
-        tell(&[failure]);
-        return ExitCode::FAILURE;
-    }
+    let plan = match up::prepare(verb) {
+        Ok(plan) => plan,
+        Err(failures) => {
+            tell(&failures);
+            let exit = failures.first().map_or(Exit::Refused, Failure::exit);
+            return ExitCode::from(exit.code());
+        }
+    };
     let mut out = std::io::stdout().lock();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let done = match runtime {
-        Ok(runtime) => runtime.block_on(verb_of(verb, &mut out)),
+        Ok(runtime) => runtime.block_on(verb_of(verb, plan.as_ref(), &mut out)),
         Err(error) => Err(vec![Failure::refused(format!("no runtime: {error}"))]),
     };
     let exit = match done.and_then(|exit| {
@@ -189,10 +193,17 @@ pub fn tell(failures: &[Failure]) {
     }
 }
 
-async fn verb_of(verb: &Verb, out: &mut dyn Write) -> Result<Exit, Vec<Failure>> {
+async fn verb_of(
+    verb: &Verb,
+    plan: Option<&up::Intent>,
+    out: &mut dyn Write,
+) -> Result<Exit, Vec<Failure>> {
     let one = |failure| vec![failure];
     match verb {
-        Verb::Up(args) => up::up(args, out).await.map_err(one),
+        Verb::Up(args) => match plan {
+            Some(plan) => up::up(args, plan, out).await.map_err(one),
+            None => Ok(Exit::Done), // it was prepared
+        },
         Verb::Apply(args) => apply::apply(args, out).await,
         Verb::Get(args) => objects::get(args, out).await.map_err(one),
         Verb::Describe(args) => objects::describe(args, out).await.map_err(one),

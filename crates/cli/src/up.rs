@@ -8,6 +8,7 @@
 //! What does not wait for another is started at once. Everything is ended by Ctrl-C, by SIGTERM,
 //! by a process that dies before all is ready, and by the end of this process, whatever way.
 
+mod hands;
 mod home;
 mod inside;
 mod janitor;
@@ -15,7 +16,9 @@ mod manifests;
 mod process;
 mod ready;
 mod report;
+mod script;
 mod socket;
+mod watch;
 
 use std::{
     ffi::OsString,
@@ -32,7 +35,6 @@ use serde::Deserialize;
 use tokio::net::UnixListener;
 
 pub(crate) use home::{NODES, RELAY_SOCKET, REPORT, WAN_SOCKET};
-pub(crate) use inside::prepare;
 pub(crate) use janitor::serve as janitor;
 pub(crate) use process::obey_parent;
 pub use report::{
@@ -42,15 +44,17 @@ pub use report::{
 pub(crate) use socket::{Answer, Ask, ask};
 
 use self::{
+    hands::Hands,
     home::Home,
     inside::Inside,
     janitor::Janitor,
     process::{Crew, Exited, Spec},
     report::{control_name, endpoint_name},
+    script::{Progress, Runner, Script, Setting, Voice},
 };
 use crate::{
     apply,
-    args::{Net, Shape, UpArgs},
+    args::{Net, Shape, UpArgs, Verb},
     client::Client,
     context::{self, Context, Places, RunLink},
     error::{Exit, Failure},
@@ -66,15 +70,59 @@ const POLL: Duration = Duration::from_millis(20);
 /// When starting is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What `up` is to do.
+#[derive(Debug)]
+pub(crate) struct Intent {
+    setting: Setting,
+    script: Option<Script>,
+}
+
+/// Reads what is to be read, and becomes what makes namespaces if `verb` will. To be called while
+/// there is one thread.
+///
+/// # Errors
+/// The script is wrong, or the system allows no namespaces.
+pub(crate) fn prepare(verb: &Verb) -> Result<Option<Intent>, Vec<Failure>> {
+    let Verb::Up(args) = verb else {
+        return Ok(None);
+    };
+    let script = args.script.as_deref().map(|path| Script::read(path, args));
+    let script = script.transpose()?;
+    let setting = script.as_ref().map_or_else(
+        || Setting {
+            topology: args.topology.unwrap_or_default(),
+            net: args.net.unwrap_or_default(),
+            split: args.split,
+        },
+        |script| script.setting,
+    );
+    if setting.net == Net::Ns && !args.check {
+        inside::become_root().map_err(|failure| vec![failure])?;
+    }
+    Ok(Some(Intent { setting, script }))
+}
+
 /// `sealane up`.
-pub(crate) async fn up(args: &UpArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
+pub(crate) async fn up(
+    args: &UpArgs,
+    intent: &Intent,
+    out: &mut dyn Write,
+) -> Result<Exit, Failure> {
+    let script = intent.script.as_ref();
+    if let Some(script) = script.filter(|_| args.check) {
+        return script.describe(out);
+    }
     let signal = runtime::signal::shutdown();
     tokio::pin!(signal);
-    let mut planet = Planet::prepare(args)?;
+    let mut planet = Planet::prepare(args, intent.setting)?;
+    let progress = Progress::default();
     let lived = tokio::select! {
-        lived = planet.live(args, out) => lived,
+        lived = planet.live(args, script, &progress, out) => lived,
         signal = &mut signal => match signal {
-            Ok(_) => Ok(()),
+            Ok(_) => match script {
+                None => Ok(Exit::Done),
+                Some(script) => script.interrupted(&progress, args.json, out),
+            },
             Err(error) => Err(Failure::refused(format!("signals cannot be heard: {error}"))),
         },
     };
@@ -82,7 +130,16 @@ pub(crate) async fn up(args: &UpArgs, out: &mut dyn Write) -> Result<Exit, Failu
         writeln!(out, "stopping").ok(); // the processes end, whoever listens
     }
     planet.stop().await;
-    lived.map(|()| Exit::Done)
+    lived
+}
+
+/// Who there is in a planet of this shape.
+fn topology(shape: Shape) -> Topology {
+    match shape {
+        Shape::Small => Topology::demo(),
+        Shape::World => Topology::world(),
+        Shape::Wide => Topology::wide(),
+    }
 }
 
 /// What the controller writes when it serves.
@@ -113,7 +170,7 @@ struct Planet {
 
 impl Planet {
     /// Everything but processes.
-    fn prepare(args: &UpArgs) -> Result<Self, Failure> {
+    fn prepare(args: &UpArgs, setting: Setting) -> Result<Self, Failure> {
         let began = runtime::now();
         let home = Home::open(args)?;
         let socket = runtime::net::unix_listener(&home.socket()).map_err(|error| {
@@ -122,14 +179,10 @@ impl Planet {
                 .fix("stop the other `sealane up` that uses it, or give another --home")
         })?;
         let subnet = home.subnet()?;
-        let topology = match args.topology {
-            Shape::Small => Topology::demo(),
-            Shape::World => Topology::world(),
-            Shape::Wide => Topology::wide(),
-        };
+        let topology = topology(setting.topology);
         let layout = Layout::new(&topology, subnet.network())
             .map_err(|error| Failure::refused(error.to_string()))?;
-        let inside = match args.net {
+        let inside = match setting.net {
             Net::Loopback => None,
             Net::Ns => Some(Inside::make(&topology, &layout)?),
         };
@@ -144,8 +197,8 @@ impl Planet {
             began,
             home,
             subnet,
-            shape: args.topology,
-            split: args.split,
+            shape: setting.topology,
+            split: setting.split,
             topology,
             layout,
             inside,
@@ -156,9 +209,15 @@ impl Planet {
         })
     }
 
-    /// Starts everything, says so, and watches until something is wrong with starting.
-    async fn live(&mut self, args: &UpArgs, out: &mut dyn Write) -> Result<(), Failure> {
-        let report = {
+    /// Starts everything and says so. Then it watches for ever, or as long as a script runs.
+    async fn live(
+        &mut self,
+        args: &UpArgs,
+        script: Option<&Script>,
+        progress: &Progress,
+        out: &mut dyn Write,
+    ) -> Result<Exit, Failure> {
+        let (report, client) = {
             let mut quiet = std::io::sink();
             let steps: &mut dyn Write = if args.json { &mut quiet } else { out };
             self.start(steps).await?
@@ -168,11 +227,22 @@ impl Planet {
                 .map_err(|error| Failure::refused(format!("the report has no JSON: {error}")))?;
             writeln!(out, "{line}")?;
         } else {
-            report.tell(&program(), out)?;
+            report.tell(&program(), script.is_some(), out)?;
         }
         out.flush()?;
-        self.watch(args.json, out).await;
-        Ok(())
+        let (hands, mut asked) = Hands::new();
+        let voice = Voice::new(out, args.json);
+        let Some(script) = script else {
+            self.watch(&voice, &mut asked, progress).await;
+            return Ok(Exit::Done);
+        };
+        let places = self.places();
+        let runner = Runner::new(script, places, hands, client, &voice, progress);
+        tokio::select! {
+            biased;
+            () = self.watch(&voice, &mut asked, progress) => Ok(Exit::Done),
+            held = runner.run() => held.map(|held| if held { Exit::Done } else { Exit::Refused }),
+        }
     }
 
     fn step(&self, out: &mut dyn Write, what: &str) -> Result<(), Failure> {
@@ -181,7 +251,7 @@ impl Planet {
         Ok(out.flush()?)
     }
 
-    async fn start(&mut self, out: &mut dyn Write) -> Result<Report, Failure> {
+    async fn start(&mut self, out: &mut dyn Write) -> Result<(Report, Client), Failure> {
         let network = self.subnet.network();
         self.step(out, &format!("{network}/24 is held for this run"))?;
         self.start_surroundings()?;
@@ -219,7 +289,7 @@ impl Planet {
         }
         self.step(out, "PoPs connected; gateways started")?;
         self.serving(&mut client, out).await?;
-        self.report(controller)
+        Ok((self.report(controller)?, client))
     }
 
     fn start_node(&mut self, site: &str) -> Result<(), Failure> {
@@ -309,11 +379,7 @@ impl Planet {
 
     /// The manifests with this run's addresses, also as files in the home.
     fn manifests(&self) -> Result<Vec<Document>, Failure> {
-        let [a, b, c, _] = self.subnet.network().octets();
-        let place = |host| match &self.inside {
-            None => Ipv4Addr::new(a, b, c, host),
-            Some(inside) => inside.address(&self.layout, host),
-        };
+        let place = |host| self.address(host);
         let mut documents = Vec::new();
         for (name, example) in manifests::files(self.shape) {
             let example = match &self.inside {
@@ -327,6 +393,15 @@ impl Planet {
         }
         crate::files::sort(&mut documents);
         Ok(documents)
+    }
+
+    /// What 127.80.1.`host` of the examples is in this run.
+    fn address(&self, host: u8) -> Ipv4Addr {
+        let [a, b, c, _] = self.subnet.network().octets();
+        match &self.inside {
+            None => Ipv4Addr::new(a, b, c, host),
+            Some(inside) => inside.address(&self.layout, host),
+        }
     }
 
     async fn apply(
@@ -369,20 +444,18 @@ impl Planet {
         .await
     }
 
+    /// Every site, as `SITE.TENANT`.
+    fn sites(&self) -> Vec<String> {
+        let Topology { pops, gateways, .. } = &self.topology;
+        let pops = pops.iter().map(|pop| format!("{pop}.fabric"));
+        let gateways = gateways.iter();
+        pops.chain(gateways.map(|gateway| format!("{}.{}", gateway.name, gateway.tenant)))
+            .collect()
+    }
+
     /// Waits until every site runs what it should and every host answers at every PoP.
     async fn serving(&mut self, client: &mut Client, out: &mut dyn Write) -> Result<(), Failure> {
-        let sites = self
-            .topology
-            .pops
-            .iter()
-            .map(|pop| format!("{pop}.fabric"))
-            .chain(
-                self.topology
-                    .gateways
-                    .iter()
-                    .map(|g| format!("{}.{}", g.name, g.tenant)),
-            );
-        let sites: Vec<String> = sites.collect();
+        let sites = self.sites();
         let mut questions = Vec::new();
         for pop in &self.layout.pops {
             questions.extend(
@@ -443,31 +516,6 @@ impl Planet {
             .map_err(|error| Failure::refused(format!("the report has no JSON: {error}")))?;
         self.home.write(REPORT, &text)?;
         Ok(report)
-    }
-
-    /// Reports deaths and answers other terminals, for ever.
-    async fn watch(&mut self, json: bool, out: &mut dyn Write) {
-        loop {
-            let news = tokio::select! {
-                exited = self.crew.exited() => Some(obituary(&exited)),
-                accepted = self.socket.accept() => match accepted {
-                    Ok((stream, _)) => socket::answer(stream, &mut self.crew).await,
-                    Err(error) => {
-                        tokio::time::sleep(POLL).await;
-                        Some(format!("another terminal could not be heard: {error}"))
-                    }
-                },
-            };
-            let Some(news) = news else {
-                continue;
-            };
-            // Whoever does not listen any more misses news; the planet goes on.
-            if json {
-                writeln!(std::io::stderr(), "sealane up: {news}").ok();
-            } else {
-                writeln!(out, "{news}").and_then(|()| out.flush()).ok();
-            }
-        }
     }
 
     /// Ends every process and removes what is temporary.
@@ -536,14 +584,6 @@ async fn patiently<T>(
 fn stillborn(exited: &Exited, home: &Home) -> Failure {
     let Exited { name, status, .. } = exited;
     Failure::refused(format!("{name} ended while starting: {status}")).at(home.log_tail(name))
-}
-
-fn obituary(exited: &Exited) -> String {
-    let Exited { name, pid, status } = exited;
-    format!(
-        "{name} (pid {pid}) ended: {status}; it is not restarted: `sealane lab restart {name}` \
-         starts it again"
-    )
 }
 
 fn spec(home: &Home, name: &str, args: &[OsString]) -> Spec {

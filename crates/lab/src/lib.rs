@@ -3,7 +3,8 @@
 //!
 //! What it is: [`relay`] is the distance between sites, a TCP relay that delivers every byte
 //! half a round trip later and can be told to cut or to fall silent; [`demo`] is an
-//! application that says who it is and can be told to be slow or sick; [`topology`] says which
+//! application that says who it is and can be told to be slow or sick; [`load`] is its users, who
+//! ask at a steady rate and remember what became of it; [`topology`] says which
 //! sites, applications and round trips `up` starts and on which loopback addresses. The same
 //! planet in network namespaces is [`world`]: sites behind NAT, with [`wan`] between them, which
 //! carries packets and can delay, lose and cut; [`netns`] makes namespaces, and [`publish`] opens
@@ -35,6 +36,7 @@
 
 mod control;
 pub mod demo;
+pub mod load;
 pub mod netns;
 pub mod publish;
 pub mod relay;

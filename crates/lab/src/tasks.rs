@@ -8,6 +8,10 @@
 //!   Wan::run ─┬─ port × N (reads) ──▶ heap of       Doors::run ── door × N ── connection × 1024
 //!             ├─ control ── client × 16  frames       threads "inside", one a namespace: sockets
 //!             └─ itself (writes) ◀─────┘
+//! load process
+//!   Load::run ─┬─ request × 8192
+//!              ├─ connection × 16384 (idle ones: 64 a target)
+//!              └─ control ── client × 16
 //! ```
 //!
 //! Every task is owned by a [`Crew`] inside its parent, so dropping the root future ends them
@@ -16,7 +20,8 @@
 //! window closes; a pair's 1,025th connection is reset; a 17th control client waits in the
 //! kernel's backlog, as does the demo application's 1,025th connection, or a door's. Frames on their
 //! way hold 256 MiB together at most, and what comes then is dropped, as is what waits longer than
-//! its line's queue; sockets asked for and not made are 64 a namespace, and who asks then waits.
+//! its line's queue; sockets asked for and not made are 64 a namespace, and who asks then waits. A
+//! load's request that is due while 8,192 wait for their answers counts as failed and is not sent.
 
 use std::{future::Future, sync::Arc};
 

@@ -21,6 +21,8 @@ fn what_should_parse_parses() {
         "sealane up",
         "sealane up --json --home /tmp/x --keep",
         "sealane up --net ns --topology world --split",
+        "sealane up --script s.yaml --check",
+        "sealane up --script s.yaml --net ns --json --home /tmp/x",
         "sealane controller --state d --listen 127.0.0.1:1 --fabric 127.0.0.1:2",
         "sealane controller --state d --listen [::1]:1 --fabric 127.0.0.1:2 --planet earth \
          --node-certificate-lifetime 30s --fabric-advertise a.example:1 10.0.0.1:2",
@@ -50,6 +52,7 @@ fn what_should_parse_parses() {
         "sealane lab restart control.aws",
         "sealane lab reset-bgp par 0.0.0.3",
         "sealane lab janitor a b",
+        "sealane lab load a",
     ] {
         if let Err(error) = parse(line) {
             panic!("{line}: {error}");
@@ -61,6 +64,7 @@ fn what_should_parse_parses() {
 fn what_should_not_parse_is_a_usage_error() {
     for line in [
         "sealane",
+        "sealane up --check",
         "sealane controller --state d",
         "sealane controller --state d --listen 127.0.0.1 --fabric 127.0.0.1:2",
         "sealane controller --state d --listen 127.0.0.1:1 --fabric 127.0.0.1:2 --planet A_b",

@@ -177,9 +177,11 @@ mod tests {
             json: false,
             home,
             keep: false,
-            net: <_>::default(),
-            topology: crate::args::Shape::Small,
+            net: None,
+            topology: None,
             split: false,
+            script: None,
+            check: false,
         }
     }
 

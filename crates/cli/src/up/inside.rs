@@ -1,9 +1,12 @@
 //! A planet in network namespaces: where each process runs, and what this machine sees of it.
 
-use std::net::Ipv4Addr;
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+};
 
 use lab::{
-    netns::{self, NetnsError},
+    netns::{self, Namespace, NetnsError},
     publish,
     topology::{Layout, Topology},
     world::{CONTROLLER, HOST, Plan, World},
@@ -15,22 +18,14 @@ use super::{
     process::{Crew, Spec},
     spec,
 };
-use crate::{
-    args::{Net, Verb},
-    error::Failure,
-};
+use crate::{args::Net, error::Failure};
 
-/// Becomes what makes namespaces, if `verb` will. To be called while there is one thread.
+/// Becomes what makes namespaces. To be called while there is one thread.
 ///
 /// # Errors
 /// The system does not allow it.
-pub(crate) fn prepare(verb: &Verb) -> Result<(), Failure> {
-    if let Verb::Up(args) = verb
-        && args.net == Net::Ns
-    {
-        return netns::become_root().map_err(|error| forbidden(&error));
-    }
-    Ok(())
+pub(super) fn become_root() -> Result<(), Failure> {
+    netns::become_root().map_err(|error| forbidden(&error))
 }
 
 fn forbidden(error: &NetnsError) -> Failure {
@@ -143,6 +138,18 @@ impl Inside {
         publish::Config {
             doors: doors.collect(),
         }
+    }
+
+    /// Where a `PoP` offers port 80, for whoever is inside.
+    pub(super) fn http(&self, pop: &str) -> SocketAddr {
+        let [http, _] = self.plan.public(pop);
+        http.into()
+    }
+
+    pub(super) fn namespaces(&self) -> BTreeMap<String, Namespace> {
+        let all = self.world.namespaces();
+        all.map(|space| (space.name().to_owned(), space.clone()))
+            .collect()
     }
 
     pub(super) fn report(&self) -> NetReport {

@@ -176,6 +176,18 @@ impl Crew {
         })
     }
 
+    /// Sends a process a signal; returns its number.
+    pub(crate) fn tell(&self, name: &str, signal: Signal) -> Result<u32, Failure> {
+        let process = self.processes.get(name);
+        let handle = process.and_then(|process| Some((process.pid, process.handle.as_ref()?)));
+        let Some((pid, handle)) = handle else {
+            return Err(Failure::refused(format!("{name} does not run")));
+        };
+        pidfd_send_signal(handle, signal)
+            .map_err(|error| Failure::refused(format!("{name} cannot be told: {error}")))?;
+        Ok(pid)
+    }
+
     /// The number of a process; 0 for an unknown one.
     pub(crate) fn pid(&self, name: &str) -> u32 {
         self.processes.get(name).map_or(0, |process| process.pid)

@@ -183,7 +183,13 @@ impl Report {
     }
 
     /// The URLs and what to try, for people. `program` is how this binary is called here.
-    pub(super) fn tell(&self, program: &str, out: &mut dyn Write) -> io::Result<()> {
+    /// Nobody will try anything where it is `unattended`.
+    pub(super) fn tell(
+        &self,
+        program: &str,
+        unattended: bool,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
         writeln!(
             out,
             "\nready after {} ms; everything is below {}\n",
@@ -221,6 +227,9 @@ impl Report {
         let (Some(pop), Some(app)) = (self.pops.first(), self.apps.first()) else {
             return Ok(());
         };
+        if unattended {
+            return Ok(());
+        }
         writeln!(out, "\ntry, in another terminal:")?;
         writeln!(out, "  curl -H 'Host: {}' http://{}/", app.host, pop.http)?;
         if let Some(endpoint) = app.endpoints.first() {
@@ -295,7 +304,7 @@ mod tests {
     #[test]
     fn people_get_three_commands() {
         let mut out = Vec::new();
-        report().tell("sealane", &mut out).expect("written");
+        report().tell("sealane", false, &mut out).expect("written");
         let text = String::from_utf8(out).expect("text");
         for line in [
             "ready after 1234 ms; everything is below /tmp/h",

@@ -1,0 +1,107 @@
+//! A planet that runs: deaths are told, other terminals are answered, and what a script asks for is
+//! done.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rustix::process::Signal;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    POLL, Planet,
+    hands::{Asked, Order},
+    process::Exited,
+    script::{Places, Progress, Voice},
+    socket,
+};
+use crate::error::Failure;
+
+/// Who waits for the end of a process.
+type Waiting = BTreeMap<String, oneshot::Sender<Result<u32, Failure>>>;
+
+impl Planet {
+    /// Where everything is, for a script.
+    pub(super) fn places(&self) -> Places {
+        let pops = self.layout.pops.iter().map(|pop| {
+            let inside = self.inside.as_ref().map(|inside| inside.http(&pop.name));
+            (pop.name.clone(), (pop.http, inside.unwrap_or(pop.http)))
+        });
+        let namespaces = self.inside.as_ref().map(|inside| inside.namespaces());
+        Places {
+            home: self.home.path().to_owned(),
+            sites: self.sites(),
+            pops: pops.collect(),
+            namespaces: namespaces.unwrap_or_default(),
+            hosts: (0..=u8::MAX).map(|host| self.address(host)).collect(),
+        }
+    }
+
+    /// Reports deaths, answers other terminals, and does what is asked for, for ever.
+    pub(super) async fn watch(
+        &mut self,
+        voice: &Voice<'_>,
+        asked: &mut mpsc::Receiver<Asked>,
+        progress: &Progress,
+    ) {
+        let mut waiting = Waiting::new();
+        let mut wanted: BTreeSet<u32> = BTreeSet::new();
+        loop {
+            tokio::select! {
+                biased;
+                exited = self.crew.exited() => {
+                    if let Some(answer) = waiting.remove(&exited.name) {
+                        answer.send(Ok(exited.pid)).ok(); // or it waits no longer
+                    }
+                    if !wanted.remove(&exited.pid) {
+                        voice.news(&obituary(&exited));
+                        let Exited { name, pid, status } = exited;
+                        let death = format!("{name} (pid {pid}) ended by itself: {status}");
+                        progress.deaths.borrow_mut().push(death);
+                    }
+                }
+                Some(asked) = asked.recv() => self.obey(asked, &mut waiting, &mut wanted),
+                accepted = self.socket.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        if let Some(news) = socket::answer(stream, &mut self.crew).await {
+                            voice.news(&news);
+                        }
+                    }
+                    Err(error) => {
+                        tokio::time::sleep(POLL).await;
+                        voice.news(&format!("another terminal could not be heard: {error}"));
+                    }
+                },
+            }
+        }
+    }
+
+    fn obey(&mut self, asked: Asked, waiting: &mut Waiting, wanted: &mut BTreeSet<u32>) {
+        let Asked { order, answer } = asked;
+        let done = match order {
+            Order::Start(spec) => self.crew.start(*spec),
+            Order::Again(name) => self.crew.restart(&name),
+            Order::Signal(name, signal) => {
+                let told = self.crew.tell(&name, signal);
+                let ends = signal == Signal::KILL || signal == Signal::TERM;
+                if let Ok(pid) = told
+                    && ends
+                {
+                    // A stopped process could not obey.
+                    self.crew.tell(&name, Signal::CONT).ok();
+                    wanted.insert(pid);
+                    waiting.insert(name, answer);
+                    return;
+                }
+                told
+            }
+        };
+        answer.send(done).ok(); // or it waits no longer
+    }
+}
+
+fn obituary(exited: &Exited) -> String {
+    let Exited { name, pid, status } = exited;
+    format!(
+        "{name} (pid {pid}) ended: {status}; it is not restarted: `sealane lab restart {name}` \
+         starts it again"
+    )
+}
