@@ -17,6 +17,7 @@ mod identity;
 mod isolation;
 mod layer4;
 mod limits;
+mod live;
 mod mesh;
 mod namespaces;
 mod parts;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use api::derived::{Explanation, HopView, PathView, Question};
+use api::derived::{Explanation, HopView, NodeStatus, PathView, Question};
 use bytes::Bytes;
 use http::{Method, Request, header};
 use http_body_util::{BodyExt, Full, Limited};
@@ -60,6 +60,19 @@ pub(crate) async fn look(path: &str, args: &GetArgs) -> Result<Value, Failure> {
     let given = args.node_state.as_deref().unwrap_or(Path::new("."));
     let state = state_folder(given, args.connection.home.as_deref())?;
     ask(&socket(&state, path), Method::GET, path, None).await
+}
+
+/// How a node is, as it says itself.
+pub(crate) async fn status(state: &Path) -> Result<NodeStatus, Failure> {
+    let value = ask(&socket(state, "/status"), Method::GET, "/status", None).await?;
+    serde_json::from_value(value)
+        .map_err(|error| Failure::refused(format!("the node's answer is not understood: {error}")))
+}
+
+/// What a node counts, as text.
+pub(crate) async fn metrics(state: &Path) -> Result<String, Failure> {
+    let octets = fetch(&socket(state, "/metrics"), Method::GET, "/metrics", None).await?;
+    Ok(String::from_utf8_lossy(&octets).into_owned())
 }
 
 /// The PoPs over which a stream of a node goes now to a site, such as `factory.acme`.
@@ -199,13 +212,27 @@ fn spread(item: &Value) -> Vec<Value> {
     .collect()
 }
 
-/// One request to a node.
+/// One request to a node, which answers with JSON.
 async fn ask(
     socket: &Path,
     method: Method,
     path: &str,
     body: Option<Bytes>,
 ) -> Result<Value, Failure> {
+    let body = fetch(socket, method, path, body).await?;
+    serde_json::from_slice(&body).map_err(|error| {
+        Failure::refused(format!("the node's answer is not understood: {error}"))
+            .at(socket.display().to_string())
+    })
+}
+
+/// One request to a node.
+async fn fetch(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Option<Bytes>,
+) -> Result<Bytes, Failure> {
     let place = socket.display().to_string();
     let lost = |why: String| {
         Failure::unreachable(format!("the node does not answer: {why}"))
@@ -252,9 +279,7 @@ async fn ask(
     if !status.is_success() {
         return Err(problem(status, &format!("{place}{path}"), &body));
     }
-    serde_json::from_slice(&body).map_err(|error| {
-        Failure::refused(format!("the node's answer is not understood: {error}")).at(place.clone())
-    })
+    Ok(body)
 }
 
 #[cfg(test)]

@@ -235,7 +235,8 @@ impl NodeArgs {
     after_help = "Starts 1 controller, 2 PoPs (par, nyc), 3 gateways (aws and factory of \
     tenant acme, shop of tenant blue), 6 demo endpoints and a relay that puts distance between \
     them; all on loopback addresses, as any user. Ctrl-C stops everything and leaves nothing.\n\n\
-    A process that dies is reported and not restarted; `sealane lab restart NAME` starts it again.\n\n\
+    A process that dies is reported and not restarted; `sealane lab restart NAME` starts it again. In a \
+    terminal it shows the planet live, with keys that kill, cut and undo.\n\n\
     Examples:\n  \
     sealane up                    until Ctrl-C, in a temporary folder\n  \
     sealane up --home ~/planet    keeps its state, and continues it the next time\n  \
@@ -279,6 +280,9 @@ pub struct UpArgs {
     /// Run this scenario when everything is ready, then stop: 0 if all was as it expects, else 1
     #[arg(long, value_name = "FILE")]
     pub script: Option<PathBuf>,
+    /// In a terminal: print lines, and show no live view
+    #[arg(long)]
+    pub no_live: bool,
     /// With --script: only say whether the script is good
     #[arg(long, requires = "script")]
     pub check: bool,

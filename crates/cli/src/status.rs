@@ -166,7 +166,8 @@ fn healthy(site: &str, status: &NodeStatus) -> String {
 /// Of a million packets; less is not worth a word.
 const SHOWN_LOSS: u32 = 1000;
 
-fn links(status: &NodeStatus) -> String {
+/// The links of a node, each with its round trip and what it loses.
+pub(crate) fn links(status: &NodeStatus) -> String {
     // Of two over TLS and QUIC the one that is used, or would be.
     let rank = |link: &LinkView| (link.share > 0, link.transport != "quic");
     let used = |link: &&LinkView| {

@@ -12,12 +12,14 @@ mod hands;
 mod home;
 mod inside;
 mod janitor;
+mod live;
 mod manifests;
 mod process;
 mod ready;
 mod report;
 mod script;
 mod socket;
+mod users;
 mod watch;
 
 use std::{
@@ -50,7 +52,7 @@ use self::{
     janitor::Janitor,
     process::{Crew, Exited, Spec},
     report::{control_name, endpoint_name},
-    script::{Progress, Runner, Script, Setting, Voice},
+    script::{Progress, Runner, Script, Setting, Tone, Voice},
 };
 use crate::{
     apply,
@@ -231,7 +233,21 @@ impl Planet {
         }
         out.flush()?;
         let (hands, mut asked) = Hands::new();
-        let voice = Voice::new(out, args.json);
+        let is_live = script.is_none() && !args.json && !args.no_live && live::is_there();
+        let tone = match (args.json, is_live) {
+            (true, _) => Tone::Json,
+            (false, true) => Tone::Live,
+            (false, false) => Tone::Lines,
+        };
+        let voice = Voice::new(out, tone);
+        if is_live {
+            let planet = self.seen();
+            return tokio::select! {
+                biased;
+                () = self.watch(&voice, &mut asked, progress) => Ok(Exit::Done),
+                ended = live::live(planet, hands, &voice) => ended.map(|()| Exit::Done),
+            };
+        }
         let Some(script) = script else {
             self.watch(&voice, &mut asked, progress).await;
             return Ok(Exit::Done);

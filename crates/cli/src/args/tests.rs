@@ -22,6 +22,7 @@ fn what_should_parse_parses() {
         "sealane up --json --home /tmp/x --keep",
         "sealane up --net ns --topology world --split",
         "sealane up --script s.yaml --check",
+        "sealane up --no-live",
         "sealane up --script s.yaml --net ns --json --home /tmp/x",
         "sealane controller --state d --listen 127.0.0.1:1 --fabric 127.0.0.1:2",
         "sealane controller --state d --listen [::1]:1 --fabric 127.0.0.1:2 --planet earth \

@@ -181,6 +181,7 @@ mod tests {
             topology: None,
             split: false,
             script: None,
+            no_live: false,
             check: false,
         }
     }

@@ -29,7 +29,7 @@ use crate::{
 };
 
 pub(super) use run::{Places, Progress, Runner};
-pub(super) use tell::Voice;
+pub(super) use tell::{Tone, Voice};
 
 /// The longest script, in octets.
 const MAX_OCTETS: usize = 256 << 10;

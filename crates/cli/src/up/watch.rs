@@ -3,17 +3,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lab::{load::Target, topology::Topology, world::HOST};
 use rustix::process::Signal;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     POLL, Planet,
     hands::{Asked, Order},
+    live,
     process::Exited,
+    report::endpoint_name,
     script::{Places, Progress, Voice},
     socket,
 };
-use crate::error::Failure;
+use crate::{args::Shape, error::Failure};
 
 /// Who waits for the end of a process.
 type Waiting = BTreeMap<String, oneshot::Sender<Result<u32, Failure>>>;
@@ -32,6 +35,57 @@ impl Planet {
             pops: pops.collect(),
             namespaces: namespaces.unwrap_or_default(),
             hosts: (0..=u8::MAX).map(|host| self.address(host)).collect(),
+        }
+    }
+
+    /// What there is, for the live view.
+    pub(super) fn seen(&self) -> live::Planet {
+        let Topology {
+            pops,
+            gateways,
+            apps,
+            round_trips,
+        } = &self.topology;
+        let (shape, net) = match (self.shape, &self.inside) {
+            (Shape::Small, None) => ("small", "on loopback"),
+            (Shape::Small, Some(_)) => ("small", "in namespaces"),
+            (Shape::World, None) => ("world", "on loopback"),
+            (Shape::World, Some(_)) => ("world", "in namespaces"),
+            (Shape::Wide, None) => ("wide", "on loopback"),
+            (Shape::Wide, Some(_)) => ("wide", "in namespaces"),
+        };
+        let lines: Vec<String> = match &self.inside {
+            None => self.layout.relays.iter().map(|pair| pair.name()).collect(),
+            Some(_) => {
+                let lines = round_trips.iter();
+                lines.map(|far| format!("{}-{}", far.a, far.b)).collect()
+            }
+        };
+        let places = self.places();
+        let targets = apps.iter().flat_map(|app| {
+            places.pops.values().map(|(_, there)| Target {
+                address: *there,
+                host: app.host.clone(),
+                path: "/".to_owned(),
+                headers: BTreeMap::new(),
+            })
+        });
+        let targets: Vec<Target> = targets.collect();
+        let sites = pops
+            .iter()
+            .chain(gateways.iter().map(|gateway| &gateway.name));
+        let endpoints = self.layout.endpoints.iter();
+        live::Planet {
+            title: format!("sealane up: {shape}, {net}, {}", self.home.path().display()),
+            nodes: sites.cloned().zip(places.sites.iter().cloned()).collect(),
+            endpoints: endpoints
+                .map(|it| endpoint_name(&it.name, &it.site))
+                .collect(),
+            lines,
+            targets,
+            place: places.namespaces.get(HOST).cloned(),
+            home: places.home,
+            began: self.began,
         }
     }
 

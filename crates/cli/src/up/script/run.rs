@@ -28,7 +28,7 @@ use crate::{
         hands::{Hands, Order},
         home::NODES,
         manifests,
-        process::Spec,
+        users::{Asking, Users},
     },
 };
 
@@ -75,7 +75,7 @@ pub(crate) struct Progress {
 /// A load that runs.
 #[derive(Debug)]
 struct Running {
-    socket: PathBuf,
+    users: Users,
     /// The number of its stretch that began with each step.
     marks: BTreeMap<usize, usize>,
 }
@@ -343,43 +343,22 @@ impl<'a> Runner<'a> {
     }
 
     async fn load(&mut self, at: usize, load: &Load) -> Result<Done, Failure> {
-        let number = self.loads.len() + 1;
-        let socket = self.places.home.join(format!("load-{number}.sock"));
-        std::fs::remove_file(&socket).ok(); // of an earlier run in this home
-        let config = load::Config {
-            control: socket.clone(),
+        let place = load.from.as_ref();
+        let asking = Asking {
+            name: load.name.clone(),
             targets: self.targets(&load.to, true, &load.headers),
             rate: load.rate,
             timeout_ms: millis(load.timeout),
             status: load.status,
-        };
-        let path = self.places.home.join(format!("load-{number}.json"));
-        let text = serde_json::to_vec_pretty(&config)
-            .map_err(|error| Failure::refused(format!("the load's configuration: {error}")))?;
-        runtime::file::write_atomic(&path, &text, 0o600)
-            .map_err(|error| Failure::refused(format!("the load's configuration: {error}")))?;
-        let name = format!("load.{}", load.name);
-        let spec = Spec {
-            log: self.places.home.join("logs").join(format!("{name}.log")),
-            name,
-            args: vec!["lab".into(), "load".into(), path.into()],
-            place: load
-                .from
-                .as_ref()
-                .and_then(|from| self.places.namespaces.get(from))
+            place: place
+                .and_then(|place| self.places.namespaces.get(place))
                 .cloned(),
-            carries: false,
         };
-        self.hands.ask(Order::Start(Box::new(spec))).await?;
-        let marks = BTreeMap::from([(at, 0)]);
-        let running = Running { socket, marks };
+        let number = self.loads.len() + 1;
         // Its first answer shows that it asks whom it should.
-        let first = loop {
-            match running.figures(0, None) {
-                Ok(figures) if figures.good + figures.failed > 0 => break figures,
-                Ok(_) | Err(_) => tokio::time::sleep(POLL).await,
-            }
-        };
+        let (users, first) = Users::start(&self.places.home, number, asking, &self.hands).await?;
+        let marks = BTreeMap::from([(at, 0)]);
+        let running = Running { users, marks };
         self.loads.insert(load.name.clone(), running);
         let said = match first.failed {
             0 => "it is answered".to_owned(),
@@ -483,7 +462,7 @@ impl<'a> Runner<'a> {
                 let Some(running) = self.loads.get(load) else {
                     return Err(Failure::refused(format!("{load} does not run")));
                 };
-                let figures = running.figures(0, None)?;
+                let figures = running.users.figures(0, None)?;
                 let is_early = runtime::now().since(began) < *time;
                 let time = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
                 let is_bad = figures.failed_ago_us.is_some_and(|ago| ago < time);
@@ -512,7 +491,7 @@ impl<'a> Runner<'a> {
         let since = since.and_then(|step| running.marks.get(&step)).copied();
         let until = running.marks.get(&at).copied();
         let figures = loop {
-            let figures = running.figures(since.unwrap_or(0), until)?;
+            let figures = running.users.figures(since.unwrap_or(0), until)?;
             if figures.waiting == 0 {
                 break figures;
             }
@@ -529,9 +508,7 @@ impl<'a> Runner<'a> {
     fn mark(&mut self, at: usize) {
         for running in self.loads.values_mut() {
             // One that died is told as a death.
-            if let Ok(load::Reply::Marked(stretch)) =
-                load::command(&running.socket, &load::Command::Mark {})
-            {
+            if let Ok(stretch) = running.users.mark() {
                 running.marks.insert(at, stretch);
             }
         }
@@ -542,7 +519,7 @@ impl<'a> Runner<'a> {
         let loads = self.loads.iter();
         let figures = loads.filter_map(|(name, running)| {
             let since = running.marks.get(&at)?;
-            let figures = running.figures(*since, None).ok()?;
+            let figures = running.users.figures(*since, None).ok()?;
             (figures.sent > 0).then(|| (name.clone(), figures))
         });
         figures.collect()
@@ -552,11 +529,11 @@ impl<'a> Runner<'a> {
     async fn last_figures(&self) -> BTreeMap<String, Figures> {
         let mut all = BTreeMap::new();
         for running in self.loads.values() {
-            load::command(&running.socket, &load::Command::Stop {}).ok();
+            running.users.stop().ok();
         }
         for (name, running) in &self.loads {
             // A load gives up each request by itself.
-            while let Ok(figures) = running.figures(0, None) {
+            while let Ok(figures) = running.users.figures(0, None) {
                 if figures.waiting == 0 {
                     all.insert(name.clone(), figures);
                     break;
@@ -565,20 +542,6 @@ impl<'a> Runner<'a> {
             }
         }
         all
-    }
-}
-
-impl Running {
-    fn figures(&self, since: usize, until: Option<usize>) -> Result<Figures, Failure> {
-        let asked = load::command(&self.socket, &load::Command::Figures { since, until });
-        let wrong = |why: String| Failure::refused(format!("the load does not answer: {why}"));
-        match asked.map_err(|error| wrong(base::Chain(&error).to_string()))? {
-            load::Reply::Figures(figures) => Ok(*figures),
-            load::Reply::Error(why) => Err(wrong(why)),
-            load::Reply::Ok {} | load::Reply::Marked(_) => {
-                Err(wrong("it says something else".to_owned()))
-            }
-        }
     }
 }
 

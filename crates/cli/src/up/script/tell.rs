@@ -62,24 +62,47 @@ pub(super) struct Summary<'a> {
 /// Where everything goes: lines for people, or one JSON document a line.
 pub(crate) struct Voice<'a> {
     out: RefCell<&'a mut dyn Write>,
-    json: bool,
+    tone: Tone,
+    /// News that the live view has not shown.
+    heard: RefCell<Vec<String>>,
+}
+
+/// Who listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tone {
+    /// People, line by line.
+    Lines,
+    /// Programs.
+    Json,
+    /// People who see the live view.
+    Live,
 }
 
 impl<'a> Voice<'a> {
-    pub(crate) fn new(out: &'a mut dyn Write, json: bool) -> Self {
+    pub(crate) fn new(out: &'a mut dyn Write, tone: Tone) -> Self {
         Voice {
             out: RefCell::new(out),
-            json,
+            tone,
+            heard: RefCell::default(),
         }
     }
 
     /// News of the planet. Whoever does not listen any more misses it; the planet goes on.
     pub(crate) fn news(&self, news: &str) {
-        if self.json {
-            writeln!(std::io::stderr(), "sealane up: {news}").ok();
-        } else {
-            self.line(news).ok();
+        match self.tone {
+            Tone::Lines => self.line(news).unwrap_or_default(),
+            Tone::Json => writeln!(std::io::stderr(), "sealane up: {news}").unwrap_or_default(),
+            Tone::Live => self.heard.borrow_mut().push(news.to_owned()),
         }
+    }
+
+    /// News for the live view.
+    pub(crate) fn heard(&self) -> Vec<String> {
+        self.heard.take()
+    }
+
+    fn is_json(&self) -> bool {
+        self.tone == Tone::Json
     }
 
     fn line(&self, line: &str) -> Result<(), Failure> {
@@ -95,7 +118,7 @@ impl<'a> Voice<'a> {
     }
 
     pub(super) fn begin(&self, script: &Script) -> Result<(), Failure> {
-        if self.json {
+        if self.is_json() {
             return Ok(());
         }
         let about = script.about.as_deref().map(str::trim).unwrap_or_default();
@@ -109,7 +132,7 @@ impl<'a> Voice<'a> {
 
     /// A step takes long.
     pub(super) fn progress(&self, step: &Step, passed: Duration, seen: &str) {
-        if self.json {
+        if self.is_json() {
             return;
         }
         let seen = if seen.is_empty() {
@@ -126,7 +149,7 @@ impl<'a> Voice<'a> {
     }
 
     pub(super) fn step(&self, report: &StepReport<'_>) -> Result<(), Failure> {
-        if self.json {
+        if self.is_json() {
             return self.json(report);
         }
         let width = report.of.to_string().len();
@@ -161,7 +184,7 @@ impl<'a> Voice<'a> {
         summary: &Summary<'_>,
         wrong: &[(usize, String)],
     ) -> Result<(), Failure> {
-        if self.json {
+        if self.is_json() {
             return self.json(summary);
         }
         let Summary {

@@ -11,6 +11,7 @@ fn args() -> UpArgs {
         topology: None,
         split: false,
         script: None,
+        no_live: false,
         check: false,
     }
 }
