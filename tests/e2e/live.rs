@@ -35,7 +35,7 @@ impl Terminal {
         let (before, after, code) = (path("before"), path("after"), path("code"));
         let program = env!("CARGO_BIN_EXE_sealane");
         let line = format!(
-            "stty rows 40 cols 120; stty -g > {before}; {program} up {arguments}; \
+            "trap : INT; stty rows 40 cols 120; stty -g > {before}; {program} up {arguments}; \
              echo $? > {code}; stty -g > {after}"
         );
         let mut command = Command::new("script");
@@ -80,12 +80,13 @@ impl Terminal {
 
     /// The same, and this too.
     fn sees_both(&self, words: &str, more: &str) -> String {
-        wait_until(words, SOON, || {
+        let (line, _) = wait_until(words, SOON, || {
             let shown = self.shown();
             let mut lines = shown.lines();
             let line = lines.find(|line| line.contains(words) && line.contains(more));
             line.map(str::to_owned).ok_or(shown)
-        })
+        });
+        line
     }
 
     /// Waits for the end of a measurement; tells it.

@@ -18,6 +18,9 @@ use super::{
 };
 use crate::{args::Shape, error::Failure};
 
+/// Deaths that are kept for a script; those after them it is not told of.
+const DEATHS: usize = 64;
+
 /// Who waits for the end of a process.
 type Waiting = BTreeMap<String, oneshot::Sender<Result<u32, Failure>>>;
 
@@ -108,8 +111,10 @@ impl Planet {
                     if !wanted.remove(&exited.pid) {
                         voice.news(&obituary(&exited));
                         let Exited { name, pid, status } = exited;
-                        let death = format!("{name} (pid {pid}) ended by itself: {status}");
-                        progress.deaths.borrow_mut().push(death);
+                        let mut deaths = progress.deaths.borrow_mut();
+                        if deaths.len() < DEATHS {
+                            deaths.push(format!("{name} (pid {pid}) ended by itself: {status}"));
+                        }
                     }
                 }
                 Some(asked) = asked.recv() => self.obey(asked, &mut waiting, &mut wanted),
