@@ -132,7 +132,7 @@ fn a_terminal_shows_the_planet_and_its_keys_act() {
     terminal.sees("kill which endpoint?");
     terminal.press("1");
     let killed = terminal.measured("cart-1.aws killed");
-    assert!(killed.contains("nobody noticed, 0 of "), "{killed}");
+    assert!(killed.contains("killed: 0 of "), "{killed}");
     terminal.press("u");
     terminal.measured("cart-1.aws started again");
     // The first line: of aws to par.

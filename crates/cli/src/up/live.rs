@@ -361,7 +361,7 @@ fn verdict(what: &str, figures: &Figures, is_right: bool) -> String {
             let limit = GIVEN_UP.as_secs();
             format!("{what}: traffic is not right after {limit} s, {failed} of {sent} failed")
         }
-        None => format!("{what}: nobody noticed, 0 of {sent} failed, slowest {slowest}"),
+        None => format!("{what}: 0 of {sent} failed, slowest {slowest}"),
         Some(until) => {
             let until = micros(until);
             format!(
@@ -458,7 +458,7 @@ mod tests {
         };
         assert_eq!(
             verdict("cart-1.aws killed", &none, true),
-            "cart-1.aws killed: nobody noticed, 0 of 120 failed, slowest 90.0ms"
+            "cart-1.aws killed: 0 of 120 failed, slowest 90.0ms"
         );
     }
 
