@@ -461,11 +461,18 @@ async fn streams_to_a_pop(planet: &Planet, links: &Links, par: &SiteName, aws: u
     let items = by_peer["items"].as_array().expect("items");
     assert!(items.contains(&mine), "{by_peer}");
 
-    // What is said inside is looked at as all else is.
-    let stream = links.open(par, &StreamHead::sealed(&acme)).await;
-    let trunks = links.trunks();
-    let asked = trunks.seal().open(stream.expect("a stream"), par, &good);
-    assert_eq!(status(&asked.await), 403);
+    // Whoever has a link has nothing to seal on it, and gets no handshake for it.
+    let forged = StreamHead {
+        origin: "nyc.fabric".parse().ok(),
+        ..StreamHead::sealed(&acme)
+    };
+    for head in [StreamHead::sealed(&blue), forged] {
+        assert_eq!(status(&links.open(par, &head).await), 403);
+    }
+    let by_peer = planet.admin("par", Method::GET, "/refusals");
+    let mine = json!({ "peer": "rogue.blue", "rule": "bad-seal", "count": 2 });
+    let items = by_peer["items"].as_array().expect("items");
+    assert!(items.contains(&mine), "{by_peer}");
 
     let before = node_metric(planet, "par", CONTROL_REFUSED);
     for authority in RESERVED {

@@ -741,7 +741,7 @@ impl Data {
         let (listen, dial, peers): (_, _, Option<BTreeSet<SiteName>>) = match table {
             Some(table) => {
                 let fabric = &table.fabric;
-                let dial = self.attach.dial(fabric).unwrap_or_else(first);
+                let dial = self.attach.dial(fabric, first());
                 (fabric.bind.clone(), dial, Some(fabric.peers.clone()))
             }
             None => (Vec::new(), first(), None),

@@ -25,6 +25,8 @@ const STAND_INS: usize = 2;
 /// together do not go on together.
 const REVIEW: Duration = Duration::from_secs(240);
 const JITTER_MS: u64 = 120_000;
+/// The soonest that a review begins of PoPs that are new.
+const SOON: Duration = Duration::from_secs(5);
 /// So many are measured in one review, those first that were not for the longest time.
 const BUDGET: usize = 16;
 /// So many measurements in a row speak for a PoP that takes another's place.
@@ -159,20 +161,41 @@ impl Attachment {
                 |site: &&SiteName| !self.far.contains_key(*site) && !self.is_attached(site);
             let sites = self.candidates.iter().map(|one| &one.site);
             let unknown: Vec<SiteName> = sites.filter(unknown).cloned().collect();
-            self.due.extend(unknown);
-            self.review_at = self.review_at.or(Some(now + REVIEW));
+            if !self.is_settled() {
+                self.due.extend(unknown);
+            } else if !unknown.is_empty() {
+                self.hasten(now);
+            }
+            if self.review_at.is_none() {
+                self.review_at = Some(now + REVIEW + self.jitter());
+            }
         }
         if fewer {
             self.let_go();
         }
+        self.forget_swap();
         self.choose(now);
     }
 
     /// What was measured of a candidate counts no more: its addresses are others.
-    pub fn forget(&mut self, site: &SiteName) {
-        if self.far.remove(site).is_some() && !self.is_few() && !self.is_attached(site) {
-            self.due.insert(site.clone());
+    pub fn forget(&mut self, now: Instant, site: &SiteName) {
+        let known = self.far.remove(site).is_some() && !self.is_few() && !self.is_attached(site);
+        match known && self.is_settled() {
+            true => self.hasten(now),
+            false if known => drop(self.due.insert(site.clone())),
+            false => {}
         }
+    }
+
+    /// The next review is soon, and not at once: all gateways hear of a new PoP together. It begins
+    /// with those of whom nothing is known.
+    fn hasten(&mut self, now: Instant) {
+        let soon = now + SOON + self.jitter() / 2;
+        self.review_at = Some(self.review_at.map_or(soon, |at| at.min(soon)));
+    }
+
+    fn jitter(&mut self) -> Duration {
+        Duration::from_millis(self.rng.below(JITTER_MS))
     }
 
     /// Whom to measure now; each is named once. What comes of it is to be told in any case.
@@ -357,8 +380,7 @@ impl Attachment {
 
     /// Measures some of those to which there is no link, and compares them when that is done.
     fn review(&mut self, now: Instant) {
-        let jitter = Duration::from_millis(self.rng.below(JITTER_MS));
-        self.review_at = Some(now + REVIEW + jitter);
+        self.review_at = Some(now + REVIEW + self.jitter());
         for (site, up) in &self.up {
             if let (Some(rtt), true) = (up.rtt, self.chosen.contains_key(site)) {
                 let samples = self.far.entry(site.clone()).or_default();
@@ -402,11 +424,14 @@ impl Attachment {
         let all = attached.iter().copied().chain(others).collect();
         let best = pick::several(self.count, all);
         let is_best = |far: &&Far<'_>| best.iter().any(|best| best.one == far.one);
-        let worst = attached.iter().filter(|far| !is_best(far));
-        let worst = worst.max_by_key(|far| far.rtt);
         let better = best
             .iter()
             .find(|far| !self.chosen.contains_key(&far.one.site));
+        // Rather one of its own region, so that no two are in one meanwhile.
+        let region = better.and_then(|far| far.one.region.as_ref());
+        let shares = |far: &Far<'_>| region.is_some() && far.one.region.as_ref() == region;
+        let worst = attached.iter().filter(|far| !is_best(far));
+        let worst = worst.max_by_key(|far| (shares(far), far.rtt));
         if let (Some(to), Some(from)) = (better, worst) {
             let (to, from) = (to.one.site.clone(), from.one.site.clone());
             let down = (!self.up.contains_key(&to)).then_some(now);
@@ -448,6 +473,11 @@ impl Attachment {
         for (_, _, site) in order.into_iter().skip(self.count) {
             self.chosen.remove(&site);
         }
+        self.forget_swap();
+    }
+
+    /// A swap of which one is not there any more is none.
+    fn forget_swap(&mut self) {
         self.swap = self.swap.take().filter(|swap| {
             self.chosen.contains_key(&swap.to) && self.chosen.contains_key(&swap.from)
         });

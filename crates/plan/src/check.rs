@@ -141,7 +141,7 @@ fn uses_site(world: &World, object: &Object, site: &SiteName) -> bool {
             api::Advertise::Sites(at) => at.sites.iter().any(|name| is_own(object, name, site)),
         }),
         Spec::BgpPeer(spec) => is_own(object, &spec.site, site),
-        Spec::Link(spec) => far_end(object, spec, site).is_some(),
+        Spec::Link(spec) => far_end(world, object, spec, site).is_some(),
         Spec::Token(spec) => {
             object.key().site_name().tenant == site.tenant && spec.site == site.site
         }

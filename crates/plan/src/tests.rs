@@ -442,14 +442,17 @@ fn a_gateway_dials_the_pops_that_it_selects_and_knows_their_regions() {
              location: {region: asia}, nodes: [{name: n1, tunnel: {bind: ['127.3.0.1:7000']}}]}}",
         ),
     );
-    let pops = |world: &World, at: &str| {
+    let fabric = |world: &World, at: &str| {
         let bundle = bundle(world, &ids(world), at, 7);
         let me = crate::Me {
             site: site(at),
             node: "n1".parse().expect("a name"),
         };
         let compiled = crate::compile(&bundle, &me, &crate::Cells::new());
-        let pops = compiled.expect("it compiles").fabric.pops;
+        compiled.expect("it compiles").fabric
+    };
+    let pops = |world: &World, at: &str| {
+        let pops = fabric(world, at).pops;
         let shown = pops.into_iter().map(|pop| {
             let region = pop.region.map(|region| region.to_string());
             format!("{} {}", pop.site, region.unwrap_or_default())
@@ -472,6 +475,23 @@ fn a_gateway_dials_the_pops_that_it_selects_and_knows_their_regions() {
     assert_eq!(
         selected.into_iter().collect::<Vec<_>>(),
         ["tyo.fabric asia"]
+    );
+    // Nobody has the label any more: whoever answers where its Token says is spoken to all the same,
+    // or nobody could say it anything else.
+    let world = put(
+        &world,
+        manifest(
+            "{kind: Site, metadata: {name: tyo}, spec: {role: pop, location: {region: asia},
+             nodes: [{name: n1, tunnel: {bind: ['127.3.0.1:7000']}}]}}",
+        ),
+    );
+    let fabric = fabric(&world, "factory.acme");
+    assert!(fabric.pops.is_empty());
+    let peers = ["nyc.fabric", "par.fabric", "tyo.fabric"].map(site);
+    assert!(
+        peers.iter().all(|pop| fabric.peers.contains(pop)),
+        "{:?}",
+        fabric.peers
     );
     // A PoP needs to know no regions.
     let rows = project(&world, &ids(&world), &site("par.fabric")).sites;

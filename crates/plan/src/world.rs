@@ -168,8 +168,9 @@ impl World {
         &self,
         site: &SiteName,
     ) -> impl Iterator<Item = (&Object, &LinkSpec, SiteName)> {
-        self.links()
-            .filter_map(|(object, spec)| far_end(object, spec, site).map(|far| (object, spec, far)))
+        self.links().filter_map(|(object, spec)| {
+            far_end(self, object, spec, site).map(|far| (object, spec, far))
+        })
     }
 
     /// A site by name.
@@ -324,7 +325,12 @@ pub(crate) fn is_own(object: &Object, name: &Name, site: &SiteName) -> bool {
 }
 
 /// Where the link leads from `near`, if that is one of its ends.
-pub(crate) fn far_end(object: &Object, spec: &LinkSpec, near: &SiteName) -> Option<SiteName> {
+pub(crate) fn far_end(
+    world: &World,
+    object: &Object,
+    spec: &LinkSpec,
+    near: &SiteName,
+) -> Option<SiteName> {
     let far = match &near.site {
         site if *site == spec.a => &spec.b,
         site if *site == spec.b => &spec.a,
@@ -333,7 +339,11 @@ pub(crate) fn far_end(object: &Object, spec: &LinkSpec, near: &SiteName) -> Opti
     match (&object.metadata.tenant, near.is_pop()) {
         (None, true) => Some(pop(far)),
         (None, false) => None,
-        (Some(tenant), true) => Some(gateway(tenant, far)),
+        // A gateway of the tenant may have the name of a PoP, and then it is meant.
+        (Some(tenant), true) => {
+            let own = world.site(&gateway(tenant, &near.site));
+            own.is_none().then(|| gateway(tenant, far))
+        }
         (Some(tenant), false) => (near.tenant == *tenant).then(|| pop(far)),
     }
 }

@@ -34,7 +34,8 @@ use crate::{
     worker::Worker,
 };
 
-/// Sealed streams that one site passed on and that say at once, on one worker, for what they are.
+/// Sealed streams of one tenant that one PoP passed on, of which one worker does not know yet for
+/// what they are.
 const UNSEALING: usize = 128;
 
 /// Look at a stream before anything of it is read; serve it if it may be.
@@ -42,6 +43,12 @@ pub(crate) async fn accept(worker: Rc<Worker>, incoming: Box<dyn Incoming>) {
     match incoming.ask() {
         Some(Ask::Endpoint(request)) => serve_stream(worker, incoming, request).await,
         Some(Ask::Sealed(passage)) if passage.via.is_empty() => {
+            // Who has a link says on it what he wants: a handshake more is work for nothing.
+            if passage.origin.is_none() || !incoming.peer().is_pop() {
+                let (peer, refusal) = (incoming.peer(), Refusal::BadSeal);
+                count(&worker, peer, passage.tenant.as_str(), refusal);
+                return incoming.refuse(refusal.status(), refusal.code());
+            }
             Box::pin(unseal(worker, incoming, passage)).await;
         }
         Some(Ask::Sealed(passage)) => Box::pin(transit::carry(&worker, incoming, passage)).await,
@@ -59,11 +66,13 @@ fn misread(worker: &Worker, incoming: Box<dyn Incoming>) {
 async fn unseal(worker: Rc<Worker>, incoming: Box<dyn Incoming>, passage: Passage) {
     let peer = incoming.peer().clone();
     let unsealed = {
-        let Some(_seat) = worker.unsealing.take(peer.clone(), UNSEALING) else {
+        let whose = (peer.clone(), passage.tenant.clone());
+        let Some(_seat) = worker.unsealing.take(whose, UNSEALING) else {
             let full = Failure::unsent(Kind::Full);
             return incoming.refuse(full.status(), full.kind.code());
         };
-        let patience = worker.snapshot().limits.handshake_timeout;
+        // Whoever began it waits no longer.
+        let patience = worker.snapshot().limits.connect_timeout;
         timeout(patience, Unsealed::take(&worker, incoming)).await
     };
     let unsealed = match unsealed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {

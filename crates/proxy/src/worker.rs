@@ -402,8 +402,9 @@ pub(crate) struct Worker {
     pub(crate) waiting: Waiting,
     /// Streams that are passed on to other sites.
     pub(crate) passing: Places<Name>,
-    /// Sealed streams of which it is not known yet for what they are, by who passed them on.
-    pub(crate) unsealing: Places<SiteName>,
+    /// Sealed streams of which it is not known yet for what they are, by who passed them on and
+    /// whose they are.
+    pub(crate) unsealing: Places<(SiteName, Name)>,
     /// Connections carried unread.
     pub(crate) layer4: Places<LbId>,
     pub(crate) offers: Offers,

@@ -26,6 +26,11 @@ pub struct LinkSpec {
     pub cost: u16,
 }
 
+impl LinkSpec {
+    /// The greatest `cost`.
+    pub const MOST_COST: u16 = 1000;
+}
+
 /// Over what a link goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

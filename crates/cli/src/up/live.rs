@@ -274,6 +274,10 @@ impl View<'_> {
         };
         let began = runtime::now();
         if let Err(failure) = self.carry_out(&deed).await {
+            // Somebody else may have undone it.
+            if matches!(deed, Deed::Start(_) | Deed::Heal(_)) {
+                self.done.pop();
+            }
             let why = failure.what();
             return self.event(format!("{}: {why}", deed.told()));
         }

@@ -40,7 +40,7 @@ impl Attach {
         let Some(count) = fabric.attach else { return };
         for (site, addresses) in &self.addresses {
             if fabric.dial.get(site).is_some_and(|now| now != addresses) {
-                self.machine.forget(site);
+                self.machine.forget(runtime::now(), site);
             }
         }
         self.addresses.clone_from(&fabric.dial);
@@ -105,17 +105,19 @@ impl Attach {
         changed || self.machine.is_due()
     }
 
-    /// Whom to dial; `None` while that is not known.
-    pub(super) fn dial(&self, fabric: &Fabric) -> Option<Vec<DialTarget>> {
+    /// Whom to dial: `first` while no PoP is known.
+    pub(super) fn dial(&self, fabric: &Fabric, first: Vec<DialTarget>) -> Vec<DialTarget> {
         let chosen = self.machine.chosen();
-        if fabric.attach.is_some() && chosen.is_empty() {
-            return None;
-        }
+        let first = if fabric.attach.is_some() && chosen.is_empty() {
+            first
+        } else {
+            Vec::new()
+        };
         let wanted = |site: &SiteName| fabric.attach.is_none() || chosen.contains_key(site);
         let dial = fabric.dial.iter().filter(|(site, _)| wanted(site));
         let dial = dial.chain(&fabric.mesh);
         let targets = dial.flat_map(|(site, addresses)| targets(fabric, site, addresses));
-        Some(targets.collect())
+        first.into_iter().chain(targets).collect()
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) fn link(world: &World, object: &Object, spec: &LinkSpec) -> Result<()
             return Err(bad("/spec/a", title));
         }
     }
-    if !(1..=1000).contains(&spec.cost) {
+    if !(1..=LinkSpec::MOST_COST).contains(&spec.cost) {
         return Err(bad("/spec/cost", "1 to 1000"));
     }
     let ends = |spec: &LinkSpec| {

@@ -56,6 +56,10 @@ pub(super) fn compile(
         for row in pops {
             add(&mut fabric, row, true);
         }
+        // Any PoP may be at the other end: one that it is not to be attached to any more, until there
+        // is another link, and those that its Token names, when there is nobody else.
+        let pops = others().filter(|row| row.pop).map(|row| row.name.clone());
+        fabric.peers.extend(pops);
         for row in others().filter(|row| row.mesh) {
             fabric.peers.insert(row.name.clone());
             // If either could dial, the one with the greater id does.

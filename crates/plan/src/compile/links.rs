@@ -51,7 +51,7 @@ pub(crate) fn heard(said: Option<LinkGrade>) -> Grade {
         4 => LinkClass::Transit,
         _ => LinkClass::Internet,
     };
-    let cost = said.cost.max(1);
+    let cost = said.cost.clamp(1, LinkSpec::MOST_COST);
     Grade { class, cost }
 }
 
@@ -74,8 +74,13 @@ mod tests {
             }
         }
         assert_eq!(said(Grade::default()), None);
-        // What a later version says.
+        // What a later version says, or somebody who is not bound by ours.
         let later = LinkGrade { class: 9, cost: 0 };
         assert_eq!(heard(Some(later)), Grade::default());
+        let dear = LinkGrade {
+            class: 0,
+            cost: u16::MAX,
+        };
+        assert_eq!(heard(Some(dear)).cost, 1000);
     }
 }

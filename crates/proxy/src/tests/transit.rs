@@ -139,7 +139,7 @@ async fn a_pop_passes_on_what_it_cannot_read() {
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         assert!(answer.contains("/secret"), "{answer}");
     }
-    // The end goes through, and comes back.
+    // The end goes through.
     stream.shutdown().await.expect("ended");
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest).await;
@@ -246,6 +246,26 @@ async fn inside_is_asked_for_an_endpoint_and_nothing_else() {
         assert_eq!((status, &*reason), (StatusCode::BAD_REQUEST, "bad-head"));
     }
     assert_eq!(spot.served(), 0);
+}
+
+#[tokio::test]
+async fn whoever_has_a_link_gets_no_handshake_on_it() {
+    let (world, _spot) = world().await;
+    let forged = Passage {
+        origin: Some(site("par.fabric")),
+        ..passage(&[])
+    };
+    for (peer, passage) in [
+        ("par.fabric", passage(&[])),
+        ("factory.acme", forged.clone()),
+    ] {
+        let refused = pass(&world, peer, passage).await;
+        let Err(DialError::Refused { status, reason }) = refused else {
+            panic!("{peer} is heard");
+        };
+        assert_eq!((status, &*reason), (StatusCode::FORBIDDEN, "bad-seal"));
+        assert!(refusals(&world, false).contains(&(site(peer), Refusal::BadSeal)));
+    }
 }
 
 #[tokio::test]

@@ -76,13 +76,15 @@ impl Hub {
         }
     }
 
-    /// Is this site not dialled any more, over whatever uplink, while there are links to others?
+    /// Is this site not dialled any more, over whatever uplink, while there are links to others? In
+    /// the place of a PoP that is another PoP: gateways tell each other nothing.
     pub(super) fn is_let_go(&self, site: &SiteName) -> bool {
         let to = |target: &&Target| target.target.expected.as_ref() == Some(site);
         let mut targets = self.targets.values().filter(to).peekable();
         let others = self.links.values().filter(|entry| {
             let dialled = matches!(entry.origin, Origin::Target(_));
-            dialled && entry.link.peer.site() != Some(site)
+            let other = entry.link.peer.site().filter(|other| *other != site);
+            dialled && other.is_some_and(|other| other.is_pop() || !site.is_pop())
         });
         targets.peek().is_some()
             && targets.all(|target| target.retiring.is_some())

@@ -1,7 +1,7 @@
 //! The terminal: a screen of our own, keys as they are pressed, and everything as it was afterwards.
 //!
 //! Lines and echo are off, signals are on: Ctrl-C is SIGINT here as everywhere. What restores it: the
-//! end of [`Terminal`], which also comes with a signal that ends `up` and with a panic; before a panic
+//! end of [`Terminal`], which also comes with SIGINT or SIGTERM, which end `up`, and with a panic; before a panic
 //! speaks, its hook has left the screen.
 
 use std::io::{self, IsTerminal, Write};
