@@ -10,6 +10,7 @@ use base::SiteName;
 use http::StatusCode;
 use l7::{Refusal, pass};
 use tokio::time::timeout;
+use tunnel::Staleness;
 
 use crate::{
     alarm::Alarm,
@@ -69,11 +70,15 @@ pub(crate) async fn carry(worker: &Rc<Worker>, incoming: Box<dyn Incoming>, mut 
         return;
     };
     worker.metrics.transit.inc();
-    // A stream lives long, request after request: whoever keeps it learns when there is a better way.
-    let (stale, mover) = (far.staleness(), near.mover());
+    // A stream lives long, request after request: whoever keeps it learns when there is a better
+    // way, and when this one is about to end.
+    let (stale, mover, drain) = (far.staleness(), near.mover(), worker.drain());
     let hint = async {
-        if let (Some(stale), Some(mover)) = (stale, mover) {
-            stale.begins().await;
+        if let Some(mover) = mover {
+            tokio::select! {
+                () = begins(stale) => {}
+                () = drain.draining() => {}
+            }
             mover.say();
         }
         std::future::pending::<()>().await;
@@ -87,5 +92,12 @@ pub(crate) async fn carry(worker: &Rc<Worker>, incoming: Box<dyn Incoming>, mut 
         biased;
         _ = pipe(&mut near, &mut far, alarm, idle, moved) => {}
         () = hint => {}
+    }
+}
+
+async fn begins(stale: Option<Staleness>) {
+    match stale {
+        Some(stale) => stale.begins().await,
+        None => std::future::pending().await,
     }
 }
