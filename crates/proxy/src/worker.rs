@@ -652,7 +652,6 @@ async fn run(tasks: Tasks, start: Start) {
             began = &mut leaving => break began,
         }
     };
-    worker.pool.clear();
     worker.shared.clear();
     worker.trunks.leave();
     let left = worker
@@ -723,7 +722,8 @@ async fn reap(worker: Rc<Worker>) {
     loop {
         let closed = poll_fn(|cx| worker.pool.poll_reap(cx, runtime::now()));
         let closed = tokio::select! {
-            () = &mut draining => return,
+            // Others that drain may wait for what is kept here to end.
+            () = &mut draining => return worker.pool.close(),
             closed = tokio::time::timeout(REAP_EVERY, closed) => closed.unwrap_or_default(),
         };
         for key in closed {

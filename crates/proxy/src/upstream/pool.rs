@@ -41,6 +41,8 @@ struct Idle {
 pub(crate) struct Pool {
     idle: RefCell<BTreeMap<PoolKey, VecDeque<Idle>>>,
     count: Cell<usize>,
+    /// Nothing is kept any more.
+    closed: Cell<bool>,
     reaper: RefCell<Option<Waker>>,
 }
 
@@ -63,7 +65,7 @@ impl Pool {
 
     /// Keep a connection that is at rest; the oldest of its key goes if there are too many.
     pub(crate) fn put(&self, key: PoolKey, mut conn: Box<UpConn>, now: Instant) {
-        if self.count.get() >= MAX_IDLE {
+        if self.closed.get() || self.count.get() >= MAX_IDLE {
             return;
         }
         conn.rest();
@@ -111,8 +113,9 @@ impl Pool {
         }
     }
 
-    /// Close everything idle.
-    pub(crate) fn clear(&self) {
+    /// Close everything idle, and keep nothing from now on.
+    pub(crate) fn close(&self) {
+        self.closed.set(true);
         self.idle.borrow_mut().clear();
         self.count.set(0);
     }
