@@ -6,9 +6,9 @@ use kit::{Client, Planet, Turn, http::Method, process::Socket, wait_until};
 use serde_json::{Value, json};
 
 use crate::{
-    namespaces::way,
+    namespaces::{plant_inside, way},
     options,
-    support::{acme, at, fetch, put},
+    support::{at, fetch, put},
 };
 
 const SOON: Duration = Duration::from_secs(15);
@@ -18,16 +18,7 @@ fn meshed_gateways_of_a_tenant_reach_each_other_without_a_pop() {
     let turn = Turn::beside();
     let planet = Planet::start(&turn, options().arg("--topology").arg("world"));
     let api = planet.api();
-    let vip = at(&planet, 80, 8080);
-    put(
-        &api,
-        &json!({ "kind": "LoadBalancer", "metadata": acme("plant-inside"), "spec": {
-            "hosts": ["plant.acme.example"],
-            "ports": [vip.port()],
-            "advertise": [{ "sites": ["aws"], "vip": vip.ip() }],
-            "routes": [{ "backendRefs": [{ "name": "plant" }] }],
-        } }),
-    );
+    let vip = plant_inside(&planet);
     let mut client = Client::new();
     let mut answers = |what: &str| {
         wait_until(what, SOON, || {

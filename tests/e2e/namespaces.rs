@@ -237,14 +237,11 @@ fn another_pop_stands_in_for_one_that_dies() {
     ));
 }
 
-#[test]
-fn an_application_in_one_gateway_is_reached_from_another() {
-    let turn = Turn::beside();
-    let planet = Planet::start(&turn, options().arg("--topology").arg("world"));
-    let api = planet.api();
-    let vip = at(&planet, 80, 8080);
+/// Offers acme's plant, which is in `factory` alone, inside the network of `aws`; where.
+pub(crate) fn plant_inside(planet: &Planet) -> SocketAddr {
+    let vip = at(planet, 80, 8080);
     put(
-        &api,
+        &planet.api(),
         &json!({ "kind": "LoadBalancer", "metadata": acme("plant-inside"), "spec": {
             "hosts": ["plant.acme.example"],
             "ports": [vip.port()],
@@ -252,6 +249,14 @@ fn an_application_in_one_gateway_is_reached_from_another() {
             "routes": [{ "backendRefs": [{ "name": "plant" }] }],
         } }),
     );
+    vip
+}
+
+#[test]
+fn an_application_in_one_gateway_is_reached_from_another() {
+    let turn = Turn::beside();
+    let planet = Planet::start(&turn, options().arg("--topology").arg("world"));
+    let vip = plant_inside(&planet);
     let mut client = Client::new();
     wait_until("aws reaches factory", Duration::from_secs(10), || {
         let reply = client.get(vip, "plant.acme.example", "/");

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{Method, Request, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
@@ -64,9 +65,8 @@ pub(crate) async fn look(path: &str, args: &GetArgs) -> Result<Value, Failure> {
 
 /// How a node is, as it says itself.
 pub(crate) async fn status(state: &Path) -> Result<NodeStatus, Failure> {
-    let value = ask(&socket(state, "/status"), Method::GET, "/status", None).await?;
-    serde_json::from_value(value)
-        .map_err(|error| Failure::refused(format!("the node's answer is not understood: {error}")))
+    let body = fetch(&socket(state, "/status"), Method::GET, "/status", None).await?;
+    understand(&socket(state, "/status"), &body)
 }
 
 /// What a node counts, as text.
@@ -77,10 +77,8 @@ pub(crate) async fn metrics(state: &Path) -> Result<String, Failure> {
 
 /// The PoPs over which a stream of a node goes now to a site, such as `factory.acme`.
 pub(crate) async fn way(state: &Path, to: &str) -> Result<Vec<String>, Failure> {
-    let value = ask(&socket(state, "/paths"), Method::GET, "/paths", None).await?;
-    let paths: Vec<PathView> = serde_json::from_value(value).map_err(|error| {
-        Failure::refused(format!("the node's answer is not understood: {error}"))
-    })?;
+    let body = fetch(&socket(state, "/paths"), Method::GET, "/paths", None).await?;
+    let paths: Vec<PathView> = understand(&socket(state, "/paths"), &body)?;
     let path = paths.iter().find(|path| path.site == to);
     let path = path.ok_or_else(|| Failure::refused(format!("there is no way to {to}")))?;
     let between = path.hops.iter().filter(|hop| hop.site != to);
@@ -220,7 +218,11 @@ async fn ask(
     body: Option<Bytes>,
 ) -> Result<Value, Failure> {
     let body = fetch(socket, method, path, body).await?;
-    serde_json::from_slice(&body).map_err(|error| {
+    understand(socket, &body)
+}
+
+fn understand<T: DeserializeOwned>(socket: &Path, body: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|error| {
         Failure::refused(format!("the node's answer is not understood: {error}"))
             .at(socket.display().to_string())
     })

@@ -230,7 +230,7 @@ impl NodeArgs {
 }
 
 /// `sealane up`.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Default)]
 #[command(
     after_help = "Starts 1 controller, 2 PoPs (par, nyc), 3 gateways (aws and factory of \
     tenant acme, shop of tenant blue), 6 demo endpoints and a relay that puts distance between \

@@ -40,11 +40,41 @@ pub trait Pipe: AsyncRead + AsyncWrite + Send + Unpin {
 }
 
 /// So long what is sent is encrypted with the same keys, at most, as long as something is sent.
-pub(crate) const KEY_LIFE: Duration = if cfg!(test) {
+const KEY_LIFE: Duration = if cfg!(test) {
     Duration::from_millis(20)
 } else {
     Duration::from_secs(3600)
 };
+
+/// How old the keys of a connection are.
+pub(crate) struct Keys {
+    since: Instant,
+    rekeys: CounterBy,
+    /// What sort of connection it is, for who counts.
+    connection: &'static str,
+}
+
+impl Keys {
+    pub(crate) fn new(rekeys: &CounterBy, connection: &'static str) -> Self {
+        Keys {
+            since: runtime::now(),
+            rekeys: rekeys.clone(),
+            connection,
+        }
+    }
+
+    /// If they are old, `rekey` has the connection go on with new ones; `false`: it has none.
+    pub(crate) fn look(&mut self, rekey: impl FnOnce() -> bool) {
+        let now = runtime::now();
+        if now.since(self.since) < KEY_LIFE {
+            return;
+        }
+        self.since = now;
+        if rekey() {
+            self.rekeys.inc(self.connection);
+        }
+    }
+}
 
 impl Pipe for DuplexStream {}
 
@@ -157,8 +187,7 @@ impl Heard {
         Watched {
             pipe,
             heard: self.clone(),
-            keyed: runtime::now(),
-            rekeys: rekeys.clone(),
+            keys: Keys::new(rekeys, "http2"),
         }
     }
 }
@@ -167,8 +196,7 @@ impl Heard {
 pub(crate) struct Watched {
     pipe: BoxPipe,
     heard: Heard,
-    keyed: Instant,
-    rekeys: CounterBy,
+    keys: Keys,
 }
 
 impl Watched {
@@ -180,17 +208,6 @@ impl Watched {
     /// What its transport counted.
     pub(crate) fn segments(&self) -> Option<Segments> {
         self.pipe.segments()
-    }
-
-    fn look_at_keys(&mut self) {
-        let now = runtime::now();
-        if now.since(self.keyed) < KEY_LIFE {
-            return;
-        }
-        self.keyed = now;
-        if self.pipe.rekey() {
-            self.rekeys.inc("http2");
-        }
     }
 }
 
@@ -217,8 +234,9 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.look_at_keys();
-        Pin::new(&mut self.pipe).poll_write(cx, buf)
+        let Watched { pipe, keys, .. } = &mut *self;
+        keys.look(|| pipe.rekey());
+        Pin::new(pipe).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -234,8 +252,9 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.look_at_keys();
-        Pin::new(&mut self.pipe).poll_write_vectored(cx, bufs)
+        let Watched { pipe, keys, .. } = &mut *self;
+        keys.look(|| pipe.rekey());
+        Pin::new(pipe).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {

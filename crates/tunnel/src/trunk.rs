@@ -36,10 +36,7 @@ use base::{Instant, SiteName};
 use bytes::BytesMut;
 use path::{DeadDetector, Liveness, Loss, Turns};
 use pki::Identity;
-use runtime::{
-    metrics::{CounterBy, Gauge},
-    net::Segments,
-};
+use runtime::{metrics::Gauge, net::Segments};
 use tokio::{
     io::{AsyncReadExt, AsyncWrite},
     sync::oneshot,
@@ -54,7 +51,7 @@ use crate::{
     routes::Routes,
     seal::Seal,
     socket::Socket,
-    transport::{KEY_LIFE, Pipe},
+    transport::{Keys, Pipe},
 };
 use mux::{Answer, Mux};
 pub use stream::{Mover, Staleness, TrunkIncoming, TrunkStream};
@@ -77,7 +74,7 @@ pub struct Trunk {
     index: u8,
     tls: Box<TlsStream<Socket>>,
     interval: Duration,
-    rekeys: CounterBy,
+    keys: Keys,
     /// Dropped when it is gone: whoever dialled it may dial again.
     _gone: oneshot::Sender<()>,
     _counted: Counted,
@@ -123,7 +120,7 @@ impl Trunk {
             index,
             tls,
             interval: ground.interval,
-            rekeys: ground.sink.metrics.rekeys.clone(),
+            keys: Keys::new(&ground.sink.metrics.rekeys, "data"),
             _gone: gone,
             _counted: Counted::new(&ground.sink.metrics.trunks),
         };
@@ -207,7 +204,7 @@ impl Trunks {
             index,
             mut tls,
             interval,
-            rekeys,
+            keys,
             _gone,
             _counted,
         } = trunk;
@@ -247,8 +244,7 @@ impl Trunks {
             inbound: BytesMut::new(),
             said: None,
             broken: None,
-            keyed: runtime::now(),
-            rekeys,
+            keys,
             on_stream,
         };
         let ended = driver.run(side, interval).await;
@@ -343,8 +339,7 @@ struct Driver<'a, F> {
     said: Option<Loss>,
     /// Why nothing can be sent any more. What the other side said before is still read.
     broken: Option<io::Error>,
-    keyed: Instant,
-    rekeys: CounterBy,
+    keys: Keys,
     on_stream: F,
 }
 
@@ -391,7 +386,7 @@ impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
             }
             while ticks.poll_tick(cx).is_ready() {
                 self.count();
-                self.look_at_keys();
+                self.keys.look(|| self.tls.rekey());
                 // A router that translates remembers what comes from inside.
                 if side == Side::Dialler {
                     self.mux.borrow_mut().ping();
@@ -435,17 +430,6 @@ impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
         }
         if let Some(loss) = self.mux.borrow_mut().take_their_loss() {
             state.set_their_loss(loss);
-        }
-    }
-
-    /// What is sent later is encrypted with other keys than what was sent an hour ago.
-    fn look_at_keys(&mut self) {
-        let now = runtime::now();
-        if now.since(self.keyed) >= KEY_LIFE {
-            self.keyed = now;
-            if self.tls.rekey() {
-                self.rekeys.inc("data");
-            }
         }
     }
 

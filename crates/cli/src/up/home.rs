@@ -174,15 +174,8 @@ mod tests {
 
     fn args(home: Option<PathBuf>) -> UpArgs {
         UpArgs {
-            json: false,
             home,
-            keep: false,
-            net: None,
-            topology: None,
-            split: false,
-            script: None,
-            no_live: false,
-            check: false,
+            ..UpArgs::default()
         }
     }
 

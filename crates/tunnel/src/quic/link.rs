@@ -20,7 +20,7 @@ use crate::{
     link::{Ground, LOOKS, Pulse, Seed},
     links::{self, Link, LiveStream, Transport},
     preface::Role,
-    transport::KEY_LIFE,
+    transport::Keys,
 };
 
 /// How long whoever opened a stream may take to say what it is for.
@@ -67,7 +67,7 @@ pub(crate) async fn run(
         unheard: None,
         datagrams: 0,
         heard: now,
-        keyed: now,
+        keys: Keys::new(&ground.sink.metrics.rekeys, "quic"),
     };
     let reason = running.watch_over(closing).await;
     link.state.set_down(reason);
@@ -156,7 +156,7 @@ struct Running<'a> {
     /// How many datagrams of UDP have come, and when that changed last.
     datagrams: u64,
     heard: Instant,
-    keyed: Instant,
+    keys: Keys,
 }
 
 impl Running<'_> {
@@ -212,12 +212,11 @@ impl Running<'_> {
     fn look(&mut self) -> Liveness {
         let now = runtime::now();
         let stats = self.connection.stats();
-        if now.since(self.keyed) >= KEY_LIFE {
-            self.keyed = now;
+        self.keys.look(|| {
             // RFC 9001 §6: the other side follows.
             self.connection.force_key_update();
-            self.ground.sink.metrics.rekeys.inc("quic");
-        }
+            true
+        });
         if stats.udp_rx.datagrams != self.datagrams {
             self.datagrams = stats.udp_rx.datagrams;
             self.heard = now;

@@ -3,17 +3,7 @@
 use super::*;
 
 fn args() -> UpArgs {
-    UpArgs {
-        json: false,
-        home: None,
-        keep: false,
-        net: None,
-        topology: None,
-        split: false,
-        script: None,
-        no_live: false,
-        check: false,
-    }
+    UpArgs::default()
 }
 
 fn parse(text: &str) -> Result<Script, Vec<Failure>> {
