@@ -26,7 +26,7 @@ use report::{Report, Run};
 
 // As our program has it, for all who are measured.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: runtime::Allocator = runtime::Allocator;
 
 /// What the command line says.
 #[derive(Clone, Debug, Parser)]

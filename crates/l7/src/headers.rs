@@ -107,14 +107,7 @@ pub fn forwarded(fields: &mut Fields, client: IpAddr, tls: bool) {
     );
     fields.append_with(&X_FORWARDED_FOR, |out| {
         out.extend_from_slice(&list);
-        // Into memory: it cannot fail.
-        let _ = match client {
-            IpAddr::V4(v4) => {
-                let [a, b, c, d] = v4.octets();
-                write!(out, "{a}.{b}.{c}.{d}")
-            }
-            IpAddr::V6(v6) => write!(out, "{v6}"),
-        };
+        address(out, client);
     });
     let proto = if tls { "https" } else { "http" };
     fields.append(&X_FORWARDED_PROTO, &HeaderValue::from_static(proto));
@@ -122,10 +115,7 @@ pub fn forwarded(fields: &mut Fields, client: IpAddr, tls: bool) {
 
 /// Tell the egress who the client is.
 pub fn tell_client(fields: &mut Fields, client: IpAddr) {
-    fields.append_with(&CLIENT, |out| {
-        // Into memory: it cannot fail.
-        let _ = write!(out, "{}", client.to_canonical());
-    });
+    fields.append_with(&CLIENT, |out| address(out, client.to_canonical()));
 }
 
 /// Who the client is, as the ingress says; if it does not, whom it appended to
@@ -258,8 +248,8 @@ fn say(fields: &mut Fields, trace: TraceId, span: SpanId, flags: u8) {
         out.extend_from_slice(&trace.digits());
         out.push(b'-');
         out.extend_from_slice(&span.digits());
-        // Into memory: it cannot fail.
-        let _ = write!(out, "-{flags:02x}");
+        let [high, low] = pair(flags);
+        out.extend_from_slice(&[b'-', high, low]);
     });
 }
 
@@ -275,14 +265,46 @@ fn parent(value: &[u8]) -> Option<(TraceId, SpanId, u8)> {
 
 /// The first 32 digits of a number.
 fn hex(number: u128) -> [u8; 32] {
-    const DIGITS: [u8; 16] = *b"0123456789abcdef";
     let mut digits = [0; 32];
     let octets = number.to_be_bytes();
-    for (pair, octet) in digits.chunks_exact_mut(2).zip(octets) {
-        pair[0] = DIGITS[usize::from(octet >> 4)];
-        pair[1] = DIGITS[usize::from(octet & 15)];
+    for (place, octet) in digits.as_chunks_mut().0.iter_mut().zip(octets) {
+        *place = pair(octet);
     }
     digits
+}
+
+/// The two digits of an octet.
+const fn pair(octet: u8) -> [u8; 2] {
+    PAIRS[octet as usize]
+}
+
+const PAIRS: [[u8; 2]; 256] = {
+    let digits = *b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut octet = 0;
+    while octet < 256 {
+        pairs[octet] = [digits[octet >> 4], digits[octet & 15]];
+        octet += 1;
+    }
+    pairs
+};
+
+/// An address in figures, by hand for IPv4: each request has some of them.
+pub(crate) fn address(out: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(v4) => {
+            for (at, octet) in v4.octets().into_iter().enumerate() {
+                if at > 0 {
+                    out.push(b'.');
+                }
+                out.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+            }
+        }
+        IpAddr::V6(v6) => {
+            // Into memory: it cannot fail.
+            let _ = write!(out, "{v6}");
+        }
+    }
 }
 
 /// The trace id of the request: its valid `traceparent` is passed on as it is; a missing or

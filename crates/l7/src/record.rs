@@ -4,7 +4,7 @@ use std::{io::Write as _, net::SocketAddr, str::FromStr};
 
 use base::{QualifiedService, SiteName, WallTime};
 
-use crate::headers::TraceId;
+use crate::headers::{self, TraceId};
 
 /// Whose fault a failed request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +128,9 @@ impl FromStr for RecordFields {
     }
 }
 
+/// Room for a line, mostly.
+const USUAL: usize = 640;
+
 /// A line, field by field.
 struct Line<'o> {
     out: &'o mut Vec<u8>,
@@ -135,47 +138,67 @@ struct Line<'o> {
     at: u32,
 }
 
+/// What stands before the value of a field: literals, so that their lengths are known where they
+/// are written.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":").as_bytes()
+    };
+}
+
+/// The same before a text in which nothing has to be written otherwise.
+macro_rules! quote {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":\"").as_bytes()
+    };
+}
+
 impl Line<'_> {
-    /// Is the next field wanted? Asked once for each, in order.
-    fn wants(&mut self) -> bool {
+    /// The next field, after this, if it is wanted. Asked once for each, in the order of [`NAMES`].
+    #[inline]
+    fn field(&mut self, key: &'static [u8]) -> Option<&mut Vec<u8>> {
         let wanted = self.fields.0 & (1 << self.at) != 0;
         self.at += 1;
-        wanted
-    }
-
-    /// The beginning of the next field, if it is wanted.
-    fn field(&mut self) -> Option<&mut Vec<u8>> {
-        let name = NAMES.get(self.at as usize).copied().unwrap_or_default();
-        self.wants().then(|| {
-            begin(self.out, name);
+        wanted.then(|| {
+            self.out.extend_from_slice(key);
             &mut *self.out
         })
     }
 
-    fn quoted(&mut self, octets: &[u8]) {
-        if let Some(out) = self.field() {
-            out.push(b'"');
-            out.extend_from_slice(octets);
+    /// After a [`quote`].
+    #[inline]
+    fn quoted(&mut self, key: &'static [u8], write: impl FnOnce(&mut Vec<u8>)) {
+        if let Some(out) = self.field(key) {
+            write(out);
             out.push(b'"');
         }
     }
 
-    fn text(&mut self, value: &str) {
-        if let Some(out) = self.field() {
+    /// After a [`quote`]: a name, a token, a word of ours.
+    #[inline]
+    fn plain(&mut self, key: &'static [u8], value: &str) {
+        self.quoted(key, |out| out.extend_from_slice(value.as_bytes()));
+    }
+
+    /// After a [`key`], as are the others.
+    #[inline]
+    fn text(&mut self, key: &'static [u8], value: &str) {
+        if let Some(out) = self.field(key) {
             text(out, value);
         }
     }
 
-    fn number(&mut self, value: u64) {
-        if let Some(out) = self.field() {
+    #[inline]
+    fn number(&mut self, key: &'static [u8], value: u64) {
+        if let Some(out) = self.field(key) {
             out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
         }
     }
 
     /// A field that is there only if there is something to say.
-    fn seldom(&mut self, value: Option<&str>) {
+    fn seldom(&mut self, key: &'static [u8], value: Option<&str>) {
         match value {
-            Some(value) => self.text(value),
+            Some(value) => self.text(key, value),
             None => self.at += 1,
         }
     }
@@ -186,71 +209,65 @@ impl AccessRecord<'_> {
     /// where nothing is known, but for `error`, `fault`, `policy`, `shadow` and `identity`. By hand,
     /// since a line is written for every request.
     pub fn write(&self, fields: RecordFields, out: &mut Vec<u8>) {
-        out.push(b'{');
+        out.reserve(USUAL);
+        let begin = out.len();
         let mut line = Line { out, fields, at: 0 };
-        line.quoted(&self.time.rfc3339());
-        line.quoted(&self.trace.digits());
-        line.text(self.tenant);
-        line.text(self.lb);
-        line.text(self.route);
-        if let Some(out) = line.field() {
-            out.push(b'"');
+        line.quoted(quote!("time"), |out| {
+            out.extend_from_slice(&self.time.rfc3339());
+        });
+        line.quoted(quote!("trace"), |out| {
+            out.extend_from_slice(&self.trace.digits());
+        });
+        line.plain(quote!("tenant"), self.tenant);
+        line.plain(quote!("lb"), self.lb);
+        line.text(key!("route"), self.route);
+        line.quoted(quote!("service"), |out| {
             if let Some(service) = self.service {
                 let names = [&service.service, &service.namespace, &service.tenant];
                 dotted(out, &names.map(|name| name.as_str()));
             }
-            out.push(b'"');
-        }
-        if let Some(out) = line.field() {
-            out.push(b'"');
+        });
+        line.quoted(quote!("endpoint"), |out| {
             if let Some((address, _)) = self.endpoint {
                 socket(out, address);
             }
-            out.push(b'"');
-        }
-        if let Some(out) = line.field() {
-            out.push(b'"');
+        });
+        line.quoted(quote!("site"), |out| {
             if let Some((_, site)) = self.endpoint {
                 dotted(out, &[site.site.as_str(), site.tenant.as_str()]);
             }
-            out.push(b'"');
+        });
+        line.quoted(quote!("peer"), |out| socket(out, self.peer));
+        line.plain(quote!("method"), self.method);
+        line.text(key!("path"), self.path);
+        line.text(key!("host"), self.host);
+        line.plain(quote!("protocol"), self.protocol);
+        line.number(key!("status"), u64::from(self.status));
+        line.number(key!("bytes_in"), self.bytes_in);
+        line.number(key!("bytes_out"), self.bytes_out);
+        line.number(key!("duration_us"), self.duration_us);
+        line.number(key!("tries"), u64::from(self.tries));
+        match self.error {
+            Some((error, fault)) => {
+                if let Some(out) = line.field(key!("error")) {
+                    text(out, error);
+                    out.extend_from_slice(quote!("fault"));
+                    out.extend_from_slice(fault.word().as_bytes());
+                    out.push(b'"');
+                }
+            }
+            None => line.at += 1,
         }
-        if let Some(out) = line.field() {
-            out.push(b'"');
-            socket(out, self.peer);
-            out.push(b'"');
+        line.seldom(key!("policy"), self.policy);
+        line.seldom(key!("shadow"), self.shadow);
+        line.seldom(key!("identity"), self.identity);
+        // Each field begins with a comma; the first one's is where the line begins.
+        match out.get_mut(begin) {
+            Some(comma) => *comma = b'{',
+            None => out.push(b'{'),
         }
-        line.text(self.method);
-        line.text(self.path);
-        line.text(self.host);
-        line.text(self.protocol);
-        line.number(u64::from(self.status));
-        line.number(self.bytes_in);
-        line.number(self.bytes_out);
-        line.number(self.duration_us);
-        line.number(u64::from(self.tries));
-        let wants_error = line.wants();
-        if let Some((error, fault)) = self.error.filter(|_| wants_error) {
-            begin(line.out, "error");
-            text(line.out, error);
-            begin(line.out, "fault");
-            text(line.out, fault.word());
-        }
-        line.seldom(self.policy);
-        line.seldom(self.shadow);
-        line.seldom(self.identity);
         out.extend_from_slice(b"}\n");
     }
-}
-
-/// The name of a field, and what separates it from the one before.
-fn begin(out: &mut Vec<u8>, name: &str) {
-    if out.last() != Some(&b'{') {
-        out.push(b',');
-    }
-    out.push(b'"');
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
 }
 
 /// A text of JSON.
@@ -259,12 +276,15 @@ pub(crate) fn text(out: &mut Vec<u8>, value: &str) {
     let mut rest = value.as_bytes();
     // RFC 8259 §7; DEL too, which terminals act on.
     let odd = |octet: &u8| *octet < b' ' || matches!(octet, b'"' | b'\\' | 0x7F);
-    while let Some(at) = rest.iter().position(odd) {
-        let (before, from) = rest.split_at(at);
-        out.extend_from_slice(before);
-        // Into memory: it cannot fail.
-        let _ = write!(out, "\\u{:04x}", from[0]);
-        rest = &from[1..];
+    // Mostly there is none, which is seen without a way out in the middle: many octets at a time.
+    if rest.iter().fold(false, |any, octet| any | odd(octet)) {
+        while let Some(at) = rest.iter().position(odd) {
+            let (before, from) = rest.split_at(at);
+            out.extend_from_slice(before);
+            // Into memory: it cannot fail.
+            let _ = write!(out, "\\u{:04x}", from[0]);
+            rest = &from[1..];
+        }
     }
     out.extend_from_slice(rest);
     out.push(b'"');
@@ -283,12 +303,7 @@ fn dotted(out: &mut Vec<u8>, names: &[&str]) {
 fn socket(out: &mut Vec<u8>, address: SocketAddr) {
     match address {
         SocketAddr::V4(v4) => {
-            for (at, octet) in v4.ip().octets().into_iter().enumerate() {
-                if at > 0 {
-                    out.push(b'.');
-                }
-                out.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
-            }
+            headers::address(out, (*v4.ip()).into());
             out.push(b':');
             out.extend_from_slice(itoa::Buffer::new().format(v4.port()).as_bytes());
         }

@@ -15,6 +15,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 pub(crate) struct Alarm {
     timer: Pin<Box<Sleep>>,
     at: Instant,
+    /// Set, and not looked at since: the clock is read when that is done.
+    after: Option<Duration>,
 }
 
 impl Alarm {
@@ -23,21 +25,27 @@ impl Alarm {
         Alarm {
             timer: Box::pin(sleep_until(at)),
             at,
+            after: None,
         }
     }
 
-    /// Ring so long from now, and not before.
+    /// Ring so long from when it is polled next, and not before: what has to wait for nothing does
+    /// not read the clock for it.
     pub(crate) fn set(&mut self, after: Duration) {
-        self.at = Instant::now() + after;
+        self.after = Some(after);
     }
 
     /// How long it is until it rings.
     pub(crate) fn left(&self) -> Duration {
-        self.at.saturating_duration_since(Instant::now())
+        self.after
+            .unwrap_or_else(|| self.at.saturating_duration_since(Instant::now()))
     }
 
     /// Ready when it is time.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(after) = self.after.take() {
+            self.at = Instant::now() + after;
+        }
         if self.timer.deadline() > self.at {
             self.timer.as_mut().reset(self.at);
         }

@@ -491,9 +491,6 @@ impl Drive<'_> {
                     return Poll::Ready(Err(sent(Kind::Cancelled)));
                 }
             }
-            if let Poll::Ready(error) = client.poll_gone(cx) {
-                return Poll::Ready(Err(Stop::Client(error)));
-            }
             if uploading {
                 let before = upload.taken();
                 match upload.poll(cx, client, up) {
@@ -510,6 +507,9 @@ impl Drive<'_> {
             }
             if let Poll::Ready(result) = self.poll_head(cx, up, client, &mut interim) {
                 return Poll::Ready(result);
+            }
+            if let Poll::Ready(error) = client.poll_gone(cx) {
+                return Poll::Ready(Err(Stop::Client(error)));
             }
             // Informational responses go out at once; a failure shows later.
             let _ = client.poll_flush(cx);

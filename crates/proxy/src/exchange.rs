@@ -1,6 +1,13 @@
 //! One request's life at an ingress: decide, forward or answer, record.
 
-use std::{borrow::Cow, future::poll_fn, rc::Rc, task::Poll, time::Duration};
+use std::{
+    borrow::Cow,
+    future::{Future, poll_fn},
+    pin::Pin,
+    rc::Rc,
+    task::Poll,
+    time::Duration,
+};
 
 use balance::{Endpoint, EndpointKey};
 use base::{Instant, LbId, SiteName};
@@ -70,6 +77,13 @@ impl Story {
             told.end(endpoint, end());
         }
     }
+}
+
+/// A future in memory of its own, made where it stays: made first and then moved, the thousands of
+/// octets that a request's life takes would be copied, most of them before they mean anything.
+pub(crate) fn boxed<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
+    let place = Box::new_uninit();
+    Box::into_pin(Box::write(place, make()))
 }
 
 /// Serve one request of a client, whatever happens, and record it.

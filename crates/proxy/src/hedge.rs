@@ -46,7 +46,9 @@ pub(crate) async fn alone(
         kind: Kind::Timeout,
         again: Again::Safe,
     });
-    timeout(patience, trying).await.unwrap_or(Err(late))
+    // Boxed, so that those without such a limit stay small.
+    let in_time = Box::pin(timeout(patience, trying));
+    in_time.await.unwrap_or(Err(late))
 }
 
 /// A try beside the first.

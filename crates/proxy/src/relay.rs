@@ -232,12 +232,12 @@ pub(crate) async fn respond(
             // a response to hand over.
             let _ = upload.poll(cx, client, up);
         }
-        if !ended && let Poll::Ready(error) = client.poll_gone(cx) {
-            return Poll::Ready(Err(RelayError::Client(error)));
-        }
         match pump(cx, client, up, Some(&mut splice), &mut ended, bytes) {
             Poll::Ready(done) => return Poll::Ready(done),
             Poll::Pending => {}
+        }
+        if !ended && let Poll::Ready(error) = client.poll_gone(cx) {
+            return Poll::Ready(Err(RelayError::Client(error)));
         }
         let moved = *bytes + upload.taken();
         poll_idle(cx, alarm, idle, &mut last, moved).map(|()| Err(RelayError::Idle))

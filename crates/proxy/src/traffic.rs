@@ -99,8 +99,38 @@ impl Numbers {
 /// The numbers of one worker.
 #[derive(Debug)]
 pub(crate) struct Traffic {
-    own: RefCell<HashMap<Whose, Numbers>>,
+    own: RefCell<Own>,
     all: All,
+}
+
+/// Numbers since they were last added to those of all.
+#[derive(Debug, Default)]
+struct Own {
+    numbers: Vec<(Whose, Numbers)>,
+    places: HashMap<Whose, usize>,
+    /// Where the last one was counted: mostly the next one is of the same kind.
+    last: usize,
+}
+
+impl Own {
+    fn of(&mut self, whose: Whose, names: impl FnOnce() -> Names) -> Option<&mut Numbers> {
+        if self
+            .numbers
+            .get(self.last)
+            .is_none_or(|(last, _)| *last != whose)
+        {
+            self.last = *self.places.entry(whose).or_insert(self.numbers.len());
+            if self.last == self.numbers.len() {
+                let numbers = Numbers {
+                    names: names(),
+                    ..Numbers::default()
+                };
+                self.numbers.push((whose, numbers));
+            }
+        }
+        let (_, numbers) = self.numbers.get_mut(self.last)?;
+        Some(numbers)
+    }
 }
 
 /// The numbers of all workers.
@@ -131,24 +161,22 @@ impl Traffic {
         passed: &Passed,
         names: impl FnOnce() -> (&'n str, &'n str, String),
     ) {
-        let mut own = self.own.borrow_mut();
-        let numbers = own.entry(whose).or_insert_with(|| {
+        let names = || {
             let (tenant, lb, service) = names();
-            Numbers {
-                names: Names {
-                    tenant: tenant.to_owned(),
-                    lb: lb.to_owned(),
-                    service,
-                },
-                ..Numbers::default()
+            Names {
+                tenant: tenant.to_owned(),
+                lb: lb.to_owned(),
+                service,
             }
-        });
-        numbers.count(passed);
+        };
+        if let Some(numbers) = self.own.borrow_mut().of(whose, names) {
+            numbers.count(passed);
+        }
     }
 
     /// Add what was counted to the numbers of all.
     pub(crate) fn flush(&self) {
-        let own = std::mem::take(&mut *self.own.borrow_mut());
+        let own = std::mem::take(&mut *self.own.borrow_mut()).numbers;
         if own.is_empty() {
             return;
         }

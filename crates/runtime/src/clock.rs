@@ -16,13 +16,8 @@ const OFFSET: Duration = Duration::from_secs(3600);
 pub fn now() -> Instant {
     static ORIGIN: OnceLock<tokio::time::Instant> = OnceLock::new();
     let now = tokio::time::Instant::now();
-    let origin = *ORIGIN.get_or_init(|| now);
-    let zero = Instant::ZERO + OFFSET;
-    if now >= origin {
-        zero + now.duration_since(origin)
-    } else {
-        zero - origin.duration_since(now)
-    }
+    let origin = *ORIGIN.get_or_init(|| now.checked_sub(OFFSET).unwrap_or(now));
+    Instant::ZERO + now.saturating_duration_since(origin)
 }
 
 /// The wall clock; the epoch if the machine's clock is before 1970.

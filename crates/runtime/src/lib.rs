@@ -1,13 +1,14 @@
 //! The ground every shell and process stands on: what touches the operating system, once.
 //!
 //! What it is: the clock ([`now`], [`wall`]), named tasks that drain ([`Tasks`]), threads with
-//! their own single-threaded runtime ([`thread`]), TLS configurations ([`tls`]), sockets
+//! their own single-threaded runtime ([`thread`]), the allocator ([`Allocator`]), TLS configurations ([`tls`]), sockets
 //! ([`net`]), files that are never half written ([`mod@file`]), byte streams over HTTP/2 ([`h2io`]),
 //! signals, logs and metrics.
 //!
 //! What it is not: it knows no site, no tenant, no resource. It decides nothing; the rooms above
 //! pass it addresses, keys and futures. It is the only room outside `router` and `lab` that may
-//! use `unsafe`, and does so in one place: what sockets can do without a safe wrapper ([`net`]).
+//! use `unsafe`, and does so in two places: what sockets can do without a safe wrapper ([`net`]),
+//! and the allocator ([`Allocator`]).
 //!
 //! The way of a process: `log::init` → `Tasks::new` → `tasks.spawn(…)`, `thread(…)` →
 //! `signal::shutdown().await` → `tasks.drain(deadline).await`.
@@ -24,6 +25,7 @@
 //! # });
 //! ```
 
+mod alloc;
 mod clock;
 pub mod file;
 pub mod h2io;
@@ -38,6 +40,7 @@ mod tasks;
 mod threads;
 pub mod tls;
 
+pub use alloc::Allocator;
 pub use clock::{now, seed, wall};
 pub use tasks::{Drain, Drained, Task, Tasks};
 pub use threads::{Thread, ThreadExit, thread};

@@ -9,14 +9,14 @@
 
 use std::{
     any::Any,
-    future::Future,
+    future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -161,13 +161,13 @@ impl Tasks {
     ) -> impl Future<Output = ()> + use<F> {
         self.inner.live.fetch_add(1, Ordering::AcqRel);
         let alive = Alive(Arc::clone(&self.inner));
-        let mut phase = self.inner.phase.subscribe();
+        let phase = self.inner.phase.subscribe();
         async move {
             let alive = alive;
             let guarded = Guarded(task);
             let outcome = tokio::select! {
                 biased;
-                _ = phase.wait_for(|phase| *phase == Phase::Aborting) => Ok(()),
+                () = reached(phase, Phase::Aborting) => Ok(()),
                 outcome = guarded => outcome,
             };
             if let Err(panic) = outcome {
@@ -187,9 +187,7 @@ impl Drain {
 
     /// Waits until the drain begins; also returns when the group is gone.
     pub async fn draining(&self) {
-        let mut phase = self.0.clone();
-        // An error means that every `Tasks` is gone: nobody is left to serve for.
-        let _ = phase.wait_for(|phase| *phase >= Phase::Draining).await;
+        reached(self.0.clone(), Phase::Draining).await;
     }
 }
 
@@ -204,6 +202,26 @@ impl Task {
     pub fn is_finished(&self) -> bool {
         self.0.is_finished()
     }
+}
+
+/// Waits until the phase is `at`, or the group is gone: nobody is left to serve for. This is polled
+/// whenever anything stirs in its task; while nothing has changed and the same task polls, it is
+/// registered already, and a look at a number tells.
+async fn reached(mut phase: watch::Receiver<Phase>, at: Phase) {
+    let news = phase.clone();
+    let mut waiting = pin!(phase.wait_for(|phase| *phase >= at));
+    let mut registered: Option<Waker> = None;
+    poll_fn(|cx| {
+        let same = registered.as_ref().is_some_and(|w| w.will_wake(cx.waker()));
+        if same && matches!(news.has_changed(), Ok(false)) {
+            return Poll::Pending;
+        }
+        if !same {
+            registered = Some(cx.waker().clone());
+        }
+        waiting.as_mut().poll(cx).map(drop)
+    })
+    .await;
 }
 
 struct Alive(Arc<Inner>);
@@ -242,7 +260,18 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::atomic::AtomicBool, task::Wake};
+
     use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn drain_waits_then_aborts() {
@@ -258,6 +287,28 @@ mod tests {
             Drained { aborted: 1 }
         );
         assert_eq!(tasks.live(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_is_heard_by_whoever_waits() {
+        let tasks = Tasks::new("test");
+        let token = tasks.token();
+        let mut draining = pin!(token.draining());
+        let [first, second] = [(); 2].map(|()| Arc::new(Woken::default()));
+        let mut poll = |by: &Arc<Woken>| {
+            let waker = Waker::from(Arc::clone(by));
+            draining.as_mut().poll(&mut Context::from_waker(&waker))
+        };
+        assert!(poll(&first).is_pending() && poll(&first).is_pending());
+        // Another task takes it over: that one is woken.
+        assert!(poll(&second).is_pending() && poll(&second).is_pending());
+        tasks.start_drain();
+        assert!(second.0.load(Ordering::Relaxed));
+        assert!(poll(&second).is_ready());
+        let late = tasks.token();
+        late.draining().await;
+        drop(tasks);
+        token.draining().await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use cli::{BgpArgs, Command, ControllerArgs, Failure, NodeArgs, NodePart};
 // A request is a few dozen allocations, its future among them, which the C library's caches of a
 // thread are too small for.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: runtime::Allocator = runtime::Allocator;
 
 fn main() -> ExitCode {
     let done = cli::obey_parent().and_then(|()| match cli::parse() {

@@ -121,21 +121,17 @@ pub(crate) async fn serve(worker: Rc<Worker>, wire: Wire, origin: Origin) {
         match &origin {
             Origin::Client(info) => {
                 // Boxed: most connections carry no request at the moment.
-                Box::pin(exchange::serve(&worker, info, &mut client, alarm, request)).await;
+                exchange::boxed(|| exchange::serve(&worker, info, &mut client, alarm, request))
+                    .await;
             }
             Origin::Site {
                 peer,
                 request: claim,
             } => {
-                Box::pin(egress::serve(
-                    &worker,
-                    peer,
-                    claim,
-                    &mut client,
-                    alarm,
-                    request,
-                ))
-                .await
+                exchange::boxed(|| {
+                    egress::serve(&worker, peer, claim, &mut client, alarm, request)
+                })
+                .await;
             }
         }
         if conn.aborted {

@@ -1,9 +1,10 @@
 //! The HTTP/2 server side of one connection (RFC 9113), on the `h2` crate.
 
 use std::{
+    cell::RefCell,
     future::{Future, poll_fn},
     io,
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -50,6 +51,9 @@ const LEAVING: Duration = Duration::from_millis(300);
 /// How long the last frames may take.
 const GOODBYE: Duration = Duration::from_millis(300);
 
+/// Those of streams that have ended, for the next ones.
+type Alarms = Rc<RefCell<Vec<Alarm>>>;
+
 /// One stream: a request and its response.
 #[derive(Debug)]
 pub(crate) struct H2 {
@@ -75,6 +79,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, io: Io, early: BytesMut, info: Con
     let mut draining = pin!(drain.draining());
     let info = Rc::new(info);
     let mut streams = FuturesUnordered::new();
+    let alarms = Alarms::default();
     let mut alarm = Alarm::new(worker.bear(limits.idle_timeout, info.seat.as_ref()));
     let mut leaving = false;
     poll_fn(|cx| {
@@ -89,7 +94,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, io: Io, early: BytesMut, info: Con
             }
             match next(&mut connection, &wire, cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
-                    streams.extend(start(&worker, &info, request, respond));
+                    streams.extend(start(&worker, &info, &alarms, request, respond));
                     if worker.turns.is_long(cx) {
                         return Poll::Pending;
                     }
@@ -175,9 +180,10 @@ async fn finish(mut connection: Connection<Coalesced, Bytes>, wire: &Coalesced) 
 fn start(
     worker: &Rc<Worker>,
     info: &Rc<ConnInfo>,
+    alarms: &Alarms,
     request: http::Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-) -> Option<impl Future<Output = ()> + use<>> {
+) -> Option<Pin<Box<impl Future<Output = ()> + use<>>>> {
     let (mut parts, recv) = request.into_parts();
     let protocol = parts.extensions.remove::<Protocol>();
     let incoming = Incoming::new(recv);
@@ -204,20 +210,28 @@ fn start(
         connects: extended,
         expects_continue,
     };
-    let (worker, info) = (Rc::clone(worker), Rc::clone(info));
-    Some(async move {
-        let mut serving = pin!(async {
-            let alarm = &mut Alarm::new(worker.snapshot().limits.request_timeout);
+    let (worker, info, alarms) = (Rc::clone(worker), Rc::clone(info), Rc::clone(alarms));
+    let mut alarm = {
+        let patience = worker.snapshot().limits.request_timeout;
+        let free = alarms.borrow_mut().pop();
+        let mut alarm = free.unwrap_or_else(|| Alarm::new(patience));
+        alarm.set(patience);
+        alarm
+    };
+    Some(exchange::boxed(move || async move {
+        {
             let client = &mut Client::H2(&mut stream);
-            exchange::serve(&worker, &info, client, alarm, request).await;
-        });
-        // Streams of one connection that are ready together are more than a turn.
-        poll_fn(|cx| {
-            ready!(worker.turns.poll_short(cx));
-            serving.as_mut().poll(cx)
-        })
-        .await;
-    })
+            let serving = exchange::serve(&worker, &info, client, &mut alarm, request);
+            let mut serving = pin!(serving);
+            // Streams of one connection that are ready together are more than a turn.
+            poll_fn(|cx| {
+                ready!(worker.turns.poll_short(cx));
+                serving.as_mut().poll(cx)
+            })
+            .await;
+        }
+        alarms.borrow_mut().push(alarm);
+    }))
 }
 
 /// An extended CONNECT (RFC 8441 §4) as the upgrade that an HTTP/1.1 endpoint knows; the key is

@@ -252,6 +252,6 @@ async fn request(shared: Rc<Shared>, info: Rc<ConnInfo>, send: SendStream, recv:
     };
     let alarm = &mut Alarm::new(limits.request_timeout);
     let client = &mut Client::H3(&mut stream);
-    exchange::serve(&worker, &info, client, alarm, request).await;
+    exchange::boxed(|| exchange::serve(&worker, &info, client, alarm, request)).await;
     stream.finish().await;
 }

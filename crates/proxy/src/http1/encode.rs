@@ -133,7 +133,8 @@ fn line(out: &mut BytesMut, name: &[u8], value: &[u8]) {
 }
 
 fn length(out: &mut BytesMut, n: u64) {
-    out.extend_from_slice(format!("content-length: {n}\r\n").as_bytes());
+    let mut digits = itoa::Buffer::new();
+    line(out, b"content-length", digits.format(n).as_bytes());
 }
 
 fn chunked(out: &mut BytesMut) -> BodyEncoder {

@@ -6,7 +6,7 @@ use bytes::{Buf, BytesMut};
 use http::{Method, StatusCode};
 use httparse::ParserConfig;
 use l7::{Fields, Known, Limits, headers};
-use memchr::{memchr_iter, memmem::Finder};
+use memchr::memmem::Finder;
 
 /// More header fields than this are never parsed, whatever the limits say.
 const MAX_FIELDS: usize = 128;
@@ -190,14 +190,15 @@ const LONE: HeadError = HeadError::Bad("CR or LF alone");
 
 /// A CR or LF alone ends a line for some and not for others (RFC 9112 §2.2).
 pub(super) fn only_crlf(octets: &[u8]) -> bool {
-    let mut lines = 0;
-    for at in memchr_iter(b'\n', octets) {
-        lines += 1;
-        if at == 0 || octets.get(at - 1) != Some(&b'\r') {
-            return false;
-        }
-    }
-    memchr_iter(b'\r', octets).count() == lines
+    let (Some(first), Some(last)) = (octets.first(), octets.last()) else {
+        return true;
+    };
+    // Without a way out in the middle: many octets are looked at at a time.
+    let pairs = octets.iter().zip(octets.get(1..).unwrap_or_default());
+    let odd = pairs.fold(false, |odd, (before, after)| {
+        odd | ((*before == b'\r') != (*after == b'\n'))
+    });
+    !odd && *first != b'\n' && *last != b'\r'
 }
 
 fn complete(
