@@ -51,6 +51,8 @@ pub(crate) struct Story {
     told: Option<Box<Tries>>,
     /// What is said of HTTP/3 to whoever came otherwise.
     pub(crate) elsewhere: Option<HeaderValue>,
+    /// When all of the answer was handed over, if it was.
+    pub(crate) over: Option<Instant>,
 }
 
 impl Story {
@@ -177,7 +179,7 @@ pub(crate) async fn serve(
             Box::pin(answer(client, &request.method, reply, &mut story)).await;
         }
     }
-    let duration = runtime::now().since(started);
+    let duration = story.over.unwrap_or_else(runtime::now).since(started);
     let told = Told {
         decision: decision.as_ref().ok(),
         info,

@@ -579,8 +579,10 @@ pub(crate) async fn deliver(
     let alarm = (alarm, limits.idle_timeout);
     match respond(worker, client, alarm, &mut up, upload, head, bytes).await {
         Ok(()) => {
+            let now = runtime::now();
+            story.over = Some(now);
             if up.is_reusable() && !worker.drain_begun() {
-                worker.pool.put(key, up, runtime::now());
+                worker.pool.put(key, up, now);
             }
         }
         Err(error) => Box::pin(broken(client, story, &error)).await,

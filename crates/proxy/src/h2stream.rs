@@ -35,6 +35,11 @@ impl Incoming {
         self.done
     }
 
+    /// Is there nothing more to come, trailers neither?
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.done || self.recv.is_end_stream()
+    }
+
     pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, h2::Error>> {
         if self.done {
             return Poll::Ready(Ok(Piece::End(None)));

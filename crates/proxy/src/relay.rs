@@ -281,6 +281,11 @@ fn pump(
             Poll::Ready(Piece::Data(piece)) => {
                 *bytes += piece.len() as u64;
                 client.data(piece);
+                if up.is_at_end() {
+                    // Said with the last piece, it needs no frame of its own.
+                    client.end(None);
+                    *ended = true;
+                }
             }
             Poll::Ready(Piece::End(mut trailers)) => {
                 if let Some(trailers) = &mut trailers {

@@ -275,7 +275,7 @@ pub(super) fn checked(
     let Parts {
         method,
         uri,
-        mut headers,
+        headers,
         ..
     } = parts;
     if headers.len() > limits.header_count {
@@ -306,14 +306,15 @@ pub(super) fn checked(
         (None, None) => return Err(StatusCode::BAD_REQUEST),
     };
     let host = HeaderValue::from_str(&authority).map_err(|_| StatusCode::BAD_REQUEST)?;
-    headers.insert(header::HOST, host);
-    join_cookies(&mut headers);
     let framing = framing(&method, &headers, bodiless)?;
+    let mut fields = Fields::from(&headers);
+    fields.insert(&header::HOST, &host);
+    join_cookies(&mut fields);
     Ok(Request {
         target: target.to_owned(),
         method,
         authority,
-        fields: Fields::from(&headers),
+        fields,
         framing,
         protocol: "h2",
     })
@@ -334,18 +335,13 @@ fn framing(method: &Method, headers: &HeaderMap, bodiless: bool) -> Result<Frami
 }
 
 /// RFC 9113 §8.2.3: cookie crumbs become one line again.
-fn join_cookies(headers: &mut HeaderMap) {
-    let mut lines = headers.get_all(header::COOKIE).iter();
-    if lines.next().is_none() || lines.next().is_none() {
+fn join_cookies(fields: &mut Fields) {
+    if fields.all(Known::Cookie).nth(1).is_none() {
         return;
     }
-    let crumbs: Vec<&[u8]> = headers
-        .get_all(header::COOKIE)
-        .iter()
-        .map(HeaderValue::as_bytes)
-        .collect();
+    let crumbs: Vec<&[u8]> = fields.all(Known::Cookie).collect();
     if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
-        headers.insert(header::COOKIE, joined);
+        fields.insert(&header::COOKIE, &joined);
     }
 }
 

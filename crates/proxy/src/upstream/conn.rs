@@ -190,6 +190,14 @@ impl UpConn {
         }
     }
 
+    /// Is there provably nothing more of the body to come, trailers neither?
+    pub(crate) fn is_at_end(&self) -> bool {
+        match &self.speaks {
+            Speaks::One(conn) => conn.is_at_end(),
+            Speaks::Two(stream) => stream.is_at_end(),
+        }
+    }
+
     /// Its connection, and how much of the body is still to be read of it, if nothing but these
     /// octets comes next, in plain text.
     pub(crate) fn splices(&self) -> Option<(&TcpStream, u64)> {

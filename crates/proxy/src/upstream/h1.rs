@@ -118,6 +118,10 @@ impl H1 {
         self.wire.poll_body(cx, &mut self.decoder)
     }
 
+    pub(super) fn is_at_end(&self) -> bool {
+        self.decoder.is_done()
+    }
+
     /// Its connection, and how much of the body is still to be read of it, if nothing but these
     /// octets comes next, in plain text.
     pub(super) fn splices(&self) -> Option<(&TcpStream, u64)> {

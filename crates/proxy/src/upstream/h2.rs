@@ -333,6 +333,10 @@ impl H2 {
         }))
     }
 
+    pub(super) fn is_at_end(&self) -> bool {
+        self.incoming.as_ref().is_some_and(Incoming::is_at_end)
+    }
+
     pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, ReadError>> {
         let Some(incoming) = &mut self.incoming else {
             return Poll::Ready(Ok(Piece::End(None)));
