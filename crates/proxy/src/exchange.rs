@@ -82,7 +82,9 @@ impl Story {
 }
 
 /// A future in memory of its own, made where it stays: made first and then moved, the thousands of
-/// octets that a request's life takes would be copied, most of them before they mean anything.
+/// octets that a request's life takes would be copied, most of them before they mean anything. (For
+/// that `make` has to be a block, which begins with no more than what it takes along; a call is made
+/// elsewhere.)
 pub(crate) fn boxed<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
     let place = Box::new_uninit();
     Box::into_pin(Box::write(place, make()))

@@ -117,19 +117,21 @@ pub(crate) async fn serve(worker: Rc<Worker>, wire: Wire, origin: Origin) {
         fresh = false;
         let request = conn.begin(*head);
         conn.close |= drain.is_draining() || origin.seat().is_some_and(|seat| seat.leaves());
-        let mut client = Client::H1(&mut conn);
+        // Boxed: most connections carry no request at the moment.
+        let (worker, client, alarm) = (&worker, &mut Client::H1(&mut conn), &mut *alarm);
         match &origin {
             Origin::Client(info) => {
-                // Boxed: most connections carry no request at the moment.
-                exchange::boxed(|| exchange::serve(&worker, info, &mut client, alarm, request))
-                    .await;
+                exchange::boxed(move || async move {
+                    exchange::serve(worker, info, client, alarm, request).await;
+                })
+                .await;
             }
             Origin::Site {
                 peer,
                 request: claim,
             } => {
-                exchange::boxed(|| {
-                    egress::serve(&worker, peer, claim, &mut client, alarm, request)
+                exchange::boxed(move || async move {
+                    egress::serve(worker, peer, claim, client, alarm, request).await;
                 })
                 .await;
             }

@@ -252,6 +252,10 @@ async fn request(shared: Rc<Shared>, info: Rc<ConnInfo>, send: SendStream, recv:
     };
     let alarm = &mut Alarm::new(limits.request_timeout);
     let client = &mut Client::H3(&mut stream);
-    exchange::boxed(|| exchange::serve(&worker, &info, client, alarm, request)).await;
+    let (worker, info) = (&worker, &info);
+    exchange::boxed(move || async move {
+        exchange::serve(worker, info, client, alarm, request).await;
+    })
+    .await;
     stream.finish().await;
 }
