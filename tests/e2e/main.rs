@@ -31,6 +31,7 @@ mod sharing;
 mod slow;
 mod spill;
 mod startup;
+mod succession;
 mod support;
 mod wide;
 

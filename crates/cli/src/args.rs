@@ -183,9 +183,9 @@ pub struct NodeArgs {
     /// Of the requests that begin a trace, how many are told, 0 to 1; others go by their parent
     #[arg(long, value_name = "RATIO", default_value_t = 0.01, requires = "otlp")]
     pub otlp_ratio: f64,
-    /// With --bundle: if a process runs this node already, take over its listening sockets, serve,
-    /// and let it finish what it has (hot restart)
-    #[arg(long, requires = "bundle", conflicts_with = "check")]
+    /// If a process runs this node already, take over its listening sockets, serve, and let it
+    /// finish what it has (hot restart). Of a node in one process
+    #[arg(long, conflicts_with = "check")]
     pub take_over: bool,
     /// Run one part of the node in this process; the other one, in its own process with the same
     /// state folder, is found at STATE/node.sock. Traffic goes on while the control part is away

@@ -8,6 +8,7 @@ mod facts;
 mod intent;
 mod keys;
 mod report;
+mod succession;
 mod vips;
 
 use std::{collections::BTreeSet, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
@@ -28,13 +29,15 @@ use runtime::{
 use speaker::{Handle, PeerConfig, Speaker, SpeakerConfig};
 use tokio::sync::{mpsc, oneshot};
 use tunnel::{
-    DialTarget, Incoming, Joining, LinkEvent, LinkTable, Pipes, Prefer, Side, StreamHead,
+    DialTarget, Incoming, Joining, LinkEvent, LinkTable, Pipes, Prefer, Side, Standing, StreamHead,
+    Tunnel,
 };
 
 use crate::{
     ASN, Patience,
     authority::Ask,
     bundle::Fixed,
+    handover::{Bequest, Inheritance, Joined},
     keys::Fetched,
     otlp::Otlp,
     state::{Material, State, credentials},
@@ -45,6 +48,7 @@ use facts::Facts;
 use intent::Intent;
 use keys::Keys;
 pub(crate) use report::{Query, Report};
+use succession::Succession;
 use vips::Vips;
 
 /// Changes of routes that are taken in before sets are built.
@@ -67,8 +71,8 @@ pub(crate) struct Config {
     pub(crate) material: Option<Material>,
     /// With `--bundle`: what to run.
     pub(crate) fixed: Fixed,
-    /// Listening sockets of the process before this one.
-    pub(crate) inherited: Vec<(std::net::SocketAddr, std::net::TcpListener)>,
+    /// What the process before this one has given.
+    pub(crate) inherited: Inheritance,
     /// What requests get to finish when this process ends.
     pub(crate) patience: Patience,
     pub(crate) identity: pki::Identity,
@@ -110,6 +114,8 @@ pub(crate) struct Data {
     door: Rc<Door>,
     updates_refused: Counter,
     ready: Option<oneshot::Sender<()>>,
+    /// What is waited for before the place of another process is taken.
+    succession: Option<Succession>,
 }
 
 /// Key, certificate and CA: what tunnels are made with.
@@ -132,7 +138,9 @@ pub(crate) async fn run(tasks: Tasks, config: Config) {
 
 async fn start(tasks: Tasks, config: Config) -> Result<(), String> {
     let words = |error: &dyn std::error::Error| base::Chain(error).to_string();
-    let tunnel = tunnel::start(&config.metrics).map_err(|e| words(&e))?;
+    let Inheritance { sockets, joined } = config.inherited;
+    let begun = begin_tunnels(&config.metrics, joined);
+    let (tunnel, facts, succession) = begun.map_err(|e| words(&e))?;
     let (control, identity, mut parts) = (tunnel.control.clone(), config.identity, config.parts);
     tasks.spawn_local("control-part", async move {
         while let Some(pipes) = parts.recv().await {
@@ -167,7 +175,7 @@ async fn start(tasks: Tasks, config: Config) -> Result<(), String> {
         spans,
         metrics: config.metrics.clone(),
         seed: runtime::now().as_nanos() ^ runtime::wall().unix_millis(),
-        inherited: config.inherited,
+        inherited: sockets,
     })
     .map_err(|e| words(&e))?;
     let (events, inbox) = mpsc::channel(EVENTS);
@@ -222,9 +230,10 @@ async fn start(tasks: Tasks, config: Config) -> Result<(), String> {
             "Updates that are not the controller's, or damaged",
         ),
         ready: Some(config.ready),
+        succession,
     };
     let mut fixed = config.fixed;
-    data.begin(fixed.first()).await;
+    data.begin(fixed.first(), facts).await;
     let queues = Queues {
         links: tunnel.events,
         services: tunnel.services,
@@ -242,6 +251,22 @@ async fn start(tasks: Tasks, config: Config) -> Result<(), String> {
     };
     data.work(queues, config.patience).await;
     Ok(())
+}
+
+/// See [`begin_tunnels`].
+type Begun = (Tunnel, Option<Vec<u8>>, Option<Succession>);
+
+/// The tunnels, the routes to begin with, and what is waited for before this process serves.
+fn begin_tunnels(
+    metrics: &Metrics,
+    joined: Option<Joined<std::net::TcpListener>>,
+) -> std::io::Result<Begun> {
+    let Some(joined) = joined else {
+        return Ok((tunnel::start(metrics)?, None, None));
+    };
+    let tunnel = tunnel::succeed(metrics, joined.tunnels)?;
+    let succession = Succession::new(runtime::now(), joined.linked);
+    Ok((tunnel, Some(joined.facts), Some(succession)))
 }
 
 /// A data half announces nothing: its numbers never leave it.
@@ -268,7 +293,7 @@ struct Queues {
 
 impl Data {
     /// Serve the last good state; without one, dial whom the Token named.
-    async fn begin(&mut self, fixed: Option<sync::Bundle>) {
+    async fn begin(&mut self, fixed: Option<sync::Bundle>, facts: Option<Vec<u8>>) {
         if let Some(bundle) = fixed {
             self.brain
                 .handle(runtime::now(), Event::Bundle(Box::new(bundle)));
@@ -297,7 +322,7 @@ impl Data {
                 self.want_compiled();
             }
         }
-        self.facts.begin(&mut self.brain);
+        self.facts.begin(&mut self.brain, facts);
         self.intent.open();
         self.carry_out().await;
     }
@@ -340,6 +365,7 @@ impl Data {
                     if self.reached(&event) {
                         self.attach_anew().await;
                     }
+                    self.succeed().await;
                 }
                 Some(measured) = queues.measured.recv() => {
                     if self.attach.handle_measured(measured) {
@@ -372,13 +398,75 @@ impl Data {
                 }
                 _ = ticks.tick() => {
                     self.tick();
+                    self.succeed().await;
                     let late = |table: &&Arc<Compiled>| self.vips.is_missing(&table.vips);
-                    if let Some(table) = self.brain.table().filter(late).cloned() {
+                    let serves = self.succession.is_none();
+                    if let Some(table) = self.brain.table().filter(late).filter(|_| serves).cloned() {
                         self.listen(&table).await;
                     }
                 }
             }
             self.carry_out().await;
+        }
+    }
+
+    /// Takes the place of the process before this one, once nothing is missing.
+    async fn succeed(&mut self) {
+        let table = self.brain.table().filter(|_| self.succession.is_some());
+        let Some(table) = table.cloned() else { return };
+        let links = self.links.table();
+        let settled = |peer: &pki::Identity| {
+            let mut to_peer = links.links().filter(|link| link.peer == *peer);
+            to_peer.any(|link| link.is_up() && link.is_settled())
+        };
+        let is_over = |succession: &mut Succession| succession.is_over(runtime::now(), settled);
+        if self.succession.take_if(is_over).is_none() {
+            return;
+        }
+        self.stand(Standing::Serves).await;
+        self.listen(&table).await;
+        self.is_ready();
+    }
+
+    fn is_ready(&mut self) {
+        if let Some(ready) = self.ready.take() {
+            let _ = ready.send(());
+        }
+    }
+
+    /// What a process gets that takes this one's place. From now on this one takes in no links.
+    async fn bequeath(&self) -> Bequest {
+        let sockets = self.workers.sockets().await;
+        if self.trust.is_none() {
+            return Bequest {
+                sockets,
+                joined: None,
+            };
+        }
+        let tunnels = self.control.sockets().await.unwrap_or_default();
+        self.stand(Standing::Leaves).await;
+        let links = self.links.table();
+        let peers = links.links().filter(|link| {
+            let serves = link.standing() == Standing::Serves && link.is_up();
+            serves && link.peer.site() != Some(&self.me.site)
+        });
+        let linked: BTreeSet<pki::Identity> = peers.map(|link| link.peer.clone()).collect();
+        Bequest {
+            sockets,
+            joined: Some(Joined {
+                tunnels,
+                facts: plan::facts::write(self.brain.routes()),
+                linked: linked.into_iter().collect(),
+            }),
+        }
+    }
+
+    /// Says how this process stands, if it has tunnels.
+    async fn stand(&self, standing: Standing) {
+        if self.trust.is_some()
+            && let Err(error) = self.control.stand(standing).await
+        {
+            tracing::error!(error = %base::Chain(&error), "tunnels do not say how this process stands");
         }
     }
 
@@ -409,8 +497,13 @@ impl Data {
                 }
                 let _ = reply.send(said);
             }
-            Query::Sockets(reply) => {
-                let _ = reply.send(self.workers.sockets().await);
+            Query::Bequest(reply) => {
+                let _ = reply.send(self.bequeath().await);
+            }
+            Query::Stays => self.stand(Standing::Serves).await,
+            Query::Relieved => {
+                // An error means that there are none any more.
+                let _ = self.control.relieved().await;
             }
         }
     }
@@ -682,7 +775,9 @@ impl Data {
             senders: Arc::clone(&table.senders),
             limits: plan::Limits::default(),
         }));
-        self.listen(table).await;
+        if self.succession.is_none() {
+            self.listen(table).await;
+        }
         self.attach.want(&table.fabric);
         self.configure_tunnels(Some(table)).await;
         self.open_speaker(table).await;
@@ -703,8 +798,8 @@ impl Data {
         }
         self.report.applied(table.revision);
         self.intent.send(Up::Ack(table.revision));
-        if let Some(ready) = self.ready.take() {
-            let _ = ready.send(());
+        if self.succession.is_none() {
+            self.is_ready();
         }
         tracing::info!(revision = %table.revision, "serving");
     }

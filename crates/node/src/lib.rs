@@ -40,7 +40,6 @@ mod web;
 use std::{
     future::Future,
     io,
-    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
@@ -82,6 +81,14 @@ impl Patience {
     }
 }
 
+/// How long the process before may wait for this one's links and configuration: less than it does.
+const SUCCEEDS: Duration = Duration::from_secs(60);
+/// How long a control half that was relieved may take to end.
+const FALLS_SILENT: Duration = Duration::from_secs(3);
+/// How long a process that was relieved still takes what comes over its links: until everybody at
+/// their other ends has heard.
+const NEWS: Duration = Duration::from_secs(3);
+
 /// How a node is run.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -101,8 +108,8 @@ pub struct Config {
     pub otlp: Option<Otlp>,
     /// Which parts of the node this process is.
     pub parts: Parts,
-    /// Take the listening sockets of the process that runs this node, serve, and let it end.
-    /// With `bundle` only: tunnels cannot be taken over.
+    /// Take the listening sockets of the process that runs this node, serve, and let it end. Both
+    /// parts in one process only.
     pub take_over: bool,
 }
 
@@ -168,6 +175,16 @@ pub enum NodeError {
     /// The system refused a thread or a socket.
     #[error("the node cannot start: {0}")]
     Start(&'static str, #[source] io::Error),
+    /// A part of a node cannot take another's place.
+    #[error(
+        "--take-over is for a node in one process: of one with --part, stop one part and start it \
+         again; traffic goes on while the control part is away, and by other sites while the data \
+         part is"
+    )]
+    TakesOverApart,
+    /// The process before this one goes on.
+    #[error("this process could not serve within {}s: the one before goes on", .0.as_secs())]
+    Late(Duration),
     /// A half ended by itself.
     #[error("the {0} half ended: see the log")]
     Ended(&'static str),
@@ -178,6 +195,10 @@ pub enum NodeError {
 /// # Errors
 /// See [`NodeError`].
 pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
+    if config.take_over && config.parts != Parts::Both {
+        return Err(NodeError::TakesOverApart);
+    }
+    let mut stop = std::pin::pin!(stop);
     let node = Node::prepare(&config).await?;
     tracing::info!(site = %node.me.site, node = %node.me.node, parts = ?config.parts, "node starts");
     let group = Tasks::new("node");
@@ -195,19 +216,20 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), N
         Parts::Both | Parts::Data => "admin.sock",
         Parts::Control => "control.sock",
     };
-    let handover = node.state.path("handover.sock");
+    let (handover, has_joined) = (node.state.path("handover.sock"), node.material.is_some());
     let (running, inherited) = match config.take_over {
-        true => handover::Running::find(&handover).await,
+        true => handover::Running::find(&handover, has_joined).await,
         false => Ok(None),
     }
     .map_err(|e| NodeError::Start("taking over from the process that runs", e))?
     .unzip();
     let (relieve, relieved) = oneshot::channel();
-    let alone = config.bundle.is_some() && config.parts == Parts::Both;
+    let whole = config.parts == Parts::Both;
     let doors = Doors {
         admin: (node.state.path(socket), admin),
-        handover: alone.then_some((handover, relieve)),
+        handover: whole.then_some((handover, relieve)),
     };
+    let takes_over = running.is_some();
     let take_over = match running {
         Some(running) => Some((running, doors)),
         None => {
@@ -216,19 +238,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), N
         }
     };
     let patience = Patience::default();
-    let (says, fixed) = bundle::Fixed::new(node.bundle.clone());
-    if let Some(folder) = config.bundle.clone() {
-        let hangups = runtime::signal::Reload::hear();
-        let hangups = hangups.map_err(|e| NodeError::Start("SIGHUP", e))?;
-        let reload = bundle::reload(hangups, folder, says);
-        let token = group.token();
-        group.spawn("reload", async move {
-            tokio::select! {
-                () = token.draining() => {}
-                () = reload => {}
-            }
-        });
-    }
+    let fixed = node.manifests(config.bundle.clone(), &group)?;
     let (to_data, parts) = mpsc::channel(4);
     let mut threads = Vec::new();
     if config.parts != Parts::Control {
@@ -242,7 +252,22 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), N
             patience: patience.clone(),
         };
         threads.push(("data", node.start_data(config, data)?));
-        group.spawn("ready", serving(is_ready, take_over, group.clone()));
+        let serving = serving(is_ready, take_over, has_joined, group.clone());
+        if has_joined && takes_over {
+            // Until then the other one's control half speaks for this node.
+            let succeeded = tokio::select! {
+                () = &mut stop => Err(None),
+                what = ended(&threads) => Err(Some(NodeError::Ended(what))),
+                served = tokio::time::timeout(SUCCEEDS, serving) =>
+                    served.map_err(|_| Some(NodeError::Late(SUCCEEDS))),
+            };
+            if let Err(error) = succeeded {
+                node.leave(&threads, &group, patience.get() + DRAIN).await;
+                return error.map_or(Ok(()), Err);
+            }
+        } else {
+            group.spawn("ready", serving);
+        }
         if node.parts == Parts::Both {
             let (control, data) = tunnel::Pipes::in_memory();
             let _ = to_data.send(data).await;
@@ -256,9 +281,12 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), N
     }
     let ended = tokio::select! {
         () = stop => None,
-        Ok(()) = relieved => {
+        Ok(successor) = relieved => {
             tracing::info!("another process serves; this one finishes what it has");
             let _ = patience.0.set(RELIEVED);
+            if has_joined {
+                fall_silent(&threads, successor).await;
+            }
             None
         }
         what = ended(&threads) => Some(what),
@@ -275,13 +303,14 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), N
 async fn serving(
     is_ready: oneshot::Receiver<()>,
     take_over: Option<(handover::Running, Doors)>,
+    has_joined: bool,
     tasks: Tasks,
 ) {
     if is_ready.await.is_err() {
         return;
     }
     tracing::info!("node is ready");
-    let Some((running, doors)) = take_over else {
+    let Some((mut running, doors)) = take_over else {
         return;
     };
     if let Err(error) = doors.open(runtime::net::unix_listener_instead, &tasks) {
@@ -289,7 +318,31 @@ async fn serving(
     }
     if let Err(error) = running.relieve().await {
         tracing::warn!(%error, "the process that ran before did not hear that it may go");
+        return;
     }
+    if has_joined && let Err(error) = running.until_silent().await {
+        tracing::warn!(%error, "the process that ran before does not say that it is silent");
+    }
+}
+
+/// Of a node that has joined: only one control half speaks for it. Ours ends, the other one begins,
+/// and this process still takes what comes until its neighbours have heard of the other.
+async fn fall_silent(threads: &[(&'static str, Thread)], successor: handover::Successor) {
+    for (name, thread) in threads {
+        if *name == "control" {
+            thread.start_drain();
+            if tokio::time::timeout(FALLS_SILENT, thread.exited())
+                .await
+                .is_err()
+            {
+                tracing::warn!("the control half did not end in time");
+            }
+        }
+    }
+    if let Err(error) = successor.tell_silent().await {
+        tracing::warn!(%error, "the next process did not hear that this one is silent");
+    }
+    tokio::time::sleep(NEWS).await;
 }
 
 /// Until one of the threads has ended; for ever if there is none.
@@ -310,7 +363,7 @@ async fn ended(threads: &[(&'static str, Thread)]) -> &'static str {
 /// Where others on this machine ask.
 struct Doors {
     admin: (PathBuf, admin::Admin),
-    handover: Option<(PathBuf, oneshot::Sender<()>)>,
+    handover: Option<(PathBuf, oneshot::Sender<handover::Successor>)>,
 }
 
 impl Doors {
@@ -338,7 +391,7 @@ struct Begin {
     queries: mpsc::Receiver<data::Query>,
     ready: oneshot::Sender<()>,
     fixed: bundle::Fixed,
-    inherited: Vec<(SocketAddr, TcpListener)>,
+    inherited: handover::Inheritance,
     patience: Patience,
 }
 
@@ -399,6 +452,28 @@ impl Node {
             metrics: Metrics::default(),
             working: Mutex::default(),
         })
+    }
+
+    /// What the manifests say, as often as they are read again.
+    fn manifests(
+        &self,
+        folder: Option<FixedBundle>,
+        group: &Tasks,
+    ) -> Result<bundle::Fixed, NodeError> {
+        let (says, fixed) = bundle::Fixed::new(self.bundle.clone());
+        if let Some(folder) = folder {
+            let hangups = runtime::signal::Reload::hear();
+            let hangups = hangups.map_err(|e| NodeError::Start("SIGHUP", e))?;
+            let reload = bundle::reload(hangups, folder, says);
+            let token = group.token();
+            group.spawn("reload", async move {
+                tokio::select! {
+                    () = token.draining() => {}
+                    () = reload => {}
+                }
+            });
+        }
+        Ok(fixed)
     }
 
     fn start_data(&self, config: Config, begin: Begin) -> Result<Thread, NodeError> {

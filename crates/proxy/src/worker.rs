@@ -64,6 +64,10 @@ const SAY_AGAIN: Duration = Duration::from_secs(10);
 /// at most if there is time left.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 const MOST_WORDS: Duration = Duration::from_secs(5);
+/// How long a worker in a drain still takes streams of other sites, if it has ten times as long: a
+/// process there that drains as well may have links to this one only, and connections of clients on
+/// which a last request comes within half a minute.
+const LATE_STREAMS: Duration = Duration::from_secs(40);
 /// How often the reaper looks for connections idle too long.
 const REAP_EVERY: Duration = Duration::from_secs(5);
 
@@ -413,6 +417,8 @@ pub(crate) struct Worker {
     pub(crate) pipes: Pipes,
     pub(crate) tasks: Tasks,
     drain: Drain,
+    /// When the drain began.
+    drains_since: Cell<Option<base::Instant>>,
     patience_ms: Arc<AtomicU64>,
     /// Client connections, and how many the descriptors of this process are enough for.
     seats: Rc<Seats>,
@@ -448,6 +454,12 @@ impl Worker {
 
     pub(crate) fn drain_begun(&self) -> bool {
         self.drain.is_draining()
+    }
+
+    /// In a drain: are streams of other sites still taken?
+    fn takes_late_streams(&self) -> bool {
+        let since = self.drains_since.get().unwrap_or_else(runtime::now);
+        runtime::now().since(since) < late_streams(self.patience())
     }
 
     /// How long connections on which nothing runs stay open in a drain.
@@ -602,6 +614,7 @@ async fn run(tasks: Tasks, start: Start) {
         scratch: Scratch::default(),
         pipes: Pipes::default(),
         drain: tasks.token(),
+        drains_since: Cell::default(),
         patience_ms: start.patience_ms,
         tasks: tasks.clone(),
         seats: Rc::default(),
@@ -623,6 +636,10 @@ async fn run(tasks: Tasks, start: Start) {
     let mut leaving = std::pin::pin!(async {
         draining.draining().await;
         let began = runtime::now();
+        worker.drains_since.set(Some(began));
+        // It counts as something that runs.
+        let late = tokio::time::sleep(late_streams(worker.patience()));
+        tasks.spawn_local("late-streams", late);
         tasks.drain(worker.patience()).await;
         began
     });
@@ -664,6 +681,14 @@ async fn run(tasks: Tasks, start: Start) {
     worker.traffic.flush();
 }
 
+/// How long a drain of such a length takes streams of other sites.
+fn late_streams(patience: Duration) -> Duration {
+    match patience >= LATE_STREAMS * 10 {
+        true => LATE_STREAMS,
+        false => Duration::ZERO,
+    }
+}
+
 async fn carry(worker: Rc<Worker>, trunk: Trunk) {
     let on_stream = |incoming| {
         if let Some(stream) = TunnelStream::on_trunk(incoming) {
@@ -674,7 +699,7 @@ async fn carry(worker: Rc<Worker>, trunk: Trunk) {
 }
 
 fn take(worker: &Rc<Worker>, incoming: Box<dyn Incoming>) {
-    if worker.drain_begun() {
+    if worker.drain_begun() && !worker.takes_late_streams() {
         incoming.refuse(StatusCode::SERVICE_UNAVAILABLE, "draining");
         return;
     }
@@ -732,6 +757,19 @@ async fn reap(worker: Rc<Worker>) {
                 service: key.service,
                 key: key.endpoint,
             });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_drain_with_time_takes_streams_of_others() {
+        for (patience, late) in [(5, 0), (399, 0), (400, 40), (600, 40)] {
+            let patience = Duration::from_secs(patience);
+            assert_eq!(late_streams(patience), Duration::from_secs(late));
         }
     }
 }

@@ -75,8 +75,8 @@ fn node(args: NodeArgs) -> Result<ExitCode, Failure> {
             return Ok(cli::conclude(node::check(&fixed).map_err(Into::into)));
         }
         config.bundle = Some(fixed);
-        config.take_over = args.take_over;
     }
+    config.take_over = args.take_over;
     Ok(cli::serve(|drain| async move {
         Ok(node::run(config, async { drain.draining().await }).await?)
     }))

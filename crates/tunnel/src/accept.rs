@@ -25,10 +25,11 @@ use crate::{
     config::{Active, Uplink},
     hub::Note,
     join::{JOIN_ALPN, JoinRate, JoinStream, Joining},
-    preface::{self, Answer, PrefaceError, Role},
+    preface::{self, Answer, Answered, PrefaceError, Role},
     quic,
     refusal::{PeerError, Refusals, admit},
     socket::Socket,
+    standing::{Stand, Standing},
     transport::BoxPipe,
 };
 
@@ -87,6 +88,25 @@ pub(crate) struct Door {
     pub(crate) notes: mpsc::Sender<Note>,
     pub(crate) joins: mpsc::Sender<Joining>,
     pub(crate) rate: RefCell<JoinRate>,
+    /// How this process stands.
+    pub(crate) stand: Stand,
+    /// By what it is told apart from others of this node; 0: by nothing.
+    pub(crate) process: u16,
+}
+
+impl Door {
+    /// What is said to whoever dials.
+    fn answer(&self, admitted: bool, trunks: u8) -> Answered {
+        Answered {
+            answer: match admitted {
+                true => Answer::Welcome,
+                false => Answer::NotAdmitted,
+            },
+            trunks,
+            standing: self.stand.now(),
+            process: self.process,
+        }
+    }
 }
 
 /// One of the three connections of a link that is being dialled to us.
@@ -95,6 +115,8 @@ pub(crate) struct Part {
     pub(crate) wire_id: u64,
     pub(crate) role: Role,
     pub(crate) uplink: Option<Uplink>,
+    /// How the dialler stands.
+    pub(crate) standing: Standing,
     pub(crate) pipe: BoxPipe,
     /// Counts it as a handshake until its link is whole.
     pub(crate) seat: Seat,
@@ -113,6 +135,8 @@ pub(crate) struct Come {
     pub(crate) uplink: Option<Uplink>,
     /// It is to go before a link over TLS.
     pub(crate) preferred: bool,
+    /// How the dialler stands.
+    pub(crate) standing: Standing,
     pub(crate) connection: Connection,
     pub(crate) first: quic::First,
 }
@@ -144,7 +168,7 @@ enum Wish {
 }
 
 /// Accepts on one address until aborted.
-pub(crate) async fn listen(door: std::rc::Rc<Door>, tasks: Tasks, listener: TcpListener) {
+pub(crate) async fn listen(door: std::rc::Rc<Door>, tasks: Tasks, listener: Rc<TcpListener>) {
     loop {
         let (tcp, address) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -206,12 +230,8 @@ async fn welcome_quic(door: &Door, incoming: quinn::Incoming) -> Result<(), Peer
     let part = preface::expect(&mut recv, Role::Quic)
         .await
         .map_err(PeerError::Preface)?;
-    let answer = if admitted.is_ok() {
-        Answer::Welcome
-    } else {
-        Answer::NotAdmitted
-    };
-    preface::answer(&mut send, answer, 0, part.link)
+    let answer = door.answer(admitted.is_ok(), 0);
+    preface::answer(&mut send, answer, part.link)
         .await
         .map_err(PeerError::Preface)?;
     let peer = match admitted {
@@ -229,6 +249,7 @@ async fn welcome_quic(door: &Door, incoming: quinn::Incoming) -> Result<(), Peer
         wire_id: part.link,
         uplink: Uplink::announced(number, cost),
         preferred: part.first,
+        standing: part.standing,
         connection,
         first: (send, recv),
     };
@@ -264,12 +285,8 @@ async fn welcome(
                 }
                 part => part.map_err(PeerError::Preface)?,
             };
-            let answer = if admitted.is_ok() {
-                Answer::Welcome
-            } else {
-                Answer::NotAdmitted
-            };
-            preface::answer(&mut tls, answer, active.config.trunks, part.link)
+            let answer = door.answer(admitted.is_ok(), active.config.trunks);
+            preface::answer(&mut tls, answer, part.link)
                 .await
                 .map_err(PeerError::Preface)?;
             let (peer, wire_id) = (admitted?, part.link);
@@ -280,6 +297,7 @@ async fn welcome(
                     wire_id,
                     role,
                     uplink: Uplink::announced(number, cost),
+                    standing: part.standing,
                     pipe: Box::new(tls),
                     seat,
                 }),

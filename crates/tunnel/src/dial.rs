@@ -10,7 +10,7 @@ use rustls_pki_types::ServerName;
 use tokio::{
     io::AsyncWriteExt,
     net::TcpStream,
-    sync::{mpsc::error::TrySendError, watch},
+    sync::{mpsc::error::TrySendError, oneshot, watch},
 };
 use tokio_rustls::{TlsConnector, TlsStream, client};
 
@@ -19,11 +19,12 @@ use crate::{
     config::{Active, Config, DialTarget, Prefer, Uplink},
     hub::{NextId, Origin},
     link::{self, Carrier, Ground, Seed, Side},
-    links::{Link, LinkTable, Transport},
+    links::{Link, LinkState, LinkTable, Transport},
     preface::{self, Answer, Part, Role},
     quic,
     refusal::{PeerError, admit},
     socket::Socket,
+    standing::Standing,
     transport::Pipes,
     trunk::Trunk,
 };
@@ -55,7 +56,14 @@ impl Dialler {
         let seed = pki::random::<8>().map_or(self.target, u64::from_ne_bytes);
         let mut rng = Rng::new(seed);
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        let mut left: Option<Left> = None;
         loop {
+            // Whoever was about to leave may stay, and needs no successor then.
+            if let Some(left) = &left
+                && left.state.theirs() == Standing::Serves
+            {
+                left.state.is_left().await;
+            }
             let addresses = self.addresses.borrow_and_update().clone();
             let mut changes = self.addresses.clone();
             let found = tokio::select! {
@@ -68,34 +76,11 @@ impl Dialler {
             };
             if let Some(dialled) = found
                 && !self.has_link(&dialled.peer)
+                && !left.as_ref().is_some_and(|left| left.is_dialled(&dialled))
             {
                 let began = runtime::now();
-                let id = self.ids.next();
-                let origin = Origin::Target(self.target);
-                let Dialled {
-                    peer,
-                    carrier,
-                    wire_id,
-                    address,
-                    trunks,
-                    first,
-                } = dialled;
-                let dialler = TrunkDialler {
-                    door: Rc::clone(&self.door),
-                    address,
-                    uplink: self.uplink.clone(),
-                };
-                let seed = Seed {
-                    id,
-                    peer,
-                    side: Side::Dialler,
-                    origin,
-                    wire_id,
-                    uplink: self.uplink.clone().map(|(uplink, _)| uplink),
-                    first,
-                    trunks: Some((dialler, trunks)),
-                };
-                link::run(&self.ground, carrier, seed).await;
+                // If it ends before the one that leaves, that one may stay.
+                left = self.run(dialled).await.or(left);
                 if runtime::now().since(began) >= SUCCESS {
                     backoff.reset();
                 }
@@ -108,13 +93,60 @@ impl Dialler {
         }
     }
 
+    /// Serves a link until it ends, or until the process at its other end leaves: then it goes on
+    /// beside the next one, and this is its state.
+    async fn run(&self, dialled: Dialled) -> Option<Left> {
+        let Dialled {
+            peer,
+            carrier,
+            wire_id,
+            address,
+            trunks,
+            first,
+            standing,
+            process,
+        } = dialled;
+        let dialler = TrunkDialler {
+            door: Rc::clone(&self.door),
+            address,
+            uplink: self.uplink.clone(),
+        };
+        let state = LinkState::between(&self.ground.stand, standing);
+        let seed = Seed {
+            id: self.ids.next(),
+            peer,
+            side: Side::Dialler,
+            origin: Origin::Target(self.target),
+            wire_id,
+            uplink: self.uplink.clone().map(|(uplink, _)| uplink),
+            first,
+            state: Arc::clone(&state),
+            trunks: Some((dialler, trunks)),
+        };
+        let (alive, ended) = oneshot::channel::<()>();
+        let ground = self.ground.clone();
+        self.ground.tasks.spawn_local("tunnel-link", async move {
+            link::run(&ground, carrier, seed).await;
+            drop(alive);
+        });
+        tokio::select! {
+            biased;
+            _ = ended => None,
+            () = state.is_left() => match state.theirs() {
+                Standing::Leaves => Some(Left { state, process }),
+                Standing::Serves | Standing::StandsBy => None,
+            },
+        }
+    }
+
     /// Another target leads to the same node over the same uplink: this one stands by.
     fn has_link(&self, peer: &Identity) -> bool {
         let table = self.table.load();
         let over = self.uplink.as_ref().map(|(uplink, _)| uplink);
         table.links().any(|link| {
             let same = link.transport == self.transport && link.uplink.as_ref() == over;
-            link.dialled && link.is_up() && link.peer == *peer && same
+            let stays = link.standing() != Standing::Leaves;
+            link.dialled && link.is_up() && link.peer == *peer && same && stays
         })
     }
 
@@ -130,10 +162,13 @@ impl Dialler {
             };
             let dial = async {
                 match self.transport {
-                    Transport::Tls => dial(&active, along, self.expected.as_ref()).await,
+                    Transport::Tls => {
+                        dial(&active, &self.door, along, self.expected.as_ref()).await
+                    }
                     Transport::Quic => {
                         let tasks = &self.ground.tasks;
-                        dial_quic(&active, tasks, along, self.expected.as_ref()).await
+                        let expected = self.expected.as_ref();
+                        dial_quic(&active, &self.door, tasks, along, expected).await
                     }
                 }
             };
@@ -162,6 +197,22 @@ struct Dialled {
     trunks: u8,
     /// It is to go before a link of another transport.
     first: bool,
+    standing: Standing,
+    /// Which of the processes of its node the other side is; 0: it does not say.
+    process: u16,
+}
+
+/// A link to a process that leaves.
+struct Left {
+    state: Arc<LinkState>,
+    process: u16,
+}
+
+impl Left {
+    /// Was the same process dialled again? It would take the new link for one in the place of this.
+    fn is_dialled(&self, dialled: &Dialled) -> bool {
+        self.process != 0 && self.process == dialled.process && !self.state.is_down()
+    }
 }
 
 /// Where a connection is to lead, and over which uplink.
@@ -174,6 +225,7 @@ struct Along<'a> {
 /// The first connections of a link, at once.
 async fn dial(
     active: &Active,
+    door: &Door,
     along: Along<'_>,
     expected: Option<&SiteName>,
 ) -> Result<Dialled, PeerError> {
@@ -185,6 +237,7 @@ async fn dial(
             trunk: 0,
             uplink: along.announced(),
             first: false,
+            standing: door.stand.now(),
         };
         connect(active, along, expected, part)
     };
@@ -211,6 +264,8 @@ async fn dial(
         address: along.address,
         trunks,
         first: false,
+        standing: control.standing,
+        process: control.process,
     })
 }
 
@@ -233,6 +288,7 @@ impl Along<'_> {
 /// The same over QUIC.
 async fn dial_quic(
     active: &Active,
+    door: &Door,
     tasks: &Tasks,
     along: Along<'_>,
     expected: Option<&SiteName>,
@@ -256,12 +312,13 @@ async fn dial_quic(
         trunk: 0,
         uplink: along.announced(),
         first: active.config.prefer == Prefer::Quic,
+        standing: door.stand.now(),
     };
-    match preface::propose(&mut first, part)
+    let answered = preface::propose(&mut first, part)
         .await
-        .map_err(PeerError::Preface)?
-    {
-        (Answer::Welcome, _) => {
+        .map_err(PeerError::Preface)?;
+    match answered.answer {
+        Answer::Welcome => {
             let (recv, send) = first.into_inner();
             Ok(Dialled {
                 peer,
@@ -270,9 +327,11 @@ async fn dial_quic(
                 address: along.address,
                 trunks: 0,
                 first: part.first,
+                standing: answered.standing,
+                process: answered.process,
             })
         }
-        (refusal @ (Answer::NotAdmitted | Answer::Busy | Answer::Other(_)), _) => {
+        refusal @ (Answer::NotAdmitted | Answer::Busy | Answer::Other(_)) => {
             Err(PeerError::Answer(refusal))
         }
     }
@@ -294,6 +353,8 @@ struct Connected {
     tls: TlsStream<Socket>,
     /// How many data connections the peer asks for.
     trunks: u8,
+    standing: Standing,
+    process: u16,
 }
 
 async fn connect(
@@ -303,16 +364,18 @@ async fn connect(
     part: Part,
 ) -> Result<Connected, PeerError> {
     let Shaken { peer, mut tls, .. } = shake(active, along, expected, part.role).await?;
-    match preface::propose(&mut tls, part)
+    let answered = preface::propose(&mut tls, part)
         .await
-        .map_err(PeerError::Preface)?
-    {
-        (Answer::Welcome, trunks) => Ok(Connected {
+        .map_err(PeerError::Preface)?;
+    match answered.answer {
+        Answer::Welcome => Ok(Connected {
             peer,
             tls: tls.into(),
-            trunks,
+            trunks: answered.trunks,
+            standing: answered.standing,
+            process: answered.process,
         }),
-        (refusal @ (Answer::NotAdmitted | Answer::Busy | Answer::Other(_)), _) => {
+        refusal @ (Answer::NotAdmitted | Answer::Busy | Answer::Other(_)) => {
             Err(PeerError::Answer(refusal))
         }
     }
@@ -423,6 +486,7 @@ impl TrunkDialler {
             trunk: index,
             uplink: along.announced(),
             first: false,
+            standing: self.door.stand.now(),
         };
         let connected = connect(&active, along, link.peer.site(), part).await?;
         if connected.peer == link.peer {

@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::SocketAddr,
+    os::fd::{AsFd, OwnedFd},
     rc::Rc,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -18,7 +19,10 @@ use path::{LinkQuality, Parallel};
 use pki::Identity;
 use quinn::Endpoint;
 use runtime::{Task, net::Share};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot, watch},
+};
 
 use crate::{
     accept::{self, Arriving, Come, Door, HANDSHAKE_TIMEOUT, Part, Seat},
@@ -26,8 +30,9 @@ use crate::{
     dial::MOST_TRUNKS,
     event::{DownReason, LinkEvent, LinkId, Outbox},
     link::{self, Carrier, Ground, Seed, Side},
-    links::{Link, LinkTable, Transport},
+    links::{Link, LinkState, LinkTable, Transport},
     preface::Role,
+    standing::{Stand, Standing},
     transport::{BoxPipe, Pipes},
     trunk::Trunk,
 };
@@ -72,6 +77,14 @@ pub(crate) enum Command {
         side: Side,
         pipes: Pipes,
     },
+    Stand {
+        standing: Standing,
+        done: oneshot::Sender<()>,
+    },
+    Sockets {
+        done: oneshot::Sender<Vec<(SocketAddr, OwnedFd)>>,
+    },
+    Relieved,
 }
 
 /// How a link came to be.
@@ -122,6 +135,7 @@ struct Target {
 
 struct Listener {
     bound: SocketAddr,
+    socket: Rc<TcpListener>,
     task: Task,
     /// The same address for QUIC, if it is ours.
     quic: Option<(Endpoint, Task)>,
@@ -152,13 +166,20 @@ pub(crate) struct Hub {
     targets: BTreeMap<u64, Target>,
     next_target: u64,
     listeners: BTreeMap<SocketAddr, Listener>,
+    /// Of the process before this one.
+    inherited: BTreeMap<SocketAddr, std::net::TcpListener>,
     outbox: Outbox,
     /// When the drain ends at the latest.
     draining: Option<Instant>,
 }
 
 impl Hub {
-    pub(crate) fn new(door: Rc<Door>, ground: Ground, table: Arc<ArcSwap<LinkTable>>) -> Self {
+    pub(crate) fn new(
+        door: Rc<Door>,
+        ground: Ground,
+        table: Arc<ArcSwap<LinkTable>>,
+        inherited: Vec<(SocketAddr, std::net::TcpListener)>,
+    ) -> Self {
         Hub {
             door,
             ground,
@@ -169,6 +190,7 @@ impl Hub {
             targets: BTreeMap::new(),
             next_target: 0,
             listeners: BTreeMap::new(),
+            inherited: inherited.into_iter().collect(),
             outbox: Outbox::default(),
             draining: None,
         }
@@ -248,10 +270,19 @@ impl Hub {
                     wire_id: 0,
                     uplink: None,
                     first: false,
+                    state: LinkState::between(&Stand::default(), Standing::Serves),
                     trunks: None,
                 };
                 self.start_link(Carrier::Pipes(pipes), seed);
             }
+            Command::Stand { standing, done } => {
+                self.stand(standing);
+                let _ = done.send(());
+            }
+            Command::Sockets { done } => {
+                let _ = done.send(self.sockets());
+            }
+            Command::Relieved => self.stop_listening(|_| false),
         }
     }
 
@@ -262,7 +293,7 @@ impl Hub {
             half.since = runtime::now();
         }
         half.parts[part.role.index()] = Some((part.pipe, part.seat));
-        let uplink = part.uplink;
+        let (uplink, standing) = (part.uplink, part.standing);
         if half.parts.iter().any(Option::is_none) {
             return;
         }
@@ -290,6 +321,7 @@ impl Hub {
                 wire_id: key.1,
                 uplink,
                 first: false,
+                state: LinkState::between(&self.ground.stand, standing),
                 trunks: None,
             };
             self.start_link(Carrier::Pipes(pipes), seed);
@@ -305,6 +337,7 @@ impl Hub {
             wire_id: come.wire_id,
             uplink: come.uplink,
             first: come.preferred,
+            state: LinkState::between(&self.ground.stand, come.standing),
             trunks: None,
         };
         self.start_link(Carrier::Quic(come.connection, come.first), seed);
@@ -342,13 +375,18 @@ impl Hub {
 
     /// The newest link of a node wins, separately for each uplink and transport, and for links we
     /// dialled and links dialled to us: two nodes that dial each other would otherwise cut each
-    /// other's links for ever.
+    /// other's links for ever. Where a process takes another's place each has its own.
     fn handle_up(
         &mut self,
         link: Arc<Link>,
         origin: Origin,
         close: watch::Sender<Option<DownReason>>,
     ) {
+        let is_succession = |older, newer| match (older, newer) {
+            (Standing::Leaves, _) | (Standing::Serves, Standing::StandsBy) => true,
+            (Standing::Serves | Standing::StandsBy, Standing::Serves | Standing::Leaves)
+            | (Standing::StandsBy, Standing::StandsBy) => false,
+        };
         for entry in self.links.values_mut() {
             let attached = |origin| origin == Origin::Attached;
             let number = |link: &Link| link.uplink.as_ref().map(|uplink| uplink.number);
@@ -357,6 +395,7 @@ impl Hub {
                 && entry.link.transport == link.transport
                 && entry.link.dialled == link.dialled
                 && attached(entry.origin) == attached(origin)
+                && !is_succession(entry.link.standing(), link.standing())
             {
                 entry.end(DownReason::Replaced);
                 // Whoever dialled one that retires does not dial it again.
@@ -431,6 +470,7 @@ impl Hub {
         self.retire(now);
         // What was too little to be said may be enough by now.
         self.share_all();
+        self.listen_quic_again();
         let Some(deadline) = self.draining else {
             return SWEEP;
         };
@@ -459,8 +499,19 @@ impl Hub {
     fn configure(&mut self, active: Active) -> Listening {
         let active = Arc::new(active);
         self.door.active.store(Some(Arc::clone(&active)));
-        let listening = self.listen(&active);
-        self.retarget(&active.config.dial);
+        self.configure_as(&active)
+    }
+
+    fn configure_as(&mut self, active: &Active) -> Listening {
+        let listening = match self.ground.stand.now() {
+            // The next process does both.
+            Standing::Leaves => Listening::default(),
+            Standing::Serves | Standing::StandsBy => {
+                let listening = self.listen(active);
+                self.retarget(&active.config.dial);
+                listening
+            }
+        };
         let unwanted: Vec<LinkId> = self
             .links
             .values()
@@ -526,27 +577,29 @@ impl Hub {
         for address in addresses {
             if let Some(Listener { bound, quic, .. }) = self.listeners.get(address) {
                 let bound = *bound;
-                match quic {
-                    Some((endpoint, _)) => active.quic().renew(endpoint),
-                    None => {
-                        let quic = self.listen_quic(active, bound);
-                        if let Some(listener) = self.listeners.get_mut(address) {
-                            listener.quic = quic;
-                        }
-                    }
+                // Without it is tried again with each sweep.
+                if let Some((endpoint, _)) = quic {
+                    active.quic().renew(endpoint);
                 }
                 listening.bound.push((*address, bound));
                 continue;
             }
-            let bound = runtime::net::tcp_listener(*address, Share::Exclusive)
-                .and_then(|listener| Ok((listener.local_addr()?, listener)));
-            match bound {
-                Ok((bound, listener)) => {
-                    let (door, tasks) = (Rc::clone(&self.door), self.ground.tasks.clone());
-                    let task = accept::listen(door, tasks, listener);
-                    let task = self.ground.tasks.spawn_local("tunnel-listener", task);
-                    let quic = self.listen_quic(active, bound);
-                    let listener = Listener { bound, task, quic };
+            let socket = match self.inherited.remove(address) {
+                Some(inherited) => TcpListener::from_std(inherited),
+                None => runtime::net::tcp_listener(*address, Share::Exclusive),
+            };
+            match socket.and_then(|socket| Ok((socket.local_addr()?, Rc::new(socket)))) {
+                Ok((bound, socket)) => {
+                    let task = self.accept(&socket);
+                    let quic = self.listen_quic(active, bound).inspect_err(|error| {
+                        tracing::warn!(%address, %error, "cannot listen for QUIC: links go over TLS");
+                    });
+                    let listener = Listener {
+                        bound,
+                        socket,
+                        task,
+                        quic: quic.ok(),
+                    };
                     self.listeners.insert(*address, listener);
                     listening.bound.push((*address, bound));
                 }
@@ -559,18 +612,91 @@ impl Hub {
         listening
     }
 
-    fn listen_quic(&self, active: &Active, address: SocketAddr) -> Option<(Endpoint, Task)> {
-        let endpoint = match active.quic().listen(&self.ground.tasks, address) {
-            Ok(endpoint) => endpoint,
-            Err(error) => {
-                tracing::warn!(%address, %error, "cannot listen for QUIC: links go over TLS");
-                return None;
-            }
-        };
+    fn accept(&self, socket: &Rc<TcpListener>) -> Task {
+        let (door, tasks) = (Rc::clone(&self.door), self.ground.tasks.clone());
+        let task = accept::listen(door, tasks, Rc::clone(socket));
+        self.ground.tasks.spawn_local("tunnel-listener", task)
+    }
+
+    fn listen_quic(&self, active: &Active, address: SocketAddr) -> io::Result<(Endpoint, Task)> {
+        let endpoint = active.quic().listen(&self.ground.tasks, address)?;
         let (door, tasks) = (Rc::clone(&self.door), self.ground.tasks.clone());
         let task = accept::listen_quic(door, tasks, endpoint.clone());
         let task = self.ground.tasks.spawn_local("tunnel-listener", task);
-        Some((endpoint, task))
+        Ok((endpoint, task))
+    }
+
+    /// Listens for QUIC where that could not be done so far: a process that leaves keeps its socket
+    /// as long as it has links on it.
+    fn listen_quic_again(&mut self) {
+        let active = self.door.active.load_full();
+        let Some(active) = active.filter(|_| self.ground.stand.now() != Standing::Leaves) else {
+            return;
+        };
+        let without = |(address, listener): (&SocketAddr, &Listener)| {
+            listener
+                .quic
+                .is_none()
+                .then_some((*address, listener.bound))
+        };
+        let without: Vec<_> = self.listeners.iter().filter_map(without).collect();
+        for (address, bound) in without {
+            let Ok(quic) = self.listen_quic(&active, bound) else {
+                continue;
+            };
+            tracing::info!(%address, "listening for QUIC");
+            if let Some(listener) = self.listeners.get_mut(&address) {
+                listener.quic = Some(quic);
+            }
+        }
+    }
+
+    /// See [`crate::Control::stand`].
+    fn stand(&mut self, standing: Standing) {
+        let before = self.ground.stand.now();
+        self.ground.stand.turn(standing);
+        match (before, standing) {
+            (Standing::Serves | Standing::StandsBy, Standing::Leaves) => {
+                for listener in self.listeners.values_mut() {
+                    listener.task.abort();
+                    if let Some((endpoint, task)) = listener.quic.take() {
+                        task.abort();
+                        endpoint.set_server_config(None);
+                    }
+                }
+                for target in self.targets.values() {
+                    target.addresses.send_replace(Vec::new());
+                }
+            }
+            (Standing::Leaves, Standing::Serves | Standing::StandsBy) => {
+                let sockets = self.listeners.iter();
+                let sockets = sockets.map(|(at, listener)| (*at, Rc::clone(&listener.socket)));
+                for (address, socket) in sockets.collect::<Vec<_>>() {
+                    let task = self.accept(&socket);
+                    if let Some(listener) = self.listeners.get_mut(&address) {
+                        listener.task = task;
+                    }
+                }
+                for target in self.targets.values().filter(|t| t.retiring.is_none()) {
+                    let addresses = target.target.addresses.clone();
+                    target.addresses.send_replace(addresses);
+                }
+                if let Some(active) = self.door.active.load_full() {
+                    self.configure_as(&active);
+                }
+            }
+            (Standing::Serves | Standing::StandsBy, Standing::Serves | Standing::StandsBy)
+            | (Standing::Leaves, Standing::Leaves) => {}
+        }
+    }
+
+    /// Copies of the sockets; one of which there can be none is opened anew.
+    fn sockets(&self) -> Vec<(SocketAddr, OwnedFd)> {
+        let copies = self.listeners.iter().filter_map(|(address, listener)| {
+            let copy = listener.socket.as_fd().try_clone_to_owned();
+            Some((*address, copy.ok()?))
+        });
+        copies.collect()
     }
 
     /// Is this the one to use, of the two there are over TLS and QUIC with the same node over the
@@ -605,20 +731,21 @@ impl Hub {
         let usable = |entry: &Entry| !entry.closing && entry.link.peer.site() == peer.site();
         let links = self.links.iter().filter(|(_, entry)| usable(entry));
         // One that is kept for its streams gets no new ones where there is another.
-        let (kept, wanted): (Vec<LinkId>, Vec<LinkId>) = links.map(|(id, _)| *id).partition(|id| {
-            self.links
-                .get(id)
-                .is_some_and(|entry| self.is_retiring(entry))
+        let ids = links.map(|(id, _)| *id);
+        let (kept, wanted): (Vec<LinkId>, Vec<LinkId>) = ids.partition(|id| {
+            let entry = self.links.get(id);
+            entry.is_some_and(|entry| self.is_retiring(entry))
         });
         let let_go = peer.site().is_some_and(|site| self.is_let_go(site));
         let (sharing, resting) = match wanted.is_empty() && !let_go {
             true => (kept, wanted),
             false => (wanted, kept),
         };
+        let (sharing, beside) = self.by_standing(sharing);
         let (sharing, idle): (Vec<LinkId>, Vec<LinkId>) = sharing
             .iter()
             .partition(|id| self.links.get(id).is_some_and(|entry| self.goes(entry)));
-        for (ids, retires) in [(&resting, true), (&sharing, false)] {
+        for (ids, retires) in [(&resting, true), (&sharing, false), (&beside, false)] {
             for entry in ids.iter().filter_map(|id| self.links.get(id)) {
                 let changed = entry.link.state.set_retires(retires);
                 // Whoever chooses ways hears of it.
@@ -631,7 +758,7 @@ impl Hub {
                 }
             }
         }
-        for id in resting.iter().chain(&idle) {
+        for id in resting.iter().chain(&idle).chain(&beside) {
             if let Some(entry) = self.links.get_mut(id) {
                 entry.link.state.set_share(0);
                 entry.goes = false;
@@ -650,6 +777,16 @@ impl Hub {
                 entry.share(share, link.cost.is_some() && share == 0);
             }
         }
+    }
+
+    /// Of these links those to processes that serve, or else to those that leave, or else all; and
+    /// the others.
+    fn by_standing(&self, ids: Vec<LinkId>) -> (Vec<LinkId>, Vec<LinkId>) {
+        let standing = |id: &LinkId| self.links.get(id).map(|entry| entry.link.standing());
+        let first = [Standing::Serves, Standing::Leaves, Standing::StandsBy]
+            .into_iter()
+            .find(|first| ids.iter().any(|id| standing(id) == Some(*first)));
+        ids.into_iter().partition(|id| standing(id) == first)
     }
 
     fn publish(&self) {

@@ -66,6 +66,7 @@ mod routes;
 mod seal;
 mod socket;
 mod spoken;
+mod standing;
 mod tasks;
 mod transport;
 mod trunk;
@@ -86,7 +87,8 @@ pub use link::Side;
 pub use links::{Link, LinkTable, Links, OPEN_TIMEOUT, OpenError, Stream, Transport};
 pub use routes::{Routes, WayId};
 pub use seal::{Seal, Sealed, SealedIncoming};
-pub use tasks::{Control, ControlError, Tunnel, start};
+pub use standing::Standing;
+pub use tasks::{Control, ControlError, Tunnel, start, succeed};
 pub use transport::{BoxPipe, Pipe, Pipes};
 pub use trunk::{Mover, Staleness, Trunk, TrunkIncoming, TrunkStream, Trunks};
 

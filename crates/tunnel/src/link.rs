@@ -24,6 +24,7 @@ use crate::{
     links::{Link, LinkState, Opener, Transport},
     preface::Role,
     quic,
+    standing::Stand,
     transport::{Heard, Pipes, Watched},
 };
 
@@ -76,6 +77,7 @@ pub(crate) struct Seed {
     pub(crate) uplink: Option<Uplink>,
     /// It is to go before a link of another transport.
     pub(crate) first: bool,
+    pub(crate) state: Arc<LinkState>,
     /// How its data connections are dialled, and how many.
     pub(crate) trunks: Option<(TrunkDialler, u8)>,
 }
@@ -91,7 +93,7 @@ impl Seed {
             uplink: self.uplink,
             first: self.first,
             wire_id: self.wire_id,
-            state: Arc::default(),
+            state: self.state,
             opener,
             control,
         }
@@ -105,6 +107,8 @@ pub(crate) struct Ground {
     pub(crate) sink: Arc<Sink>,
     pub(crate) notes: mpsc::Sender<Note>,
     pub(crate) interval: Duration,
+    /// How this process stands.
+    pub(crate) stand: Stand,
 }
 
 impl Ground {
@@ -219,7 +223,7 @@ async fn begin(ground: &Ground, pipes: Pipes, seed: Seed) -> io::Result<Running>
         Coalesced::new(heard[2].watch(reverse, rekeys)),
     );
     let wires = [control.clone(), forward.clone(), reverse.clone()];
-    let state = Arc::new(LinkState::default());
+    let state = Arc::clone(&seed.state);
     let (end, ended) = mpsc::channel(1);
     let spawner = Spawner {
         ground,
@@ -266,10 +270,7 @@ async fn begin(ground: &Ground, pipes: Pipes, seed: Seed) -> io::Result<Running>
         }
     };
     let (opener, control) = (Opener::H2(opener), Opener::H2(control));
-    let link = Arc::new(Link {
-        state,
-        ..seed.link(Transport::Tls, opener, control)
-    });
+    let link = Arc::new(seed.link(Transport::Tls, opener, control));
     Ok(Running {
         heard,
         wires,
@@ -547,7 +548,8 @@ impl Running {
         pulse.estimator.handle_counts(runtime::now(), sent, lost);
         pulse.estimator.handle_their_loss(state.their_loss());
         state.set_own_loss(pulse.estimator.own_loss());
-        pulse.measured(ground, &self.link, false);
+        let turned = state.take_turn();
+        pulse.measured(ground, &self.link, turned);
     }
 
     /// Says so if what was sent waits too long to be acknowledged: not by the other side's process,

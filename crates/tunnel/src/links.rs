@@ -32,6 +32,7 @@ use crate::{
     quic::{self, QuicStream},
     routes::Routes,
     seal::Seal,
+    standing::{Stand, Standing},
     trunk::Trunks,
 };
 
@@ -99,6 +100,14 @@ pub(crate) struct LinkState {
     their_loss: AtomicU16,
     /// The other side is to open nothing on it any more.
     retires: AtomicBool,
+    /// How this process stands, and the one at the other end.
+    own: Stand,
+    theirs: Stand,
+    /// Told when the latter turns; whether it did since somebody looked; whether it was said at all,
+    /// beside what the link began with.
+    turned: Notify,
+    turns: AtomicBool,
+    settled: AtomicBool,
     samples: AtomicU64,
     /// Segments that its data connections sent, and lost.
     sent: AtomicU64,
@@ -124,6 +133,15 @@ pub(crate) struct LinkState {
 }
 
 impl LinkState {
+    /// That of a link between processes that stand so.
+    pub(crate) fn between(own: &Stand, theirs: Standing) -> Arc<Self> {
+        Arc::new(LinkState {
+            own: own.clone(),
+            theirs: Stand::new(theirs),
+            ..LinkState::default()
+        })
+    }
+
     pub(crate) fn store(&self, quality: &LinkQuality) {
         let ns = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
         self.rtt_ns.store(ns(quality.rtt), Ordering::Relaxed);
@@ -160,12 +178,56 @@ impl LinkState {
     pub(crate) fn own_loss(&self) -> Loss {
         match self.retires.load(Ordering::Relaxed) {
             true => Loss(u16::MAX),
-            false => Loss(self.own_loss.load(Ordering::Relaxed)),
+            false => {
+                let measured = Loss(self.own_loss.load(Ordering::Relaxed));
+                self.own.now().word(measured)
+            }
         }
     }
 
-    pub(crate) fn set_their_loss(&self, loss: Loss) {
-        self.their_loss.store(loss.0, Ordering::Relaxed);
+    /// What the other side says of what it loses, and so of how it stands.
+    pub(crate) fn set_their_loss(&self, said: Loss) {
+        let standing = self.theirs.now().after(said);
+        if standing == Standing::Serves {
+            self.their_loss.store(said.0, Ordering::Relaxed);
+        }
+        self.settled.store(true, Ordering::Release);
+        if self.theirs.turn(standing) {
+            self.turns.store(true, Ordering::Release);
+            self.turned.notify_waiters();
+        }
+    }
+
+    /// How the process at the other end stands.
+    pub(crate) fn theirs(&self) -> Standing {
+        self.theirs.now()
+    }
+
+    pub(crate) fn is_down(&self) -> bool {
+        self.down.load(Ordering::Acquire)
+    }
+
+    /// Has that changed since this was asked last?
+    pub(crate) fn take_turn(&self) -> bool {
+        self.turns.swap(false, Ordering::AcqRel)
+    }
+
+    /// Waits until the process at the other end leaves, or the link is down.
+    pub(crate) async fn is_left(&self) {
+        let mut gone = pin!(self.gone.notified());
+        gone.as_mut().enable();
+        loop {
+            let mut turned = pin!(self.turned.notified());
+            // From here on nothing is missed.
+            turned.as_mut().enable();
+            if self.theirs() == Standing::Leaves || self.down.load(Ordering::Acquire) {
+                return;
+            }
+            tokio::select! {
+                () = turned => {}
+                () = gone.as_mut() => return,
+            }
+        }
     }
 
     pub(crate) fn their_loss(&self) -> Loss {
@@ -281,6 +343,19 @@ impl Link {
         !self.state.down.load(Ordering::Acquire)
     }
 
+    /// How the process at the other end stands, while one takes another's place.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.state.theirs()
+    }
+
+    /// Is it measured, and has the other side said how it stands? Then streams may go over it as
+    /// they will.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.state.settled.load(Ordering::Acquire) && self.quality().is_some()
+    }
+
     /// Is it likely that nothing passes any more? Nothing that was sent is acknowledged, though it
     /// is not long enough to give it up. What begins now had better go elsewhere.
     #[must_use]
@@ -314,12 +389,14 @@ impl Link {
         self.state.share()
     }
 
-    /// Is it the link over the other transport, with the same node over the same uplink?
+    /// Is it the link over the other transport, with the same process of the same node over the
+    /// same uplink?
     pub(crate) fn is_twin(&self, other: &Link) -> bool {
         self.transport != other.transport
             && self.peer == other.peer
             && self.dialled == other.dialled
             && self.uplink == other.uplink
+            && self.standing() == other.standing()
     }
 
     /// How long the way over it counts, once it is measured.

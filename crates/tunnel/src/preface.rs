@@ -8,15 +8,22 @@
 //! where `role` is the answer: 0 for welcome, or why not. `trunk` is the number of a data
 //! connection among those of its link, in an answer how many of them the acceptor asks for.
 //! `uplink` is the number of the uplink that the dialler goes over, 0 if it has but one, and `cost`
-//! how many times as long as it is that counts; `first` is 1 if the dialler wants the link to go
-//! before those of another transport. All three are 0 in an answer. Only then does HTTP/2 begin, or
-//! what data connections speak.
+//! how many times as long as it is that counts; in an answer the first is 0, and the second a number
+//! by which the processes of one node are told apart. The lowest bit of `first`
+//! says that the dialler wants the link to go before those of another transport, the next one that
+//! whoever speaks, here or in an answer, stands by to take the place of another process of its node
+//! ([`crate::standing`]). Only then does HTTP/2 begin, or what data connections speak.
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::standing::Standing;
 
 const MAGIC: &[u8; 8] = b"SEALANE\0";
 const VERSION: u16 = 1;
 const LEN: usize = 24;
+/// In `first`.
+const FIRST: u8 = 1;
+const STANDS_BY: u8 = 2;
 /// Uplinks of a dialler at the most: over each it may have links.
 const MOST_UPLINKS: u8 = 8;
 
@@ -175,11 +182,24 @@ pub(crate) struct Part {
     pub(crate) uplink: (u8, u16),
     /// It is to go before a link of another transport.
     pub(crate) first: bool,
+    /// How the dialler stands.
+    pub(crate) standing: Standing,
 }
 
-/// The dialler's part: says what the connection is; returns the answer, and how many data
-/// connections the acceptor asks for.
-pub(crate) async fn propose<T>(io: &mut T, part: Part) -> Result<(Answer, u8), PrefaceError>
+/// What an acceptor says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Answered {
+    pub(crate) answer: Answer,
+    /// How many data connections it asks for.
+    pub(crate) trunks: u8,
+    pub(crate) standing: Standing,
+    /// A number that its process has drawn: another process of its node has another one. 0: it has
+    /// none.
+    pub(crate) process: u16,
+}
+
+/// The dialler's part: says what the connection is; returns the answer.
+pub(crate) async fn propose<T>(io: &mut T, part: Part) -> Result<Answered, PrefaceError>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
@@ -188,7 +208,7 @@ where
         code,
         trunk: part.trunk,
         uplink: part.uplink.0,
-        first: part.first.into(),
+        first: (u8::from(part.first) * FIRST) | stands_by(part.standing),
         cost: part.uplink.1,
         link: part.link,
     };
@@ -196,7 +216,12 @@ where
     io.flush().await?;
     let answer = read(io).await?;
     if answer.link == part.link {
-        Ok((Answer::from_code(answer.code), answer.trunk))
+        Ok(Answered {
+            answer: Answer::from_code(answer.code),
+            trunks: answer.trunk,
+            standing: Standing::first(answer.first & STANDS_BY != 0),
+            process: answer.cost,
+        })
     } else {
         Err(PrefaceError::Role)
     }
@@ -214,32 +239,38 @@ where
             role,
             trunk: proposed.trunk,
             uplink: (proposed.uplink, proposed.cost),
-            first: proposed.first == 1,
+            first: proposed.first & FIRST != 0,
+            standing: Standing::first(proposed.first & STANDS_BY != 0),
         })
     } else {
         Err(PrefaceError::Role)
     }
 }
 
-/// The acceptor's second part: its answer, and how many data connections it asks for.
-pub(crate) async fn answer<T>(
-    io: &mut T,
-    answer: Answer,
-    trunks: u8,
-    link: u64,
-) -> Result<(), PrefaceError>
+/// The acceptor's second part: its answer.
+pub(crate) async fn answer<T>(io: &mut T, answer: Answered, link: u64) -> Result<(), PrefaceError>
 where
     T: AsyncWrite + Unpin,
 {
     let answer = Preface {
-        code: answer.code(),
-        trunk: trunks,
+        code: answer.answer.code(),
+        trunk: answer.trunks,
+        first: stands_by(answer.standing),
+        cost: answer.process,
         link,
         ..Preface::default()
     };
     io.write_all(&answer.encode()).await?;
     io.flush().await?;
     Ok(())
+}
+
+/// A process that leaves begins no link, and answers none.
+const fn stands_by(standing: Standing) -> u8 {
+    match standing {
+        Standing::StandsBy => STANDS_BY,
+        Standing::Serves | Standing::Leaves => 0,
+    }
 }
 
 #[cfg(test)]
@@ -255,15 +286,22 @@ mod tests {
             trunk: 3,
             uplink: (2, 300),
             first: true,
+            standing: Standing::StandsBy,
+        };
+        let answered = Answered {
+            answer: Answer::NotAdmitted,
+            trunks: 2,
+            standing: Standing::StandsBy,
+            process: 4711,
         };
         let (asked, part) = tokio::join!(propose(&mut dialler, proposed), async {
             let part = expect(&mut acceptor, Role::Data).await.expect("a preface");
-            answer(&mut acceptor, Answer::NotAdmitted, 2, part.link)
+            answer(&mut acceptor, answered, part.link)
                 .await
                 .expect("answered");
             part
         });
-        assert_eq!(asked.expect("an answer"), (Answer::NotAdmitted, 2));
+        assert_eq!(asked.expect("an answer"), answered);
         assert_eq!(part, proposed);
     }
 

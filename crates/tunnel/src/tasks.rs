@@ -21,6 +21,8 @@
 use std::{
     cell::RefCell,
     io,
+    net::SocketAddr,
+    os::fd::OwnedFd,
     rc::Rc,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
@@ -44,6 +46,7 @@ use crate::{
     metrics::TunnelMetrics,
     refusal::Refusals,
     seal::Seal,
+    standing::{Stand, Standing},
     transport::Pipes,
     trunk::Trunk,
 };
@@ -101,7 +104,30 @@ pub enum ControlError {
 /// # Errors
 /// The system refused a thread.
 pub fn start(metrics: &Metrics) -> io::Result<Tunnel> {
-    let (mut tunnel, body) = assemble(TunnelMetrics::declare(metrics), DeadDetector::INTERVAL);
+    begin(metrics, Standing::Serves, Vec::new())
+}
+
+/// The same beside another process of this node, whose listening sockets these are: it stands by,
+/// so that nobody opens a stream to it while there is another, until [`Control::stand`] says
+/// otherwise.
+///
+/// # Errors
+/// The system refused a thread.
+pub fn succeed(
+    metrics: &Metrics,
+    inherited: Vec<(SocketAddr, std::net::TcpListener)>,
+) -> io::Result<Tunnel> {
+    begin(metrics, Standing::StandsBy, inherited)
+}
+
+fn begin(
+    metrics: &Metrics,
+    standing: Standing,
+    inherited: Vec<(SocketAddr, std::net::TcpListener)>,
+) -> io::Result<Tunnel> {
+    let (mut tunnel, mut body) = assemble(TunnelMetrics::declare(metrics), DeadDetector::INTERVAL);
+    body.standing = standing;
+    body.inherited = inherited;
     let thread = runtime::thread("tunnel", move |tasks| async move {
         body.run(tasks.clone()).await;
         // What is left are handshakes of strangers.
@@ -146,6 +172,45 @@ impl Control {
             .map_err(|_| ControlError::Stopped)
     }
 
+    /// Says to all neighbours how this process stands from now on, on the links there are and on those
+    /// that come. One that leaves neither accepts nor dials any more, and keeps the links it has; it
+    /// may serve again.
+    ///
+    /// # Errors
+    /// [`ControlError::Stopped`].
+    pub async fn stand(&self, standing: Standing) -> Result<(), ControlError> {
+        let (done, stands) = oneshot::channel();
+        let command = Command::Stand { standing, done };
+        self.commands
+            .send(command)
+            .await
+            .map_err(|_| ControlError::Stopped)?;
+        stands.await.map_err(|_| ControlError::Stopped)
+    }
+
+    /// Copies of the sockets that listen for links, by the address that they were asked for, for the
+    /// process that comes after this one.
+    ///
+    /// # Errors
+    /// [`ControlError::Stopped`].
+    pub async fn sockets(&self) -> Result<Vec<(SocketAddr, OwnedFd)>, ControlError> {
+        let (done, sockets) = oneshot::channel();
+        self.commands
+            .send(Command::Sockets { done })
+            .await
+            .map_err(|_| ControlError::Stopped)?;
+        sockets.await.map_err(|_| ControlError::Stopped)
+    }
+
+    /// Of a process that leaves: its listening sockets are the next one's alone from now on.
+    ///
+    /// # Errors
+    /// [`ControlError::Stopped`].
+    pub async fn relieved(&self) -> Result<(), ControlError> {
+        let sent = self.commands.send(Command::Relieved).await;
+        sent.map_err(|_| ControlError::Stopped)
+    }
+
     /// Stops listening and dialling, lets streams end for 4 s (reserved ones are not waited for),
     /// closes all links, and waits.
     pub async fn drain(&self) -> ThreadExit {
@@ -171,6 +236,8 @@ pub(crate) struct Body {
     services: mpsc::Sender<Incoming>,
     trunks: mpsc::Sender<Trunk>,
     joins: mpsc::Sender<Joining>,
+    pub(crate) standing: Standing,
+    pub(crate) inherited: Vec<(SocketAddr, std::net::TcpListener)>,
 }
 
 /// Both ends of every queue.
@@ -210,6 +277,8 @@ pub(crate) fn assemble(metrics: TunnelMetrics, interval: Duration) -> (Tunnel, B
             services,
             trunks,
             joins,
+            standing: Standing::Serves,
+            inherited: Vec::new(),
         },
     )
 }
@@ -225,7 +294,11 @@ impl Body {
             limiter: Limiter::new(QUIET),
             draining: AtomicBool::new(false),
         });
+        let stand = Stand::new(self.standing);
         let door = Rc::new(Door {
+            stand: stand.clone(),
+            // Without one it is dialled once too often at worst, when it does not leave after all.
+            process: pki::random::<2>().map_or(0, u16::from_ne_bytes),
             active: self.active,
             lobby: Lobby::default(),
             refusals: Refusals::new(self.metrics),
@@ -238,12 +311,14 @@ impl Body {
             sink,
             notes,
             interval: self.interval,
+            stand,
         };
         let ports = Ports {
             notes: notes_,
             commands: self.commands,
             events: self.events,
         };
-        Hub::new(door, ground, self.table).run(ports).await;
+        let hub = Hub::new(door, ground, self.table, self.inherited);
+        hub.run(ports).await;
     }
 }

@@ -2,5 +2,6 @@
 
 mod memory;
 mod quic;
+mod succession;
 pub(crate) mod support;
 mod tls;

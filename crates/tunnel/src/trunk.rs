@@ -51,6 +51,7 @@ use crate::{
     routes::Routes,
     seal::Seal,
     socket::Socket,
+    standing,
     transport::{Keys, Pipe},
 };
 use mux::{Answer, Mux};
@@ -424,7 +425,7 @@ impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
             self.counted = Segments { lost, ..now };
         }
         let loss = state.own_loss();
-        if self.said.is_none_or(|said| loss.is_news(said)) {
+        if self.said.is_none_or(|said| standing::is_news(loss, said)) {
             self.said = Some(loss);
             self.mux.borrow_mut().say_loss(loss);
         }

@@ -17,10 +17,11 @@ const PAUSE: Duration = Duration::from_secs(2);
 const PAUSE_A_ROUTE: Duration = Duration::from_micros(100);
 
 /// The routes on disk. Only of a data part that is a process of its own: in one process with its
-/// control part it hears everything anew as soon as it could serve.
+/// control part it hears everything anew as soon as it could serve, or begins with what the process
+/// before it has heard.
 pub(super) struct Facts {
     state: Option<State>,
-    /// Read from disk and not heard since.
+    /// What it began with, and was not heard since.
     old: BTreeSet<RouteKey>,
     /// Something is other than on disk, since then.
     changed: Option<Instant>,
@@ -37,15 +38,17 @@ impl Facts {
         }
     }
 
-    /// Tells the brain what was announced last.
-    pub(super) fn begin(&mut self, brain: &mut Brain) {
-        let Some(state) = self.state.as_ref().filter(|s| s.path(FILE).exists()) else {
-            return;
+    /// Tells the brain what was announced last: as the process before says, or as it is on disk.
+    pub(super) fn begin(&mut self, brain: &mut Brain, inherited: Option<Vec<u8>>) {
+        let on_disk = |state: &&State| state.path(FILE).exists();
+        let octets = match (inherited, self.state.as_ref().filter(on_disk)) {
+            (Some(octets), _) => octets,
+            (None, None) => return,
+            (None, Some(state)) => state.read(FILE).unwrap_or_else(|error| {
+                tracing::warn!(error = %base::Chain(&error), "what was announced last is not known");
+                Vec::new()
+            }),
         };
-        let octets = state.read(FILE).unwrap_or_else(|error| {
-            tracing::warn!(error = %base::Chain(&error), "what was announced last is not known");
-            Vec::new()
-        });
         let (routes, damaged) = facts::read(&octets);
         if damaged > 0 {
             tracing::warn!(

@@ -1,6 +1,6 @@
 //! What the node says about itself.
 
-use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use api::derived::{
     EndpointView, Explanation, HopView, KeysView, LinkView, NodeStatus, PathView, Question,
@@ -10,6 +10,8 @@ use plan::{Brain, Compiled, EndpointFact, Grade, WayFact};
 use proxy::ListenerFailed;
 use tokio::sync::oneshot;
 use tunnel::{Link, LinkTable, Transport};
+
+use crate::handover::Bequest;
 
 /// Status is said again after this, changed or not.
 const REPEAT: Duration = Duration::from_secs(10);
@@ -28,8 +30,12 @@ pub(crate) enum Query {
     Refusals(oneshot::Sender<Vec<(SiteName, &'static str, u64)>>),
     /// What would become of this request, and why? The error says what of it is no request.
     Why(Box<Question>, oneshot::Sender<Result<Explanation, String>>),
-    /// Copies of your listening sockets, by the address that they were asked for.
-    Sockets(oneshot::Sender<Vec<(SocketAddr, OwnedFd)>>),
+    /// What do you give to a process that takes your place? It is about to.
+    Bequest(oneshot::Sender<Bequest>),
+    /// It did not: go on.
+    Stays,
+    /// It does.
+    Relieved,
 }
 
 /// What was said last, and what to say next.

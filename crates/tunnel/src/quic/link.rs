@@ -193,7 +193,9 @@ impl Running<'_> {
         let Some(word) = Word::read(octets) else {
             return;
         };
-        self.pulse.estimator.handle_their_loss(word.loss);
+        self.link.state.set_their_loss(word.loss);
+        let loss = self.link.state.their_loss();
+        self.pulse.estimator.handle_their_loss(loss);
         if word.kind == Kind::Ping {
             return self.say(Kind::Pong, word.number);
         }
@@ -227,7 +229,8 @@ impl Running<'_> {
         let (sent, lost) = (stats.path.sent_packets, stats.path.lost_packets);
         pulse.estimator.handle_counts(now, sent, lost);
         self.link.state.set_own_loss(pulse.estimator.own_loss());
-        pulse.measured(self.ground, self.link, false);
+        let turned = self.link.state.take_turn();
+        pulse.measured(self.ground, self.link, turned);
         // The other side's QUIC acknowledges at once, whatever else its process does.
         if let (Some(since), Some(patience)) = (self.unheard, pulse.patience(self.ground.interval))
             && now.since(since) > patience

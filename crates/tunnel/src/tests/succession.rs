@@ -1,0 +1,183 @@
+//! One process takes another's place: streams go on where they are, and what begins goes to the
+//! next one once it serves, whichever side has dialled.
+
+use std::rc::Rc;
+
+use base::SiteName;
+use runtime::{Tasks, metrics::Metrics};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::mpsc,
+};
+
+use super::support::*;
+use crate::{Config, DialTarget, Standing, Stream, Tunnel};
+
+fn site(name: &str) -> SiteName {
+    name.parse().expect("a site")
+}
+
+/// Serves data connections, on which each side says how it stands.
+fn serves(tasks: &Tasks, mut tunnel: Tunnel) -> Tunnel {
+    let trunks = Rc::new(tunnel.links.trunks());
+    let (_, none) = mpsc::channel(1);
+    let mut queue = std::mem::replace(&mut tunnel.trunks, none);
+    let group = tasks.clone();
+    tasks.spawn_local("trunks", async move {
+        while let Some(trunk) = queue.recv().await {
+            let trunks = Rc::clone(&trunks);
+            group.spawn_local("trunk", async move { trunks.serve(trunk, drop).await });
+        }
+    });
+    tunnel
+}
+
+fn with_trunks(config: Config) -> Config {
+    Config {
+        trunks: 1,
+        ..config
+    }
+}
+
+/// How the processes at the other ends of the links to a site stand, and which are used.
+fn links(tunnel: &Tunnel, to: &str) -> Vec<(Standing, bool)> {
+    let table = tunnel.links.table();
+    let links = table.site(&site(to)).iter();
+    links
+        .map(|link| (link.standing(), link.share() > 0))
+        .collect()
+}
+
+async fn stream(from: &Tunnel, name: &str, to: &mut Tunnel) -> (Stream, Stream) {
+    let (name, head) = (site(name), head());
+    let (near, far) = tokio::join!(from.links.open(&name, &head), async {
+        service(to).await.accept().expect("accepted")
+    });
+    (near.expect("a stream"), far)
+}
+
+async fn echo(near: &mut Stream, far: &mut Stream) {
+    near.write_all(b"ping").await.expect("written");
+    let mut word = [0; 4];
+    far.read_exact(&mut word).await.expect("read");
+    far.write_all(&word).await.expect("written");
+    near.read_exact(&mut word).await.expect("read");
+}
+
+#[tokio::test]
+async fn of_a_node_that_dials() {
+    run(async {
+        let (fabric, tasks) = (Fabric::new(), Tasks::new("test"));
+        let (par, address) = pop(
+            &Metrics::default(),
+            with_trunks(fabric.listening("par.fabric")),
+        )
+        .await;
+        let mut par = serves(&tasks, par);
+        let config = with_trunks(fabric.dialling("aws.acme", address));
+        let mut old = serves(&tasks, crate::start(&Metrics::default()).expect("a thread"));
+        let configured = old.control.configure(config.clone()).await;
+        configured.expect("configured");
+        up(&mut par).await;
+        let (mut near, mut far) = stream(&par, "aws.acme", &mut old).await;
+        assert!(old.control.sockets().await.expect("asked").is_empty());
+        old.control.stand(Standing::Leaves).await.expect("told");
+        // While there is no other it is used.
+        until(|| links(&par, "aws.acme") == [(Standing::Leaves, true)]).await;
+        let next = crate::succeed(&Metrics::default(), Vec::new()).expect("a thread");
+        let mut next = serves(&tasks, next);
+        next.control.configure(config).await.expect("configured");
+        up(&mut par).await;
+        let beside = [(Standing::Leaves, true), (Standing::StandsBy, false)];
+        until(|| links(&par, "aws.acme") == beside).await;
+        let (mut still, mut here) = stream(&par, "aws.acme", &mut old).await;
+        next.control.stand(Standing::Serves).await.expect("told");
+        let served = [(Standing::Leaves, false), (Standing::Serves, true)];
+        until(|| links(&par, "aws.acme") == served).await;
+        let (mut new, mut there) = stream(&par, "aws.acme", &mut next).await;
+        for (near, far) in [
+            (&mut near, &mut far),
+            (&mut still, &mut here),
+            (&mut new, &mut there),
+        ] {
+            echo(near, far).await;
+        }
+        drop((near, far, still, here));
+        old.control.relieved().await.expect("told");
+        old.control.drain().await;
+        until(|| links(&par, "aws.acme") == [(Standing::Serves, true)]).await;
+        echo(&mut new, &mut there).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_a_node_that_is_dialled() {
+    run(async {
+        let (fabric, tasks) = (Fabric::new(), Tasks::new("test"));
+        let (par, address) = pop(
+            &Metrics::default(),
+            with_trunks(fabric.listening("par.fabric")),
+        )
+        .await;
+        let mut old = serves(&tasks, par);
+        let mut aws = serves(&tasks, crate::start(&Metrics::default()).expect("a thread"));
+        let dial = vec![DialTarget {
+            expected: Some(site("par.fabric")),
+            ..target(address)
+        }];
+        let config = Config {
+            dial,
+            ..with_trunks(fabric.config("aws.acme"))
+        };
+        aws.control.configure(config).await.expect("configured");
+        up(&mut aws).await;
+        let (mut near, mut far) = stream(&aws, "par.fabric", &mut old).await;
+        let sockets = old.control.sockets().await.expect("asked");
+        old.control.stand(Standing::Leaves).await.expect("told");
+        let sockets = sockets.into_iter().map(|(at, socket)| (at, socket.into()));
+        let next = crate::succeed(&Metrics::default(), sockets.collect()).expect("a thread");
+        let next_config = with_trunks(fabric.listening("par.fabric"));
+        let listening = next.control.configure(next_config).await;
+        assert_eq!(listening.expect("configured").bound[0].1, address);
+        let next = serves(&tasks, next);
+        // It is dialled, and not used yet.
+        up(&mut aws).await;
+        let beside = [(Standing::Leaves, true), (Standing::StandsBy, false)];
+        until(|| links(&aws, "par.fabric") == beside).await;
+        let (mut still, mut here) = stream(&aws, "par.fabric", &mut old).await;
+        // It ends before it served: the first one stays, and is dialled no more than once.
+        next.control.drain().await;
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        old.control.stand(Standing::Serves).await.expect("told");
+        until(|| links(&aws, "par.fabric") == [(Standing::Serves, true)]).await;
+        let sockets = old.control.sockets().await.expect("asked");
+        old.control.stand(Standing::Leaves).await.expect("told");
+        let sockets = sockets.into_iter().map(|(at, socket)| (at, socket.into()));
+        let next_ = crate::succeed(&Metrics::default(), sockets.collect()).expect("a thread");
+        let mut next_ = serves(&tasks, next_);
+        let next_config = with_trunks(fabric.listening("par.fabric"));
+        next_
+            .control
+            .configure(next_config)
+            .await
+            .expect("configured");
+        until(|| links(&aws, "par.fabric") == beside).await;
+        next_.control.stand(Standing::Serves).await.expect("told");
+        let served = [(Standing::Leaves, false), (Standing::Serves, true)];
+        until(|| links(&aws, "par.fabric") == served).await;
+        let (mut new, mut there) = stream(&aws, "par.fabric", &mut next_).await;
+        for (near, far) in [
+            (&mut near, &mut far),
+            (&mut still, &mut here),
+            (&mut new, &mut there),
+        ] {
+            echo(near, far).await;
+        }
+        drop((near, far, still, here));
+        old.control.drain().await;
+        until(|| links(&aws, "par.fabric") == [(Standing::Serves, true)]).await;
+        echo(&mut new, &mut there).await;
+    })
+    .await;
+}
