@@ -36,7 +36,7 @@ use crate::data::Query;
 /// How long sockets may take to go over.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the next process may take until it serves.
-pub(crate) const STARTS: Duration = Duration::from_secs(120);
+pub(crate) const STARTS: Duration = Duration::from_secs(75);
 /// The most that is taken of what was announced.
 const MOST: u32 = 256 << 20;
 const SERVING: &[u8; 8] = b"serving\n";

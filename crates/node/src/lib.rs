@@ -252,21 +252,30 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), N
             patience: patience.clone(),
         };
         threads.push(("data", node.start_data(config, data)?));
-        let serving = serving(is_ready, take_over, has_joined, group.clone());
+        let serving = serving(take_over, has_joined, group.clone());
         if has_joined && takes_over {
             // Until then the other one's control half speaks for this node.
-            let succeeded = tokio::select! {
+            let ready = tokio::select! {
                 () = &mut stop => Err(None),
                 what = ended(&threads) => Err(Some(NodeError::Ended(what))),
-                served = tokio::time::timeout(SUCCEEDS, serving) =>
-                    served.map_err(|_| Some(NodeError::Late(SUCCEEDS))),
+                ready = tokio::time::timeout(SUCCEEDS, is_ready) => match ready {
+                    Ok(Ok(())) => Ok(()),
+                    Ok(Err(_)) => Err(Some(NodeError::Ended("data"))),
+                    Err(_) => Err(Some(NodeError::Late(SUCCEEDS))),
+                },
             };
-            if let Err(error) = succeeded {
+            if let Err(error) = ready {
                 node.leave(&threads, &group, patience.get() + DRAIN).await;
                 return error.map_or(Ok(()), Err);
             }
+            // From here on there is no way back: the other one goes.
+            serving.await;
         } else {
-            group.spawn("ready", serving);
+            group.spawn("ready", async move {
+                if is_ready.await.is_ok() {
+                    serving.await;
+                }
+            });
         }
         if node.parts == Parts::Both {
             let (control, data) = tunnel::Pipes::in_memory();
@@ -300,15 +309,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), N
 }
 
 /// Once the first listeners serve: take the place of the process before this one, and let it go.
-async fn serving(
-    is_ready: oneshot::Receiver<()>,
-    take_over: Option<(handover::Running, Doors)>,
-    has_joined: bool,
-    tasks: Tasks,
-) {
-    if is_ready.await.is_err() {
-        return;
-    }
+async fn serving(take_over: Option<(handover::Running, Doors)>, has_joined: bool, tasks: Tasks) {
     tracing::info!("node is ready");
     let Some((mut running, doors)) = take_over else {
         return;

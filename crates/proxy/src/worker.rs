@@ -417,6 +417,8 @@ pub(crate) struct Worker {
     pub(crate) pipes: Pipes,
     pub(crate) tasks: Tasks,
     drain: Drain,
+    /// Was there ever a stream of another site, or a connection for them?
+    is_linked: Cell<bool>,
     /// When the drain began.
     drains_since: Cell<Option<base::Instant>>,
     patience_ms: Arc<AtomicU64>,
@@ -459,7 +461,7 @@ impl Worker {
     /// In a drain: are streams of other sites still taken?
     fn takes_late_streams(&self) -> bool {
         let since = self.drains_since.get().unwrap_or_else(runtime::now);
-        runtime::now().since(since) < late_streams(self.patience())
+        self.is_linked.get() && runtime::now().since(since) < late_streams(self.patience())
     }
 
     /// How long connections on which nothing runs stay open in a drain.
@@ -614,6 +616,7 @@ async fn run(tasks: Tasks, start: Start) {
         scratch: Scratch::default(),
         pipes: Pipes::default(),
         drain: tasks.token(),
+        is_linked: Cell::default(),
         drains_since: Cell::default(),
         patience_ms: start.patience_ms,
         tasks: tasks.clone(),
@@ -637,9 +640,11 @@ async fn run(tasks: Tasks, start: Start) {
         draining.draining().await;
         let began = runtime::now();
         worker.drains_since.set(Some(began));
-        // It counts as something that runs.
-        let late = tokio::time::sleep(late_streams(worker.patience()));
-        tasks.spawn_local("late-streams", late);
+        if worker.is_linked.get() {
+            // It counts as something that runs.
+            let late = tokio::time::sleep(late_streams(worker.patience()));
+            tasks.spawn_local("late-streams", late);
+        }
         tasks.drain(worker.patience()).await;
         began
     });
@@ -690,6 +695,7 @@ fn late_streams(patience: Duration) -> Duration {
 }
 
 async fn carry(worker: Rc<Worker>, trunk: Trunk) {
+    worker.is_linked.set(true);
     let on_stream = |incoming| {
         if let Some(stream) = TunnelStream::on_trunk(incoming) {
             take(&worker, Box::new(stream));
@@ -703,6 +709,7 @@ fn take(worker: &Rc<Worker>, incoming: Box<dyn Incoming>) {
         incoming.refuse(StatusCode::SERVICE_UNAVAILABLE, "draining");
         return;
     }
+    worker.is_linked.set(true);
     let run = egress::accept(Rc::clone(worker), incoming);
     worker.spawn("stream", (NOBODY, Line::default()), run);
 }

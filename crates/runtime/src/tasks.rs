@@ -209,7 +209,9 @@ impl Task {
 /// registered already, and a look at a number tells.
 async fn reached(mut phase: watch::Receiver<Phase>, at: Phase) {
     let news = phase.clone();
-    let mut waiting = pin!(phase.wait_for(|phase| *phase >= at));
+    // Without a budget that is used up it would wait for the next poll, and not for the phase.
+    let waiting = tokio::task::unconstrained(phase.wait_for(|phase| *phase >= at));
+    let mut waiting = pin!(waiting);
     let mut registered: Option<Waker> = None;
     poll_fn(|cx| {
         let same = registered.as_ref().is_some_and(|w| w.will_wake(cx.waker()));
@@ -307,6 +309,23 @@ mod tests {
         assert!(poll(&second).is_ready());
         let late = tasks.token();
         late.draining().await;
+        let spent = Tasks::new("spent");
+        let token = spent.token();
+        let mut draining = pin!(token.draining());
+        poll_fn(|cx| {
+            // The task has used up what it may do in one poll.
+            while tokio::task::coop::has_budget_remaining() {
+                let _ = pin!(tokio::task::coop::consume_budget()).poll(cx);
+            }
+            let waker = Waker::from(Arc::clone(&first));
+            let polled = draining.as_mut().poll(&mut Context::from_waker(&waker));
+            assert!(polled.is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        first.0.store(false, Ordering::Relaxed);
+        spent.start_drain();
+        assert!(first.0.load(Ordering::Relaxed));
         drop(tasks);
         token.draining().await;
     }

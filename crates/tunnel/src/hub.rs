@@ -43,6 +43,9 @@ const SWEEP: Duration = Duration::from_secs(1);
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
 /// How long streams get to end in a drain; reserved ones are not waited for.
 const DRAIN: Duration = Duration::from_secs(4);
+/// Links of processes that leave, beside that of the one that serves: a node that is restarted hot
+/// has one or two, and one that says so as often as it likes is not to have as many as it likes.
+const MOST_BESIDE: usize = 4;
 
 /// What tasks on the tunnel's thread tell the hub.
 #[derive(Debug)]
@@ -387,16 +390,26 @@ impl Hub {
             (Standing::Serves | Standing::StandsBy, Standing::Serves | Standing::Leaves)
             | (Standing::StandsBy, Standing::StandsBy) => false,
         };
-        for entry in self.links.values_mut() {
-            let attached = |origin| origin == Origin::Attached;
-            let number = |link: &Link| link.uplink.as_ref().map(|uplink| uplink.number);
-            if entry.link.peer == link.peer
+        let attached = |origin| origin == Origin::Attached;
+        let number = |link: &Link| link.uplink.as_ref().map(|uplink| uplink.number);
+        let is_of_its_place = |entry: &Entry| {
+            entry.link.peer == link.peer
                 && number(&entry.link) == number(&link)
                 && entry.link.transport == link.transport
                 && entry.link.dialled == link.dialled
                 && attached(entry.origin) == attached(origin)
-                && !is_succession(entry.link.standing(), link.standing())
-            {
+        };
+        let left = |entry: &&Entry| is_of_its_place(entry) && !entry.closing;
+        let mut beyond = self.links.values().filter(left).count();
+        for entry in self
+            .links
+            .values_mut()
+            .filter(|entry| is_of_its_place(entry))
+        {
+            // The oldest first.
+            let goes_on = is_succession(entry.link.standing(), link.standing());
+            if !goes_on || beyond > MOST_BESIDE {
+                beyond -= usize::from(!entry.closing);
                 entry.end(DownReason::Replaced);
                 // Whoever dialled one that retires does not dial it again.
                 if let Origin::Target(target) = entry.origin
@@ -447,7 +460,10 @@ impl Hub {
             // dead. If it lives it is dialled again at once.
             if reason == DownReason::Closed && link.transport == Transport::Tls {
                 let twins = self.links.values_mut();
-                for twin in twins.filter(|entry| entry.link.is_twin(&link)) {
+                let mut twins = twins.filter(|entry| entry.link.is_twin(&link));
+                // Of several processes that leave it is not known whose each is: the dead one's will
+                // be silent.
+                if let (Some(twin), None) = (twins.next(), twins.next()) {
                     twin.end(DownReason::Closed);
                 }
             }

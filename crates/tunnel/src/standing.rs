@@ -15,10 +15,13 @@ use std::sync::{
 
 use path::Loss;
 
-/// What is said in the place of a loss by a process that does not serve: it stands by, or leaves.
-const AWAY: Loss = Loss(u16::MAX - 1);
+/// What is said in the place of a loss by a process that leaves, or that stands by.
+const LEAVES: Loss = Loss(u16::MAX - 1);
+const STANDS_BY: Loss = Loss(u16::MAX - 2);
 /// The most that is measured.
-const MOST: Loss = Loss(u16::MAX - 2);
+const MOST: Loss = Loss(u16::MAX - 3);
+/// Said of a link that is not to be used, however its process stands.
+const NOT_THIS: Loss = Loss(u16::MAX);
 
 /// How a process stands to what begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,14 +36,14 @@ pub enum Standing {
 }
 
 impl Standing {
-    /// What it is when the other side said this of its loss. From one that leaves a process that
-    /// stands by differs only by what it was before.
+    /// What it is when the other side said this of its loss.
     #[must_use]
     pub(crate) fn after(self, said: Loss) -> Self {
-        match self {
-            _ if said != AWAY => Standing::Serves,
-            Standing::StandsBy => Standing::StandsBy,
-            Standing::Serves | Standing::Leaves => Standing::Leaves,
+        match said {
+            LEAVES => Standing::Leaves,
+            STANDS_BY => Standing::StandsBy,
+            NOT_THIS => self,
+            _ => Standing::Serves,
         }
     }
 
@@ -49,7 +52,8 @@ impl Standing {
     pub(crate) fn word(self, measured: Loss) -> Loss {
         match self {
             Standing::Serves => measured.min(MOST),
-            Standing::StandsBy | Standing::Leaves => AWAY,
+            Standing::StandsBy => STANDS_BY,
+            Standing::Leaves => LEAVES,
         }
     }
 
@@ -112,7 +116,7 @@ mod tests {
         let (none, all) = (Loss(0), Loss(u16::MAX));
         let hears = |from: Standing, said: Loss| from.after(said);
         for standing in [Standing::StandsBy, Standing::Leaves] {
-            assert_eq!(hears(standing, standing.word(all)), standing);
+            assert_eq!(hears(Standing::Serves, standing.word(all)), standing);
             assert_eq!(
                 hears(standing, Standing::Serves.word(all)),
                 Standing::Serves
@@ -121,9 +125,12 @@ mod tests {
             assert!(is_news(standing.word(none), Standing::Serves.word(all)));
             assert!(!is_news(standing.word(none), standing.word(all)));
         }
-        assert_eq!(hears(Standing::Serves, AWAY), Standing::Leaves);
-        // That a link is not to be used at all is another word.
-        assert_eq!(hears(Standing::Leaves, all), Standing::Serves);
-        assert!(is_news(all, AWAY) && is_news(AWAY, all));
+        // What was not heard in between does no harm.
+        assert_eq!(hears(Standing::StandsBy, LEAVES), Standing::Leaves);
+        assert_eq!(hears(Standing::Leaves, STANDS_BY), Standing::StandsBy);
+        // That a link is not to be used says nothing of its process.
+        assert_eq!(hears(Standing::Leaves, all), Standing::Leaves);
+        assert_eq!(hears(Standing::Serves, all), Standing::Serves);
+        assert!(is_news(all, LEAVES) && is_news(LEAVES, all) && is_news(LEAVES, STANDS_BY));
     }
 }

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::support::*;
-use crate::{Config, DialTarget, Standing, Stream, Tunnel};
+use crate::{Config, DialTarget, DownReason, Standing, Stream, Tunnel};
 
 fn site(name: &str) -> SiteName {
     name.parse().expect("a site")
@@ -178,6 +178,40 @@ async fn of_a_node_that_is_dialled() {
         old.control.drain().await;
         until(|| links(&aws, "par.fabric") == [(Standing::Serves, true)]).await;
         echo(&mut new, &mut there).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_node_has_any_number_of_processes_that_leave() {
+    run(async {
+        let (fabric, tasks) = (Fabric::new(), Tasks::new("test"));
+        let (par, address) = pop(
+            &Metrics::default(),
+            with_trunks(fabric.listening("par.fabric")),
+        )
+        .await;
+        let mut par = serves(&tasks, par);
+        let config = with_trunks(fabric.dialling("aws.acme", address));
+        let mut processes = Vec::new();
+        for before in 0..8 {
+            let next = crate::succeed(&Metrics::default(), Vec::new()).expect("a thread");
+            let next = serves(&tasks, next);
+            let configured = next.control.configure(config.clone()).await;
+            configured.expect("configured");
+            up(&mut par).await;
+            if before > 4 {
+                // The oldest goes.
+                assert_eq!(down(&mut par).await, DownReason::Replaced);
+            }
+            next.control.stand(Standing::Leaves).await.expect("told");
+            let leave = |links: &[(Standing, bool)]| {
+                links.len() == 5.min(before + 1)
+                    && links.iter().all(|(how, _)| *how == Standing::Leaves)
+            };
+            until(|| leave(&links(&par, "aws.acme"))).await;
+            processes.push(next);
+        }
     })
     .await;
 }
