@@ -138,6 +138,20 @@ fn begin(
 }
 
 impl Control {
+    async fn tell(&self, command: Command) -> Result<(), ControlError> {
+        let sent = self.commands.send(command).await;
+        sent.map_err(|_| ControlError::Stopped)
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, ControlError> {
+        let (done, answer) = oneshot::channel();
+        self.tell(command(done)).await?;
+        answer.await.map_err(|_| ControlError::Stopped)
+    }
+
     /// Replaces the configuration: new connections use it; a link lives on unless its target is
     /// removed or its peer no longer admitted; listeners that stay are not touched.
     ///
@@ -145,13 +159,7 @@ impl Control {
     /// See [`ControlError`]; then nothing changed.
     pub async fn configure(&self, config: Config) -> Result<Listening, ControlError> {
         let active = Box::new(Active::new(config).map_err(ControlError::Tls)?);
-        let (done, listening) = oneshot::channel();
-        let command = Command::Configure { active, done };
-        self.commands
-            .send(command)
-            .await
-            .map_err(|_| ControlError::Stopped)?;
-        listening.await.map_err(|_| ControlError::Stopped)
+        self.ask(|done| Command::Configure { active, done }).await
     }
 
     /// Runs a link over pipes that exist already, with a peer that is known: between the parts of
@@ -165,11 +173,7 @@ impl Control {
         side: Side,
         pipes: Pipes,
     ) -> Result<(), ControlError> {
-        let command = Command::Attach { peer, side, pipes };
-        self.commands
-            .send(command)
-            .await
-            .map_err(|_| ControlError::Stopped)
+        self.tell(Command::Attach { peer, side, pipes }).await
     }
 
     /// Says to all neighbours how this process stands from now on, on the links there are and on those
@@ -179,13 +183,7 @@ impl Control {
     /// # Errors
     /// [`ControlError::Stopped`].
     pub async fn stand(&self, standing: Standing) -> Result<(), ControlError> {
-        let (done, stands) = oneshot::channel();
-        let command = Command::Stand { standing, done };
-        self.commands
-            .send(command)
-            .await
-            .map_err(|_| ControlError::Stopped)?;
-        stands.await.map_err(|_| ControlError::Stopped)
+        self.ask(|done| Command::Stand { standing, done }).await
     }
 
     /// Copies of the sockets that listen for links, by the address that they were asked for, for the
@@ -194,12 +192,7 @@ impl Control {
     /// # Errors
     /// [`ControlError::Stopped`].
     pub async fn sockets(&self) -> Result<Vec<(SocketAddr, OwnedFd)>, ControlError> {
-        let (done, sockets) = oneshot::channel();
-        self.commands
-            .send(Command::Sockets { done })
-            .await
-            .map_err(|_| ControlError::Stopped)?;
-        sockets.await.map_err(|_| ControlError::Stopped)
+        self.ask(|done| Command::Sockets { done }).await
     }
 
     /// Of a process that leaves: its listening sockets are the next one's alone from now on.
@@ -207,8 +200,7 @@ impl Control {
     /// # Errors
     /// [`ControlError::Stopped`].
     pub async fn relieved(&self) -> Result<(), ControlError> {
-        let sent = self.commands.send(Command::Relieved).await;
-        sent.map_err(|_| ControlError::Stopped)
+        self.tell(Command::Relieved).await
     }
 
     /// Stops listening and dialling, lets streams end for 4 s (reserved ones are not waited for),

@@ -3,19 +3,11 @@
 
 use std::rc::Rc;
 
-use base::SiteName;
 use runtime::{Tasks, metrics::Metrics};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    sync::mpsc,
-};
+use tokio::sync::mpsc;
 
 use super::support::*;
-use crate::{Config, DialTarget, DownReason, Standing, Stream, Tunnel};
-
-fn site(name: &str) -> SiteName {
-    name.parse().expect("a site")
-}
+use crate::{Config, DialTarget, DownReason, Standing, Tunnel};
 
 /// Serves data connections, on which each side says how it stands.
 fn serves(tasks: &Tasks, mut tunnel: Tunnel) -> Tunnel {
@@ -48,22 +40,6 @@ fn links(tunnel: &Tunnel, to: &str) -> Vec<(Standing, bool)> {
         .collect()
 }
 
-async fn stream(from: &Tunnel, name: &str, to: &mut Tunnel) -> (Stream, Stream) {
-    let (name, head) = (site(name), head());
-    let (near, far) = tokio::join!(from.links.open(&name, &head), async {
-        service(to).await.accept().expect("accepted")
-    });
-    (near.expect("a stream"), far)
-}
-
-async fn echo(near: &mut Stream, far: &mut Stream) {
-    near.write_all(b"ping").await.expect("written");
-    let mut word = [0; 4];
-    far.read_exact(&mut word).await.expect("read");
-    far.write_all(&word).await.expect("written");
-    near.read_exact(&mut word).await.expect("read");
-}
-
 #[tokio::test]
 async fn of_a_node_that_dials() {
     run(async {
@@ -79,7 +55,7 @@ async fn of_a_node_that_dials() {
         let configured = old.control.configure(config.clone()).await;
         configured.expect("configured");
         up(&mut par).await;
-        let (mut near, mut far) = stream(&par, "aws.acme", &mut old).await;
+        let (mut near, mut far) = stream(&par, &mut old, "aws.acme").await;
         assert!(old.control.sockets().await.expect("asked").is_empty());
         old.control.stand(Standing::Leaves).await.expect("told");
         // While there is no other it is used.
@@ -90,11 +66,11 @@ async fn of_a_node_that_dials() {
         up(&mut par).await;
         let beside = [(Standing::Leaves, true), (Standing::StandsBy, false)];
         until(|| links(&par, "aws.acme") == beside).await;
-        let (mut still, mut here) = stream(&par, "aws.acme", &mut old).await;
+        let (mut still, mut here) = stream(&par, &mut old, "aws.acme").await;
         next.control.stand(Standing::Serves).await.expect("told");
         let served = [(Standing::Leaves, false), (Standing::Serves, true)];
         until(|| links(&par, "aws.acme") == served).await;
-        let (mut new, mut there) = stream(&par, "aws.acme", &mut next).await;
+        let (mut new, mut there) = stream(&par, &mut next, "aws.acme").await;
         for (near, far) in [
             (&mut near, &mut far),
             (&mut still, &mut here),
@@ -132,7 +108,7 @@ async fn of_a_node_that_is_dialled() {
         };
         aws.control.configure(config).await.expect("configured");
         up(&mut aws).await;
-        let (mut near, mut far) = stream(&aws, "par.fabric", &mut old).await;
+        let (mut near, mut far) = stream(&aws, &mut old, "par.fabric").await;
         let sockets = old.control.sockets().await.expect("asked");
         old.control.stand(Standing::Leaves).await.expect("told");
         let sockets = sockets.into_iter().map(|(at, socket)| (at, socket.into()));
@@ -145,7 +121,7 @@ async fn of_a_node_that_is_dialled() {
         up(&mut aws).await;
         let beside = [(Standing::Leaves, true), (Standing::StandsBy, false)];
         until(|| links(&aws, "par.fabric") == beside).await;
-        let (mut still, mut here) = stream(&aws, "par.fabric", &mut old).await;
+        let (mut still, mut here) = stream(&aws, &mut old, "par.fabric").await;
         // It ends before it served: the first one stays, and is dialled no more than once.
         next.control.drain().await;
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
@@ -166,7 +142,7 @@ async fn of_a_node_that_is_dialled() {
         next_.control.stand(Standing::Serves).await.expect("told");
         let served = [(Standing::Leaves, false), (Standing::Serves, true)];
         until(|| links(&aws, "par.fabric") == served).await;
-        let (mut new, mut there) = stream(&aws, "par.fabric", &mut next_).await;
+        let (mut new, mut there) = stream(&aws, &mut next_, "par.fabric").await;
         for (near, far) in [
             (&mut near, &mut far),
             (&mut still, &mut here),

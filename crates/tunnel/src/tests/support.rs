@@ -1,16 +1,19 @@
 use std::{future::Future, net::SocketAddr, time::Duration};
 
-use base::WallTime;
+use base::{SiteName, WallTime};
 use bytes::Bytes;
 use h2::client::SendRequest;
 use path::DeadDetector;
 use pki::{Authority, Identity, NodeKey, Planet};
 use runtime::{Tasks, metrics::Metrics, tls::Credentials};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::task::LocalSet;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    task::LocalSet,
+};
 
 use crate::{
-    Admit, Config, DialTarget, DownReason, Incoming, LinkEvent, Prefer, StreamHead, Tunnel,
+    Admit, Config, DialTarget, DownReason, Incoming, LinkEvent, Prefer, Stream, StreamHead, Tunnel,
     links::Opener, metrics::TunnelMetrics, tasks::assemble,
 };
 
@@ -84,6 +87,29 @@ pub(crate) async fn service(tunnel: &mut Tunnel) -> Incoming {
         .await
         .expect("in time");
     incoming.expect("the tunnel runs")
+}
+
+pub(crate) fn site(name: &str) -> SiteName {
+    name.parse().expect("a site")
+}
+
+/// A stream that was opened and accepted.
+pub(crate) async fn stream(from: &Tunnel, to: &mut Tunnel, name: &str) -> (Stream, Stream) {
+    let (name, head) = (site(name), head());
+    let (near, far) = tokio::join!(from.links.open(&name, &head), async {
+        service(to).await.accept().expect("accepted")
+    });
+    (near.expect("a stream"), far)
+}
+
+/// Octets go there and come back.
+pub(crate) async fn echo(near: &mut Stream, far: &mut Stream) {
+    near.write_all(b"ping").await.expect("written");
+    let mut word = [0; 4];
+    far.read_exact(&mut word).await.expect("read");
+    far.write_all(&word).await.expect("written");
+    near.read_exact(&mut word).await.expect("read");
+    assert_eq!(&word, b"ping");
 }
 
 /// A certificate authority of a planet.

@@ -1,35 +1,13 @@
 use std::time::Duration;
 
-use base::SiteName;
 use runtime::{metrics::Metrics, net::Source};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::support::*;
 use crate::{
-    Admit, Config, DialTarget, DownReason, JoinError, LinkEvent, MAX_JOIN_BYTES, OpenError, Stream,
-    Tunnel, Uplink, join_dial,
+    Admit, Config, DialTarget, DownReason, JoinError, LinkEvent, MAX_JOIN_BYTES, OpenError, Tunnel,
+    Uplink, join_dial,
 };
-
-fn site(name: &str) -> SiteName {
-    name.parse().expect("a site")
-}
-
-async fn stream(from: &Tunnel, to: &mut Tunnel, name: &str) -> (Stream, Stream) {
-    let (name, head) = (site(name), head());
-    let (near, far) = tokio::join!(from.links.open(&name, &head), async {
-        service(to).await.accept().expect("accepted")
-    });
-    (near.expect("a stream"), far)
-}
-
-async fn echo(near: &mut Stream, far: &mut Stream) {
-    near.write_all(b"ping").await.expect("written");
-    let mut word = [0; 4];
-    far.read_exact(&mut word).await.expect("read");
-    far.write_all(&word).await.expect("written");
-    near.read_exact(&mut word).await.expect("read");
-    assert_eq!(&word, b"ping");
-}
 
 #[tokio::test]
 async fn a_gateway_dials_a_pop_and_both_open_streams() {
