@@ -9,12 +9,13 @@ use crate::Choices;
 
 #[path = "../../crates/proxy/src/http1/body.rs"]
 #[expect(dead_code, reason = "the proxy uses more of it")]
-mod body;
+pub(crate) mod body;
 #[path = "../../crates/proxy/src/http1/head.rs"]
 #[expect(dead_code, reason = "the proxy uses more of it")]
 mod head;
 
-use body::{BodyDecoder, Piece};
+use body::BodyDecoder;
+pub(crate) use body::Piece;
 use head::Framing;
 
 /// What a decoder makes of octets that come in pieces: what it read, and what is left; `None`: it

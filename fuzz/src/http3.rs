@@ -11,8 +11,6 @@ mod control;
 #[path = "../../crates/proxy/src/http3/frame.rs"]
 #[expect(dead_code, reason = "the proxy uses more of it")]
 mod frame;
-#[path = "../../crates/proxy/src/http3/huffman.rs"]
-mod huffman;
 #[path = "../../crates/proxy/src/http3/qpack.rs"]
 #[expect(dead_code, reason = "the proxy uses more of it")]
 mod qpack;

@@ -9,7 +9,9 @@
 pub mod differential;
 mod front;
 mod fsm;
+mod hpack;
 mod http1;
+mod http2;
 mod http3;
 mod load;
 mod reflector;
@@ -28,7 +30,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 24] = [
+pub const TARGETS: [Target; 26] = [
     Target {
         name: "open",
         about: "OPEN: decoded, encoded and decoded again the same",
@@ -98,6 +100,16 @@ pub const TARGETS: [Target; 24] = [
         name: "http-body",
         about: "bodies of every framing: the same in pieces, and as read plainly",
         run: http1::body,
+    },
+    Target {
+        name: "http2",
+        about: "a client's frames of HTTP/2: the same in pieces, and nothing of a stream stays",
+        run: http2::frames,
+    },
+    Target {
+        name: "header-block",
+        about: "HPACK with its table: written again the same",
+        run: hpack::blocks,
     },
     Target {
         name: "http3-request",

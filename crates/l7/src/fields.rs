@@ -239,6 +239,16 @@ impl Fields {
         self.append_with(name, |out| out.extend_from_slice(value.as_bytes()));
     }
 
+    /// One more at the end: a name that is a token, and a value without CR, LF and NUL.
+    pub fn push(&mut self, name: &[u8], value: &[u8]) {
+        let start = self.octets.len();
+        self.octets.extend_from_slice(name);
+        let middle = self.octets.len();
+        self.octets.extend_from_slice(value);
+        let end = self.octets.len();
+        self.found(start..middle, middle..end);
+    }
+
     /// One more at the end, whose value `write` appends to the octets: visible ASCII and spaces.
     pub fn append_with(&mut self, name: &HeaderName, write: impl FnOnce(&mut Vec<u8>)) {
         let name = name.as_str().as_bytes();

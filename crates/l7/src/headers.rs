@@ -70,6 +70,17 @@ pub fn onward(fields: &mut Fields, upgrade: Option<&HeaderValue>) {
     }
 }
 
+/// Crumbs of cookies, as HTTP/2 and HTTP/3 may send them, as one line (RFC 9113 §8.2.3).
+pub fn join_cookies(fields: &mut Fields) {
+    if fields.all(Known::Cookie).nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = fields.all(Known::Cookie).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        fields.insert(&header::COOKIE, &joined);
+    }
+}
+
 /// The options that `Connection` names (RFC 9110 §7.6.1).
 pub fn options(fields: &Fields) -> impl Iterator<Item = &[u8]> {
     let lines = fields.all(Known::Connection);

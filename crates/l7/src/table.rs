@@ -442,8 +442,6 @@ struct Hosts {
     wildcard: BTreeMap<String, Owner>,
     /// Is any of them passed on?
     passes: bool,
-    /// Does any of them ask for certificates?
-    asks: bool,
 }
 
 /// Everything an ingress serves: (logical port, tls) → host → routes.
@@ -486,10 +484,7 @@ impl Table {
         owner: &Owner,
     ) -> Result<(), TableError> {
         let hosts = self.listeners.entry(listener).or_default();
-        match owner {
-            Owner::Http(host) => hosts.asks |= host.clients.is_some(),
-            Owner::Passed(_) => hosts.passes = true,
-        }
+        hosts.passes |= matches!(owner, Owner::Passed(_));
         for name in names {
             let (map, key) = match name.strip_prefix("*.") {
                 Some(suffix) => (&mut hosts.wildcard, suffix),
@@ -552,14 +547,6 @@ impl Table {
     pub fn passes(&self, port: u16) -> bool {
         let hosts = self.listeners.get(&(port, true));
         hosts.is_some_and(|hosts| hosts.passes)
-    }
-
-    /// Does it depend on the server name whether clients are asked for certificates on this logical
-    /// port?
-    #[must_use]
-    pub fn asks(&self, port: u16) -> bool {
-        let hosts = self.listeners.get(&(port, true));
-        hosts.is_some_and(|hosts| hosts.asks)
     }
 
     /// What clients are asked for that come for this server name.

@@ -14,7 +14,7 @@ use runtime::{
     metrics::{CounterBy, Metrics},
     tls::{self, TlsError},
 };
-use rustls::{CertificateError, ServerConfig, server::danger::ClientCertVerifier};
+use rustls::{CertificateError, server::danger::ClientCertVerifier};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
@@ -33,7 +33,7 @@ pub type Clients = BTreeMap<TrustId, Arc<ClientTrust>>;
 /// worth anything under others.
 pub struct ClientTrust {
     verifier: Arc<dyn ClientCertVerifier>,
-    config: Arc<ServerConfig>,
+    tls: tls::Front,
     required: bool,
 }
 
@@ -62,10 +62,10 @@ impl ClientTrust {
             true => Arc::clone(&verifier),
             false => tls::lenient(Arc::clone(&verifier)),
         };
-        let config = tls::asking_server(certificates, &[b"h2", b"http/1.1"], asking)?;
+        let tls = tls::asking_server(certificates, &[b"h2", b"http/1.1"], asking)?;
         Ok(ClientTrust {
             verifier,
-            config,
+            tls,
             required,
         })
     }
@@ -166,7 +166,7 @@ impl Certificate {
 /// By whom a client was asked.
 pub(crate) type Asking = (TrustId, Arc<ClientTrust>);
 
-/// A handshake in which the server name says whether the client is asked.
+/// A handshake, in which the server name says whether the client is asked.
 pub(crate) async fn handshake(
     worker: &Worker,
     front: Front,
@@ -174,9 +174,9 @@ pub(crate) async fn handshake(
 ) -> io::Result<(TlsStream<Front>, Option<Asking>)> {
     let acceptor = rustls::server::Acceptor::default();
     let start = LazyConfigAcceptor::new(acceptor, front).await?;
+    let hello = start.client_hello();
     let asking = {
         let snapshot = worker.snapshot();
-        let hello = start.client_hello();
         let name = hello.server_name().and_then(host_of);
         let asked = name.and_then(|name| snapshot.table.clients(port, &name));
         match asked {
@@ -187,10 +187,11 @@ pub(crate) async fn handshake(
             },
         }
     };
-    let config = match &asking {
-        Some((_, trust)) => Arc::clone(&trust.config),
-        None => Arc::clone(worker.acceptor.config()),
+    let tls = match &asking {
+        Some((_, trust)) => &trust.tls,
+        None => &worker.tls,
     };
+    let config = tls.config(hello.cipher_suites());
     Ok((start.into_stream(config).await?, asking))
 }
 

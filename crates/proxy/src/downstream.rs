@@ -1,7 +1,5 @@
 //! Toward the clients: HTTP/1.1, HTTP/2 and HTTP/3 servers that look the same to an exchange.
 
-mod coalesce;
-mod frames;
 pub(crate) mod h1;
 pub(crate) mod h2;
 pub(crate) mod h3;

@@ -122,17 +122,4 @@ impl Outgoing {
         }
         Poll::Ready(Ok(true))
     }
-
-    pub(crate) fn poll_reset(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<h2::Reason, h2::Error>> {
-        self.send.poll_reset(cx)
-    }
-
-    pub(crate) fn reset(&mut self, reason: h2::Reason) {
-        self.end = None;
-        self.pending = Bytes::new();
-        self.send.send_reset(reason);
-    }
 }

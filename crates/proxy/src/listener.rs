@@ -437,22 +437,9 @@ async fn by_name(
 
 /// TLS that ends here.
 async fn secure(worker: &Worker, front: Front, mut info: ConnInfo) -> Unsealed {
-    let (patience, asks) = {
-        let snapshot = worker.snapshot();
-        let asks = snapshot.table.asks(info.port);
-        (snapshot.limits.handshake_timeout, asks)
-    };
+    let patience = worker.snapshot().limits.handshake_timeout;
     let patience = worker.bear(patience, info.seat.as_ref());
-    let shaken = if asks {
-        Box::pin(timeout(
-            patience,
-            clients::handshake(worker, front, info.port),
-        ))
-        .await
-    } else {
-        let accepted = timeout(patience, worker.acceptor.accept(front)).await;
-        accepted.map(|accepted| accepted.map(|stream| (stream, None)))
-    };
+    let shaken = timeout(patience, clients::handshake(worker, front, info.port)).await;
     let refusals = &worker.metrics.certificates_refused;
     let (stream, asking) = match shaken {
         Ok(Ok(done)) => done,

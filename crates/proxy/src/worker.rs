@@ -22,7 +22,6 @@ use http::StatusCode;
 use l7::policy::Buckets;
 use runtime::{Drain, Task, Tasks, Thread};
 use tokio::sync::{mpsc, oneshot};
-use tokio_rustls::TlsAcceptor;
 use tunnel::{Trunk, Trunks};
 
 use crate::{
@@ -142,7 +141,7 @@ struct Start {
     spans: Option<Spans>,
     metrics: ProxyMetrics,
     traffic: traffic::All,
-    acceptor: TlsAcceptor,
+    tls: runtime::tls::Front,
     events: mpsc::Sender<ProxyEvent>,
     refusals: Arc<Refusals>,
     buckets: Arc<Buckets>,
@@ -203,7 +202,7 @@ impl Workers {
                 spans: config.spans.clone(),
                 metrics: metrics.clone(),
                 traffic: traffic.clone(),
-                acceptor: TlsAcceptor::from(Arc::clone(&tls)),
+                tls: tls.clone(),
                 events: events.clone(),
                 refusals: Arc::clone(&refusals),
                 buckets: Arc::clone(&buckets),
@@ -387,7 +386,7 @@ pub(crate) struct Worker {
     pub(crate) spans: Option<Told>,
     pub(crate) metrics: ProxyMetrics,
     pub(crate) traffic: Traffic,
-    pub(crate) acceptor: TlsAcceptor,
+    pub(crate) tls: runtime::tls::Front,
     pub(crate) quic: Quic,
     /// Its place among the workers.
     pub(crate) index: u16,
@@ -596,7 +595,7 @@ async fn run(tasks: Tasks, start: Start) {
             .map(|spans| Told::new(spans, start.metrics.spans_dropped.clone())),
         metrics: start.metrics,
         traffic: Traffic::new(start.traffic),
-        acceptor: start.acceptor,
+        tls: start.tls,
         quic: start.quic,
         index: start.index,
         shaking: Rc::default(),

@@ -15,9 +15,12 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
+mod front;
 pub mod pem;
+mod schedule;
 mod verify;
 
+pub use front::Front;
 pub use verify::{lenient, spki_sha256};
 
 /// Why a configuration could not be built.
@@ -74,8 +77,13 @@ impl Clone for Credentials {
 #[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
-    let make = || Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    Arc::clone(PROVIDER.get_or_init(make))
+    Arc::clone(PROVIDER.get_or_init(|| {
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        for suite in &mut provider.cipher_suites {
+            *suite = schedule::prepared(*suite);
+        }
+        Arc::new(provider)
+    }))
 }
 
 /// A server inside the fabric: TLS 1.3, client certificate required, chain to one of `roots`.
@@ -198,9 +206,9 @@ pub fn pinned_client(pin: [u8; 32], alpn: &[&[u8]]) -> Result<Arc<ClientConfig>,
 pub fn front_server(
     resolver: Arc<dyn ResolvesServerCert>,
     alpn: &[&[u8]],
-) -> Result<Arc<ServerConfig>, TlsError> {
+) -> Result<Front, TlsError> {
     let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
-    front(resolver, alpn, &versions)
+    front(resolver, alpn, &versions).map(Front::new)
 }
 
 /// The same inside QUIC (RFC 9001): TLS 1.3 alone.
@@ -211,15 +219,15 @@ pub fn quic_server(
     resolver: Arc<dyn ResolvesServerCert>,
     alpn: &[&[u8]],
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    front(resolver, alpn, &[&rustls::version::TLS13])
+    front(resolver, alpn, &[&rustls::version::TLS13]).map(Arc::new)
 }
 
 fn front(
     resolver: Arc<dyn ResolvesServerCert>,
     alpn: &[&[u8]],
     versions: &[&'static rustls::SupportedProtocolVersion],
-) -> Result<Arc<ServerConfig>, TlsError> {
-    let mut config = ServerConfig::builder_with_provider(provider())
+) -> Result<ServerConfig, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(front::provider())
         .with_protocol_versions(versions)
         .map_err(TlsError::Versions)?
         .with_no_client_auth()
@@ -229,7 +237,7 @@ fn front(
     // themselves: workers share no memory, and no number of clients fills it.
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(TlsError::Tickets)?;
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 /// Who accepts client certificates that chain to one of `roots`. A certificate on the way that a
@@ -258,14 +266,14 @@ pub fn asking_server(
     resolver: Arc<dyn ResolvesServerCert>,
     alpn: &[&[u8]],
     verifier: Arc<dyn ClientCertVerifier>,
-) -> Result<Arc<ServerConfig>, TlsError> {
-    let mut config = ServerConfig::builder_with_provider(provider())
+) -> Result<Front, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(front::provider())
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(TlsError::Versions)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(resolver);
     harden(&mut config, alpn);
-    Ok(Arc::new(config))
+    Ok(Front::new(config))
 }
 
 /// A chain with its key loaded, for a certificate resolver; refuses a key that does not match.

@@ -573,7 +573,6 @@ fn hosts_know_the_clients_of_their_own_issuers() {
         offer(80, false, &["soft.example"], &asking(3, false)),
     ])
     .expect("no conflict");
-    assert!(table.asks(443) && !table.asks(80), "in TLS alone");
     let wanted = table.clients(443, "x.a.example").map(|asked| asked.trust);
     assert_eq!(wanted, Some(TrustId([1; 32])));
     assert_eq!(table.clients(443, "open.example"), None);

@@ -1,9 +1,10 @@
-//! The HTTP/2 server side of one connection (RFC 9113), on the `h2` crate.
+//! The HTTP/2 server side of one connection: [`crate::http2`] over a client's stream.
 
 use std::{
     cell::RefCell,
     future::{Future, poll_fn},
     io,
+    mem::MaybeUninit,
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, ready},
@@ -12,24 +13,19 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use h2::{
-    Reason, RecvStream,
-    ext::Protocol,
-    server::{Connection, SendResponse},
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use l7::{Fields, Known};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::timeout,
 };
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
-use l7::{Fields, Known, Limits};
-use tokio::time::timeout;
 
-use super::{
-    Client, ClientError, ConnInfo, Request,
-    coalesce::{Coalesced, Watched},
-};
+use super::{Client, ClientError, ConnInfo, Request};
 use crate::{
     alarm::Alarm,
     exchange,
-    h2stream::{Incoming, Outgoing, are_fields},
     http1::{Framing, Piece},
+    http2::{Code, Connection, Gone, Opened},
     io::Io,
     worker::Worker,
 };
@@ -38,14 +34,8 @@ use crate::{
 pub(super) const EXTENDED: &str = "h2 connect";
 /// Any sixteen octets: RFC 8441 §5.1 has no key, RFC 6455 wants one.
 const WEBSOCKET_KEY: HeaderValue = HeaderValue::from_static("AAAAAAAAAAAAAAAAAAAAAA==");
-/// Receive windows: one stream, and all streams of a connection together.
-const STREAM_WINDOW: u32 = 256 << 10;
-const CONNECTION_WINDOW: u32 = 1 << 20;
-const SEND_BUFFER: usize = 64 << 10;
-/// Resets by the peer that we have not taken up yet (CVE-2023-44487), and resets by us for its
-/// errors; one more ends the connection.
-const PENDING_RESETS: usize = 20;
-const ERROR_RESETS: usize = 128;
+/// Octets that are read at once.
+const READ: usize = 16 << 10;
 /// How long a client may leave a GOAWAY unanswered when nothing of it runs.
 const LEAVING: Duration = Duration::from_millis(300);
 /// How long the last frames may take.
@@ -54,24 +44,85 @@ const GOODBYE: Duration = Duration::from_millis(300);
 /// Those of streams that have ended, for the next ones.
 type Alarms = Rc<RefCell<Vec<Alarm>>>;
 
+type Shared = Rc<RefCell<Connection>>;
+
 /// One stream: a request and its response.
 #[derive(Debug)]
 pub(crate) struct H2 {
-    incoming: Incoming,
-    respond: SendResponse<Bytes>,
-    outgoing: Option<Outgoing>,
+    connection: Shared,
+    place: usize,
+    /// What goes: one piece at a time, as far as the client's window lets it.
+    pending: Bytes,
+    end: Option<Option<HeaderMap>>,
     /// It asked to speak something else (RFC 8441).
     connects: bool,
     /// It waits for a word before it sends its body (RFC 9110 §10.1.1).
     expects_continue: bool,
 }
 
+/// A client's stream under its connection.
+struct Wire {
+    io: Io,
+    /// What was read before anybody knew what it is.
+    early: BytesMut,
+    flushed: bool,
+}
+
+impl Wire {
+    /// Let the connection have what comes; false at the end.
+    fn poll_read(&mut self, connection: &Shared, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut space = [MaybeUninit::uninit(); READ];
+        let mut read = ReadBuf::uninit(&mut space);
+        let came = if self.early.is_empty() {
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
+            read.filled()
+        } else {
+            &self.early
+        };
+        if came.is_empty() {
+            return Poll::Ready(Ok(false));
+        }
+        let good = connection.borrow_mut().receive(came, runtime::now);
+        self.early = BytesMut::new();
+        match good {
+            true => Poll::Ready(Ok(true)),
+            false => Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
+        }
+    }
+
+    /// Ready when all is written that is to go out.
+    fn poll_flush(&mut self, connection: &Shared, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let mut connection = connection.borrow_mut();
+            if connection.out().is_empty() {
+                break;
+            }
+            self.flushed = false;
+            let count = ready!(Pin::new(&mut self.io).poll_write(cx, connection.out()))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            connection.written(count);
+        }
+        if !self.flushed {
+            ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+            self.flushed = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 /// Serve a connection until it ends; on drain it says GOAWAY and finishes its streams.
 pub(crate) async fn serve(worker: Rc<Worker>, io: Io, early: BytesMut, info: ConnInfo) {
     let limits = worker.snapshot().limits;
-    let wire = Coalesced::new(Watched::new(io, early));
-    let shaking = builder(&limits).handshake::<_, Bytes>(wire.clone());
-    let Ok(Ok(mut connection)) = timeout(limits.header_timeout, shaking).await else {
+    let connection = Rc::new(RefCell::new(Connection::new(&limits, runtime::now())));
+    let mut wire = Wire {
+        io,
+        early,
+        flushed: true,
+    };
+    let beginning = poll_fn(|cx| poll_begin(&mut wire, &connection, cx));
+    let Ok(Ok(())) = timeout(limits.header_timeout, beginning).await else {
         worker.metrics.malformed.inc();
         return;
     };
@@ -92,21 +143,35 @@ pub(crate) async fn serve(worker: Rc<Worker>, io: Io, early: BytesMut, info: Con
                     limits.idle_timeout
                 });
             }
-            match next(&mut connection, &wire, cx) {
-                Poll::Ready(Some(Ok((request, respond)))) => {
-                    streams.extend(start(&worker, &info, &alarms, request, respond));
-                    if worker.turns.is_long(cx) {
-                        return Poll::Pending;
-                    }
-                    continue;
+            let opened = connection.borrow_mut().next();
+            if let Some(opened) = opened {
+                streams.extend(start(&worker, &info, &alarms, &connection, opened));
+                if worker.turns.is_long(cx) {
+                    return Poll::Pending;
                 }
-                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
-                Poll::Pending => {}
+                continue;
             }
-            if let Some(reason) = wire.with(Watched::refused) {
-                worker.metrics.malformed.inc();
-                connection.abrupt_shutdown(reason);
+            let (ended, full, over) = {
+                let connection = connection.borrow();
+                let over = connection.is_leaving() && connection.is_at_rest();
+                (connection.ended().is_some(), connection.is_full(), over)
+            };
+            if ended || over {
                 return Poll::Ready(());
+            }
+            // Who reads nothing is not read either.
+            if !full {
+                match wire.poll_read(&connection, cx) {
+                    Poll::Ready(Ok(true)) => continue,
+                    Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(()),
+                    Poll::Pending => {}
+                }
+            }
+            match wire.poll_flush(&connection, cx) {
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                // There is room again.
+                Poll::Ready(Ok(())) if full => continue,
+                Poll::Ready(Ok(())) | Poll::Pending => {}
             }
             let resting = streams.is_empty() && alarm.poll(cx).is_ready();
             if leaving {
@@ -122,56 +187,56 @@ pub(crate) async fn serve(worker: Rc<Worker>, io: Io, early: BytesMut, info: Con
             }
             leaving = true;
             alarm.set(LEAVING);
-            connection.graceful_shutdown();
+            connection.borrow_mut().leave();
         }
     })
     .await;
-    finish(connection, &wire).await;
+    if connection.borrow().ended().is_some() {
+        worker.metrics.malformed.inc();
+    }
+    finish(&mut wire, &connection).await;
     // They have nobody left to answer, and end by that; each still has its record to write.
     while streams.next().await.is_some() {}
 }
 
-fn builder(limits: &Limits) -> h2::server::Builder {
-    let mut builder = h2::server::Builder::new();
-    builder
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(limits.concurrent_streams)
-        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-        .max_send_buffer_size(SEND_BUFFER)
-        .max_pending_accept_reset_streams(PENDING_RESETS)
-        .max_local_error_reset_streams(Some(ERROR_RESETS))
-        .enable_connect_protocol();
-    builder
-}
-
-/// Drive the connection, and then send what that produced in one go.
-fn next(
-    connection: &mut Connection<Coalesced, Bytes>,
-    wire: &Coalesced,
-    cx: &mut Context<'_>,
-) -> Poll<Option<Result<Accepted, h2::Error>>> {
-    let accepted = connection.poll_accept(cx);
-    if accepted.is_pending()
-        && let Poll::Ready(Err(_)) = wire.poll_flush_now(cx)
-    {
-        return Poll::Ready(None);
-    }
-    accepted
-}
-
-type Accepted = (http::Request<RecvStream>, SendResponse<Bytes>);
-
-/// Let what is queued go out. The peer may be gone already; nothing depends on it.
-async fn finish(mut connection: Connection<Coalesced, Bytes>, wire: &Coalesced) {
-    let closing = poll_fn(|cx| {
-        let closed = connection.poll_closed(cx).is_ready();
-        let flushed = ready!(wire.poll_flush_now(cx));
-        if closed || flushed.is_err() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
+/// Until the client's preface and its settings are here.
+fn poll_begin(wire: &mut Wire, connection: &Shared, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    loop {
+        let begun = {
+            let connection = connection.borrow();
+            connection.has_begun() || connection.ended().is_some()
+        };
+        if begun {
+            return Poll::Ready(Ok(()));
         }
+        match wire.poll_read(connection, cx) {
+            Poll::Ready(Ok(true)) => {}
+            Poll::Ready(Ok(false)) => {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            // Our settings need not wait for the client's.
+            Poll::Pending => {
+                let _ = wire.poll_flush(connection, cx)?;
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+/// Say what is the last stream, and let what is queued go out. The peer may be gone already;
+/// nothing depends on it.
+async fn finish(wire: &mut Wire, connection: &Shared) {
+    {
+        let mut connection = connection.borrow_mut();
+        if connection.ended().is_none() {
+            connection.tell();
+        }
+        connection.end(Code::NoError);
+    }
+    let closing = poll_fn(|cx| {
+        ready!(wire.poll_flush(connection, cx))?;
+        Pin::new(&mut wire.io).poll_shutdown(cx)
     });
     let _ = timeout(GOODBYE, closing).await;
 }
@@ -181,35 +246,48 @@ fn start(
     worker: &Rc<Worker>,
     info: &Rc<ConnInfo>,
     alarms: &Alarms,
-    request: http::Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
+    connection: &Shared,
+    opened: Opened,
 ) -> Option<Pin<Box<impl Future<Output = ()> + use<>>>> {
-    let (mut parts, recv) = request.into_parts();
-    let protocol = parts.extensions.remove::<Protocol>();
-    let incoming = Incoming::new(recv);
-    let checked = checked(parts, incoming.is_done(), &worker.snapshot().limits);
-    let request = match checked.and_then(|request| upgraded(request, protocol)) {
+    let Opened {
+        place,
+        head,
+        is_whole,
+    } = opened;
+    let framing = match head.length {
+        _ if is_whole || head.method == Method::CONNECT => Framing::None,
+        None => Framing::Chunked,
+        Some(length) => Framing::Length(length),
+    };
+    let request = Request {
+        method: head.method,
+        target: head.target,
+        authority: head.authority,
+        fields: head.fields,
+        framing,
+        protocol: "h2",
+    };
+    let mut stream = H2 {
+        connection: Rc::clone(connection),
+        place,
+        pending: Bytes::new(),
+        end: None,
+        connects: false,
+        expects_continue: false,
+    };
+    let request = match upgraded(request, head.protocol.as_deref()) {
         Ok(request) => request,
         Err(status) => {
-            let mut answer = Response::new(());
-            *answer.status_mut() = status;
-            // The peer may have reset the stream: then there is nobody to tell.
-            let _ = respond.send_response(answer, true);
+            // The client may have reset the stream: then there is nobody to tell.
+            let _ = stream.head(status, &Fields::default(), Framing::None);
             worker.metrics.malformed.inc();
             return None;
         }
     };
-    let extended = request.protocol == EXTENDED;
+    stream.connects = request.protocol == EXTENDED;
     let expects = request.fields.first(Known::Expect);
-    let expects_continue = !incoming.is_done()
-        && expects.is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
-    let mut stream = H2 {
-        incoming,
-        respond,
-        outgoing: None,
-        connects: extended,
-        expects_continue,
-    };
+    stream.expects_continue =
+        !is_whole && expects.is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
     let (worker, info, alarms) = (Rc::clone(worker), Rc::clone(info), Rc::clone(alarms));
     let mut alarm = {
         let patience = worker.snapshot().limits.request_timeout;
@@ -238,7 +316,7 @@ fn start(
 /// only there to be echoed.
 pub(super) fn upgraded(
     mut request: Request,
-    protocol: Option<Protocol>,
+    protocol: Option<&str>,
 ) -> Result<Request, StatusCode> {
     let Some(protocol) = protocol else {
         return Ok(request);
@@ -247,7 +325,7 @@ pub(super) fn upgraded(
         return Err(StatusCode::BAD_REQUEST);
     }
     // It becomes a line of a head: a token, and one that means the same there.
-    let token = Some(protocol.as_str()).filter(|token| is_token(token) && *token != "h2c");
+    let token = Some(protocol).filter(|token| is_token(token) && *token != "h2c");
     let token = token.ok_or(StatusCode::BAD_REQUEST)?;
     let token = HeaderValue::from_str(token).map_err(|_| StatusCode::BAD_REQUEST)?;
     l7::headers::upgrade(&mut request.fields, &token);
@@ -266,87 +344,15 @@ fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(good)
 }
 
-/// What `h2` leaves to check, and the shape an HTTP/1.1 upstream needs.
-pub(super) fn checked(
-    parts: Parts,
-    bodiless: bool,
-    limits: &Limits,
-) -> Result<Request, StatusCode> {
-    let Parts {
-        method,
-        uri,
-        headers,
-        ..
-    } = parts;
-    if headers.len() > limits.header_count {
-        return Err(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
-    }
-    if !are_fields(&headers) {
-        return Err(StatusCode::BAD_REQUEST);
-    }
-    let target = uri.path_and_query().map_or("", |p| p.as_str());
-    if target.len() > limits.request_line_bytes {
-        return Err(StatusCode::URI_TOO_LONG);
-    }
-    if !target.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(StatusCode::BAD_REQUEST);
-    }
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let host = match (hosts.next(), hosts.next()) {
-        (None, _) => None,
-        (Some(host), None) => Some(host.to_str().map_err(|_| StatusCode::BAD_REQUEST)?),
-        (Some(_), Some(_)) => return Err(StatusCode::BAD_REQUEST),
+/// The name of a code of RFC 9113 §7 is worth a look in a record: a client that has what it wanted
+/// resets with NO_ERROR too.
+fn gone(gone: Gone) -> ClientError {
+    let kind = match gone {
+        Gone::Reset(code) if code == Code::NoError as u32 => io::ErrorKind::BrokenPipe,
+        Gone::Reset(_) | Gone::Ours(_) => io::ErrorKind::ConnectionReset,
+        Gone::Connection => io::ErrorKind::ConnectionAborted,
     };
-    let authority = match (uri.authority(), host) {
-        (Some(a), Some(host)) if !a.as_str().eq_ignore_ascii_case(host) => {
-            return Err(StatusCode::BAD_REQUEST);
-        }
-        (Some(a), _) => a.as_str().to_owned(),
-        (None, Some(host)) => host.to_owned(),
-        (None, None) => return Err(StatusCode::BAD_REQUEST),
-    };
-    let host = HeaderValue::from_str(&authority).map_err(|_| StatusCode::BAD_REQUEST)?;
-    let framing = framing(&method, &headers, bodiless)?;
-    let mut fields = Fields::from(&headers);
-    fields.insert(&header::HOST, &host);
-    join_cookies(&mut fields);
-    Ok(Request {
-        target: target.to_owned(),
-        method,
-        authority,
-        fields,
-        framing,
-        protocol: "h2",
-    })
-}
-
-fn framing(method: &Method, headers: &HeaderMap, bodiless: bool) -> Result<Framing, StatusCode> {
-    if bodiless || method == Method::CONNECT {
-        return Ok(Framing::None);
-    }
-    // `h2` holds the body to its content-length.
-    match headers.get(header::CONTENT_LENGTH) {
-        None => Ok(Framing::Chunked),
-        Some(value) => {
-            let length = value.to_str().ok().and_then(|v| v.parse().ok());
-            length.map(Framing::Length).ok_or(StatusCode::BAD_REQUEST)
-        }
-    }
-}
-
-/// RFC 9113 §8.2.3: cookie crumbs become one line again.
-fn join_cookies(fields: &mut Fields) {
-    if fields.all(Known::Cookie).nth(1).is_none() {
-        return;
-    }
-    let crumbs: Vec<&[u8]> = fields.all(Known::Cookie).collect();
-    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
-        fields.insert(&header::COOKIE, &joined);
-    }
-}
-
-fn gone(error: h2::Error) -> ClientError {
-    ClientError::Gone(runtime::h2io::io_error(error))
+    ClientError::Gone(kind.into())
 }
 
 impl H2 {
@@ -354,26 +360,19 @@ impl H2 {
         if std::mem::take(&mut self.expects_continue) {
             self.inform(StatusCode::CONTINUE, &Fields::default());
         }
-        self.incoming.poll_piece(cx).map_err(gone)
+        let mut connection = self.connection.borrow_mut();
+        connection.poll_piece(self.place, cx).map_err(gone)
     }
 
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<ClientError> {
-        let reset = match &mut self.outgoing {
-            Some(outgoing) => ready!(outgoing.poll_reset(cx)),
-            None => ready!(self.respond.poll_reset(cx)),
-        };
-        Poll::Ready(match reset {
-            Ok(_) => ClientError::Gone(io::ErrorKind::ConnectionReset.into()),
-            Err(error) => gone(error),
-        })
+        let mut connection = self.connection.borrow_mut();
+        connection.poll_gone(self.place, cx).map(gone)
     }
 
     pub(super) fn inform(&mut self, status: StatusCode, fields: &Fields) {
-        let mut response = Response::new(());
-        *response.status_mut() = status;
-        *response.headers_mut() = fields.to_map();
+        let mut connection = self.connection.borrow_mut();
         // A hint that cannot be sent is no loss.
-        let _ = self.respond.send_informational(response);
+        let _ = connection.head(self.place, status, fields, false);
     }
 
     pub(super) fn head(
@@ -382,21 +381,16 @@ impl H2 {
         fields: &Fields,
         framing: Framing,
     ) -> Result<(), ClientError> {
-        let mut response = Response::new(());
         // A success would say that the stream speaks something else now (RFC 8441 §5).
-        let refused = self.connects && status.is_success();
-        *response.status_mut() = if refused {
-            StatusCode::BAD_GATEWAY
-        } else {
-            status
+        let status = match self.connects && status.is_success() {
+            true => StatusCode::BAD_GATEWAY,
+            false => status,
         };
-        *response.headers_mut() = fields.to_map();
-        let send = self
-            .respond
-            .send_response(response, framing == Framing::None)
-            .map_err(gone)?;
-        self.outgoing = Some(Outgoing::new(send));
-        Ok(())
+        let mut connection = self.connection.borrow_mut();
+        let ends = framing == Framing::None;
+        connection
+            .head(self.place, status, fields, ends)
+            .map_err(gone)
     }
 
     /// The stream speaks something else from now on.
@@ -407,33 +401,34 @@ impl H2 {
         self.head(StatusCode::OK, &fields, Framing::Close)
     }
 
+    /// There has to be room: [`H2::poll_flush`] was ready.
     pub(super) fn data(&mut self, piece: Bytes) {
-        if let Some(outgoing) = &mut self.outgoing {
-            outgoing.data(piece);
-        }
+        debug_assert!(self.pending.is_empty(), "there is room");
+        self.pending = piece;
     }
 
     pub(super) fn end(&mut self, trailers: Option<HeaderMap>) {
-        if let Some(outgoing) = &mut self.outgoing {
-            outgoing.end(trailers);
-        }
+        self.end = Some(trailers);
     }
 
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
-        let Some(outgoing) = &mut self.outgoing else {
+        if self.pending.is_empty() && self.end.is_none() {
             return Poll::Ready(Ok(()));
-        };
-        match ready!(outgoing.poll_flush(cx)) {
-            Ok(true) => Poll::Ready(Ok(())),
-            Ok(false) => Poll::Ready(Err(ClientError::Gone(io::ErrorKind::BrokenPipe.into()))),
-            Err(error) => Poll::Ready(Err(gone(error))),
         }
+        let mut connection = self.connection.borrow_mut();
+        connection
+            .poll_send(self.place, &mut self.pending, &mut self.end, cx)
+            .map_err(gone)
     }
 
     pub(super) fn abort(&mut self) {
-        match &mut self.outgoing {
-            Some(outgoing) => outgoing.reset(Reason::INTERNAL_ERROR),
-            None => self.respond.send_reset(Reason::INTERNAL_ERROR),
-        }
+        let mut connection = self.connection.borrow_mut();
+        connection.reset(self.place, Code::InternalError);
+    }
+}
+
+impl Drop for H2 {
+    fn drop(&mut self) {
+        self.connection.borrow_mut().release(self.place);
     }
 }

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::{huffman, tables::STATIC};
+use super::tables::STATIC;
+use crate::hpack::{huffman, integer};
 
 /// What a field costs beside its octets (RFC 9114 §4.2.2).
 const OVERHEAD: usize = 32;
@@ -84,7 +85,6 @@ impl Section {
     fn string(&mut self, block: &mut &[u8], bits: u8, most: usize) -> Result<(), SectionError> {
         let coded = block.first().is_some_and(|b| b >> bits & 1 == 1);
         let length = integer(block, bits)?;
-        let length = usize::try_from(length).map_err(|_| MALFORMED)?;
         let (text, rest) = block.split_at_checked(length).ok_or(MALFORMED)?;
         *block = rest;
         // Nobody codes what is longer coded.
@@ -101,30 +101,13 @@ impl Section {
 }
 
 /// What stands in the static table; no other is there.
-fn listed(is_static: u8, index: u64) -> Result<(&'static str, &'static str), SectionError> {
-    let index = usize::try_from(index).map_err(|_| MALFORMED)?;
+fn listed(is_static: u8, index: usize) -> Result<(&'static str, &'static str), SectionError> {
     let entry = STATIC.get(index).filter(|_| is_static != 0);
     entry.copied().ok_or(MALFORMED)
 }
 
-/// An integer with a prefix of so many bits (RFC 7541 §5.1), of six octets at most.
-fn integer(block: &mut &[u8], bits: u8) -> Result<u64, SectionError> {
-    let (first, rest) = block.split_first().ok_or(MALFORMED)?;
-    *block = rest;
-    let mask = u8::MAX >> (8 - bits);
-    let mut value = u64::from(first & mask);
-    if first & mask != mask {
-        return Ok(value);
-    }
-    for shift in (0..35).step_by(7) {
-        let (next, rest) = block.split_first().ok_or(MALFORMED)?;
-        *block = rest;
-        value += u64::from(next & 0x7f) << shift;
-        if next & 0x80 == 0 {
-            return Ok(value);
-        }
-    }
-    Err(MALFORMED)
+fn integer(block: &mut &[u8], bits: u8) -> Result<usize, SectionError> {
+    integer::take(block, bits).map_err(|_| MALFORMED)
 }
 
 /// A section of ours.
@@ -150,19 +133,19 @@ impl Encoder {
         for (index, (theirs, text)) in STATIC.iter().enumerate() {
             if theirs.as_bytes() == name {
                 if text.as_bytes() == value {
-                    return put_integer(out, 0xc0, 6, index);
+                    return integer::put(out, 0xc0, 6, index);
                 }
                 named = named.or(Some(index));
             }
         }
         match named {
-            Some(index) => put_integer(out, 0x50, 4, index),
+            Some(index) => integer::put(out, 0x50, 4, index),
             None => {
-                put_integer(out, 0x20, 3, name.len());
+                integer::put(out, 0x20, 3, name.len());
                 out.extend_from_slice(name);
             }
         }
-        put_integer(out, 0, 7, value.len());
+        integer::put(out, 0, 7, value.len());
         out.extend_from_slice(value);
     }
 
@@ -170,19 +153,4 @@ impl Encoder {
     pub(crate) fn finish(self) -> Vec<u8> {
         self.0
     }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "masked to what fits")]
-fn put_integer(out: &mut Vec<u8>, flags: u8, bits: u8, value: usize) {
-    let most = usize::from(u8::MAX >> (8 - bits));
-    if value < most {
-        return out.push(flags | value as u8);
-    }
-    out.push(flags | most as u8);
-    let mut left = value - most;
-    while left >= 0x80 {
-        out.push((left & 0x7f) as u8 | 0x80);
-        left >>= 7;
-    }
-    out.push(left as u8);
 }

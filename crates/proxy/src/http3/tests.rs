@@ -6,7 +6,6 @@ use super::{
     Code,
     control::{Control, Decoder},
     frame::{Frames, Part, Wrong, headers, put_varint, varint},
-    huffman,
     qpack::{Encoder, Section, SectionError},
 };
 
@@ -28,40 +27,6 @@ fn rfc9000_a_1_integers() {
         assert_eq!(&out[..], octets);
     }
     assert_eq!(varint(&[0x40, 0x25]), Some((37, 2)));
-}
-
-#[test]
-fn rfc7541_c_4_huffman() {
-    for (octets, text) in [
-        (
-            &[
-                0xf1, 0xe3, 0xc2, 0xe5, 0xf2, 0x3a, 0x6b, 0xa0, 0xab, 0x90, 0xf4, 0xff,
-            ][..],
-            "www.example.com",
-        ),
-        (&[0xa8, 0xeb, 0x10, 0x64, 0x9c, 0xbf], "no-cache"),
-        (
-            &[0x25, 0xa8, 0x49, 0xe9, 0x5b, 0xb8, 0xe8, 0xb4, 0xbf],
-            "custom-value",
-        ),
-        (&[], ""),
-    ] {
-        let mut out = Vec::new();
-        assert_eq!(huffman::decode(octets, &mut out), Ok(()));
-        assert_eq!(out, text.as_bytes());
-    }
-    // Padding of eight bits or more, or of other bits than ones; EOS itself (RFC 7541 §5.2).
-    for octets in [
-        &[0xff][..],
-        &[0xf8, 0xff],
-        &[0x00],
-        &[0xff, 0xff, 0xff, 0xff],
-    ] {
-        assert!(
-            huffman::decode(octets, &mut Vec::new()).is_err(),
-            "{octets:?}"
-        );
-    }
 }
 
 #[test]

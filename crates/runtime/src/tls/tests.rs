@@ -1,6 +1,7 @@
 use std::io;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::CipherSuite;
 use rustls_pki_types::ServerName;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -155,4 +156,64 @@ fn pem_files_are_read_whole() {
         pem::certificates(many.as_bytes()),
         Err(pem::PemError::TooMany)
     ));
+}
+
+/// A client of TLS 1.3 that offers these suites, its favourite first.
+fn offering(roots: &[CertificateDer<'static>], suites: &[CipherSuite]) -> Arc<ClientConfig> {
+    let mut theirs = rustls::crypto::aws_lc_rs::default_provider();
+    let place = |suite: CipherSuite| suites.iter().position(|one| *one == suite);
+    theirs
+        .cipher_suites
+        .retain(|suite| place(suite.suite()).is_some());
+    theirs
+        .cipher_suites
+        .sort_by_key(|suite| place(suite.suite()));
+    let config = ClientConfig::builder_with_provider(Arc::new(theirs))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(store(roots).expect("roots"))
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+#[tokio::test]
+async fn a_front_takes_the_short_key_of_aes_and_the_clients_word_for_chacha() {
+    use CipherSuite as Suite;
+    let ca = Authority::new("ours");
+    let resolver = single(&ca.issue()).expect("credentials");
+    let front = front_server(resolver, ALPN).expect("a front");
+    let (short, long) = (
+        Suite::TLS13_AES_128_GCM_SHA256,
+        Suite::TLS13_AES_256_GCM_SHA384,
+    );
+    let chacha = Suite::TLS13_CHACHA20_POLY1305_SHA256;
+    let (short12, long12, chacha12) = (
+        Suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        Suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        Suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+    );
+    for (offered, taken) in [
+        (&[long, short, chacha][..], short),
+        (&[short, long, chacha], short),
+        (&[chacha, long, short], chacha),
+        (&[long, chacha], long),
+        (&[chacha], chacha),
+        (&[long12, chacha12, short12], short12),
+        (&[chacha12, short12], chacha12),
+        (&[long12, long, short12], long),
+    ] {
+        let client = TlsConnector::from(offering(&[ca.root()], offered));
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let name = ServerName::try_from("api.example").expect("a name");
+        let serve = async {
+            let acceptor = rustls::server::Acceptor::default();
+            let start = tokio_rustls::LazyConfigAcceptor::new(acceptor, far).await?;
+            let config = front.config(start.client_hello().cipher_suites());
+            start.into_stream(config).await
+        };
+        let (_, server) = tokio::join!(client.connect(name, near), serve);
+        let server = server.expect("a handshake");
+        let suite = server.get_ref().1.negotiated_cipher_suite();
+        assert_eq!(suite.expect("one").suite(), taken, "{offered:?}");
+    }
 }

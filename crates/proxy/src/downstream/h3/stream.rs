@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// How a record calls it, and an extended CONNECT on it (RFC 9220).
-const PLAIN: &str = "h3";
+pub(super) const PLAIN: &str = "h3";
 const EXTENDED: &str = "h3 connect";
 /// Pseudo-header fields beside the header fields that are counted.
 const PSEUDO: usize = 5;

@@ -13,9 +13,8 @@ fn much(stream: u32, octets: usize) -> Vec<u8> {
 }
 
 cases! {
-    // §6.9 wants a stream error for a stream's; `h2` takes it for the connection's.
-    s6_9_an_increment_of_0_on_a_stream_is_a_protocol_error:
-        [post(1), window_update(1, 0)] => Connection(PROTOCOL_ERROR);
+    s6_9_an_increment_of_0_on_a_stream_is_its_protocol_error:
+        [post(1), window_update(1, 0)] => Stream(1, PROTOCOL_ERROR);
     s6_9_an_increment_of_0_on_the_connection_is_a_protocol_error:
         [window_update(0, 0)] => Connection(PROTOCOL_ERROR);
     s6_9_a_short_window_update_is_a_frame_size_error:

@@ -42,27 +42,26 @@ cases! {
     s4_2_data_too_short_for_its_flags_is_a_frame_size_error:
         [post(1), data(1, PADDED, &[])] => Connection(FRAME_SIZE_ERROR);
 
-    // §4.3 wants COMPRESSION_ERROR; `h2` says PROTOCOL_ERROR, and the connection ends as well.
-    s4_3_an_index_of_nothing_ends_the_connection: [after(&[0x80])] => Connection(PROTOCOL_ERROR);
-    s4_3_an_index_beyond_the_table_ends_the_connection: [after(&[0xBE])] => Connection(PROTOCOL_ERROR);
-    s4_3_a_name_beyond_the_table_ends_the_connection:
-        [after(&[0x7F, 0x00, 0x01, b'a'])] => Connection(PROTOCOL_ERROR);
-    s4_3_a_number_without_an_end_ends_the_connection:
-        [after(&[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF])] => Connection(PROTOCOL_ERROR);
-    s4_3_a_table_larger_than_allowed_ends_the_connection:
-        [after(&[0x3F, 0xE2, 0x1F])] => Connection(PROTOCOL_ERROR);
-    s4_3_a_change_of_the_table_behind_a_field_ends_the_connection:
+    s4_3_an_index_of_nothing_is_a_compression_error: [after(&[0x80])] => Connection(COMPRESSION_ERROR);
+    s4_3_an_index_beyond_the_table_is_a_compression_error: [after(&[0xBE])] => Connection(COMPRESSION_ERROR);
+    s4_3_a_name_beyond_the_table_is_a_compression_error:
+        [after(&[0x7F, 0x00, 0x01, b'a'])] => Connection(COMPRESSION_ERROR);
+    s4_3_a_number_without_an_end_is_a_compression_error:
+        [after(&[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF])] => Connection(COMPRESSION_ERROR);
+    s4_3_a_table_larger_than_allowed_is_a_compression_error:
+        [after(&[0x3F, 0xE2, 0x1F])] => Connection(COMPRESSION_ERROR);
+    s4_3_a_change_of_the_table_behind_a_field_is_a_compression_error:
         [frame(HEADERS, WHOLE, 1, [&with("GET", &[])[..], &[0x20]].concat())]
-        => Connection(PROTOCOL_ERROR);
-    s4_3_huffmans_code_padded_with_zeros_ends_the_connection:
-        [after(&[0x10, 0x01, b'a', 0x81, 0x00])] => Connection(PROTOCOL_ERROR);
-    s4_3_huffmans_code_padded_with_an_octet_ends_the_connection:
-        [after(&[0x10, 0x01, b'a', 0x82, 0x1F, 0xFF])] => Connection(PROTOCOL_ERROR);
-    s4_3_huffmans_end_of_string_ends_the_connection:
-        [after(&[0x10, 0x01, b'a', 0x84, 0xFF, 0xFF, 0xFF, 0xFF])] => Connection(PROTOCOL_ERROR);
-    s4_3_a_block_that_is_cut_off_ends_the_connection:
+        => Connection(COMPRESSION_ERROR);
+    s4_3_huffmans_code_padded_with_zeros_is_a_compression_error:
+        [after(&[0x10, 0x01, b'a', 0x81, 0x00])] => Connection(COMPRESSION_ERROR);
+    s4_3_huffmans_code_padded_with_an_octet_is_a_compression_error:
+        [after(&[0x10, 0x01, b'a', 0x82, 0x1F, 0xFF])] => Connection(COMPRESSION_ERROR);
+    s4_3_huffmans_end_of_string_is_a_compression_error:
+        [after(&[0x10, 0x01, b'a', 0x84, 0xFF, 0xFF, 0xFF, 0xFF])] => Connection(COMPRESSION_ERROR);
+    s4_3_a_block_that_is_cut_off_is_a_compression_error:
         [frame(HEADERS, WHOLE, 1, [&with("GET", &[])[..], &[0x10, 0x05, b'a']].concat())]
-        => Connection(PROTOCOL_ERROR);
+        => Connection(COMPRESSION_ERROR);
     s4_3_a_change_of_the_table_before_the_fields: [after(&[0x20])] => Answer(1, 200);
     s4_3_a_block_in_many_pieces: [{
         let mut all = frame(HEADERS, END_STREAM, 1, []);

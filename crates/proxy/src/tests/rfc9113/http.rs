@@ -3,14 +3,11 @@
 use balance::Health::Healthy;
 use l7::Limits;
 
-use super::wire::Expect::{Answer, Connection, Stream};
+use super::wire::Expect::{Answer, Stream};
 use super::wire::*;
 use crate::tests::world::{Manner, Spot, World};
 
-/// A name or value that is malformed where the block is decoded: `h2` takes it for the
-/// connection's error, as §5.4.1 lets it.
-const MALFORMED: Expect = Connection(PROTOCOL_ERROR);
-/// Malformed where the request is put together (§8.1.1).
+/// Malformed (§8.1.1).
 const REFUSED: Expect = Stream(1, PROTOCOL_ERROR);
 
 /// A request with a body and trailers.
@@ -53,16 +50,15 @@ cases! {
     // §8.1: the shape of a message.
     s8_1_trailers: [trailed(&[("x-a", "1")], END_STREAM)] => Answer(1, 200);
     s8_1_trailers_that_do_not_end_the_request_are_malformed: [trailed(&[("x-a", "1")], 0)] => REFUSED;
-    // §8.1 has them malformed; `h2` drops them, and nobody sees them.
-    s8_1_pseudo_header_fields_in_trailers_are_dropped: [trailed(&[P], END_STREAM)] => Answer(1, 200);
+    s8_1_pseudo_header_fields_in_trailers_are_malformed: [trailed(&[P], END_STREAM)] => REFUSED;
     s8_1_a_method_in_trailers_is_malformed:
         [trailed(&[("x-a", "1"), M], END_STREAM)] => REFUSED;
     s8_1_connection_specific_trailers_are_malformed:
         [trailed(&[("connection", "close")], END_STREAM)] => REFUSED;
     s8_1_trailers_without_a_body:
         [post(1), frame(HEADERS, WHOLE, 1, block(&[("x-a", "1")]))] => Answer(1, 200);
-    s8_1_data_behind_trailers_ends_the_connection:
-        [trailed(&[("x-a", "1")], END_STREAM), data(1, END_STREAM, b"x")] => Connection(PROTOCOL_ERROR);
+    s8_1_data_behind_trailers_is_refused:
+        [trailed(&[("x-a", "1")], END_STREAM), data(1, END_STREAM, b"x")] => Stream(1, STREAM_CLOSED);
 
     // §8.1.1: content-length.
     s8_1_1_a_body_as_long_as_it_says: [long("5", &[b"he", b"llo"])] => Answer(1, 200);
@@ -87,21 +83,21 @@ cases! {
             data(1, END_STREAM, b"hello")] => REFUSED;
 
     // §8.2.1: names and values.
-    s8_2_a_name_in_capitals_is_malformed: [named(b"X-A", b"1")] => MALFORMED;
-    s8_2_1_an_empty_name_is_malformed: [named(b"", b"1")] => MALFORMED;
-    s8_2_1_a_space_in_a_name_is_malformed: [named(b"x a", b"1")] => MALFORMED;
-    s8_2_1_a_control_in_a_name_is_malformed: [named(b"x\x01a", b"1")] => MALFORMED;
-    s8_2_1_a_nul_in_a_name_is_malformed: [named(b"x\0a", b"1")] => MALFORMED;
-    s8_2_1_an_end_of_line_in_a_name_is_malformed: [named(b"x\r\nhost: b\r\nx", b"1")] => MALFORMED;
-    s8_2_1_a_colon_in_a_name_is_malformed: [named(b"x:a", b"1")] => MALFORMED;
-    s8_2_1_a_colon_behind_a_name_is_malformed: [named(b"transfer-encoding:", b"chunked")] => MALFORMED;
-    s8_2_1_del_in_a_name_is_malformed: [named(b"x\x7fa", b"1")] => MALFORMED;
-    s8_2_1_no_ascii_in_a_name_is_malformed: [named(b"x\xe4a", b"1")] => MALFORMED;
-    s8_2_1_a_nul_in_a_value_is_malformed: [named(b"x-a", b"a\0b")] => MALFORMED;
-    s8_2_1_a_line_feed_in_a_value_is_malformed: [named(b"x-a", b"a\nb")] => MALFORMED;
-    s8_2_1_a_carriage_return_in_a_value_is_malformed: [named(b"x-a", b"a\rb")] => MALFORMED;
+    s8_2_a_name_in_capitals_is_malformed: [named(b"X-A", b"1")] => REFUSED;
+    s8_2_1_an_empty_name_is_malformed: [named(b"", b"1")] => REFUSED;
+    s8_2_1_a_space_in_a_name_is_malformed: [named(b"x a", b"1")] => REFUSED;
+    s8_2_1_a_control_in_a_name_is_malformed: [named(b"x\x01a", b"1")] => REFUSED;
+    s8_2_1_a_nul_in_a_name_is_malformed: [named(b"x\0a", b"1")] => REFUSED;
+    s8_2_1_an_end_of_line_in_a_name_is_malformed: [named(b"x\r\nhost: b\r\nx", b"1")] => REFUSED;
+    s8_2_1_a_colon_in_a_name_is_malformed: [named(b"x:a", b"1")] => REFUSED;
+    s8_2_1_a_colon_behind_a_name_is_malformed: [named(b"transfer-encoding:", b"chunked")] => REFUSED;
+    s8_2_1_del_in_a_name_is_malformed: [named(b"x\x7fa", b"1")] => REFUSED;
+    s8_2_1_no_ascii_in_a_name_is_malformed: [named(b"x\xe4a", b"1")] => REFUSED;
+    s8_2_1_a_nul_in_a_value_is_malformed: [named(b"x-a", b"a\0b")] => REFUSED;
+    s8_2_1_a_line_feed_in_a_value_is_malformed: [named(b"x-a", b"a\nb")] => REFUSED;
+    s8_2_1_a_carriage_return_in_a_value_is_malformed: [named(b"x-a", b"a\rb")] => REFUSED;
     s8_2_1_an_end_of_line_in_a_value_is_malformed:
-        [named(b"x-a", b"1\r\ntransfer-encoding: chunked")] => MALFORMED;
+        [named(b"x-a", b"1\r\ntransfer-encoding: chunked")] => REFUSED;
     s8_2_1_a_space_before_a_value_is_malformed: [named(b"x-a", b" 1")] => Answer(1, 400);
     s8_2_1_a_space_behind_a_value_is_malformed: [named(b"x-a", b"1 ")] => Answer(1, 400);
     s8_2_1_a_tab_before_a_value_is_malformed: [named(b"x-a", b"\t1")] => Answer(1, 400);
@@ -120,7 +116,7 @@ cases! {
     s8_2_2_te_trailers: [also(&[("te", "trailers")])] => Answer(1, 200);
 
     // §8.3: pseudo-header fields.
-    s8_3_an_unknown_one_is_malformed: [whole(&[M, S, P, A, (":other", "x")])] => MALFORMED;
+    s8_3_an_unknown_one_is_malformed: [whole(&[M, S, P, A, (":other", "x")])] => REFUSED;
     s8_3_a_responses_is_malformed: [whole(&[M, S, P, A, (":status", "200")])] => REFUSED;
     s8_3_one_behind_a_field_is_malformed: [whole(&[M, S, A, ("x-a", "1"), P])] => REFUSED;
     s8_3_one_twice_is_malformed: [whole(&[M, S, P, A, P])] => REFUSED;
@@ -140,8 +136,8 @@ cases! {
     s8_3_1_a_space_in_the_path_is_malformed: [whole(&[M, S, (":path", "/a b"), A])] => REFUSED;
     s8_3_1_an_end_of_line_in_the_path_is_malformed:
         [whole(&[M, S, (":path", "/ HTTP/1.1\r\nhost: b\r\n\r\n"), A])] => REFUSED;
-    s8_3_1_a_space_in_the_method_is_malformed: [whole(&[(":method", "GET /b"), S, P, A])] => MALFORMED;
-    s8_3_1_an_empty_method_is_malformed: [whole(&[(":method", ""), S, P, A])] => MALFORMED;
+    s8_3_1_a_space_in_the_method_is_malformed: [whole(&[(":method", "GET /b"), S, P, A])] => REFUSED;
+    s8_3_1_an_empty_method_is_malformed: [whole(&[(":method", ""), S, P, A])] => REFUSED;
     s8_3_1_a_user_in_the_authority_is_malformed:
         [whole(&[M, S, P, (":authority", "user@cart.acme.example")])] => Answer(1, 400);
     s8_3_1_an_empty_authority_is_malformed: [whole(&[M, S, P, (":authority", "")])] => REFUSED;

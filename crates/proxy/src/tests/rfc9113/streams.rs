@@ -19,14 +19,13 @@ cases! {
     s5_1_a_priority_on_an_idle_stream_is_ignored:
         [frame(PRIORITY, 0, 1, [0, 0, 0, 0, 1])] => Ignored;
 
-    // Half-closed by the client: §5.1 wants STREAM_CLOSED; `h2` ends the connection, which §5.4.1
-    // lets it do, with PROTOCOL_ERROR.
-    s5_1_data_behind_the_end_of_a_request_ends_the_connection:
-        [get(1), data(1, END_STREAM, b"x")] => Connection(PROTOCOL_ERROR);
-    s5_1_data_behind_the_end_of_a_body_ends_the_connection:
-        [post(1), data(1, END_STREAM, b"x"), data(1, 0, b"y")] => Connection(PROTOCOL_ERROR);
-    s5_1_headers_behind_the_end_of_a_request_end_the_connection:
-        [get(1), get(1)] => Connection(PROTOCOL_ERROR);
+    // Half-closed by the client.
+    s5_1_data_behind_the_end_of_a_request_is_refused:
+        [get(1), data(1, END_STREAM, b"x")] => Expect::Stream(1, STREAM_CLOSED);
+    s5_1_data_behind_the_end_of_a_body_is_refused:
+        [post(1), data(1, END_STREAM, b"x"), data(1, 0, b"y")] => Expect::Stream(1, STREAM_CLOSED);
+    s5_1_headers_behind_the_end_of_a_request_are_refused:
+        [get(1), get(1)] => Expect::Stream(1, STREAM_CLOSED);
     s5_1_a_continuation_behind_the_end_of_a_request_is_a_protocol_error:
         [get(1), frame(CONTINUATION, END_HEADERS, 1, with("GET", &[]))] => Connection(PROTOCOL_ERROR);
     s5_1_a_window_update_behind_the_end_of_a_request_is_taken:
@@ -38,8 +37,8 @@ cases! {
     // Closed by the client's reset.
     s5_1_data_behind_a_reset_ends_nothing_else:
         [post(1), reset(1, CANCEL), data(1, END_STREAM, b"x"), get(3)] => Expect::Stream(1, STREAM_CLOSED);
-    s5_1_headers_behind_a_reset_end_the_connection:
-        [post(1), reset(1, CANCEL), get(1)] => Connection(PROTOCOL_ERROR);
+    s5_1_headers_behind_a_reset_are_refused:
+        [post(1), reset(1, CANCEL), get(1)] => Expect::Stream(1, STREAM_CLOSED);
     s5_1_a_window_update_behind_a_reset_is_ignored:
         [post(1), reset(1, CANCEL), window_update(1, 1)] => Ignored;
     s5_1_a_priority_behind_a_reset_is_ignored:
@@ -60,10 +59,9 @@ cases! {
     s5_3_2_a_dependency_is_ignored:
         [frame(HEADERS, WHOLE | WITH_PRIORITY, 1,
             [&[0x80, 0, 0, 9, 1][..], &with("GET", &[])].concat())] => Answer(1, 200);
-    /// Or the block behind it is left undecoded, and the tables differ.
-    s5_3_2_headers_that_depend_on_themselves_are_a_protocol_error:
+    s5_3_2_headers_that_depend_on_themselves_are_a_stream_error:
         [frame(HEADERS, WHOLE | WITH_PRIORITY, 1,
-            [&[0, 0, 0, 1, 1][..], &with("GET", &[])].concat())] => Connection(PROTOCOL_ERROR);
+            [&[0, 0, 0, 1, 1][..], &with("GET", &[])].concat())] => Expect::Stream(1, PROTOCOL_ERROR);
     s5_3_2_a_priority_on_the_stream_itself_is_a_stream_error:
         [post(1), frame(PRIORITY, 0, 1, [0, 0, 0, 1, 1])] => Expect::Stream(1, PROTOCOL_ERROR);
 }
@@ -132,4 +130,24 @@ async fn s5_4_1_another_connection_goes_on() {
     bad.send(&frame(PING, 0, 0, [0; 7])).await;
     assert_eq!(bad.ending().await, Some(FRAME_SIZE_ERROR));
     assert!(good.is_alive(3).await);
+}
+
+/// §5.1: what was sent on a stream behind both its ends cannot have crossed anything.
+#[tokio::test]
+async fn s5_1_frames_on_a_stream_that_both_have_ended_end_the_connection() {
+    let (world, _recorder) = world(Limits::default()).await;
+    for late in [data(1, END_STREAM, b"x"), get(1)] {
+        let mut peer = Peer::new(&world, &[]).await;
+        assert!(peer.is_alive(1).await);
+        while peer.until(1, &[DATA]).await.expect("a frame").flags & END_STREAM == 0 {}
+        peer.send(&late).await;
+        assert_eq!(peer.ending().await, Some(STREAM_CLOSED));
+    }
+    // What may have crossed its end is nothing.
+    let mut peer = Peer::new(&world, &[]).await;
+    assert!(peer.is_alive(1).await);
+    while peer.until(1, &[DATA]).await.expect("a frame").flags & END_STREAM == 0 {}
+    peer.send(&[window_update(1, 7), reset(1, CANCEL)].concat())
+        .await;
+    assert!(peer.is_alive(3).await);
 }

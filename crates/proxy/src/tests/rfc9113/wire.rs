@@ -43,6 +43,7 @@ pub(in crate::tests) const STREAM_CLOSED: u32 = 5;
 pub(in crate::tests) const FRAME_SIZE_ERROR: u32 = 6;
 pub(in crate::tests) const REFUSED_STREAM: u32 = 7;
 pub(in crate::tests) const CANCEL: u32 = 8;
+pub(in crate::tests) const COMPRESSION_ERROR: u32 = 9;
 pub(in crate::tests) const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// Settings (RFC 9113 §6.5.2, RFC 8441 §3).
