@@ -21,6 +21,7 @@ use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use crate::{
     downstream::ConnInfo,
     front::Front,
+    gathered::Gathered,
     snapshot::{Certificates, Snapshot},
     worker::Worker,
 };
@@ -171,9 +172,9 @@ pub(crate) async fn handshake(
     worker: &Worker,
     front: Front,
     port: u16,
-) -> io::Result<(TlsStream<Front>, Option<Asking>)> {
+) -> io::Result<(TlsStream<Gathered>, Option<Asking>)> {
     let acceptor = rustls::server::Acceptor::default();
-    let start = LazyConfigAcceptor::new(acceptor, front).await?;
+    let start = LazyConfigAcceptor::new(acceptor, Gathered::new(front)).await?;
     let hello = start.client_hello();
     let asking = {
         let snapshot = worker.snapshot();
@@ -192,7 +193,9 @@ pub(crate) async fn handshake(
         None => &worker.tls,
     };
     let config = tls.config(hello.cipher_suites());
-    Ok((start.into_stream(config).await?, asking))
+    let mut stream = start.into_stream(config).await?;
+    stream.get_mut().0.pass();
+    Ok((stream, asking))
 }
 
 /// What a client has shown who was asked.

@@ -13,7 +13,7 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 use tunnel::{Mover, Sealed, Staleness, TrunkStream};
 
-use crate::front::Front;
+use crate::gathered::Gathered;
 
 /// A stream that somebody else made: a tunnel's, or a test's in memory.
 pub trait Duplex: AsyncRead + AsyncWrite + Unpin {
@@ -67,7 +67,7 @@ pub type BoxDuplex = Box<dyn Duplex>;
 /// Any stream the proxy reads and writes.
 pub(crate) enum Io {
     Tcp(TcpStream),
-    Tls(Box<TlsStream<Front>>),
+    Tls(Box<TlsStream<Gathered>>),
     Other(BoxDuplex),
 }
 

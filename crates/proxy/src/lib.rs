@@ -60,6 +60,7 @@ mod event;
 mod exchange;
 mod forward;
 mod front;
+mod gathered;
 mod guard;
 mod h2stream;
 mod hedge;

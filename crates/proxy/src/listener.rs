@@ -27,6 +27,7 @@ use crate::{
     clients,
     downstream::{ConnInfo, Origin, h1, h2},
     front::{Front, FrontError},
+    gathered::Gathered,
     http1::Wire,
     io::Io,
     layer4, quic,
@@ -383,7 +384,7 @@ const DECODE_ERROR: u8 = 50;
 const UNRECOGNIZED_NAME: u8 = 112;
 
 /// A client behind TLS that ends here, whose handshake was good.
-type Unsealed = Option<(Box<TlsStream<Front>>, ConnInfo)>;
+type Unsealed = Option<(Box<TlsStream<Gathered>>, ConnInfo)>;
 
 /// TLS, which somebody else may end: then this serves the connection.
 async fn unsealed(worker: &Rc<Worker>, mut front: Front, mut info: ConnInfo) -> Unsealed {

@@ -12,7 +12,7 @@ use super::{
         ACK, Code, END_HEADERS, END_STREAM, Head, LONGEST, MOST, PREFACE, PRIORITY, kind, put,
         put_words, setting, unpadded, word,
     },
-    head::{self, Gathered, Refusal, Trailers},
+    head::{self, Draft, Refusal, Trailers},
     streams::{Answer, Gone, Past, Stream, Streams},
     thrift::Thrift,
 };
@@ -453,10 +453,10 @@ impl Connection {
 
     fn open(&mut self, block: &Block, octets: &[u8]) -> Result<(), Code> {
         let id = block.stream;
-        let mut gathered = Gathered::new(&self.limits);
+        let mut draft = Draft::new(&self.limits);
         let decoded = self
             .decoder
-            .decode(octets, |name, value| gathered.take(name, value));
+            .decode(octets, |name, value| draft.take(name, value));
         decoded.map_err(|_| Code::CompressionError)?;
         self.last = id;
         let most = usize::try_from(self.limits.concurrent_streams).unwrap_or(usize::MAX);
@@ -471,7 +471,7 @@ impl Connection {
             );
             return Ok(());
         }
-        let checked = match gathered.finish(block.ends_stream) {
+        let checked = match draft.finish(block.ends_stream) {
             _ if block.depends_on_itself => Err(Refusal::Stream(Code::ProtocolError)),
             checked => checked,
         };

@@ -40,7 +40,7 @@ pub(crate) struct Head {
 
 /// A header block on its way to a request. After the first fault nothing is kept, so that what a
 /// small block says again and again costs nothing.
-pub(super) struct Gathered {
+pub(super) struct Draft {
     octets: usize,
     fields_left: usize,
     target_octets: usize,
@@ -56,9 +56,9 @@ pub(super) struct Gathered {
     refusal: Option<Refusal>,
 }
 
-impl Gathered {
+impl Draft {
     pub(super) fn new(limits: &Limits) -> Self {
-        Gathered {
+        Draft {
             octets: limits.header_bytes,
             fields_left: limits.header_count,
             target_octets: limits.request_line_bytes,
