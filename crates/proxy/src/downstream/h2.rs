@@ -38,8 +38,9 @@ const WEBSOCKET_KEY: HeaderValue = HeaderValue::from_static("AAAAAAAAAAAAAAAAAAA
 const READ: usize = 16 << 10;
 /// How long a client may leave a GOAWAY unanswered when nothing of it runs.
 const LEAVING: Duration = Duration::from_millis(300);
-/// How long the last frames may take.
+/// How long a client may take nothing of what is left to be said, and how long it may take all.
 const GOODBYE: Duration = Duration::from_millis(300);
+const LONG_GOODBYE: Duration = Duration::from_secs(10);
 
 /// Those of streams that have ended, for the next ones.
 type Alarms = Rc<RefCell<Vec<Alarm>>>;
@@ -95,6 +96,7 @@ impl Wire {
         loop {
             let mut connection = connection.borrow_mut();
             if connection.out().is_empty() {
+                connection.written(0);
                 break;
             }
             self.flushed = false;
@@ -234,11 +236,28 @@ async fn finish(wire: &mut Wire, connection: &Shared) {
         }
         connection.end(Code::NoError);
     }
-    let closing = poll_fn(|cx| {
-        ready!(wire.poll_flush(connection, cx))?;
-        Pin::new(&mut wire.io).poll_shutdown(cx)
-    });
-    let _ = timeout(GOODBYE, closing).await;
+    let closing = async {
+        loop {
+            let left = connection.borrow().out().len();
+            let some = poll_fn(|cx| {
+                let flushed = wire.poll_flush(connection, cx);
+                let moved = connection.borrow().out().len() < left;
+                if moved && flushed.is_pending() {
+                    return Poll::Ready(Ok(()));
+                }
+                flushed
+            });
+            let Ok(Ok(())) = timeout(GOODBYE, some).await else {
+                return;
+            };
+            if wire.flushed {
+                break;
+            }
+        }
+        let shut = poll_fn(|cx| Pin::new(&mut wire.io).poll_shutdown(cx));
+        let _ = timeout(GOODBYE, shut).await;
+    };
+    let _ = timeout(LONG_GOODBYE, closing).await;
 }
 
 /// The life of a stream, unless it ended with its head.
@@ -386,6 +405,7 @@ impl H2 {
             true => StatusCode::BAD_GATEWAY,
             false => status,
         };
+        self.expects_continue = false;
         let mut connection = self.connection.borrow_mut();
         let ends = framing == Framing::None;
         connection

@@ -89,6 +89,10 @@ impl Decoder {
             let value = self.string(block)?;
             self.literal(index, named.as_ref(), &value, kept, &mut take)?;
         }
+        if self.scratch.capacity() > TABLE {
+            // It was a long one.
+            self.scratch = Vec::new();
+        }
         Ok(())
     }
 

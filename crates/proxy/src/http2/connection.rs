@@ -25,10 +25,11 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 const FIRST_WINDOW: u32 = 65_535;
 /// Octets that wait to be written before streams have to.
 pub(super) const SEND_BUFFER: usize = 64 << 10;
-/// Resets by the peer of requests that nobody has begun with (CVE-2023-44487), and streams that
-/// are refused for the client's errors; one more ends the connection.
+/// Resets by the peer of requests that nobody has begun with (CVE-2023-44487); one more ends the
+/// connection.
 const PENDING_RESETS: u32 = 20;
-const ERRORS: u32 = 128;
+/// What a stream costs that is refused for the client's fault (CVE-2025-8671); see [`Thrift`].
+const FAULT: u32 = 7;
 /// What is in the PING whose answer says that the client has seen our GOAWAY.
 const FAREWELL: [u8; 8] = *b"sealane!";
 
@@ -78,21 +79,27 @@ pub(crate) struct Connection {
     opened: VecDeque<Opened>,
     thrift: Thrift,
     pending_resets: u32,
-    errors: u32,
+    /// What the client's faults in the frame under way cost.
+    fines: u32,
     /// Octets that the client may still send, and those taken since it was told.
     receive: i64,
     taken: u32,
     /// Octets that may be sent, on all streams together and on a new one.
     pub(super) send: i64,
     first_send: i64,
-    /// Places of streams that wait for the connection's window or for room.
+    /// Places of streams that wait for the connection's window or for room, and whether those that
+    /// were woken last are more than one. In a round each of them may send a frame.
     pub(super) queue: VecDeque<usize>,
+    pub(super) contended: bool,
+    pub(super) round: u32,
     /// The next block has to say the size of our table.
     pub(super) table_said: bool,
     pub(super) out: Vec<u8>,
     /// Octets of it that are written.
     pub(super) sent: usize,
     leaving: Leaving,
+    /// The last stream that is served, as it was said.
+    told: Option<u32>,
     client_leaves: bool,
     ended: Option<Code>,
 }
@@ -129,16 +136,19 @@ impl Connection {
             opened: VecDeque::new(),
             thrift: Thrift::new(now),
             pending_resets: 0,
-            errors: 0,
+            fines: 0,
             receive: i64::from(CONNECTION_WINDOW),
             taken: 0,
             send: i64::from(FIRST_WINDOW),
             first_send: i64::from(FIRST_WINDOW),
             queue: VecDeque::new(),
+            contended: false,
+            round: 0,
             table_said: false,
             out,
             sent: 0,
             leaving: Leaving::No,
+            told: None,
             client_leaves: false,
             ended: None,
         }
@@ -169,12 +179,18 @@ impl Connection {
         self.out.get(self.sent..).unwrap_or_default()
     }
 
+    /// Octets that are kept for what is to be written.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.out.capacity()
+    }
+
     /// So much waits to be written that nothing more is to be read.
     pub(crate) fn is_full(&self) -> bool {
         self.out.len() - self.sent >= SEND_BUFFER
     }
 
-    /// So many octets were written.
+    /// So many octets were written, or there was nothing to write: who waits for room is woken.
     pub(crate) fn written(&mut self, octets: usize) {
         self.sent += octets;
         self.thrift.sent(octets);
@@ -185,10 +201,12 @@ impl Connection {
                 // What is at rest holds nothing.
                 self.out = Vec::new();
             }
+        } else if self.sent >= SEND_BUFFER {
+            // Who takes less than there is would have all that ever was sent kept otherwise.
+            self.out.drain(..self.sent);
+            self.sent = 0;
         }
-        if !self.is_full() {
-            self.wake_queue();
-        }
+        self.wake_queue();
     }
 
     /// The next request.
@@ -287,6 +305,14 @@ impl Connection {
         if of_stream != (head.stream != 0) {
             return Err(Code::ProtocolError);
         }
+        self.take(head, payload, now)?;
+        match std::mem::take(&mut self.fines) {
+            0 => Ok(()),
+            fines => self.thrift.pay(fines, now),
+        }
+    }
+
+    fn take(&mut self, head: Head, payload: &[u8], now: &impl Fn() -> Instant) -> Result<(), Code> {
         match head.kind {
             kind::DATA => self.data(head, payload, now),
             kind::HEADERS => self.headers(head, payload),
@@ -329,11 +355,12 @@ impl Connection {
         }
         let Some(place) = self.streams.find(head.stream) else {
             self.taken(payload.len());
-            return match self.streams.past(head.stream) {
-                Some(Past::Ended) => Err(Code::StreamClosed),
-                Some(Past::Ours) => Ok(()),
+            match self.streams.past(head.stream) {
+                Some(Past::Ended) => return Err(Code::StreamClosed),
+                Some(Past::Ours) => {}
                 Some(Past::Reset) | None => self.refuse(head.stream, Code::StreamClosed),
-            };
+            }
+            return Ok(());
         };
         let Some(stream) = self.streams.get(place) else {
             return Ok(());
@@ -352,7 +379,8 @@ impl Connection {
         };
         if let Some(code) = code {
             self.taken(payload.len());
-            return self.refuse(head.stream, code);
+            self.refuse(head.stream, code);
+            return Ok(());
         }
         stream.left = left.flatten();
         stream.body.extend_from_slice(piece);
@@ -423,24 +451,30 @@ impl Connection {
             .decode(octets, |name, value| trailers.take(name, value));
         decoded.map_err(|_| Code::CompressionError)?;
         let Some(place) = self.streams.find(id) else {
-            return match self.streams.past(id) {
-                Some(Past::Ended) => Err(Code::StreamClosed),
-                Some(Past::Ours) => Ok(()),
+            match self.streams.past(id) {
+                Some(Past::Ended) => return Err(Code::StreamClosed),
+                Some(Past::Ours) => {}
                 Some(Past::Reset) => self.refuse(id, Code::StreamClosed),
+                None if self.streams.forgets() => self.refuse(id, Code::StreamClosed),
                 // RFC 9113 §5.1.1: numbers count up.
-                None => Err(Code::ProtocolError),
-            };
+                None => return Err(Code::ProtocolError),
+            }
+            return Ok(());
         };
         let Some(stream) = self.streams.get(place) else {
             return Ok(());
         };
         if stream.ended {
-            return self.refuse(id, Code::StreamClosed);
+            self.refuse(id, Code::StreamClosed);
+            return Ok(());
         }
         let whole = block.ends_stream && stream.left.unwrap_or(0) == 0;
         let trailers = match trailers.finish() {
             Ok(trailers) if whole && !block.depends_on_itself => trailers,
-            _ => return self.refuse(id, Code::ProtocolError),
+            _ => {
+                self.refuse(id, Code::ProtocolError);
+                return Ok(());
+            }
         };
         stream.trailers = trailers;
         stream.ended = true;
@@ -479,9 +513,13 @@ impl Connection {
             Ok(head) => head,
             Err(Refusal::Stream(code)) => {
                 self.streams.remember(id, Past::Ours);
-                return self.refuse(id, code);
+                self.refuse(id, code);
+                return Ok(());
             }
-            Err(Refusal::Status(status)) => return self.dismiss(id, status, block.ends_stream),
+            Err(Refusal::Status(status)) => {
+                self.dismiss(id, status, block.ends_stream);
+                return Ok(());
+            }
         };
         let place = self.streams.add(Stream {
             id,
@@ -498,6 +536,7 @@ impl Connection {
             for_end: None,
             for_room: None,
             queued: false,
+            round: self.round.wrapping_sub(1),
         });
         self.opened.push_back(Opened {
             place,
@@ -508,13 +547,13 @@ impl Connection {
     }
 
     /// Answer a request that nobody serves, and want no more of it.
-    fn dismiss(&mut self, id: u32, status: StatusCode, is_whole: bool) -> Result<(), Code> {
+    fn dismiss(&mut self, id: u32, status: StatusCode, is_whole: bool) {
         self.answer(id, status, &Fields::default(), END_STREAM);
         if !is_whole {
             put_words(&mut self.out, kind::RST_STREAM, id, &[Code::NoError as u32]);
         }
         self.streams.remember(id, Past::Ours);
-        self.count_error()
+        self.fines += FAULT;
     }
 
     fn priority(&mut self, head: Head, payload: &[u8]) -> Result<(), Code> {
@@ -525,7 +564,8 @@ impl Connection {
         if self.is_idle(head.stream) {
             return Err(Code::ProtocolError);
         }
-        self.refuse(head.stream, Code::ProtocolError)
+        self.refuse(head.stream, Code::ProtocolError);
+        Ok(())
     }
 
     fn rst_stream(&mut self, id: u32, code: u32) -> Result<(), Code> {
@@ -578,7 +618,7 @@ impl Connection {
         }
         let more = i64::from(value) - self.first_send;
         self.first_send = i64::from(value);
-        for stream in self.streams.iter_mut() {
+        for stream in self.streams.iter_mut().filter(|stream| !stream.is_closed()) {
             stream.send += more;
             if stream.send > i64::from(MOST) {
                 return Err(Code::FlowControlError);
@@ -622,12 +662,10 @@ impl Connection {
         };
         stream.send += i64::from(more);
         if more == 0 {
-            return self.refuse(id, Code::ProtocolError);
-        }
-        if stream.send > i64::from(MOST) {
-            return self.refuse(id, Code::FlowControlError);
-        }
-        if stream.send > 0
+            self.refuse(id, Code::ProtocolError);
+        } else if stream.send > i64::from(MOST) {
+            self.refuse(id, Code::FlowControlError);
+        } else if stream.send > 0
             && let Some(waker) = stream.for_room.take()
         {
             waker.wake();
@@ -636,7 +674,7 @@ impl Connection {
     }
 
     /// Reset a stream for what the client did.
-    fn refuse(&mut self, id: u32, code: Code) -> Result<(), Code> {
+    fn refuse(&mut self, id: u32, code: Code) {
         put_words(&mut self.out, kind::RST_STREAM, id, &[code as u32]);
         if let Some(place) = self.streams.find(id) {
             self.streams.close(id, Past::Ours);
@@ -647,13 +685,7 @@ impl Connection {
                 self.streams.remove(place);
             }
         }
-        self.count_error()
-    }
-
-    fn count_error(&mut self) -> Result<(), Code> {
-        self.errors += 1;
-        let good = self.errors <= ERRORS;
-        good.then_some(()).ok_or(Code::EnhanceYourCalm)
+        self.fines += FAULT;
     }
 
     /// Whoever serves this stream is told that it is over, and what came of it is thrown away.
@@ -664,6 +696,9 @@ impl Connection {
         stream.gone = Some(gone);
         let rest = std::mem::take(&mut stream.body).len();
         stream.wake();
+        if std::mem::take(&mut stream.queued) {
+            self.queue.retain(|other| *other != place);
+        }
         self.taken(rest);
     }
 
@@ -681,7 +716,8 @@ impl Connection {
     /// The client may send so much more on the connection. It is told when half is taken.
     pub(super) fn taken(&mut self, octets: usize) {
         self.taken += u32::try_from(octets).unwrap_or(u32::MAX);
-        if self.taken >= CONNECTION_WINDOW / 2 {
+        // Or when what is left is no more: streams that nobody reads may have the rest.
+        if self.taken >= CONNECTION_WINDOW / 2 || i64::from(self.taken) >= self.receive {
             let taken = std::mem::take(&mut self.taken);
             self.receive += i64::from(taken);
             put_words(&mut self.out, kind::WINDOW_UPDATE, 0, &[taken]);
@@ -705,14 +741,19 @@ impl Connection {
 
     /// End the connection for what the client did (RFC 9113 §5.4.1).
     fn fail(&mut self, code: Code) {
-        put_words(&mut self.out, kind::GOAWAY, 0, &[self.last, code as u32]);
+        // RFC 9113 §6.8: never more than was said.
+        let last = self.told.unwrap_or(self.last);
+        put_words(&mut self.out, kind::GOAWAY, 0, &[last, code as u32]);
         self.end(code);
     }
 
     /// The connection is over, by whatever.
     pub(crate) fn end(&mut self, code: Code) {
         self.ended.get_or_insert(code);
-        self.opened.clear();
+        // Nobody had begun with these.
+        for opened in self.opened.drain(..) {
+            self.streams.remove(opened.place);
+        }
         for stream in self.streams.iter_mut() {
             stream.gone.get_or_insert(Gone::Connection);
             stream.wake();
@@ -734,22 +775,33 @@ impl Connection {
     pub(crate) fn tell(&mut self) {
         if self.leaving != Leaving::Told {
             self.leaving = Leaving::Told;
+            self.told = Some(self.last);
             let words = [self.last, Code::NoError as u32];
             put_words(&mut self.out, kind::GOAWAY, 0, &words);
         }
     }
 
+    /// A new round: as many of those that wait are woken as there is room for, a frame each. Who
+    /// has sent in it stands behind the others again.
     fn wake_queue(&mut self) {
-        if self.send <= 0 {
+        let room = SEND_BUFFER.saturating_sub(self.out.len() - self.sent);
+        let room = room.min(usize::try_from(self.send).unwrap_or(0));
+        if room == 0 {
             return;
         }
-        while let Some(place) = self.queue.pop_front() {
+        self.round = self.round.wrapping_add(1);
+        let mut woken = 0;
+        while woken < room.div_ceil(LONGEST)
+            && let Some(place) = self.queue.pop_front()
+        {
             if let Some(stream) = self.streams.get(place)
                 && std::mem::take(&mut stream.queued)
                 && let Some(waker) = stream.for_room.take()
             {
                 waker.wake();
+                woken += 1;
             }
         }
+        self.contended = woken > 1;
     }
 }

@@ -71,7 +71,10 @@ impl Connection {
         if let Some(gone) = stream.gone {
             return Err(gone);
         }
-        debug_assert!(stream.answer == Answer::Awaited, "one head");
+        if stream.answer != Answer::Awaited {
+            // A hint behind the answer.
+            return Err(Gone::Ours(Code::InternalError));
+        }
         if !status.is_informational() {
             stream.answer = if ends { Answer::Ended } else { Answer::Begun };
         }
@@ -143,12 +146,13 @@ impl Connection {
             return Poll::Ready(Err(gone));
         }
         let id = stream.id;
-        let mut sent = 0;
         while !pending.is_empty() {
             let room = stream.send.min(self.send);
             let room = usize::try_from(room).unwrap_or(0).min(LONGEST);
-            // One frame at a time for each while others wait.
-            let waits = sent > 0 && !self.queue.is_empty();
+            // One frame in a round while others wait. What it has put there is written, and with
+            // that the next round begins.
+            let others = self.contended || !self.queue.is_empty();
+            let waits = others && stream.round == self.round;
             if room == 0 || waits || self.out.len() - self.sent >= SEND_BUFFER {
                 await_with(&mut stream.for_room, cx.waker());
                 if stream.send > 0 && !std::mem::replace(&mut stream.queued, true) {
@@ -166,7 +170,7 @@ impl Connection {
             let octets = i64::try_from(count).unwrap_or(i64::MAX);
             stream.send -= octets;
             self.send -= octets;
-            sent += count;
+            stream.round = self.round;
             if last {
                 *end = None;
                 stream.answer = Answer::Ended;

@@ -63,6 +63,8 @@ pub(super) struct Stream {
     pub(super) for_room: Option<Waker>,
     /// It stands in the queue of those that wait for room.
     pub(super) queued: bool,
+    /// The round in which it sent last.
+    pub(super) round: u32,
 }
 
 impl Stream {
@@ -149,6 +151,11 @@ impl Streams {
             self.past.pop_front();
         }
         self.past.push_back((id, past));
+    }
+
+    /// Are there more that ended than are remembered?
+    pub(super) fn forgets(&self) -> bool {
+        self.past.len() == REMEMBERED
     }
 
     /// How a stream of this number ended that is not open, if that is remembered.

@@ -258,6 +258,97 @@ fn streams_take_turns() {
     assert!(first < 6, "{order:?}");
 }
 
+/// A client that takes less than there is: what it was sent is not kept, and streams that share its
+/// line get equal parts, however many they are.
+#[test]
+fn a_client_that_is_always_behind() {
+    const STREAMS: usize = 7;
+    let window = frame(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0, 0]);
+    let mut connection = begun();
+    feed(&mut connection, &[window, update(0, 1 << 30)].concat());
+    for nth in 0..7 {
+        feed(&mut connection, &get(1 + 2 * nth));
+    }
+    let places: Vec<usize> = (0..STREAMS)
+        .map(|_| connection.next().expect("a request").place)
+        .collect();
+    let wakers: Vec<_> = (0..STREAMS).map(|_| counted()).collect();
+    for place in &places {
+        let head = connection.head(*place, StatusCode::OK, &Fields::default(), false);
+        assert_eq!(head, Ok(()));
+    }
+    // As futures are polled: those that were woken, in the order in which they were.
+    let mut said = Vec::new();
+    let mut bodies = vec![Bytes::new(); STREAMS];
+    let mut ready: std::collections::VecDeque<usize> = (0..STREAMS).collect();
+    for _ in 0..400 {
+        while let Some(nth) = ready.pop_front() {
+            let (count, waker) = &wakers[nth];
+            count.0.store(0, Ordering::Relaxed);
+            loop {
+                if bodies[nth].is_empty() {
+                    // Each has pieces as long as a frame, without end.
+                    bodies[nth] = Bytes::from(vec![7; 1 << 14]);
+                }
+                let cx = Context::from_waker(waker);
+                let place = places[nth];
+                if connection
+                    .poll_send(place, &mut bodies[nth], &mut None, &cx)
+                    .is_pending()
+                {
+                    break;
+                }
+            }
+        }
+        let some = connection.out().len() * 2 / 3;
+        assert!(connection.out().len() <= 200 << 10, "it grows");
+        said.extend_from_slice(&connection.out()[..some]);
+        connection.written(some);
+        assert!(connection.kept() <= 300 << 10, "what was sent is kept");
+        let woken = |nth: &usize| wakers[*nth].0.0.load(Ordering::Relaxed) > 0;
+        ready.extend((0..STREAMS).filter(woken));
+    }
+    said.extend_from_slice(connection.out());
+    let mut sent = [0; STREAMS];
+    for frame in frames(&said).iter().filter(|frame| frame.kind == DATA) {
+        sent[(frame.stream as usize - 1) / 2] += frame.payload.len();
+    }
+    let (least, most) = (sent.iter().min(), sent.iter().max());
+    assert!(
+        least.expect("seven") * 2 > *most.expect("seven"),
+        "{sent:?}"
+    );
+}
+
+/// Streams that nobody reads hold a part of the connection's window; what is left goes round.
+#[test]
+fn what_nobody_reads_does_not_stop_the_others() {
+    let mut connection = begun();
+    let piece = |id: u32| frame(DATA, 0, id, &[7; 1 << 14]);
+    for id in [1, 3, 5] {
+        feed(&mut connection, &post(id));
+        connection.next().expect("a request");
+        for _ in 0..16 {
+            feed(&mut connection, &piece(id));
+        }
+    }
+    feed(&mut connection, &post(7));
+    let place = connection.next().expect("a request").place;
+    let cx = Context::from_waker(Waker::noop());
+    // 256 KiB are left, of which all were taken: there have to be more.
+    for _ in 0..16 {
+        feed(&mut connection, &piece(7));
+        assert!(connection.poll_piece(place, &cx).is_ready());
+    }
+    let said = take(&mut connection);
+    assert!(
+        said.iter()
+            .any(|frame| (frame.kind, frame.stream) == (WINDOW_UPDATE, 0))
+    );
+    feed(&mut connection, &piece(7));
+    assert_eq!(connection.ended(), None);
+}
+
 #[test]
 fn who_waits_for_room_is_woken() {
     let mut connection = begun();
