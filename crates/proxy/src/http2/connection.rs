@@ -30,6 +30,8 @@ pub(super) const SEND_BUFFER: usize = 64 << 10;
 const PENDING_RESETS: u32 = 20;
 /// What a stream costs that is refused for the client's fault (CVE-2025-8671); see [`Thrift`].
 const FAULT: u32 = 7;
+/// So many octets of fields that are decoded for nothing cost one.
+const VAIN: usize = 1024;
 /// What is in the PING whose answer says that the client has seen our GOAWAY.
 const FAREWELL: [u8; 8] = *b"sealane!";
 
@@ -493,6 +495,7 @@ impl Connection {
             .decode(octets, |name, value| draft.take(name, value));
         decoded.map_err(|_| Code::CompressionError)?;
         self.last = id;
+        self.fines += u32::try_from(draft.in_vain() / VAIN).unwrap_or(u32::MAX);
         let most = usize::try_from(self.limits.concurrent_streams).unwrap_or(usize::MAX);
         if self.leaving == Leaving::Told || self.streams.open() >= most {
             // Nothing was done, and it may be asked for again (RFC 9113 §8.7).
@@ -553,7 +556,7 @@ impl Connection {
             put_words(&mut self.out, kind::RST_STREAM, id, &[Code::NoError as u32]);
         }
         self.streams.remember(id, Past::Ours);
-        self.fines += FAULT;
+        self.fines = self.fines.saturating_add(FAULT);
     }
 
     fn priority(&mut self, head: Head, payload: &[u8]) -> Result<(), Code> {
@@ -685,7 +688,7 @@ impl Connection {
                 self.streams.remove(place);
             }
         }
-        self.fines += FAULT;
+        self.fines = self.fines.saturating_add(FAULT);
     }
 
     /// Whoever serves this stream is told that it is over, and what came of it is thrown away.

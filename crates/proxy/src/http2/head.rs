@@ -54,6 +54,8 @@ pub(super) struct Draft {
     fields: Fields,
     regular: bool,
     refusal: Option<Refusal>,
+    /// Octets that were decoded after that.
+    vain: usize,
 }
 
 impl Draft {
@@ -72,16 +74,18 @@ impl Draft {
             fields: Fields::with_head(&[]),
             regular: false,
             refusal: None,
+            vain: 0,
         }
     }
 
     /// One more field of the block.
     pub(super) fn take(&mut self, name: &[u8], value: &[u8]) {
         // What is too large may be nothing worse, and the other way round: the first fault is it.
+        let cost = name.len() + value.len() + OVERHEAD;
         if self.refusal.is_some() {
+            self.vain = self.vain.saturating_add(cost);
             return;
         }
-        let cost = name.len() + value.len() + OVERHEAD;
         match self.octets.checked_sub(cost) {
             Some(left) => self.octets = left,
             None => {
@@ -165,6 +169,11 @@ impl Draft {
         }
         self.fields.push(name, value);
         Ok(())
+    }
+
+    /// Octets that were decoded for nothing: a small block may say much (RFC 9113 §10.5.1).
+    pub(super) const fn in_vain(&self) -> usize {
+        self.vain
     }
 
     /// The request, if nothing was wrong with it; `bodiless`: its stream has ended with it.

@@ -64,7 +64,8 @@ impl Thrift {
             self.given = now;
             self.balance = ALLOWANCE;
         }
-        self.balance -= cost;
+        let left = self.balance.checked_sub(cost);
+        self.balance = left.ok_or(Code::EnhanceYourCalm)?;
         Ok(())
     }
 }
