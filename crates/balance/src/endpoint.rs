@@ -269,6 +269,9 @@ pub struct Endpoint {
     pub reachable: bool,
     /// Taken out for a while because of what it answered (outlier ejection).
     pub ejected: bool,
+    /// What its site is given of the requests that it would get, in thousandths
+    /// ([`Admission`](crate::Admission)): [`WHOLE`](crate::WHOLE) unless it is loaded.
+    pub share: u16,
     /// When it became selectable; `None`: long ago.
     pub since: Option<Instant>,
     /// Its counters; the maker of sets hands the same ones to each successive set.

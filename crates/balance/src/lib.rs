@@ -3,7 +3,8 @@
 //! What it is: the pure arithmetic of load balancing. [`EndpointSet`] is an immutable snapshot of
 //! one service's endpoints with everything a pick needs computed beforehand: who is eligible,
 //! at which half or full weight, and in which tier of distance. [`Hysteresis`] turns single probe
-//! results into [`Health`] transitions.
+//! results into [`Health`] transitions, and [`Admission`] what sites say of their load into the
+//! share of requests that each is given.
 //!
 //! What it is not: it opens no connection, sends no probe, reads no clock and no randomness (the
 //! caller hands in a [`base::Rng`]). It does not know where distances or health come from, nor
@@ -30,6 +31,7 @@
 //!     distance: None,
 //!     reachable: true,
 //!     ejected: false,
+//!     share: balance::WHOLE,
 //!     since: None,
 //!     stats: Arc::default(),
 //! };
@@ -39,6 +41,7 @@
 //! let _running = InFlight::start(&chosen.stats);
 //! ```
 
+mod admission;
 mod budget;
 mod endpoint;
 mod hysteresis;
@@ -50,6 +53,7 @@ mod pick;
 mod set;
 mod standing;
 
+pub use admission::{Admission, WHOLE};
 pub use budget::{RetryBudget, Retrying};
 pub use endpoint::{
     Connecting, Connection, Endpoint, EndpointKey, EndpointStats, Health, InFlight,

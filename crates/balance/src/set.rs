@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use base::Instant;
 
-use crate::{Endpoint, EndpointKey, Health, LoadPolicy, order::Order};
+use crate::{Endpoint, EndpointKey, Health, LoadPolicy, WHOLE, order::Order};
 
 /// Where the endpoints of one service live: whoever learns about health stores a new set, and
 /// every table holds the same cell.
@@ -112,13 +112,17 @@ pub(crate) struct Tier {
     /// Weights of the members as they are, and of all that would be members if they were well.
     capacity: u64,
     total: u64,
+    /// What of the capacity's requests the sites are given, in thousandths of it: less than
+    /// [`WHOLE`] times the capacity if one of them is loaded.
+    admitted: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Member {
     /// Index into the endpoints.
     pub(crate) index: usize,
-    /// Effective weight: [`FULL`] times the configured one, less if degraded or starting.
+    /// Effective weight: [`FULL`] times the configured one, less if degraded, starting or in a
+    /// loaded site.
     pub(crate) weight: u32,
     /// The sum of weights up to and including this one.
     pub(crate) upto: u64,
@@ -273,8 +277,11 @@ fn by_distance(
             FULL
         };
         tier.capacity += u64::from(weight * parts);
+        let share = endpoint.share.min(WHOLE);
+        tier.admitted += u64::from(weight * parts) * u64::from(share);
         let step = endpoint.step(policy.slow_start, now);
-        let weight = (weight * parts * step / STEPS).max(1);
+        let weight = weight * parts * step / STEPS * u32::from(share) / u32::from(WHOLE);
+        let weight = weight.max(1);
         let before = tier.members.last().map_or(0, |m| m.upto);
         tier.members.push(Member {
             index: at,
@@ -286,7 +293,9 @@ fn by_distance(
 }
 
 /// How many requests each tier gets: the nearest as many as it can take, the next as many as it
-/// can of the rest. When all together cannot take all, each gets its part of the excess.
+/// can of the rest. Of these it gets the share that its sites are given, so that each step of a share
+/// is felt, whatever the tier could take. When all together cannot take all, each gets its part of
+/// the excess.
 fn share(policy: &BalancePolicy, tiers: &mut [Tier]) {
     let mut left = ALL;
     let takes: Vec<u64> = tiers
@@ -294,7 +303,9 @@ fn share(policy: &BalancePolicy, tiers: &mut [Tier]) {
         .map(|tier| {
             let per = tier.total.max(1) * u64::from(policy.spill_at.clamp(1, 100));
             let can = u128::from(ALL) * u128::from(tier.capacity * 100) / u128::from(per);
-            let take = left.min(u64::try_from(can).unwrap_or(ALL));
+            let take = u128::from(left).min(can) * u128::from(tier.admitted);
+            let take = take / u128::from((tier.capacity * u64::from(WHOLE)).max(1));
+            let take = u64::try_from(take).unwrap_or(left);
             left -= take;
             take
         })

@@ -82,6 +82,7 @@ mod tests {
             distance: far.map(Duration::from_millis),
             reachable: true,
             ejected: false,
+            share: crate::WHOLE,
             since: None,
             stats: Arc::default(),
         };

@@ -20,12 +20,14 @@ fn key(n: u16) -> EndpointKey {
 }
 
 /// `health weight distance`: H healthy, D degraded, ? unknown, U unhealthy, M maintenance,
-/// W withdrawn, R draining, X healthy but unreachable; distance `-` is local.
+/// W withdrawn, R draining, X healthy but unreachable; distance `-` is local. After them perhaps what
+/// its site is given, in thousandths.
 fn endpoint(n: u16, text: &str) -> Endpoint {
     let mut words = text.split(' ');
     let health = words.next().expect("health");
     let weight = words.next().expect("weight").parse().expect("weight");
     let distance = words.next().expect("distance").parse().ok();
+    let share = words.next().map(|share| share.parse().expect("a share"));
     Endpoint {
         key: key(n),
         site: "a.t".parse().expect("site"),
@@ -42,6 +44,7 @@ fn endpoint(n: u16, text: &str) -> Endpoint {
         distance: distance.map(Duration::from_millis),
         reachable: health != "X",
         ejected: health == "E",
+        share: share.unwrap_or(crate::WHOLE),
         since: None,
         stats: Arc::default(),
     }
@@ -277,6 +280,52 @@ fn what_the_nearest_cannot_take_spills_to_the_next() {
     assert_eq!(first, places(&half, &[], 20_000));
     let near = first.iter().filter(|port| **port == 1).count();
     assert!((9_500..10_500).contains(&near), "{near}");
+}
+
+#[test]
+fn what_a_loaded_site_is_not_given_goes_to_the_next() {
+    let prefers = BalancePolicy::default();
+    check(prefers, &["H 1 5 600", "H 1 40"], &[], &[60, 40]);
+    // However much the next could take, it gets no more than is left, and its part of that.
+    check(
+        prefers,
+        &["H 1 5 600", "H 9 40 500", "H 1 90"],
+        &[],
+        &[60, 20, 20],
+    );
+    // Two sites at one distance: the loaded one gets less of what both get.
+    check(
+        prefers,
+        &["H 1 5 500", "H 1 5", "H 1 40"],
+        &[],
+        &[25, 50, 25],
+    );
+    // Half of them dead and the other half loaded.
+    let exact = BalancePolicy {
+        spill_at: 100,
+        ..prefers
+    };
+    check(
+        exact,
+        &["U 1 5 500", "H 1 5 500", "H 1 40"],
+        &[],
+        &[0, 25, 75],
+    );
+    // Whoever could take it is loaded as well, or there is nobody: all of it still goes.
+    check(prefers, &["H 1 5 300", "H 1 40 300"], &[], &[59, 41]);
+    check(prefers, &["H 1 5 10"], &[], &[100]);
+    check(prefers, &["H 1 5 10", "U 1 40"], &[], &[100, 0]);
+    // Without tiers each gets its part by weight; at home there is no choice.
+    let everywhere = BalancePolicy {
+        scope: Scope::Distributed,
+        ..prefers
+    };
+    check(everywhere, &["H 1 5 500", "H 1 40"], &[], &[33, 67]);
+    let home = BalancePolicy {
+        scope: Scope::Local,
+        ..prefers
+    };
+    check(home, &["H 1 - 500", "H 1 40"], &[], &[100, 0]);
 }
 
 #[test]

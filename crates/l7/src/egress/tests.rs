@@ -26,6 +26,7 @@ fn egress() -> Egress {
         distance: Some(Duration::ZERO),
         reachable: true,
         ejected: false,
+        share: balance::WHOLE,
         since: None,
         stats: Arc::default(),
     };

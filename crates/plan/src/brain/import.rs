@@ -482,6 +482,7 @@ impl Import {
             health,
             weight,
             ejected: ejections.is_some_and(|ejections| ejections.is_out(&key)),
+            share: balance::WHOLE,
             since: selectable.then_some(since),
             distance: if local {
                 None

@@ -192,6 +192,7 @@ fn what_leaves_a_tunnel() {
             distance: None,
             reachable: true,
             ejected: false,
+            share: balance::WHOLE,
             since: None,
             stats: Arc::default(),
         };

@@ -361,6 +361,7 @@ fn policies_are_compiled_where_they_are_enforced() {
             reachable: true,
             since: None,
             ejected: false,
+            share: balance::WHOLE,
             stats: std::sync::Arc::default(),
         }],
     );

@@ -84,6 +84,7 @@ pub(super) fn stand_here(cell: &Cell, addresses: &[SocketAddr]) {
         distance: None,
         reachable: true,
         ejected: false,
+        share: balance::WHOLE,
         since: None,
         stats: Arc::default(),
     };

@@ -387,6 +387,7 @@ impl World {
                     distance: far.then(|| Duration::from_millis(100 * nth * nth)),
                     reachable: true,
                     ejected: false,
+                    share: balance::WHOLE,
                     since: None,
                     stats: Arc::default(),
                 })

@@ -72,6 +72,7 @@ fn a_tcp_load_balancer_has_its_own_listeners() {
             distance: None,
             reachable: true,
             ejected: false,
+            share: balance::WHOLE,
             since: None,
             stats: Arc::default(),
         };
