@@ -394,3 +394,6 @@ pub enum JoinReply {
 
 /// The largest join message, in bytes.
 pub const MAX_JOIN_BYTES: usize = 16 << 10;
+
+#[cfg(test)]
+mod tests;

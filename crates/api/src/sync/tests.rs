@@ -162,6 +162,7 @@ fn what_a_data_half_says_is_read_as_it_was_meant() {
         peer: "nyc.fabric".parse().expect("a site"),
         rtt_us: Some(40_000),
         jitter_us: 12,
+        loss: 655,
     };
     let vip: IpAddr = "192.0.2.80".parse().expect("an address");
     for up in [
