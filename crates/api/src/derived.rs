@@ -20,6 +20,14 @@ pub struct EndpointView {
     /// The measured round trip to the endpoint's site, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_us: Option<u64>,
+    /// How loaded the service is in that site, as it says, in thousandths of its capacity; absent
+    /// where nobody says, or nobody did lately.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_per_mille: Option<u16>,
+    /// Of a thousand requests that would go to that site, how many the reporting site sends there;
+    /// absent if it is all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share_per_mille: Option<u16>,
 }
 
 /// A tunnel, as one of its ends sees it.
@@ -187,6 +195,9 @@ pub struct Explanation {
     pub verdict: String,
     /// Each step of the decision.
     pub steps: Vec<Step>,
+    /// `SERVICE.NAMESPACE.TENANT` that answers, if it comes so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
     /// The endpoints of its service.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<EndpointStanding>,
@@ -220,6 +231,13 @@ pub struct EndpointStanding {
     pub path: Vec<HopView>,
     /// Requests of this node that run on it now.
     pub in_flight: u32,
+    /// How loaded the service is in its site, in thousandths of its capacity, if the site says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_per_mille: Option<u16>,
+    /// Of a thousand requests that would go to its site, how many do, because of that; absent if it
+    /// is all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share_per_mille: Option<u16>,
     /// Its share by weight, of a thousand requests.
     pub per_mille: u32,
     /// `picked`, or why it is not.

@@ -57,6 +57,9 @@ pub enum Up {
     /// From the data half to its control half only: the links that are up now, one for each site at
     /// the other end.
     Links(Vec<Link>),
+    /// From the data half to its control half only: what runs at the site's own endpoints, of each
+    /// service that says how much these take well; one that is not named has nothing running.
+    Running(Vec<Running>),
     /// A certificate for this PKCS#10 request (base64 DER), with the same identity, please.
     Renew {
         /// The request.
@@ -77,6 +80,18 @@ pub struct Link {
     /// The part of what goes there and back that is lost, in 1/65535.
     #[serde(default)]
     pub loss: u16,
+}
+
+/// What runs of one service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Running {
+    /// The owner.
+    pub tenant: TenantId,
+    /// The service.
+    pub service: base::ServiceId,
+    /// Requests (or connections, or flows) that run now, from whatever site they came.
+    pub requests: u32,
 }
 
 /// What the egress proxy saw of one endpoint.

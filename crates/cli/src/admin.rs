@@ -149,9 +149,11 @@ pub(crate) async fn why(args: &WhyArgs, out: &mut dyn Write) -> Result<Exit, Fai
                 if endpoint.path.len() > 1 {
                     place += &format!(" ({})", hops(&endpoint.path));
                 }
+                let load = text::load(endpoint.load_per_mille, endpoint.share_per_mille);
+                let load = load.map_or_else(String::new, |load| format!(", load there {load}"));
                 writeln!(
                     out,
-                    "    {place:<40} {percent:>3}.{tenth} %  {} in flight  {}",
+                    "    {place:<40} {percent:>3}.{tenth} %  {} in flight  {}{load}",
                     endpoint.in_flight, endpoint.why
                 )?;
             }

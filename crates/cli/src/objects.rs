@@ -457,6 +457,7 @@ fn endpoint_table(seen: &[Seen<'_>]) -> Table {
         "HEALTH",
         "REACHABLE",
         "RTT",
+        "LOAD",
     ]);
     for Seen { seen_by, endpoint } in seen {
         let rtt = endpoint.rtt_us.filter(|_| endpoint.reachable);
@@ -468,6 +469,8 @@ fn endpoint_table(seen: &[Seen<'_>]) -> Table {
             shown(&endpoint.health),
             if endpoint.reachable { "yes" } else { "no" }.to_owned(),
             rtt.map_or("-".to_owned(), text::micros),
+            text::load(endpoint.load_per_mille, endpoint.share_per_mille)
+                .unwrap_or_else(|| "-".to_owned()),
         ]);
     }
     table

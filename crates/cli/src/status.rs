@@ -213,6 +213,8 @@ mod tests {
             health: "healthy".to_owned(),
             reachable: true,
             rtt_us: None,
+            load_per_mille: None,
+            share_per_mille: None,
         };
         let mut view = SiteStatusView {
             site: "aws.acme".to_owned(),

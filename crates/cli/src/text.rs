@@ -173,6 +173,18 @@ pub(crate) fn micros(us: u64) -> String {
     }
 }
 
+/// How loaded a service is in a site, and what the site gets because of that, in thousandths, as
+/// people write them.
+pub(crate) fn load(load: Option<u16>, share: Option<u16>) -> Option<String> {
+    let percent = |part: u16| format!("{}%", (part + 5) / 10);
+    match (load.map(percent), share.map(percent)) {
+        (None, None) => None,
+        (Some(load), None) => Some(load),
+        (Some(load), Some(share)) => Some(format!("{load}, gets {share}")),
+        (None, Some(share)) => Some(format!("?, gets {share}")),
+    }
+}
+
 /// The lines that differ between two texts, with three lines around them, as `diff -u` shows
 /// them without its line numbers.
 pub(crate) fn diff(old: &str, new: &str) -> String {

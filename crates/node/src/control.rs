@@ -211,6 +211,9 @@ impl Control {
                 }
                 self.brain.handle(runtime::now(), Event::Links(up));
             }
+            Tap::Running(running) => {
+                self.brain.handle(runtime::now(), Event::Running(running));
+            }
             Tap::Trouble(trouble) => {
                 let key = TargetKey {
                     tenant: trouble.tenant,

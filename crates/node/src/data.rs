@@ -489,11 +489,8 @@ impl Data {
                 let snapshot = self.workers.snapshot();
                 let seed = runtime::now().as_nanos();
                 let mut said = plan::explain(&snapshot.table, &question, runtime::wall(), seed);
-                let ways = self.brain.ways();
-                let paths: Vec<_> = ways.iter().filter_map(report::path).collect();
-                for endpoint in said.iter_mut().flat_map(|said| &mut said.endpoints) {
-                    let path = paths.iter().find(|path| path.site == endpoint.site);
-                    endpoint.path = path.map(|path| path.hops.clone()).unwrap_or_default();
+                if let Ok(said) = &mut said {
+                    report::complete(said, &self.brain);
                 }
                 let _ = reply.send(said);
             }
@@ -679,6 +676,8 @@ impl Data {
         let leaf = self.credentials_of();
         self.keys.tick();
         self.facts.tick(&self.brain, &self.tasks);
+        let running = self.brain.table().and_then(|table| table.running());
+        self.intent.running(running);
         let (keys, links) = (self.keys.view(), self.links_view());
         if let Some(status) = self.report.due(&self.brain, &leaf, keys, links) {
             self.intent.send(Up::Status(Box::new(status)));

@@ -2,6 +2,7 @@
 
 mod import;
 mod links;
+mod load;
 mod originate;
 
 use std::{
@@ -11,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use api::sync::{Bundle, Link, TroubleKind};
+use api::sync::{Bundle, Link, Running, TroubleKind};
 use balance::{Cell, EndpointKey, EndpointSet, Health, ProbeOutcome};
 use base::{Instant, QualifiedService, Revision, ServiceId, SiteName, TenantId};
 use path::Loss;
@@ -51,6 +52,9 @@ pub enum Event {
     Loss(SiteName, Loss),
     /// The tunnels of this node that are up, one for each site at the other end (control).
     Links(Vec<Link>),
+    /// What runs at the site's own endpoints, of each service that says how much these take well;
+    /// one that is not named has nothing running (control).
+    Running(Vec<Running>),
     /// An endpoint answered badly as often in a row as its service bears (data).
     Outlier(TenantId, ServiceId, EndpointKey),
 }
@@ -124,6 +128,10 @@ pub struct EndpointFact {
     pub ejected: bool,
     /// The round trip to its site.
     pub distance: Option<Duration>,
+    /// How loaded the service is in its site, in 1/65535 of its capacity, as far as that is known.
+    pub load: Option<u16>,
+    /// Of a thousand requests that would go to its site, how many do; `None`: all.
+    pub share: Option<u16>,
 }
 
 /// The way to one site, for status.
@@ -322,6 +330,11 @@ impl Brain {
                 if let Half::Control(origin) = &mut self.half {
                     let table = self.table.as_deref();
                     origin.handle_links(now, table, links, &mut self.effects);
+                }
+            }
+            Event::Running(running) => {
+                if let Half::Control(origin) = &mut self.half {
+                    origin.handle_running(now, running, &mut self.effects);
                 }
             }
             Event::Outlier(tenant, service, key) => {

@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use api::{AttachTransport, ObjectKey, Origin, ServiceSpec, sync::Bundle};
+use api::{
+    AttachTransport, ObjectKey, Origin, ServiceSpec,
+    sync::{Bundle, Running},
+};
 use balance::{BalancePolicy, Cell, EndpointKey, Outlier};
 use base::{Name, NodeId, Revision, ServiceId, SiteId, SiteName, SlotId, TenantId};
 
@@ -245,6 +248,8 @@ pub struct Target {
     pub slot: SlotId,
     /// Its share, 1 to 255.
     pub weight: u8,
+    /// Requests at a time that it takes well, if that was said.
+    pub capacity: Option<u32>,
     /// The port that is asked, if not the endpoint's own.
     pub port: Option<u16>,
     /// What is said first, where endpoints are told whose a connection is: nobody's but ours.
@@ -287,6 +292,8 @@ pub struct ServicePlan {
     pub outlier: Option<Outlier>,
     /// Its endpoints in this site, with their weights: the configuration's, whatever routes say.
     pub own: BTreeMap<EndpointKey, u8>,
+    /// Those of them of which it is said how much they take well.
+    pub gauged: BTreeSet<EndpointKey>,
 }
 
 /// Why a bundle does not compile here.
@@ -389,6 +396,26 @@ impl Compiled {
             .iter()
             .map(|(key, plan)| (*key, Arc::clone(&plan.cell)))
             .collect()
+    }
+
+    /// What runs now at this site's own endpoints, whichever ingress it came from: of each service
+    /// that says how much these take well, unless it is nothing. `None`: no service says that.
+    #[must_use]
+    pub fn running(&self) -> Option<Vec<Running>> {
+        let says = |plan: &ServicePlan| !plan.gauged.is_empty();
+        self.services.values().any(says).then_some(())?;
+        let gauged = self.services.iter().filter(|(_, plan)| says(plan));
+        let running = gauged.map(|(&(tenant, service), plan)| {
+            let set = plan.cell.load();
+            let endpoints = plan.gauged.iter().filter_map(|key| set.find(key));
+            let requests = endpoints.map(|endpoint| endpoint.stats.in_flight()).sum();
+            Running {
+                tenant,
+                service,
+                requests,
+            }
+        });
+        Some(running.filter(|one| one.requests > 0).collect())
     }
 }
 

@@ -1,7 +1,8 @@
 //! What was announced, as octets that a node keeps on disk.
 //!
 //! A head, then for each route its type (1), the length of its key (2, most significant first), the
-//! key, the length of its value (1) and the value; keys and values are as MESH has them.
+//! key, the length of its value (1) and the value; keys and values are as MESH has them. What a load
+//! was is left out: whoever reads this later does better without.
 
 use bgp::{Key, Value};
 
@@ -14,6 +15,9 @@ pub fn write<'r>(routes: impl Iterator<Item = (&'r Key, &'r Value)>) -> Vec<u8> 
     let mut octets = HEAD.to_vec();
     let mut body = Vec::new();
     for (key, value) in routes {
+        if matches!(key, Key::Service { .. }) {
+            continue;
+        }
         body.clear();
         key.encode(&mut body);
         let value = value.as_bytes();

@@ -1,7 +1,7 @@
 //! One described request, decided as a real one would be, and each step of it.
 
 use api::derived::{EndpointStanding, Explanation, Question, Step};
-use balance::Standing;
+use balance::{Standing, WHOLE};
 use base::{Rng, WallTime};
 use http::{HeaderName, HeaderValue, Method, Uri};
 use l7::{
@@ -139,6 +139,8 @@ fn forwarded(mut steps: Steps, to: &Forward<'_>) -> Explanation {
                     .map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
                 path: Vec::new(),
                 in_flight: endpoint.stats.in_flight(),
+                load_per_mille: None,
+                share_per_mille: (endpoint.share < WHOLE).then_some(endpoint.share),
                 per_mille,
                 why,
             }
@@ -156,6 +158,7 @@ fn forwarded(mut steps: Steps, to: &Forward<'_>) -> Explanation {
         0 => "503 no-endpoint".to_owned(),
         _ => format!("forward to {service}"),
     });
+    explanation.service = Some(service.to_string());
     explanation.endpoints = standings;
     explanation
 }
@@ -219,6 +222,7 @@ impl Steps {
         Explanation {
             verdict,
             steps: self.0,
+            service: None,
             endpoints: Vec::new(),
         }
     }

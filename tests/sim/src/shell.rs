@@ -299,6 +299,7 @@ impl Sim {
                 | Event::Links(_)
                 | Event::Doubt(..)
                 | Event::Loss(..)
+                | Event::Running(_)
                 | Event::Outlier(..) => self.trace.line(now, format_args!("{end:?} {event:?}")),
             },
             Happening::Wake { .. }

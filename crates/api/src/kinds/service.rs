@@ -150,6 +150,12 @@ pub struct Origin {
     /// The share of each endpoint, 1 to 255; 100 by default.
     #[serde(default = "hundred")]
     pub weight: u8,
+    /// How many requests at a time each endpoint takes well, from whatever site they come (of `tcp`,
+    /// `tls` and `udp`: connections and flows); 1 to 1000000. When as many run in a site, a part of
+    /// what comes goes to the next-nearest one, as long as there is one with room. Without it nobody
+    /// knows how loaded the site is, and nothing goes elsewhere because of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<u32>,
 }
 
 fn hundred() -> u8 {

@@ -164,10 +164,17 @@ fn what_a_data_half_says_is_read_as_it_was_meant() {
         jitter_us: 12,
         loss: 655,
     };
+    let one = Running {
+        tenant: TenantId(7),
+        service: base::ServiceId(9),
+        requests: 12,
+    };
     let vip: IpAddr = "192.0.2.80".parse().expect("an address");
     for up in [
         Up::Links(vec![link]),
         Up::Links(Vec::new()),
+        Up::Running(vec![one]),
+        Up::Running(Vec::new()),
         Up::Vips(BTreeSet::from([vip])),
     ] {
         let line = serde_json::to_string(&up).expect("JSON");

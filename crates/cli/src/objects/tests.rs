@@ -39,6 +39,8 @@ fn site(name: &str, connected: bool) -> SiteStatusView {
         health: "healthy".to_owned(),
         reachable: true,
         rtt_us: Some(5_100),
+        load_per_mille: None,
+        share_per_mille: None,
     };
     SiteStatusView {
         site: name.to_owned(),

@@ -215,7 +215,12 @@ impl Session {
     async fn take(&mut self, message: Up, writer: &mut WriteHalf<H2Stream>) -> Result<(), End> {
         let reports = &self.fabric.reports;
         match message {
-            Up::Hello(_) | Up::Stored(_) | Up::Trouble(_) | Up::Vips(_) | Up::Links(_) => {
+            Up::Hello(_)
+            | Up::Stored(_)
+            | Up::Trouble(_)
+            | Up::Vips(_)
+            | Up::Links(_)
+            | Up::Running(_) => {
                 let error = "a message that has no place on this stream";
                 return Err(io::Error::new(io::ErrorKind::InvalidData, error).into());
             }

@@ -218,6 +218,8 @@ async fn what_nodes_say_is_shown() {
         health: "healthy".to_owned(),
         reachable: true,
         rtt_us: None,
+        load_per_mille: None,
+        share_per_mille: None,
     };
     let status = NodeStatus {
         applied: full.revision.0,

@@ -109,6 +109,8 @@ pub(crate) enum Tap {
     Vips(BTreeSet<IpAddr>),
     /// The links that are up.
     Links(Vec<sync::Link>),
+    /// What runs at the site's own endpoints.
+    Running(Vec<sync::Running>),
 }
 
 /// The upstream streams of one downstream, by authority; dropping one ends it.
@@ -241,8 +243,16 @@ impl Relay {
             Up::Links(up) if own => {
                 let _ = self.tap.send(Tap::Links(up)).await;
             }
+            Up::Running(running) if own => {
+                let _ = self.tap.send(Tap::Running(running)).await;
+            }
             // From anybody else these mean nothing.
-            Up::Hello(_) | Up::Stored(_) | Up::Trouble(_) | Up::Vips(_) | Up::Links(_) => {}
+            Up::Hello(_)
+            | Up::Stored(_)
+            | Up::Trouble(_)
+            | Up::Vips(_)
+            | Up::Links(_)
+            | Up::Running(_) => {}
             up @ (Up::Ack(_) | Up::Reject { .. } | Up::Status(_) | Up::Renew { .. }) => {
                 for (sender, _) in uplinks.0.values() {
                     // Full: the upstream is away or slow. Status and acks are said again.

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::BTreeSet, io, net::IpAddr, rc::Rc, time::Duration};
 
-use api::sync::{self, Down, Hello, Link, Signed, Up};
+use api::sync::{self, Down, Hello, Link, Running, Signed, Up};
 use base::Revision;
 use plan::Me;
 use runtime::Tasks;
@@ -33,6 +33,8 @@ struct Shared {
     vips: watch::Sender<Option<BTreeSet<IpAddr>>>,
     /// The links that are up.
     links: watch::Sender<Vec<Link>>,
+    /// What runs, once there is a service of which control is to know that.
+    running: watch::Sender<Option<Vec<Running>>>,
     /// Close the stream and begin anew.
     again: Notify,
     /// Nothing is said before the disk was read.
@@ -47,6 +49,7 @@ impl Intent {
             stored: RefCell::new((None, Vec::new())),
             vips: watch::Sender::new(None),
             links: watch::Sender::default(),
+            running: watch::Sender::new(None),
             again: Notify::new(),
             ready: Notify::new(),
         });
@@ -89,6 +92,18 @@ impl Intent {
         self.shared.links.send_if_modified(|now| {
             let changed = *now != up;
             *now = up;
+            changed
+        });
+    }
+
+    /// So much runs, or there is no service of which control is to know that: said if it is other
+    /// than before, and to every control part that comes.
+    pub(crate) fn running(&self, running: Option<Vec<Running>>) {
+        self.shared.running.send_if_modified(|now| {
+            // What was said once is taken back.
+            let running = running.or_else(|| now.as_ref().map(|_| Vec::new()));
+            let changed = *now != running;
+            *now = running;
             changed
         });
     }
@@ -144,6 +159,8 @@ async fn talk(
     vips.mark_changed();
     let mut links = shared.links.subscribe();
     links.mark_changed();
+    let mut running = shared.running.subscribe();
+    running.mark_changed();
     let say = async {
         loop {
             let up = tokio::select! {
@@ -152,6 +169,10 @@ async fn talk(
                     None => continue,
                 },
                 Ok(()) = links.changed() => Up::Links(links.borrow_and_update().clone()),
+                Ok(()) = running.changed() => match running.borrow_and_update().clone() {
+                    Some(running) => Up::Running(running),
+                    None => continue,
+                },
                 up = ups.recv() => match up {
                     Some(up) => up,
                     None => return Ok(()),

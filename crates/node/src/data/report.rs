@@ -208,7 +208,22 @@ pub(super) fn links(
     links.map(view).collect()
 }
 
-pub(super) fn path(way: &WayFact) -> Option<PathView> {
+/// Add what the table of an ingress does not know: the way to each endpoint, and the load there.
+pub(super) fn complete(said: &mut Explanation, brain: &Brain) {
+    let (ways, facts) = (brain.ways(), brain.endpoints());
+    let paths: Vec<PathView> = ways.iter().filter_map(path).collect();
+    let views = facts.iter().map(view);
+    let own = views.filter(|view| Some(&view.service) == said.service.as_ref());
+    let own: Vec<EndpointView> = own.collect();
+    for endpoint in &mut said.endpoints {
+        let path = paths.iter().find(|path| path.site == endpoint.site);
+        endpoint.path = path.map(|path| path.hops.clone()).unwrap_or_default();
+        let there = own.iter().find(|view| view.site == endpoint.site);
+        endpoint.load_per_mille = there.and_then(|view| view.load_per_mille);
+    }
+}
+
+fn path(way: &WayFact) -> Option<PathView> {
     let hops = way.hops.iter().zip(&way.rtts).zip(&way.grades);
     let hops = hops.map(|((site, rtt), grade)| HopView {
         site: site.to_string(),
@@ -238,7 +253,15 @@ fn view(fact: &EndpointFact) -> EndpointView {
         },
         reachable: fact.reachable,
         rtt_us: fact.distance.map(micros),
+        load_per_mille: fact.load.map(per_mille),
+        share_per_mille: fact.share,
     }
+}
+
+/// Of 65535 parts, in thousandths.
+fn per_mille(part: u16) -> u16 {
+    let rounded = (u32::from(part) * 1000 + u32::from(u16::MAX / 2)) / u32::from(u16::MAX);
+    u16::try_from(rounded).unwrap_or(1000)
 }
 
 fn micros(duration: Duration) -> u64 {

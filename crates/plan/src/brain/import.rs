@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use balance::{Ejections, Endpoint, EndpointKey, EndpointSet, EndpointStats, Health};
+use balance::{
+    Admission, Ejections, Endpoint, EndpointKey, EndpointSet, EndpointStats, Health, WHOLE,
+};
 use base::{Instant, ServiceId, SiteId, SiteName, TenantId};
 use bgp::{Key, Rd, State, TunnelId, Value};
 use path::{Graph, Loss, Way, Ways};
@@ -41,6 +43,8 @@ pub(super) struct Import {
     known: BTreeMap<ServiceKey, BTreeMap<EndpointKey, Known>>,
     /// Endpoints that answered badly.
     ejections: BTreeMap<ServiceKey, Ejections>,
+    /// What sites say of the load of a service, and what each is given because of it.
+    admissions: BTreeMap<ServiceKey, BTreeMap<SiteId, Admission>>,
     /// When a service's set changes although nothing happens: an endpoint is starting.
     steps: BTreeMap<ServiceKey, Instant>,
     published: BTreeMap<ServiceKey, Arc<EndpointSet>>,
@@ -75,6 +79,7 @@ impl Import {
             links_changed: false,
             known: BTreeMap::new(),
             ejections: BTreeMap::new(),
+            admissions: BTreeMap::new(),
             steps: BTreeMap::new(),
             published: BTreeMap::new(),
             dirty: BTreeSet::new(),
@@ -89,7 +94,8 @@ impl Import {
         self
     }
 
-    /// Endpoints whose time is over come in again; starting ones get more.
+    /// Endpoints whose time is over come in again; starting ones get more; loaded sites are given
+    /// less, and others more again.
     pub(super) fn handle_timeout(&mut self) {
         let now = self.now;
         let waiting = self.ways.as_ref().and_then(Ways::poll_timeout);
@@ -103,6 +109,13 @@ impl Import {
                 self.dirty.insert(*service);
             }
         }
+        for (service, sites) in &mut self.admissions {
+            for admission in sites.values_mut() {
+                if admission.handle_timeout(now) {
+                    self.dirty.insert(*service);
+                }
+            }
+        }
         let due = self.steps.iter().filter(|(_, at)| **at <= now);
         self.dirty.extend(due.map(|(service, _)| *service));
     }
@@ -111,7 +124,10 @@ impl Import {
         let ejections = self.ejections.values().filter_map(Ejections::poll_timeout);
         let ways = self.ways.as_ref().and_then(Ways::poll_timeout);
         let steps = self.steps.values().copied();
-        ejections.chain(steps).chain(ways).min()
+        let admissions = self.admissions.values().flat_map(BTreeMap::values);
+        let admissions = admissions.filter_map(Admission::poll_timeout);
+        let all = ejections.chain(steps).chain(ways).chain(admissions);
+        all.min()
     }
 
     /// An endpoint answered badly too often.
@@ -155,6 +171,7 @@ impl Import {
             plan.is_some_and(|plan| plan.outlier.is_some())
         });
         self.steps.clear();
+        self.hear_all_loads(table);
         self.settle(table, effects);
         for service in table.services.keys() {
             self.publish(table, *service, effects);
@@ -187,6 +204,9 @@ impl Import {
             }
             return;
         }
+        if matches!(key, Key::Service { .. }) {
+            return self.hear_load(table, &key, value.as_ref());
+        }
         let Some(service) = service_of(table, &key) else {
             return;
         };
@@ -198,6 +218,56 @@ impl Import {
         if value.is_some() || existed {
             self.dirty.insert(service);
         }
+    }
+
+    /// What a site says of the load of a service, or that it says nothing of it any more.
+    fn hear_load(&mut self, table: &Compiled, key: &Key, value: Option<&Value>) {
+        let Some((service, site)) = loaded(table, key) else {
+            return;
+        };
+        let sites = self.admissions.entry(service).or_default();
+        match value.and_then(Value::as_service) {
+            Some(said) => {
+                let admission = sites.entry(site);
+                let admission = admission.or_insert(Admission::new(self.now, said.load));
+                admission.hear(self.now, said.load);
+            }
+            None => {
+                let known = sites.remove(&site);
+                if known.is_some_and(|admission| admission.share() < WHOLE) {
+                    self.dirty.insert(service);
+                }
+            }
+        }
+    }
+
+    /// What routes say means something else under another table. What is known of a load stays
+    /// known, and is not as if it were said again.
+    fn hear_all_loads(&mut self, table: &Compiled) {
+        let before = std::mem::take(&mut self.admissions);
+        let first = Key::Service {
+            rd: Rd::default(),
+            service: ServiceId(0),
+            site: SiteId(0),
+        };
+        for (key, value) in self.routes.range(first..) {
+            if !matches!(key, Key::Service { .. }) {
+                break;
+            }
+            let (Some((service, site)), Some(said)) = (loaded(table, key), value.as_service())
+            else {
+                continue;
+            };
+            let known = before.get(&service).and_then(|sites| sites.get(&site));
+            let admission = known.copied();
+            let admission = admission.unwrap_or(Admission::new(self.now, said.load));
+            let sites = self.admissions.entry(service).or_default();
+            sites.insert(site, admission);
+        }
+    }
+
+    fn admission(&self, service: &ServiceKey, site: SiteId) -> Option<&Admission> {
+        self.admissions.get(service)?.get(&site)
     }
 
     pub(super) fn handle_reach(&mut self, site: SiteName, rtt: Option<Duration>) {
@@ -366,6 +436,7 @@ impl Import {
             let Some(plan) = table.services.get(service) else {
                 continue;
             };
+            let load = |site| self.admission(service, site).and_then(Admission::load);
             facts.extend(set.endpoints().iter().map(|endpoint| EndpointFact {
                 service: plan.name.clone(),
                 site: endpoint.site.clone(),
@@ -374,6 +445,8 @@ impl Import {
                 reachable: endpoint.reachable,
                 ejected: endpoint.ejected,
                 distance: endpoint.distance,
+                load: load(endpoint.key.site),
+                share: (endpoint.share < WHOLE).then_some(endpoint.share),
             }));
         }
         facts
@@ -482,7 +555,9 @@ impl Import {
             health,
             weight,
             ejected: ejections.is_some_and(|ejections| ejections.is_out(&key)),
-            share: balance::WHOLE,
+            share: self
+                .admission(&service, key.site)
+                .map_or(WHOLE, Admission::share),
             since: selectable.then_some(since),
             distance: if local {
                 None
@@ -552,6 +627,19 @@ fn service_of(table: &Compiled, key: &Key) -> Option<ServiceKey> {
         | Key::Link { .. }
         | Key::Unknown { .. } => None,
     }
+}
+
+/// Whose load a Service route tells, and where: of a service that is served here.
+fn loaded(table: &Compiled, key: &Key) -> Option<(ServiceKey, SiteId)> {
+    let Key::Service { rd, service, site } = key else {
+        return None;
+    };
+    let tenant = table.slots.get(&(rd.site, rd.slot))?;
+    let service = (*tenant, *service);
+    table
+        .services
+        .contains_key(&service)
+        .then_some((service, *site))
 }
 
 fn health_of(state: State) -> Health {

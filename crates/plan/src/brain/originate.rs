@@ -11,7 +11,7 @@ use balance::{Health, Hysteresis, ProbeOutcome};
 use base::{Instant, NetworkId, Rng, SlotId};
 use bgp::{EndpointHealth, Key, LocalRoute, Measure, Rd, RouteTarget, SiteHealth, State, Value};
 
-use super::{About, Effect, Effects, ProbeResult, Queued, links::Links};
+use super::{About, Effect, Effects, ProbeResult, Queued, links::Links, load::Loads};
 use crate::{Compiled, Numbers, Target, TargetKey};
 
 /// IANA's protocol number of TCP, in an Endpoint route's key.
@@ -23,10 +23,10 @@ const UP_HOLD: Duration = Duration::from_secs(1);
 /// What the control half knows of its own endpoints.
 #[derive(Debug)]
 pub(super) struct Origin {
-    numbers: Option<Numbers>,
+    pub(super) numbers: Option<Numbers>,
     /// Is this node the site's prober?
     elected: bool,
-    probes: BTreeMap<TargetKey, Probe>,
+    pub(super) probes: BTreeMap<TargetKey, Probe>,
     /// Where every key's numbers start in this run.
     start: bgp::Seq,
     started: Option<Instant>,
@@ -36,22 +36,38 @@ pub(super) struct Origin {
     /// What is announced, by its key: state and weight.
     announced: BTreeMap<Key, (State, u8)>,
     pub(super) links: Links,
+    pub(super) loads: Loads,
 }
 
 #[derive(Debug)]
-struct Probe {
-    target: Target,
+pub(super) struct Probe {
+    pub(super) target: Target,
     machine: Hysteresis,
     /// A probe is on its way.
     running: bool,
     /// One more is wanted as soon as it is back.
     again: bool,
     next: Instant,
-    rtt: Option<Duration>,
+    pub(super) rtt: Option<Duration>,
     /// A recovery waits until then before it is announced.
     up_at: Option<Instant>,
     /// A change that was one too many is announced then.
     say_at: Option<Instant>,
+}
+
+impl Probe {
+    /// What is to be said of the endpoint; `None`: nothing before its first probe.
+    pub(super) const fn state(&self) -> Option<State> {
+        Some(match self.machine.health() {
+            Health::Healthy if self.up_at.is_none() => State::Healthy,
+            Health::Healthy | Health::Unhealthy => State::Unhealthy,
+            Health::Unknown => return None,
+            Health::Degraded => State::Degraded,
+            Health::Draining => State::Draining,
+            Health::Maintenance => State::Maintenance,
+            Health::Withdrawn => State::Withdrawn,
+        })
+    }
 }
 
 impl Origin {
@@ -66,6 +82,7 @@ impl Origin {
             rng: Rng::new(seed),
             announced: BTreeMap::new(),
             links: Links::default(),
+            loads: Loads::default(),
         }
     }
 
@@ -99,6 +116,7 @@ impl Origin {
                 Some(probe) => {
                     let weight_only = Target {
                         weight: target.weight,
+                        capacity: target.capacity,
                         ..probe.target.clone()
                     };
                     if weight_only != target {
@@ -128,6 +146,7 @@ impl Origin {
             self.announce_site(now, effects);
         }
         self.announce_links(now, table, effects);
+        self.gauge(now, effects);
         let keys: Vec<TargetKey> = self.probes.keys().copied().collect();
         for key in keys {
             self.announce(now, key, effects);
@@ -194,6 +213,7 @@ impl Origin {
         for key in due {
             self.announce(now, key, effects);
         }
+        self.announce_loads(now, effects);
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -205,7 +225,8 @@ impl Origin {
                 .min()
         };
         let probes = self.probes.values().filter_map(due);
-        probes.chain(self.links.poll_timeout()).min()
+        let probes = probes.chain(self.links.poll_timeout());
+        probes.chain(self.loads.poll_timeout()).min()
     }
 
     fn observe(
@@ -266,15 +287,8 @@ impl Origin {
         let (Some(numbers), Some(probe)) = (self.numbers, self.probes.get(&key)) else {
             return;
         };
-        let state = match probe.machine.health() {
-            Health::Healthy if probe.up_at.is_none() => State::Healthy,
-            Health::Healthy | Health::Unhealthy => State::Unhealthy,
-            Health::Unknown => return,
-            Health::Degraded => State::Degraded,
-            Health::Draining => State::Draining,
-            Health::Maintenance => State::Maintenance,
-            Health::Withdrawn => State::Withdrawn,
-        };
+        let Some(state) = probe.state() else { return };
+        self.loads.touch(now, (key.tenant, key.service));
         let route = route_key(numbers, key, probe.target.slot);
         let weight = probe.target.weight;
         if self.announced.get(&route) == Some(&(state, weight)) {

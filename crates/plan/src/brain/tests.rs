@@ -5,6 +5,7 @@
 )]
 
 mod links;
+mod load;
 
 use base::{NetworkId, Rng, SiteId, SlotId};
 use bgp::{EndpointHealth, Key, Rd, Seq, SiteHealth, State, Value};

@@ -16,6 +16,9 @@ use crate::{
     world::{gateway, key, pop, scope},
 };
 
+/// The most that an endpoint can be said to take well.
+const MOST_AT_A_TIME: u32 = 1_000_000;
+
 pub(super) fn service(world: &World, object: &Object, spec: &ServiceSpec) -> Result<(), Problem> {
     let Some((tenant, namespace)) = scope(object) else {
         return Ok(());
@@ -42,6 +45,12 @@ pub(super) fn service(world: &World, object: &Object, spec: &ServiceSpec) -> Res
         }
         if origin.port == Some(0) {
             return Err(bad(here + "/port", "1 to 65535"));
+        }
+        if origin
+            .capacity
+            .is_some_and(|capacity| !(1..=MOST_AT_A_TIME).contains(&capacity))
+        {
+            return Err(bad(here + "/capacity", "1 to 1000000"));
         }
         if let Err((i, title)) = endpoint_addresses(spec, origin) {
             return Err(bad(format!("{here}/addresses/{i}"), title));

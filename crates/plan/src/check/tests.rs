@@ -372,6 +372,15 @@ fn services() {
             "bad-value /spec/origins/0/weight",
         ),
         (
+            origin(&format!("{good}, capacity: 0")),
+            "bad-value /spec/origins/0/capacity",
+        ),
+        (
+            origin(&format!("{good}, capacity: 1000001")),
+            "bad-value /spec/origins/0/capacity",
+        ),
+        (origin(&format!("{good}, capacity: 1000000")), "good"),
+        (
             origin(&format!("{good}, port: 0")),
             "bad-value /spec/origins/0/port",
         ),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use api::{
-    Filter, LbType, LoadBalancerSpec, NodeSpec, Object, ObjectKey, Reference, Route,
+    Filter, LbType, LoadBalancerSpec, NodeSpec, Object, ObjectKey, Origin, Reference, Route,
     ServiceProtocol, ServiceSpec, sync::Bundle,
 };
 use balance::EndpointKey;
@@ -129,7 +129,7 @@ impl Compiler<'_> {
         let cell = cells
             .get(&(tenant, id))
             .map_or_else(balance::empty_cell, Arc::clone);
-        let mut own = BTreeMap::new();
+        let (mut own, mut gauged) = (BTreeMap::new(), BTreeSet::new());
         for origin in &spec.origins {
             let here =
                 |site| self.world.site_for(tenant_name, site).as_ref() == Some(&self.me.site);
@@ -147,7 +147,11 @@ impl Compiler<'_> {
                     address,
                 };
                 own.insert(key, origin.weight);
-                let target = target(spec, slot, origin.weight);
+                match origin.capacity {
+                    Some(_) => gauged.insert(key),
+                    None => gauged.remove(&key),
+                };
+                let target = target(spec, slot, origin);
                 self.out.targets.insert(
                     TargetKey {
                         tenant,
@@ -175,6 +179,7 @@ impl Compiler<'_> {
             policy: placement.policy,
             outlier: placement.outlier,
             own,
+            gauged,
         };
         if self.out.services.insert((tenant, id), plan).is_some() {
             return Err(wrong(
@@ -533,7 +538,7 @@ fn offer(object: &Object, spec: &LoadBalancerSpec) -> l7::Offer {
     offer
 }
 
-fn target(spec: &ServiceSpec, slot: SlotId, weight: u8) -> Target {
+fn target(spec: &ServiceSpec, slot: SlotId, origin: &Origin) -> Target {
     let check = &spec.health_check;
     let mut preamble = Vec::new();
     // Another port may be somebody's who knows nothing of it.
@@ -549,7 +554,8 @@ fn target(spec: &ServiceSpec, slot: SlotId, weight: u8) -> Target {
     });
     Target {
         slot,
-        weight,
+        weight: origin.weight,
+        capacity: origin.capacity,
         port: check.port,
         preamble,
         blind: spec.protocol == ServiceProtocol::Udp && check.port.is_none(),

@@ -23,7 +23,7 @@ pub struct ServiceHealth {
     pub weights: u32,
     /// Typical round trip from the prober to an endpoint, in µs.
     pub rtt: Measure,
-    /// Requests per second the service can take there; 0 where nobody said.
+    /// Requests at a time that its healthy endpoints take well; 0 where nobody said.
     pub capacity: Measure,
     /// The value's age at its originator.
     pub seq: Seq,
