@@ -18,6 +18,7 @@ mod isolation;
 mod layer4;
 mod limits;
 mod live;
+mod loaded;
 mod mesh;
 mod namespaces;
 mod parts;

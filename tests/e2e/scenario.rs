@@ -44,9 +44,10 @@ fn documents(output: &Output) -> Vec<Value> {
 }
 
 /// Runs a script that is to hold; tells its figures.
-fn holds(name: &str) -> Value {
+pub(crate) fn holds(script: &Path) -> Value {
+    let name = script.file_name().expect("a file").display();
     let folder = tempfile::tempdir().expect("a folder");
-    let output = up(folder.path(), &example(name), &["--json"]).output();
+    let output = up(folder.path(), script, &["--json"]).output();
     let output = output.expect("it runs");
     let said = documents(&output);
     assert!(
@@ -87,7 +88,7 @@ fn holds(name: &str) -> Value {
 #[test]
 fn a_line_is_cut_under_load_and_nobody_notices() {
     let _turn = Turn::alone();
-    let summary = holds("cut.yaml");
+    let summary = holds(&example("cut.yaml"));
     assert!(
         summary["loads"]["users"]["good"].as_u64() > Some(1000),
         "{summary}"
@@ -97,7 +98,7 @@ fn a_line_is_cut_under_load_and_nobody_notices() {
 #[test]
 fn processes_are_killed_under_load_and_come_back() {
     let _turn = Turn::alone();
-    holds("endpoint.yaml");
+    holds(&example("endpoint.yaml"));
 }
 
 #[test]

@@ -17,8 +17,12 @@ fn parse(text: &str) -> Result<Script, Vec<Failure>> {
 
 #[test]
 fn the_examples_are_good() {
-    for name in ["cut.yaml", "endpoint.yaml"] {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/20-scenario");
+    for name in [
+        "20-scenario/cut.yaml",
+        "20-scenario/endpoint.yaml",
+        "21-spill-by-load/spill.yaml",
+    ] {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples");
         let read = Script::read(&Path::new(folder).join(name), &args());
         let script = read.unwrap_or_else(|failures| panic!("{failures:?}"));
         assert!(script.about.is_some() && script.steps.len() > 10);
