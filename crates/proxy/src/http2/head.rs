@@ -156,8 +156,8 @@ impl Draft {
                 }
             }
             b"host" => {
-                let host = std::str::from_utf8(value).map_err(|_| BAD)?;
-                let twice = self.host.replace(host.to_owned()).is_some();
+                let host = authority(value).map_err(|_| BAD)?;
+                let twice = self.host.replace(host).is_some();
                 return (!twice).then_some(()).ok_or(BAD);
             }
             _ => {}
