@@ -17,7 +17,7 @@ const MANY: u32 = 100;
 const FEW: u32 = 20;
 /// Until a part of them goes to factory, and until all of fewer go to aws again.
 const SPILLED: Duration = Duration::from_secs(30);
-const RETURNED: Duration = Duration::from_secs(40);
+const RETURNED: Duration = Duration::from_secs(60);
 /// What is looked at.
 const RECENT: Duration = Duration::from_secs(3);
 

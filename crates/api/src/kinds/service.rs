@@ -153,7 +153,8 @@ pub struct Origin {
     /// How many requests at a time each endpoint takes well, from whatever site they come (of `tcp`,
     /// `tls` and `udp`: connections and flows); 1 to 1000000. When as many run in a site, a part of
     /// what comes goes to the next-nearest one, as long as there is one with room. Without it nobody
-    /// knows how loaded the site is, and nothing goes elsewhere because of that.
+    /// knows how loaded the site is, and nothing goes elsewhere because of that. In a site of several
+    /// nodes one of them counts, what leaves its own tunnels: say what falls to one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<u32>,
 }
