@@ -38,7 +38,7 @@ const WEBSOCKET_KEY: HeaderValue = HeaderValue::from_static("AAAAAAAAAAAAAAAAAAA
 const READ: usize = 16 << 10;
 /// How long a client may leave a GOAWAY unanswered when nothing of it runs.
 const LEAVING: Duration = Duration::from_millis(300);
-/// How long a client may take nothing of what is left to be said, and how long it may take all.
+/// How long the last frames may take, and how long if there may be something of an answer in them.
 const GOODBYE: Duration = Duration::from_millis(300);
 const LONG_GOODBYE: Duration = Duration::from_secs(10);
 
@@ -226,38 +226,23 @@ fn poll_begin(wire: &mut Wire, connection: &Shared, cx: &mut Context<'_>) -> Pol
     }
 }
 
-/// Say what is the last stream, and let what is queued go out. The peer may be gone already;
-/// nothing depends on it.
+/// Say what is the last stream, and let what is queued go out. The peer may be gone already; but if
+/// all was served the end of an answer may be among it, and on a full socket room comes seldom.
 async fn finish(wire: &mut Wire, connection: &Shared) {
-    {
+    let patience = {
         let mut connection = connection.borrow_mut();
+        let served = connection.ended().is_none() && connection.is_at_rest();
         if connection.ended().is_none() {
             connection.tell();
         }
         connection.end(Code::NoError);
-    }
-    let closing = async {
-        loop {
-            let left = connection.borrow().out().len();
-            let some = poll_fn(|cx| {
-                let flushed = wire.poll_flush(connection, cx);
-                let moved = connection.borrow().out().len() < left;
-                if moved && flushed.is_pending() {
-                    return Poll::Ready(Ok(()));
-                }
-                flushed
-            });
-            let Ok(Ok(())) = timeout(GOODBYE, some).await else {
-                return;
-            };
-            if wire.flushed {
-                break;
-            }
-        }
-        let shut = poll_fn(|cx| Pin::new(&mut wire.io).poll_shutdown(cx));
-        let _ = timeout(GOODBYE, shut).await;
+        if served { LONG_GOODBYE } else { GOODBYE }
     };
-    let _ = timeout(LONG_GOODBYE, closing).await;
+    let closing = poll_fn(|cx| {
+        ready!(wire.poll_flush(connection, cx))?;
+        Pin::new(&mut wire.io).poll_shutdown(cx)
+    });
+    let _ = timeout(patience, closing).await;
 }
 
 /// The life of a stream, unless it ended with its head.
