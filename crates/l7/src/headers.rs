@@ -70,6 +70,27 @@ pub fn onward(fields: &mut Fields, upgrade: Option<&HeaderValue>) {
     }
 }
 
+/// Does a field belong to a connection of HTTP/1.1, so that a message of HTTP/2 or HTTP/3 that has
+/// it is malformed (RFC 9113 §8.2.2, RFC 9114 §4.2)?
+#[must_use]
+pub fn is_of_connection(name: &[u8], value: &[u8]) -> bool {
+    match name {
+        b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding" | b"upgrade" => {
+            true
+        }
+        b"te" => !value.eq_ignore_ascii_case(b"trailers"),
+        _ => false,
+    }
+}
+
+/// Is there space before or behind a value, which HTTP/1.1 would lose and HTTP/2 does not have
+/// (RFC 9113 §8.2.1)?
+#[must_use]
+pub fn is_padded(value: &[u8]) -> bool {
+    let space = |octet: Option<&u8>| matches!(octet, Some(b' ' | b'\t'));
+    space(value.first()) || space(value.last())
+}
+
 /// Crumbs of cookies, as HTTP/2 and HTTP/3 may send them, as one line (RFC 9113 §8.2.3).
 pub fn join_cookies(fields: &mut Fields) {
     if fields.all(Known::Cookie).nth(1).is_none() {

@@ -11,10 +11,8 @@ use crate::http1::{Piece, body::may_trail};
 /// Is every field one in HTTP/1.1 too? `http` takes a `"` into names, which are tokens (RFC 9110
 /// §5.6.2), and spaces around values, which are malformed (RFC 9113 §8.2.1) and would be lost.
 pub(crate) fn are_fields(headers: &HeaderMap) -> bool {
-    let space = |octet: Option<&u8>| matches!(octet, Some(b' ' | b'\t'));
     headers.iter().all(|(name, value)| {
-        let value = value.as_bytes();
-        !name.as_str().contains('"') && !space(value.first()) && !space(value.last())
+        !name.as_str().contains('"') && !l7::headers::is_padded(value.as_bytes())
     })
 }
 

@@ -348,8 +348,7 @@ fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(good)
 }
 
-/// The name of a code of RFC 9113 §7 is worth a look in a record: a client that has what it wanted
-/// resets with NO_ERROR too.
+/// A stream that is over as an I/O error; the kinds are those of [`runtime::h2io::io_error`].
 fn gone(gone: Gone) -> ClientError {
     let kind = match gone {
         Gone::Reset(code) if code == Code::NoError as u32 => io::ErrorKind::BrokenPipe,

@@ -20,7 +20,10 @@ pub(crate) fn status(out: &mut Vec<u8>, status: StatusCode) {
         400 => 12,
         404 => 13,
         500 => 14,
-        _ => return text(out, 8, status.as_str().as_bytes()),
+        _ => {
+            integer::put(out, 0, 4, 8);
+            return string(out, status.as_str().as_bytes());
+        }
     };
     out.push(0x80 | index);
 }
@@ -36,11 +39,6 @@ pub(crate) fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
             string(out, name);
         }
     }
-    string(out, value);
-}
-
-fn text(out: &mut Vec<u8>, index: usize, value: &[u8]) {
-    integer::put(out, 0, 4, index);
     string(out, value);
 }
 

@@ -13,7 +13,7 @@ use super::{
         put_words, setting, unpadded, word,
     },
     head::{self, Draft, Refusal, Trailers},
-    streams::{Answer, Gone, Past, Stream, Streams},
+    streams::{Answer, Gone, Past, Stream, Streams, wake},
     thrift::Thrift,
 };
 use crate::hpack::Decoder;
@@ -387,9 +387,7 @@ impl Connection {
         stream.left = left.flatten();
         stream.body.extend_from_slice(piece);
         stream.ended = ends;
-        if let Some(waker) = stream.for_body.take() {
-            waker.wake();
-        }
+        wake(&mut stream.for_body);
         let padding = payload.len() - piece.len();
         if padding > 0 {
             self.taken_of(place, padding);
@@ -480,9 +478,7 @@ impl Connection {
         };
         stream.trailers = trailers;
         stream.ended = true;
-        if let Some(waker) = stream.for_body.take() {
-            waker.wake();
-        }
+        wake(&mut stream.for_body);
         self.settle(place);
         Ok(())
     }
@@ -495,17 +491,12 @@ impl Connection {
             .decode(octets, |name, value| draft.take(name, value));
         decoded.map_err(|_| Code::CompressionError)?;
         self.last = id;
-        self.fines += u32::try_from(draft.in_vain() / VAIN).unwrap_or(u32::MAX);
+        self.fine(u32::try_from(draft.in_vain() / VAIN).unwrap_or(u32::MAX));
         let most = usize::try_from(self.limits.concurrent_streams).unwrap_or(usize::MAX);
         if self.leaving == Leaving::Told || self.streams.open() >= most {
             // Nothing was done, and it may be asked for again (RFC 9113 §8.7).
             self.streams.remember(id, Past::Ours);
-            put_words(
-                &mut self.out,
-                kind::RST_STREAM,
-                id,
-                &[Code::RefusedStream as u32],
-            );
+            self.say_reset(id, Code::RefusedStream);
             return Ok(());
         }
         let checked = match draft.finish(block.ends_stream) {
@@ -553,10 +544,10 @@ impl Connection {
     fn dismiss(&mut self, id: u32, status: StatusCode, is_whole: bool) {
         self.answer(id, status, &Fields::default(), END_STREAM);
         if !is_whole {
-            put_words(&mut self.out, kind::RST_STREAM, id, &[Code::NoError as u32]);
+            self.say_reset(id, Code::NoError);
         }
         self.streams.remember(id, Past::Ours);
-        self.fines = self.fines.saturating_add(FAULT);
+        self.fine(FAULT);
     }
 
     fn priority(&mut self, head: Head, payload: &[u8]) -> Result<(), Code> {
@@ -578,13 +569,8 @@ impl Connection {
         let Some(place) = self.streams.find(id) else {
             return Ok(());
         };
-        self.streams.close(id, Past::Reset);
-        self.lose(place, Gone::Reset(code));
-        let before = self.opened.len();
-        self.opened.retain(|opened| opened.place != place);
-        if self.opened.len() < before {
-            // Nobody had begun with it.
-            self.streams.remove(place);
+        let begun = self.lose(place, id, Past::Reset, Gone::Reset(code));
+        if !begun {
             self.pending_resets += 1;
             if self.pending_resets > PENDING_RESETS {
                 return Err(Code::EnhanceYourCalm);
@@ -626,10 +612,8 @@ impl Connection {
             if stream.send > i64::from(MOST) {
                 return Err(Code::FlowControlError);
             }
-            if stream.send > 0
-                && let Some(waker) = stream.for_room.take()
-            {
-                waker.wake();
+            if stream.send > 0 {
+                wake(&mut stream.for_room);
             }
         }
         Ok(())
@@ -668,33 +652,35 @@ impl Connection {
             self.refuse(id, Code::ProtocolError);
         } else if stream.send > i64::from(MOST) {
             self.refuse(id, Code::FlowControlError);
-        } else if stream.send > 0
-            && let Some(waker) = stream.for_room.take()
-        {
-            waker.wake();
+        } else if stream.send > 0 {
+            wake(&mut stream.for_room);
         }
         Ok(())
     }
 
     /// Reset a stream for what the client did.
     fn refuse(&mut self, id: u32, code: Code) {
-        put_words(&mut self.out, kind::RST_STREAM, id, &[code as u32]);
+        self.say_reset(id, code);
         if let Some(place) = self.streams.find(id) {
-            self.streams.close(id, Past::Ours);
-            self.lose(place, Gone::Ours(code));
-            let before = self.opened.len();
-            self.opened.retain(|opened| opened.place != place);
-            if self.opened.len() < before {
-                self.streams.remove(place);
-            }
+            self.lose(place, id, Past::Ours, Gone::Ours(code));
         }
-        self.fines = self.fines.saturating_add(FAULT);
+        self.fine(FAULT);
     }
 
-    /// Whoever serves this stream is told that it is over, and what came of it is thrown away.
-    pub(super) fn lose(&mut self, place: usize, gone: Gone) {
+    fn fine(&mut self, cost: u32) {
+        self.fines = self.fines.saturating_add(cost);
+    }
+
+    pub(super) fn say_reset(&mut self, id: u32, code: Code) {
+        put_words(&mut self.out, kind::RST_STREAM, id, &[code as u32]);
+    }
+
+    /// An open stream is over before its time: whoever serves it is told, and what came of it is
+    /// thrown away. False if nobody had begun with it.
+    pub(super) fn lose(&mut self, place: usize, id: u32, past: Past, gone: Gone) -> bool {
+        self.streams.close(id, past);
         let Some(stream) = self.streams.get(place) else {
-            return;
+            return true;
         };
         stream.gone = Some(gone);
         let rest = std::mem::take(&mut stream.body).len();
@@ -703,6 +689,13 @@ impl Connection {
             self.queue.retain(|other| *other != place);
         }
         self.taken(rest);
+        let before = self.opened.len();
+        self.opened.retain(|opened| opened.place != place);
+        let begun = self.opened.len() == before;
+        if !begun {
+            self.streams.remove(place);
+        }
+        begun
     }
 
     /// Close a stream that both sides have ended.

@@ -80,8 +80,8 @@ impl Draft {
 
     /// One more field of the block.
     pub(super) fn take(&mut self, name: &[u8], value: &[u8]) {
-        // What is too large may be nothing worse, and the other way round: the first fault is it.
         let cost = name.len() + value.len() + OVERHEAD;
+        // The first fault is it.
         if self.refusal.is_some() {
             self.vain = self.vain.saturating_add(cost);
             return;
@@ -138,7 +138,7 @@ impl Draft {
         }
         let too_many = Refusal::Status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
         self.fields_left = self.fields_left.checked_sub(1).ok_or(too_many)?;
-        if is_of_connection(name, value) {
+        if l7::headers::is_of_connection(name, value) {
             return Err(MALFORMED);
         }
         match name {
@@ -163,8 +163,7 @@ impl Draft {
             _ => {}
         }
         // Malformed too (RFC 9113 §8.2.1), but nothing is lost by an answer that says so.
-        let space = |octet: Option<&u8>| matches!(octet, Some(b' ' | b'\t'));
-        if space(value.first()) || space(value.last()) {
+        if l7::headers::is_padded(value) {
             return Err(BAD);
         }
         self.fields.push(name, value);
@@ -249,13 +248,12 @@ impl Trailers {
 
     fn add(&mut self, name: &[u8], value: &[u8]) -> Option<()> {
         // RFC 9113 §8.1: no pseudo-header field, which is no name either.
-        if !is_name(name) || !is_value(value) || is_of_connection(name, value) {
+        if !is_name(name) || !is_value(value) || l7::headers::is_of_connection(name, value) {
             return None;
         }
         let name = HeaderName::from_lowercase(name).ok()?;
-        let space = |octet: Option<&u8>| matches!(octet, Some(b' ' | b'\t'));
         // They are no reason to lose the message that is whole without them.
-        if may_trail(&name) && !space(value.first()) && !space(value.last()) {
+        if may_trail(&name) && !l7::headers::is_padded(value) {
             let value = HeaderValue::from_bytes(value).ok()?;
             self.map.try_append(name, value).ok()?;
         }
@@ -267,17 +265,6 @@ impl Trailers {
             return Err(Code::ProtocolError);
         }
         Ok(Some(self.map).filter(|map| !map.is_empty()))
-    }
-}
-
-/// RFC 9113 §8.2.2: does it belong to a connection of HTTP/1.1?
-fn is_of_connection(name: &[u8], value: &[u8]) -> bool {
-    match name {
-        b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding" | b"upgrade" => {
-            true
-        }
-        b"te" => !value.eq_ignore_ascii_case(b"trailers"),
-        _ => false,
     }
 }
 

@@ -8,7 +8,7 @@ use l7::{Fields, Known};
 
 use super::{
     connection::{Connection, SEND_BUFFER},
-    frame::{self, Code, END_HEADERS, END_STREAM, HEAD, LONGEST, kind, put, put_words},
+    frame::{self, Code, END_HEADERS, END_STREAM, HEAD, LONGEST, kind, put},
     streams::{Answer, Gone, Past, await_with},
 };
 use crate::{hpack, http1::Piece};
@@ -204,9 +204,8 @@ impl Connection {
             return;
         }
         let id = stream.id;
-        put_words(&mut self.out, kind::RST_STREAM, id, &[code as u32]);
-        self.streams.close(id, Past::Ours);
-        self.lose(place, Gone::Ours(code));
+        self.say_reset(id, code);
+        self.lose(place, id, Past::Ours, Gone::Ours(code));
     }
 
     /// Nobody serves the stream any more. What the client still wants to say is not wanted

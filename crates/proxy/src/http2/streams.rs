@@ -74,11 +74,16 @@ impl Stream {
     }
 
     pub(super) fn wake(&mut self) {
-        for waker in [&mut self.for_body, &mut self.for_end, &mut self.for_room] {
-            if let Some(waker) = waker.take() {
-                waker.wake();
-            }
-        }
+        [&mut self.for_body, &mut self.for_end, &mut self.for_room]
+            .into_iter()
+            .for_each(wake);
+    }
+}
+
+/// Wake who waits there, if somebody does.
+pub(super) fn wake(place: &mut Option<Waker>) {
+    if let Some(waker) = place.take() {
+        waker.wake();
     }
 }
 

@@ -23,15 +23,6 @@ pub(crate) struct Head {
     pub(crate) length: Option<u64>,
 }
 
-/// RFC 9114 §4.2: they belong to a connection of HTTP/1.1.
-const OF_CONNECTIONS: [&[u8]; 5] = [
-    b"connection",
-    b"keep-alive",
-    b"proxy-connection",
-    b"transfer-encoding",
-    b"upgrade",
-];
-
 #[derive(Debug, Default)]
 struct Pseudo<'s> {
     method: Option<&'s [u8]>,
@@ -99,9 +90,7 @@ pub(crate) fn head(section: &Section) -> Result<Head, Malformed> {
             pseudo.take(name, value)?;
             continue;
         }
-        let of_connection = OF_CONNECTIONS.contains(&name)
-            || (name == b"te" && !value.eq_ignore_ascii_case(b"trailers"));
-        if of_connection {
+        if l7::headers::is_of_connection(name, value) {
             return Err(Malformed);
         }
         let (name, value) = field(name, value)?;
