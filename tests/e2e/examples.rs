@@ -404,9 +404,9 @@ fn http3() {
 
 #[test]
 fn client_certificates() {
-    match python("ssl") {
+    match python("aioquic") {
         Some(python) => play_script("14-client-certificates", &python),
-        None => skip("client certificates", "python3"),
+        None => skip("client certificates", "aioquic (pip install aioquic)"),
     }
 }
 

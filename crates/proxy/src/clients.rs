@@ -10,11 +10,12 @@ use std::{
 
 use base::WallTime;
 use l7::{ClientName, Identity, NameKind, TrustId, host_of};
+use quinn::crypto::rustls::QuicServerConfig;
 use runtime::{
     metrics::{CounterBy, Metrics},
     tls::{self, TlsError},
 };
-use rustls::{CertificateError, server::danger::ClientCertVerifier};
+use rustls::{AlertDescription, CertificateError, server::danger::ClientCertVerifier};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
@@ -22,6 +23,7 @@ use crate::{
     downstream::ConnInfo,
     front::Front,
     gathered::Gathered,
+    quic,
     snapshot::{Certificates, Snapshot},
     worker::Worker,
 };
@@ -35,6 +37,7 @@ pub type Clients = BTreeMap<TrustId, Arc<ClientTrust>>;
 pub struct ClientTrust {
     verifier: Arc<dyn ClientCertVerifier>,
     tls: tls::Front,
+    quic: Arc<QuicServerConfig>,
     required: bool,
 }
 
@@ -63,12 +66,24 @@ impl ClientTrust {
             true => Arc::clone(&verifier),
             false => tls::lenient(Arc::clone(&verifier)),
         };
+        let over_quic = tls::asking_quic_server(
+            Arc::clone(&certificates) as _,
+            quic::ALPN,
+            Arc::clone(&asking),
+        )?;
         let tls = tls::asking_server(certificates, &[b"h2", b"http/1.1"], asking)?;
+        let quic = QuicServerConfig::try_from(over_quic).map_err(|_| TlsError::Quic)?;
         Ok(ClientTrust {
             verifier,
             tls,
+            quic: Arc::new(quic),
             required,
         })
+    }
+
+    /// The TLS in which they are asked inside QUIC.
+    pub(crate) fn quic(&self) -> Arc<QuicServerConfig> {
+        Arc::clone(&self.quic)
     }
 
     /// Whose chain this is and until when, if it is to be believed.
@@ -206,7 +221,7 @@ pub(crate) fn shown(
     (id, trust): &Asking,
     chain: &[CertificateDer<'_>],
     refusals: &Refusals,
-) -> Result<Box<Certificate>, Cause> {
+) -> Result<Rc<Certificate>, Cause> {
     // Where one is required the handshake has verified it.
     let judged = trust.judge(chain, trust.required, runtime::wall());
     if let Err(cause) = &judged {
@@ -218,7 +233,7 @@ pub(crate) fn shown(
         }
     }
     let standing = Standing::new(*id, trust.required, judged);
-    Ok(Box::new(Certificate {
+    Ok(Rc::new(Certificate {
         chain: chain.iter().map(|der| der.clone().into_owned()).collect(),
         standing: RefCell::new(Rc::new(standing)),
     }))
@@ -244,6 +259,22 @@ impl Cause {
             Cause::Revoked => "revoked",
             Cause::Bad => "bad",
         }
+    }
+
+    /// What an alert of ours says, which shows its own certificates and verifies nobody else's; if it
+    /// is about one at all.
+    fn told(alert: AlertDescription) -> Option<Self> {
+        let causes = [
+            (AlertDescription::CertificateRequired, Cause::Missing),
+            (AlertDescription::UnknownCA, Cause::UnknownIssuer),
+            (AlertDescription::CertificateExpired, Cause::Expired),
+            (AlertDescription::CertificateRevoked, Cause::Revoked),
+            (AlertDescription::BadCertificate, Cause::Bad),
+            (AlertDescription::UnsupportedCertificate, Cause::Bad),
+            (AlertDescription::CertificateUnknown, Cause::Bad),
+        ];
+        let found = causes.into_iter().find(|(one, _)| *one == alert);
+        found.map(|(_, cause)| cause)
     }
 
     /// If it is about a client's certificate at all.
@@ -299,6 +330,17 @@ impl Refusals {
                 "a client certificate is not accepted; \
                  sealane_proxy_client_certificates_refused_total counts on"
             );
+        }
+    }
+
+    /// Count a handshake inside QUIC that ended with this error of ours, if it is an alert (RFC
+    /// 9001 §4.8) that is about a client's certificate.
+    pub(crate) fn alerted(&self, code: u64) {
+        let alert = code
+            .checked_sub(0x100)
+            .and_then(|code| u8::try_from(code).ok());
+        if let Some(cause) = alert.and_then(|alert| Cause::told(alert.into())) {
+            self.count(cause);
         }
     }
 

@@ -42,7 +42,7 @@ pub(crate) struct ConnInfo {
     /// Its place; datagrams have none.
     pub(crate) seat: Option<Rc<Seat>>,
     /// What it has shown, if it was asked for a certificate.
-    pub(crate) shown: Option<Box<Certificate>>,
+    pub(crate) shown: Option<Rc<Certificate>>,
 }
 
 impl ConnInfo {

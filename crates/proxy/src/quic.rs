@@ -6,6 +6,7 @@
 //! are under way it is asked to show it first (RFC 9000 §8.1.2). Early data is never taken.
 
 mod ids;
+mod session;
 mod socket;
 
 use std::{
@@ -23,20 +24,22 @@ use std::{
 use arc_swap::ArcSwap;
 use l7::{Expected, Limits};
 use quinn::{
-    AsyncUdpSocket, Connecting, Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming,
-    TransportConfig, VarInt,
-    crypto::rustls::{HandshakeData, QuicServerConfig},
+    AsyncUdpSocket, Connecting, Connection, ConnectionError, Endpoint, EndpointConfig, IdleTimeout,
+    Incoming, TransportConfig, VarInt, crypto::rustls::QuicServerConfig,
 };
 use runtime::{Task, Tasks, quic::On};
 use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
+use rustls_pki_types::CertificateDer;
 use tokio::{net::UdpSocket, sync::watch, time::timeout};
 
 use crate::{
+    clients::{self, Asking, Cause, Certificate},
     counted::Counted,
     downstream::{ConnInfo, h3},
+    http3::Code,
     listener::ListenerSpec,
     seats::Seat,
     snapshot::Snapshot,
@@ -44,8 +47,11 @@ use crate::{
     worker::Worker,
 };
 use ids::{Generator, Ids};
+use session::{Sessions, Told};
 use socket::{Peers, Socket};
 
+/// What is spoken (RFC 9114 §3.1).
+pub(crate) const ALPN: &[&[u8]] = &[b"h3"];
 /// Handshakes of a worker at a time without more being asked of new clients.
 const UNPROVEN: usize = 64;
 /// Clients that wait to be looked at, and octets that wait with each and with all.
@@ -65,7 +71,9 @@ const SEND_WINDOW: u64 = 1 << 20;
 /// What the workers of a process have in common.
 #[derive(Clone)]
 pub(crate) struct Quic {
-    server: quinn::ServerConfig,
+    store: Arc<ArcSwap<Snapshot>>,
+    /// For hosts that ask for no certificates.
+    tls: Arc<QuicServerConfig>,
     ids: Ids,
     peers: Arc<Peers>,
 }
@@ -74,21 +82,18 @@ impl Quic {
     /// # Errors
     /// See [`runtime::tls::TlsError`].
     pub(crate) fn new(store: Arc<ArcSwap<Snapshot>>) -> Result<Self, runtime::tls::TlsError> {
-        let tls = runtime::tls::quic_server(Arc::new(Resolver(store)), &[b"h3"])?;
+        let tls = runtime::tls::quic_server(Arc::new(Resolver(Arc::clone(&store))), ALPN)?;
         let tls = QuicServerConfig::try_from(tls).map_err(|_| runtime::tls::TlsError::Quic)?;
-        let mut server = quinn::ServerConfig::with_crypto(Arc::new(tls));
-        server
-            .max_incoming(WAITING)
-            .incoming_buffer_size(WAITING_OCTETS)
-            .incoming_buffer_size_total(ALL_WAITING_OCTETS);
         Ok(Quic {
-            server,
+            store,
+            tls: Arc::new(tls),
             ids: Ids::default(),
             peers: Arc::default(),
         })
     }
 
-    fn server(&self, limits: &Limits) -> quinn::ServerConfig {
+    /// For a logical port.
+    fn server(&self, limits: &Limits, port: u16) -> quinn::ServerConfig {
         let mut transport = TransportConfig::default();
         // Connections on which nothing runs are told before they end.
         let idle = IdleTimeout::try_from(limits.idle_timeout + SILENCE).ok();
@@ -100,8 +105,16 @@ impl Quic {
             .receive_window(VarInt::from_u32(FIRST_WINDOW))
             .send_window(SEND_WINDOW)
             .datagram_receive_buffer_size(None);
-        let mut server = self.server.clone();
-        server.transport_config(Arc::new(transport));
+        let mut server = quinn::ServerConfig::with_crypto(Arc::new(Sessions {
+            store: Arc::clone(&self.store),
+            port,
+            plain: Arc::clone(&self.tls),
+        }));
+        server
+            .max_incoming(WAITING)
+            .incoming_buffer_size(WAITING_OCTETS)
+            .incoming_buffer_size_total(ALL_WAITING_OCTETS)
+            .transport_config(Arc::new(transport));
         server
     }
 }
@@ -202,7 +215,8 @@ pub(crate) fn listen(
         let ids = ids.clone();
         Box::new(Generator { ids, owner })
     });
-    let server = quic.server(&worker.snapshot().limits);
+    let mut port = spec.get().port;
+    let server = quic.server(&worker.snapshot().limits, port);
     let shared: Arc<dyn AsyncUdpSocket> = Arc::clone(&socket) as _;
     let on = Arc::new(On::new(worker.tasks.clone()));
     let endpoint = Endpoint::new_with_abstract_socket(config, Some(server), shared, on)?;
@@ -223,7 +237,15 @@ pub(crate) fn listen(
                 incoming = endpoint.accept() => incoming,
             };
             match incoming {
-                Some(incoming) => admit(&worker, &leave.0, incoming, spec.get()),
+                Some(incoming) => {
+                    let spec = spec.get();
+                    if spec.port != port {
+                        port = spec.port;
+                        let server = worker.quic.server(&worker.snapshot().limits, port);
+                        endpoint.set_server_config(Some(server));
+                    }
+                    admit(&worker, &leave.0, incoming, spec);
+                }
                 None => break,
             }
             poll_fn(|cx| worker.turns.poll_short(cx)).await;
@@ -273,6 +295,7 @@ async fn serve(
     seat: Rc<Seat>,
 ) {
     let mut gone = listening.gone.subscribe();
+    let refusals = &worker.metrics.certificates_refused;
     let patience = worker.snapshot().limits.handshake_timeout;
     let patience = worker.bear(patience, Some(&seat));
     let shaking = Counted::one(&worker.shaking);
@@ -282,27 +305,68 @@ async fn serve(
         _ = gone.wait_for(|gone| *gone) => return,
     };
     drop(shaking);
-    let Ok(Ok(connection)) = shaken else {
-        worker.metrics.handshakes_failed.inc();
-        return;
+    let connection = match shaken {
+        Ok(Ok(connection)) => connection,
+        failed => {
+            worker.metrics.handshakes_failed.inc();
+            if let Ok(Err(ConnectionError::TransportError(error))) = failed {
+                refusals.alerted(error.code.into());
+            }
+            return;
+        }
+    };
+    let told = told(&connection);
+    let shown = match told
+        .asking
+        .as_ref()
+        .map(|asking| shown(asking, &connection, refusals))
+    {
+        None => None,
+        Some(Ok(shown)) => Some(shown),
+        Some(Err(cause)) => {
+            worker.metrics.handshakes_failed.inc();
+            refusals.count(cause);
+            return connection.close(h3::error(Code::NoError), b"");
+        }
     };
     let live = Live::enter(&listening, &connection);
     let bound = listening.socket.local_addr();
     let local = bound.unwrap_or(spec.bind);
-    let data = connection.handshake_data();
-    let data = data.and_then(|data| data.downcast::<HandshakeData>().ok());
-    let sni = data.and_then(|data| data.server_name);
     let info = ConnInfo {
         peer: connection.remote_address(),
         local: SocketAddr::new(connection.local_ip().unwrap_or(local.ip()), local.port()),
         port: spec.port,
         tls: true,
         connect: None,
-        sni: sni.and_then(|name| Some(l7::host_of(&name)?.into_owned())),
+        sni: told
+            .name
+            .and_then(|name| Some(l7::host_of(&name)?.into_owned())),
         seat: Some(seat),
-        shown: None,
+        shown,
     };
     worker.named(&info);
     h3::serve(worker, connection, info, gone).await;
     drop(live);
+}
+
+/// What its handshake has told.
+fn told(connection: &Connection) -> Told {
+    let data = connection.handshake_data();
+    let told = data.and_then(|data| data.downcast::<Told>().ok());
+    told.map_or_else(Told::default, |told| *told)
+}
+
+/// What its client has shown who was asked.
+///
+/// # Errors
+/// It may not be served.
+fn shown(
+    asking: &Asking,
+    connection: &Connection,
+    refusals: &clients::Refusals,
+) -> Result<Rc<Certificate>, Cause> {
+    let chain = connection.peer_identity();
+    let chain = chain.and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let chain = chain.as_ref().map_or(&[][..], |chain| &chain[..]);
+    clients::shown(asking, chain, refusals)
 }

@@ -267,13 +267,35 @@ pub fn asking_server(
     alpn: &[&[u8]],
     verifier: Arc<dyn ClientCertVerifier>,
 ) -> Result<Front, TlsError> {
+    let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
+    asking(resolver, alpn, verifier, &versions).map(Front::new)
+}
+
+/// The same inside QUIC: TLS 1.3 alone.
+///
+/// # Errors
+/// See [`TlsError`].
+pub fn asking_quic_server(
+    resolver: Arc<dyn ResolvesServerCert>,
+    alpn: &[&[u8]],
+    verifier: Arc<dyn ClientCertVerifier>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    asking(resolver, alpn, verifier, &[&rustls::version::TLS13]).map(Arc::new)
+}
+
+fn asking(
+    resolver: Arc<dyn ResolvesServerCert>,
+    alpn: &[&[u8]],
+    verifier: Arc<dyn ClientCertVerifier>,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> Result<ServerConfig, TlsError> {
     let mut config = ServerConfig::builder_with_provider(front::provider())
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .with_protocol_versions(versions)
         .map_err(TlsError::Versions)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(resolver);
     harden(&mut config, alpn);
-    Ok(Front::new(config))
+    Ok(config)
 }
 
 /// A chain with its key loaded, for a certificate resolver; refuses a key that does not match.

@@ -259,10 +259,6 @@ fn tls(
         let here = "/spec/tls/clientCertificates";
         let trust = crate::clients::trust(asked);
         let trust = trust.map_err(|w| bad(format!("{here}{}", w.pointer), w.title))?;
-        if tls.http3 {
-            let title = "clients are asked for no certificates over HTTP/3: remove it";
-            return Err(bad("/spec/tls/http3", title));
-        }
         if trust.required && !spec.ports().is_empty() {
             let title = "in plain text nobody shows a certificate: write `ports: []`";
             return Err(bad("/spec/ports", title));

@@ -96,7 +96,7 @@ impl Shared {
     }
 }
 
-pub(super) const fn error(code: Code) -> VarInt {
+pub(crate) const fn error(code: Code) -> VarInt {
     VarInt::from_u32(code as u32)
 }
 
@@ -221,8 +221,7 @@ fn moved(info: &mut Rc<ConnInfo>, connection: &Connection) {
             connect: info.connect,
             sni: info.sni.clone(),
             seat: info.seat.clone(),
-            // Over QUIC nobody is asked.
-            shown: None,
+            shown: info.shown.clone(),
         });
     }
 }

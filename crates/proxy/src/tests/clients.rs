@@ -26,13 +26,13 @@ use super::world::{Manner, PATIENCE, Spot, TENANT, World, message};
 use crate::{Certificates, ClientTrust, Snapshot};
 
 /// Who issues certificates.
-struct Authority {
+pub(super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pem: String,
+    pub(super) pem: String,
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -46,7 +46,7 @@ impl Authority {
     }
 
     /// A client's certificate; its serial number says which.
-    fn client(&self, serial: u64, last_year: i32) -> Credentials {
+    pub(super) fn client(&self, serial: u64, last_year: i32) -> Credentials {
         let mut params = CertificateParams::new(vec!["Till.acme.example".to_owned()]);
         let params = params.as_mut().expect("names");
         params.distinguished_name.push(DnType::CommonName, "till 7");
@@ -64,7 +64,7 @@ impl Authority {
     }
 
     /// The certificate with this serial number holds no longer.
-    fn without(&self, serial: u64) -> String {
+    pub(super) fn without(&self, serial: u64) -> String {
         let list = CertificateRevocationListParams {
             this_update: date_time_ymd(2025, 1, 1),
             next_update: date_time_ymd(2025, 2, 1),
@@ -85,10 +85,14 @@ impl Authority {
 
 /// What a host asks for: issuers, revoked, required.
 #[derive(Clone)]
-struct Asks(String, Option<String>, bool);
+pub(super) struct Asks(
+    pub(super) String,
+    pub(super) Option<String>,
+    pub(super) bool,
+);
 
 impl Asks {
-    fn required(of: &Authority) -> Option<Self> {
+    pub(super) fn required(of: &Authority) -> Option<Self> {
         Some(Asks(of.pem.clone(), None, true))
     }
 
@@ -99,15 +103,15 @@ impl Asks {
     }
 }
 
-struct Front {
-    world: World,
-    spot: Spot,
-    root: rustls_pki_types::CertificateDer<'static>,
+pub(super) struct Front {
+    pub(super) world: World,
+    pub(super) spot: Spot,
+    pub(super) root: rustls_pki_types::CertificateDer<'static>,
     certificates: Arc<Certificates>,
 }
 
 impl Front {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let world = World::new().await;
         let spot = Spot::new("one", Manner::Echo).await;
         world.endpoints(&[(spot.address, Healthy)]);
@@ -128,7 +132,7 @@ impl Front {
     }
 
     /// Serve these hosts below acme.example, and what they ask for.
-    fn serve(&self, hosts: &[(&str, Option<Asks>)], guard: &Guard) {
+    pub(super) fn serve(&self, hosts: &[(&str, Option<Asks>)], guard: &Guard) {
         self.serve_by(hosts, guard, self.world.cluster());
     }
 
@@ -146,6 +150,7 @@ impl Front {
             let (lb, owner) = ("shop/web".to_owned(), "acme".to_owned());
             let mut host = VirtualHost::build(LbId(id), lb, TENANT, owner, limits, vec![route]);
             host.guard = guard.clone();
+            host.http3 = true;
             if let Some(asks) = asks {
                 let (trust, issuers) = asks.issuers();
                 let certificates = Arc::clone(&self.certificates);
@@ -213,7 +218,7 @@ impl Front {
         said
     }
 
-    fn refused(&self, cause: &str) -> u64 {
+    pub(super) fn refused(&self, cause: &str) -> u64 {
         let text = self.world.metrics.render();
         let name = format!("proxy_client_certificates_refused_total{{cause=\"{cause}\"}} ");
         let line = text.lines().find_map(|line| line.split(&name).nth(1));
@@ -423,7 +428,7 @@ async fn no_session_is_resumed_past_the_verifier() {
     assert_eq!(again("open").await, resumed);
 }
 
-fn only(kind: NameKind, value: NameValue) -> Guard {
+pub(super) fn only(kind: NameKind, value: NameValue) -> Guard {
     let rule = Rule {
         name: "tills".to_owned(),
         when: When {

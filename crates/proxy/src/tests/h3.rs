@@ -5,4 +5,5 @@ mod leaving;
 mod moving;
 mod rfc9114;
 mod serving;
+mod shown;
 mod talker;

@@ -101,16 +101,29 @@ impl Talker {
         to: SocketAddr,
         opening: &[u8],
     ) -> Self {
+        let opened = Talker::open(endpoint, config, to, opening).await;
+        opened.expect("connected")
+    }
+
+    /// The same, if the server lets it.
+    pub(super) async fn open(
+        endpoint: Endpoint,
+        config: &ClientConfig,
+        to: SocketAddr,
+        opening: &[u8],
+    ) -> Result<Self, ConnectionError> {
         let connecting = endpoint.connect_with(config.clone(), to, HOST);
         let connecting = timeout(PATIENCE, connecting.expect("an address"));
-        let connection = connecting.await.expect("in time").expect("connected");
-        let mut control = connection.open_uni().await.expect("a stream");
-        control.write_all(opening).await.expect("written");
-        Talker {
+        let connection = connecting.await.expect("in time")?;
+        let mut control = connection.open_uni().await?;
+        if control.write_all(opening).await.is_err() {
+            return Err(connection.closed().await);
+        }
+        Ok(Talker {
             endpoint,
             connection,
             _control: control,
-        }
+        })
     }
 
     /// Say this on a new stream.
