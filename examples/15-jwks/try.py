@@ -3,9 +3,12 @@
     python3 try.py [ADDRESS]        ADDRESS of the example, 127.0.0.9 by default
     python3 try.py ADDRESS kept     after the node was started again: nobody publishes keys now
 
-The tokens were signed with keys that are gone; they are good until 2125.
+The tokens below were signed with keys that are gone; they are good until 2125. One more is signed here,
+since its issuer is known by the address.
 """
 
+import base64
+import hashlib
 import http.client
 import http.server
 import json
@@ -33,8 +36,49 @@ TOKENS = {
     ),
 }
 
+# RSA of 2,048 bits, which is no secret.
+P = int(
+    "dd6f2578e5a7b7ff2f75a49ff2707369a574ac1d01b7df9a6acdc400971efae22502f9beb6ea51bcd8ed3b53db41387e"
+    "1b4529a4bf468e89eb8db2441fd347e1e13646ac6afb7682a0099a7f4f010050b1860981949f7ba0c2b53d29b163b9e4"
+    "556b0b03220fe4a2f7f167e7193419f871736f42957faa23d9ff0cc319afc37b",
+    16,
+)
+Q = int(
+    "ba50240ff36361f95761514339dfcca0f2638c3e0e52f0303e94a65ba53882c8d430ae5b2a6b34743efce5516625b58e"
+    "86fe51dcd060bfaf02bc743883af78cac248fd8b869f540fc0fc19e013221339f6fce1389f382e3681d72357d6edc3ca"
+    "9fca74bd5ba69916aed70d11edddef2dcf5d9d61433bbce44f53f87aa0c4ee4b",
+    16,
+)
+ISSUER = f"http://{ADDRESS}:18009"
+
 published = ["one"]
 fetched = []
+# What the OpenID configuration says of whose it is.
+said = ["https://somebody.example"]
+
+
+def encode(octets):
+    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
+
+
+def found_key():
+    number = encode((P * Q).to_bytes(256, "big"))
+    return {"kty": "RSA", "kid": "found", "use": "sig", "alg": "RS256", "n": number, "e": "AQAB"}
+
+
+def found_token():
+    """RS256 (RFC 7518 3.3), which is a power of what RFC 8017 9.2 makes of the digest."""
+    parts = [{"alg": "RS256", "kid": "found"}, {"iss": ISSUER, "sub": "ann", "exp": 4900000000}]
+    signed = ".".join(encode(json.dumps(part).encode()) for part in parts)
+    sha256 = bytes.fromhex("3031300d060960864801650304020105000420")
+    tail = sha256 + hashlib.sha256(signed.encode()).digest()
+    block = b"\x00\x01" + b"\xff" * (253 - len(tail)) + b"\x00" + tail
+    private = pow(65537, -1, (P - 1) * (Q - 1))
+    signature = pow(int.from_bytes(block, "big"), private, P * Q).to_bytes(256, "big")
+    return f"{signed}.{encode(signature)}"
+
+
+TOKENS["found"] = found_token()
 
 
 class Server(http.server.BaseHTTPRequestHandler):
@@ -44,6 +88,10 @@ class Server(http.server.BaseHTTPRequestHandler):
         if self.path == "/keys":
             fetched.append(list(published))
             body = json.dumps({"keys": [KEYS[name] for name in published]}).encode()
+        elif self.path == "/.well-known/openid-configuration":
+            body = json.dumps({"issuer": said[0], "jwks_uri": f"{ISSUER}/found"}).encode()
+        elif self.path == "/found":
+            body = json.dumps({"keys": [found_key()]}).encode()
         else:
             body = b"hello\n"
         self.send_response(200)
@@ -63,7 +111,8 @@ def serve(port):
 def ask(token):
     connection = http.client.HTTPConnection(ADDRESS, 18080, timeout=10)
     bearer = {"authorization": f"Bearer {TOKENS[token]}"} if token else {}
-    connection.request("GET", "/", headers={"host": "desk.acme.example", **bearer})
+    name = "found" if token == "found" else "desk"
+    connection.request("GET", "/", headers={"host": f"{name}.acme.example", **bearer})
     answer = connection.getresponse()
     answer.read()
     connection.close()
@@ -88,6 +137,7 @@ serve(18001)
 if KEPT:
     until(200, "two")
     assert ask("one") == 401, "that key is withdrawn"
+    assert ask("found") == 200
 else:
     serve(18009)
     until(200, "one")
@@ -106,4 +156,8 @@ else:
     assert len(fetched) <= before + 1, fetched
     until(401, "one")
     assert ask("two") == 200
+    # Whose configuration it is has to be right.
+    assert ask("found") == 401
+    said[0] = ISSUER
+    until(200, "found")
 print("as it should be")

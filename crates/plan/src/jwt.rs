@@ -12,14 +12,16 @@ use crate::route::{Wrong, few, wrong};
 const MAX_SKEW: Duration = Duration::from_secs(300);
 const MAX_TEXT: usize = 1024;
 
-/// Where keys are published.
+/// Where keys are published, or it is published where they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeySource {
     /// `https://…`, or `http://` and an address of this machine.
     pub uri: String,
+    /// There is the OpenID configuration of this issuer, which says where the keys are.
+    pub issuer: Option<String>,
     /// From one fetch to the next.
     pub refresh: Duration,
-    /// Who vouches for the server, in DER; empty: those that browsers trust.
+    /// Who vouches for the servers, in DER; empty: those that browsers trust.
     pub anchors: Vec<CertificateDer<'static>>,
 }
 
@@ -66,13 +68,12 @@ fn provider(spec: &JwtProvider, sources: &mut KeySources) -> Result<Provider, Wr
             let keys = KeySet::parse(jwks).map_err(|error| wrong("/jwks", error.to_string()))?;
             Keys::Given(keys)
         }
-        (None, Some(remote)) => {
-            Keys::Fetched(source_of(remote, sources).map_err(|w| w.in_("/remoteJwks"))?)
-        }
+        (None, Some(remote)) => Keys::Fetched(source_of(spec, remote, sources)?),
         (None, None) | (Some(_), Some(_)) => {
             return Err(wrong(
                 "/jwks",
-                "give the keys here, or say in remoteJwks where they are",
+                "give the keys here, or say in remoteJwks where they are; with `remoteJwks: {}` the \
+                 issuer says it",
             ));
         }
     };
@@ -104,51 +105,48 @@ fn provider(spec: &JwtProvider, sources: &mut KeySources) -> Result<Provider, Wr
     })
 }
 
-/// Where keys are published, and the cell in which they will be.
-fn source_of(spec: &RemoteJwks, sources: &mut KeySources) -> Result<Arc<KeyCell>, Wrong> {
-    if spec.uri.len() > MAX_TEXT {
-        return Err(wrong("/uri", "1,024 octets at most"));
-    }
-    let uri: Uri = spec.uri.parse().map_err(|_| wrong("/uri", "not a URL"))?;
-    let host = uri.host().unwrap_or_default();
-    if host.is_empty()
-        || uri
-            .authority()
-            .is_some_and(|all| all.as_str().contains('@'))
-    {
-        return Err(wrong("/uri", "a URL with a host, and without a user"));
-    }
-    let literal = host.trim_start_matches('[').trim_end_matches(']');
-    let own = literal.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    match uri.scheme_str() {
-        Some("https") => {}
-        Some("http") if own => {}
-        _ => {
-            let title = "keys come over https://, or over http:// from 127.0.0.1 or [::1]";
-            return Err(wrong("/uri", title));
+/// Where a provider's keys are published, and the cell in which they will be.
+fn source_of(
+    provider: &JwtProvider,
+    spec: &RemoteJwks,
+    sources: &mut KeySources,
+) -> Result<Arc<KeyCell>, Wrong> {
+    let (uri, issuer) = match &spec.uri {
+        Some(uri) => {
+            place(uri, "/remoteJwks/uri")?;
+            (uri.clone(), None)
         }
-    }
+        None => {
+            let issuer = &provider.issuer;
+            (configuration(issuer)?, Some(issuer.clone()))
+        }
+    };
+    let here = |field: &str| format!("/remoteJwks/{field}");
     let refresh = spec.refresh.0;
     if !(Duration::from_secs(60)..=Duration::from_secs(86_400)).contains(&refresh) {
-        return Err(wrong("/refresh", "1m to 24h"));
+        return Err(wrong(here("refresh"), "1m to 24h"));
     }
     let anchors = match &spec.ca_certificates {
         None => Vec::new(),
         Some(pem) => {
             let issuers = pki::ClientIssuers::from_pem(pem, None);
             let issuers = issuers
-                .map_err(|error| wrong("/caCertificates", base::Chain(&error).to_string()))?;
+                .map_err(|error| wrong(here("caCertificates"), base::Chain(&error).to_string()))?;
             issuers.anchors
         }
     };
     let vouching: Vec<u8> = anchors.iter().flat_map(|der| pki::sha256(der)).collect();
-    let told = [spec.uri.as_bytes(), &[0], &vouching].concat();
+    // Two issuers may have one address, with and without a slash at their end.
+    let whose = issuer.iter().flat_map(|issuer| [b"\0", issuer.as_bytes()]);
+    let whose: Vec<u8> = whose.flatten().copied().collect();
+    let told = [uri.as_bytes(), &[0], &vouching, &whose].concat();
     let name = pki::sha256(&told)[..16]
         .iter()
         .map(|octet| format!("{octet:02x}"))
         .collect();
     let source = KeySource {
-        uri: spec.uri.clone(),
+        uri,
+        issuer,
         refresh,
         anchors,
     };
@@ -160,6 +158,46 @@ fn source_of(spec: &RemoteJwks, sources: &mut KeySources) -> Result<Arc<KeyCell>
         Arc::make_mut(known).refresh = refresh;
     }
     Ok(Arc::clone(cell))
+}
+
+/// From there keys may be fetched, and what says where they are.
+fn place(text: &str, here: &str) -> Result<Uri, Wrong> {
+    if text.len() > MAX_TEXT {
+        return Err(wrong(here, "1,024 octets at most"));
+    }
+    let uri: Uri = text.parse().map_err(|_| wrong(here, "not a URL"))?;
+    let host = uri.host().unwrap_or_default();
+    if host.is_empty()
+        || uri
+            .authority()
+            .is_some_and(|all| all.as_str().contains('@'))
+    {
+        return Err(wrong(here, "a URL with a host, and without a user"));
+    }
+    let literal = host.trim_start_matches('[').trim_end_matches(']');
+    let own = literal.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    match uri.scheme_str() {
+        Some("https") => Ok(uri),
+        Some("http") if own => Ok(uri),
+        _ => {
+            let title = "keys come over https://, or over http:// from 127.0.0.1 or [::1]";
+            Err(wrong(here, title))
+        }
+    }
+}
+
+/// Where an issuer's configuration is (OpenID Connect Discovery 1.0 §4).
+fn configuration(issuer: &str) -> Result<String, Wrong> {
+    let url = place(issuer, "/issuer").map_err(|Wrong { pointer, title }| {
+        let why = "without `remoteJwks.uri` the keys are found by the issuer";
+        wrong(pointer, format!("{why}: {title}"))
+    })?;
+    if url.query().is_some() || issuer.contains('#') {
+        let title = "an issuer whose keys are found by it has neither query nor fragment";
+        return Err(wrong("/issuer", title));
+    }
+    let base = issuer.strip_suffix('/').unwrap_or(issuer);
+    Ok(format!("{base}/.well-known/openid-configuration"))
 }
 
 fn source(at: usize, spec: &JwtSource) -> Result<Source, Wrong> {

@@ -19,7 +19,7 @@ pub struct JwtProvider {
     /// to 8,192 bits, P-256, P-384, Ed25519. This, or `remoteJwks`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwks: Option<String>,
-    /// Where the keys are published.
+    /// Where the keys are published; `{}`: where the issuer's OpenID configuration says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote_jwks: Option<RemoteJwks>,
     /// Where a token stands, the first that is there; `Authorization: Bearer TOKEN` by default.
@@ -38,12 +38,16 @@ pub struct JwtProvider {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RemoteJwks {
-    /// `https://…`; `http://` of this machine's own addresses alone. No redirect is followed.
-    pub uri: String,
+    /// `https://…`; `http://` of this machine's own addresses alone. No redirect is followed. Without
+    /// it the `issuer` is such a URL, and its configuration at
+    /// `ISSUER/.well-known/openid-configuration` says in `jwks_uri` where the keys are (OpenID
+    /// Connect Discovery 1.0).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri: Option<String>,
     /// How often they are fetched, 1 m to 24 h; 10 m by default.
     #[serde(default = "ten_minutes")]
     pub refresh: Span,
-    /// Who vouches for that server: PEM, 1 to 10 certificates of authorities; those that browsers
+    /// Who vouches for the servers of configuration and keys: PEM, 1 to 10 certificates of authorities; those that browsers
     /// trust, by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_certificates: Option<String>,

@@ -1,4 +1,5 @@
-//! One GET of a small public document, from whoever publishes it.
+//! Small public documents, from whoever publishes them: the keys of an issuer, and the configuration
+//! that says where they are.
 
 use std::{io, net::IpAddr, time::Duration};
 
@@ -8,6 +9,8 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use plan::KeySource;
 use runtime::tls::TlsError;
+use rustls_pki_types::CertificateDer;
+use serde::Deserialize;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -16,8 +19,10 @@ use tokio_rustls::TlsConnector;
 
 use crate::web::{Place, place};
 
-/// The most octets of a key set.
+/// The most octets of a document.
 pub(super) const MAX_OCTETS: usize = 64 << 10;
+/// The most octets of an address that a document says.
+const MAX_URI: usize = 1 << 10;
 /// All of it together.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -44,6 +49,14 @@ pub(super) enum FetchError {
     Status(StatusCode),
     #[error("the body is broken, or longer than 64 KiB")]
     Body,
+    #[error("is no OpenID configuration: a JSON object with `issuer` and `jwks_uri`")]
+    Configuration,
+    #[error("is the configuration of another issuer, {0:?}")]
+    Issuer(String),
+    #[error("its `jwks_uri` is not https://, or longer than 1,024 octets")]
+    Insecure,
+    #[error("it says that the keys are at {0}")]
+    Keys(String, #[source] Box<FetchError>),
 }
 
 impl FetchError {
@@ -58,6 +71,10 @@ impl FetchError {
             FetchError::Http(_) => "http",
             FetchError::Status(_) => "status",
             FetchError::Body => "body",
+            FetchError::Configuration => "configuration",
+            FetchError::Issuer(_) => "issuer",
+            FetchError::Insecure => "address",
+            FetchError::Keys(_, error) => error.word(),
         }
     }
 }
@@ -69,7 +86,48 @@ pub(super) async fn fetch(source: &KeySource, anywhere: bool) -> Result<String, 
 }
 
 async fn whole(source: &KeySource, anywhere: bool) -> Result<String, FetchError> {
-    let uri: Uri = source.uri.parse().map_err(|_| FetchError::Address)?;
+    let first = document(&source.uri, &source.anchors, anywhere).await?;
+    let Some(issuer) = &source.issuer else {
+        return Ok(first);
+    };
+    let keys = keys_of(issuer, &first)?;
+    let fetched = document(&keys, &source.anchors, anywhere).await;
+    fetched.map_err(|error| FetchError::Keys(keys, Box::new(error)))
+}
+
+/// What counts of an OpenID configuration (OpenID Connect Discovery 1.0 §3).
+#[derive(Deserialize)]
+struct Configuration {
+    issuer: String,
+    jwks_uri: String,
+}
+
+/// Where an issuer's keys are by its configuration, which has to be its own (§4.3).
+fn keys_of(issuer: &str, configuration: &str) -> Result<String, FetchError> {
+    let said: Configuration =
+        serde_json::from_str(configuration).map_err(|_| FetchError::Configuration)?;
+    if said.issuer != issuer {
+        let begin = said.issuer.chars().take(100).collect();
+        return Err(FetchError::Issuer(begin));
+    }
+    let is = |uri: &str, scheme| {
+        let uri = uri.parse::<Uri>();
+        uri.is_ok_and(|uri| uri.scheme_str() == Some(scheme))
+    };
+    let plain = is(issuer, "http") && is(&said.jwks_uri, "http");
+    if said.jwks_uri.len() <= MAX_URI && (plain || is(&said.jwks_uri, "https")) {
+        Ok(said.jwks_uri)
+    } else {
+        Err(FetchError::Insecure)
+    }
+}
+
+async fn document(
+    uri: &str,
+    anchors: &[CertificateDer<'static>],
+    anywhere: bool,
+) -> Result<String, FetchError> {
+    let uri: Uri = uri.parse().map_err(|_| FetchError::Address)?;
     let Place { secure, host, port } = place(&uri).ok_or(FetchError::Address)?;
     let addresses = tokio::net::lookup_host((host, port)).await;
     let addresses = addresses.map_err(FetchError::Name)?;
@@ -91,7 +149,7 @@ async fn whole(source: &KeySource, anywhere: bool) -> Result<String, FetchError>
         if !secure {
             return get(tcp, &uri).await;
         }
-        let config = runtime::tls::web_client(&source.anchors).map_err(FetchError::Authorities)?;
+        let config = runtime::tls::web_client(anchors).map_err(FetchError::Authorities)?;
         let name = rustls_pki_types::ServerName::try_from(host.to_owned());
         let name = name.map_err(|_| FetchError::Address)?;
         let tls = TlsConnector::from(config).connect(name, tcp).await;
@@ -242,6 +300,7 @@ mod tests {
     fn from(uri: String, anchors: &[Vec<u8>]) -> KeySource {
         KeySource {
             uri,
+            issuer: None,
             refresh: Duration::from_secs(60),
             anchors: anchors.iter().map(|der| der.clone().into()).collect(),
         }
@@ -300,6 +359,105 @@ mod tests {
             fetch(&nobody, true).await.map_err(|e| e.word()),
             Err("connect")
         );
+    }
+
+    #[test]
+    fn a_configuration_is_its_issuers_own() {
+        let (https, http) = ("https://id.example", "http://127.0.0.1:1");
+        let said = |issuer: &str, keys: &str| {
+            format!(r#"{{"issuer": "{issuer}", "jwks_uri": "{keys}", "scopes_supported": []}}"#)
+        };
+        let long = format!("https://id.example/{}", "k".repeat(MAX_URI));
+        for (issuer, text, expect) in [
+            (
+                https,
+                said(https, "https://keys.example/1"),
+                Ok("https://keys.example/1"),
+            ),
+            (
+                http,
+                said(http, "http://127.0.0.1:2/"),
+                Ok("http://127.0.0.1:2/"),
+            ),
+            (
+                http,
+                said(http, "https://keys.example"),
+                Ok("https://keys.example"),
+            ),
+            // Not even by a slash.
+            (
+                https,
+                said("https://id.example/", "https://id.example/k"),
+                Err("issuer"),
+            ),
+            (
+                https,
+                said("https://evil.example", "https://id.example/k"),
+                Err("issuer"),
+            ),
+            (https, said(https, "http://id.example/k"), Err("address")),
+            (https, said(https, "http://127.0.0.1/k"), Err("address")),
+            (https, said(https, "ftp://id.example/k"), Err("address")),
+            (https, said(https, "/k"), Err("address")),
+            (https, said(https, &long), Err("address")),
+            (
+                https,
+                format!(r#"{{"issuer": "{https}"}}"#),
+                Err("configuration"),
+            ),
+            (
+                https,
+                format!(r#"{{"issuer": "{https}", "jwks_uri": 7}}"#),
+                Err("configuration"),
+            ),
+            (https, r#"{"keys": []}"#.to_owned(), Err("configuration")),
+            (https, "[".repeat(10_000), Err("configuration")),
+            (https, String::new(), Err("configuration")),
+        ] {
+            let found = keys_of(issuer, &text);
+            let found = found.as_deref().map_err(FetchError::word);
+            assert_eq!(found, expect, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn keys_are_where_the_configuration_says() {
+        let ok = |body: &str| {
+            let length = body.len();
+            format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}")
+        };
+        let keys = server(ok("keys"), None).await;
+        let gone = "HTTP/1.1 410 Gone\r\ncontent-length: 0\r\n\r\n".to_owned();
+        let gone = server(gone, None).await;
+        let issuer = "http://127.0.0.1";
+        for (at, expect, told) in [
+            (keys, Ok("keys"), ""),
+            (
+                gone,
+                Err("status"),
+                ": answered with 410 Gone instead of 200: redirects are not followed",
+            ),
+        ] {
+            let at = format!("http://{at}/");
+            let body = format!(r#"{{"issuer": "{issuer}", "jwks_uri": "{at}"}}"#);
+            let address = server(ok(&body), None).await;
+            let source = KeySource {
+                issuer: Some(issuer.to_owned()),
+                ..from(
+                    format!("http://{address}/.well-known/openid-configuration"),
+                    &[],
+                )
+            };
+            let fetched = fetch(&source, true).await;
+            assert_eq!(fetched.as_deref().map_err(FetchError::word), expect);
+            if let Err(error) = fetched {
+                let said = base::Chain(&error).to_string();
+                assert_eq!(said, format!("it says that the keys are at {at}{told}"));
+            }
+            // Neither the one nor the other is looked for in a PoP's network.
+            let kept = fetch(&source, false).await;
+            assert_eq!(kept.map_err(|error| error.word()), Err("address"));
+        }
     }
 
     #[tokio::test]

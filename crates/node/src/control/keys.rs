@@ -14,7 +14,7 @@ use tokio::{
     sync::{Notify, watch},
 };
 
-use super::fetch::{self, fetch};
+use super::fetch::{self, FetchError, fetch};
 use crate::{
     keys::{Fetched, Wanted},
     lines::{Lines, send},
@@ -144,11 +144,12 @@ async fn watched(
             Err(error) => {
                 let word = error.word();
                 shared.fetches.inc(word);
-                // Once for each way to fail, until it goes well.
-                if said != Some(word) {
+                // Once for each way to fail of each document, until it goes well.
+                let way = Some((word, matches!(error, FetchError::Keys(..))));
+                if said != way {
                     let error = base::Chain(&error);
                     tracing::warn!(uri = source.uri, %error, "keys are not fetched; the last ones stay");
-                    said = Some(word);
+                    said = way;
                 }
                 backoff.next_wait(&mut rng).min(source.refresh)
             }

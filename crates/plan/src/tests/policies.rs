@@ -661,15 +661,7 @@ fn rules_about_identities_are_checked() {
 #[test]
 fn clients_are_known_where_they_are_asked() {
     let (one, other) = (authority("earth.example"), authority("mars.example"));
-    let compiled = |fields: &str| {
-        let world = with(&[&asking(fields, "")]);
-        let bundle = bundle(&world, &ids(&world), "par.fabric", 1);
-        let me = Me {
-            site: site("par.fabric"),
-            node: "n1".parse().expect("a name"),
-        };
-        compile(&bundle, &me, &Cells::new()).expect("it compiles")
-    };
+    let compiled = |fields: &str| serving(&with(&[&asking(fields, "")]));
     let asked = |fields: &str| {
         let compiled = compiled(fields);
         let asked = compiled.ingress.clients(443, "cart.acme.example");
@@ -764,6 +756,60 @@ fn places_of_keys_are_checked() {
     assert_eq!(said(&world(), &neither), jwks);
 }
 
+/// What a PoP serves by.
+fn serving(world: &World) -> crate::Compiled {
+    let bundle = bundle(world, &ids(world), "par.fabric", 1);
+    let me = Me {
+        site: site("par.fabric"),
+        node: "n1".parse().expect("a name"),
+    };
+    compile(&bundle, &me, &Cells::new()).expect("it compiles")
+}
+
+#[test]
+fn keys_are_found_by_an_issuer_that_is_a_url() {
+    let issuer = |text: &str| publishing("").replace("https://id.example", text);
+    for (text, expect) in [
+        ("https://id.example", "good"),
+        ("https://id.example:8443/shop/", "good"),
+        ("http://127.0.0.1:8080", "good"),
+        ("http://id.example", "bad-value /spec/jwt/0/issuer"),
+        ("id.example", "bad-value /spec/jwt/0/issuer"),
+        ("https://ann@id.example", "bad-value /spec/jwt/0/issuer"),
+        ("https://id.example/?a=b", "bad-value /spec/jwt/0/issuer"),
+        ("https://id.example/#a", "bad-value /spec/jwt/0/issuer"),
+    ] {
+        assert_eq!(said(&world(), &issuer(text)), expect, "{text}");
+        // Whoever says where his keys are may be called what he likes.
+        let said_there =
+            issuer(text).replace("remoteJwks: {}", "remoteJwks: {uri: 'https://a.example'}");
+        assert_eq!(said(&world(), &said_there), "good", "{text}");
+    }
+    let found = |text: &str| {
+        let sources = serving(&with(&[&issuer(text)])).keys.into_iter();
+        let sources =
+            sources.map(|(id, (source, _))| (id, source.uri.clone(), source.issuer.clone()));
+        sources.collect::<Vec<_>>()
+    };
+    let [plain, slash] = [
+        found("https://id.example/a"),
+        found("https://id.example/a/"),
+    ];
+    let uri = "https://id.example/a/.well-known/openid-configuration";
+    for (one, issuer) in [
+        (&plain, "https://id.example/a"),
+        (&slash, "https://id.example/a/"),
+    ] {
+        assert_eq!(one.len(), 1);
+        assert_eq!(
+            (one[0].1.as_str(), one[0].2.as_deref()),
+            (uri, Some(issuer))
+        );
+    }
+    // What one says is not what the other says.
+    assert_ne!(plain[0].0, slash[0].0);
+}
+
 #[test]
 fn keys_are_fetched_once_for_all() {
     let ca = authority("earth.example");
@@ -772,13 +818,7 @@ fn keys_are_fetched_once_for_all() {
         lb.replace("other.acme.example", "another.acme.example")
     };
     let sources = |one: &str, two: &str| {
-        let world = with(&[&publishing(one), &second(two)]);
-        let bundle = bundle(&world, &ids(&world), "par.fabric", 1);
-        let me = Me {
-            site: site("par.fabric"),
-            node: "n1".parse().expect("a name"),
-        };
-        let compiled = compile(&bundle, &me, &Cells::new()).expect("it compiles");
+        let compiled = serving(&with(&[&publishing(one), &second(two)]));
         let keys = compiled.keys.values();
         let refresh = keys.map(|(source, _)| source.refresh.as_secs());
         let mut refresh: Vec<u64> = refresh.collect();
