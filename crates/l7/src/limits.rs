@@ -26,8 +26,8 @@ pub struct Limits {
     pub upgrade_idle_timeout: Duration,
     /// A flow of datagrams in which nothing moves: 30 s.
     pub flow_idle_timeout: Duration,
-    /// What connections and flows that are carried unread get to finish when their load balancer is
-    /// withdrawn, and requests when a node ends: 5 s.
+    /// What connections that were handed over, and connections and flows that are carried unread, get
+    /// to finish when their load balancer is withdrawn, and requests when a node ends: 5 s.
     pub drain_timeout: Duration,
     /// From the end of the request head to the response head, all tries together: 30 s; a route
     /// may say otherwise.

@@ -65,7 +65,7 @@ pub(crate) async fn serve(
             let withdrawn = worker.offers.withdrawn(to.limits.drain_timeout, offered);
             let moving = async {
                 client.connected().map_err(RelayError::Client)?;
-                tunnel(client, alarm, &mut up, idle, &mut said).await
+                tunnel(client, alarm, &mut up, idle, None, &mut said).await
             };
             let ended = tokio::select! {
                 biased;

@@ -132,7 +132,7 @@ fn claim(request: &StreamRequest) -> StreamClaim<'_> {
     }
 }
 
-/// May what is carried unread on an admitted stream go on? Its endpoint need not be known any more.
+/// May what is carried on an admitted stream, unread or handed over, go on? Its endpoint need not be known any more.
 pub(crate) fn goes_on(worker: &Worker, peer: &SiteName, request: &StreamRequest) -> bool {
     match admit(&worker.snapshot().egress, peer, &claim(request)) {
         Ok(_) | Err(Refusal::NoEndpoint) => true,
@@ -203,6 +203,7 @@ pub(crate) async fn serve(
         sent.insert(&header::HOST, &host);
     }
     let leaving = Leaving {
+        peer,
         request,
         message: &message,
         sent: &sent,
@@ -222,6 +223,7 @@ pub(crate) async fn serve(
 /// A request on its last leg.
 #[derive(Clone, Copy)]
 struct Leaving<'a> {
+    peer: &'a SiteName,
     request: &'a StreamRequest,
     message: &'a Request,
     sent: &'a Fields,
@@ -281,6 +283,7 @@ async fn leave(
         upgrades,
         admitted,
         limits,
+        ..
     } = leaving;
     let order = Order {
         method: &message.method,
@@ -320,7 +323,11 @@ async fn leave(
             let upload = &mut upload;
             if let Some(token) = clean(&mut head, order.upgrades) {
                 headers::upgrade(&mut head.fields, &token);
-                switch(client, alarm, up, head, limits, story).await;
+                let (peer, drain) = (leaving.peer, limits.drain_timeout);
+                let offered = || goes_on(worker, peer, request);
+                let withdrawn = worker.offers.withdrawn(drain, offered);
+                let handed = switch(client, alarm, up, (head, &token), limits, withdrawn, story);
+                Box::pin(handed).await;
             } else {
                 deliver(worker, client, alarm, up, key, head, upload, limits, story).await;
             }

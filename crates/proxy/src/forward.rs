@@ -13,7 +13,7 @@ use base::{Instant, LbId, SiteName, WallTime};
 use http::{HeaderValue, StatusCode, header};
 use l7::{
     Addresses, Affinity, Cluster, Fault, Fields, Forward, Identity, Known, Limits, Retry, affinity,
-    headers,
+    headers, host_of,
 };
 use tokio::time::{sleep, timeout};
 
@@ -28,11 +28,13 @@ use crate::{
     guard::{self, Sent},
     hedge,
     http1::{Framing, ResponseHead},
+    layer4::WITHDRAWN,
     load::Ear,
     mirror,
-    relay::{RelayError, Upload, respond, tunnel},
+    relay::{RelayError, Upload, part, respond, tunnel},
     spans::end_of,
     upstream::{PoolKey, UpConn, connect::StreamRequest},
+    websocket::Talk,
     worker::Worker,
 };
 
@@ -161,7 +163,10 @@ pub(crate) async fn forward(
             front(&mut head.fields, to, &belongs, origin.as_deref(), story);
             if let Some(token) = token {
                 headers::upgrade(&mut head.fields, &token);
-                Box::pin(switch(client, alarm, up, head, limits, story)).await;
+                let offered = || is_offered(worker, info, request, to.host.lb);
+                let withdrawn = worker.offers.withdrawn(limits.drain_timeout, offered);
+                let handed = switch(client, alarm, up, (head, &token), limits, withdrawn, story);
+                Box::pin(handed).await;
             } else {
                 deliver(
                     worker,
@@ -589,13 +594,23 @@ pub(crate) async fn deliver(
     }
 }
 
-/// Hand a whole connection over: from now on its octets mean nothing to us.
+/// Is the host that a request was for still this load balancer's where its client has come to?
+fn is_offered(worker: &Worker, info: &ConnInfo, request: &Request, lb: LbId) -> bool {
+    let snapshot = worker.snapshot();
+    let host = host_of(&request.authority);
+    let host = host.and_then(|name| snapshot.table.host(info.port, info.tls, &name));
+    host.is_some_and(|host| host.lb == lb)
+}
+
+/// Hand a whole connection over, to what is spoken by this token: from now on its octets mean nothing
+/// to us. When what it goes by is `withdrawn` it ends: a WebSocket is told so, anything else is reset.
 pub(crate) async fn switch(
     client: &mut Client<'_>,
     alarm: &mut Alarm,
     mut up: Box<UpConn>,
-    head: ResponseHead,
+    (head, token): (ResponseHead, &HeaderValue),
     limits: &Limits,
+    withdrawn: impl Future<Output = ()>,
     story: &mut Story,
 ) {
     story.status = head.status.as_u16();
@@ -605,9 +620,23 @@ pub(crate) async fn switch(
     }
     up.switch();
     let idle = limits.upgrade_idle_timeout;
-    let moved = tunnel(client, alarm, &mut up, idle, story).await;
-    if let Err(error) = moved {
-        broken(client, story, &error).await;
+    let is_websocket = token.as_bytes().eq_ignore_ascii_case(b"websocket");
+    let mut talk = is_websocket.then(Talk::default);
+    let moved = tokio::select! {
+        biased;
+        moved = tunnel(client, alarm, &mut up, idle, talk.as_mut(), story) => Some(moved),
+        () = withdrawn => None,
+    };
+    match moved {
+        Some(Ok(())) => {}
+        Some(Err(error)) => broken(client, story, &error).await,
+        None => {
+            story.error = Some(WITHDRAWN);
+            let told = talk.is_some_and(|talk| talk.may_end());
+            if !told || timeout(LAST_FLUSH, part(client, &mut up)).await.is_err() {
+                client.abort();
+            }
+        }
     }
 }
 

@@ -90,6 +90,7 @@ mod transit;
 mod turns;
 mod udp;
 mod upstream;
+mod websocket;
 mod worker;
 
 pub use access::{AccessLog, AccessTarget, Spans};

@@ -18,6 +18,7 @@ use crate::{
     mirror::Whole,
     splice::Splice,
     upstream::UpConn,
+    websocket::{Frames, GOING_AWAY, GOING_AWAY_MASKED, Talk},
     worker::Worker,
 };
 
@@ -232,7 +233,7 @@ pub(crate) async fn respond(
             // a response to hand over.
             let _ = upload.poll(cx, client, up);
         }
-        match pump(cx, client, up, Some(&mut splice), &mut ended, bytes) {
+        match pump(cx, client, up, Some(&mut splice), &mut ended, bytes, |_| {}) {
             Poll::Ready(done) => return Poll::Ready(done),
             Poll::Pending => {}
         }
@@ -271,6 +272,7 @@ fn pump(
     mut splice: Option<&mut Splice<'_>>,
     ended: &mut bool,
     bytes: &mut u64,
+    mut passes: impl FnMut(&[u8]),
 ) -> Poll<Result<(), RelayError>> {
     while !*ended {
         ready!(client.poll_room(cx)).map_err(RelayError::Client)?;
@@ -280,6 +282,7 @@ fn pump(
         match up.poll_body(cx).map_err(RelayError::Upstream)? {
             Poll::Ready(Piece::Data(piece)) => {
                 *bytes += piece.len() as u64;
+                passes(&piece);
                 client.data(piece);
                 if up.is_at_end() {
                     // Said with the last piece, it needs no frame of its own.
@@ -306,20 +309,25 @@ fn pump(
 }
 
 /// Carry octets both ways until both sides have ended, or nothing has moved for `idle`. The end
-/// of one side is passed on at once.
+/// of one side is passed on at once. Frames of WebSocket are followed by `talk`.
 pub(crate) async fn tunnel(
     client: &mut Client<'_>,
     alarm: &mut Alarm,
     up: &mut UpConn,
     idle: Duration,
+    mut talk: Option<&mut Talk>,
     story: &mut Story,
 ) -> Result<(), RelayError> {
     alarm.set(idle);
     let (mut there, mut back) = (Way::Open, Way::Open);
     let mut last = 0;
     poll_fn(|cx| {
-        let sent = ascend(cx, client, up, &mut there, &mut story.bytes_in);
-        let got = descend(cx, client, up, &mut back, &mut story.bytes_out);
+        let (asks, says) = talk
+            .as_deref_mut()
+            .map(|t| (&mut t.there, &mut t.back))
+            .unzip();
+        let sent = ascend(cx, client, up, (&mut there, asks), &mut story.bytes_in);
+        let got = descend(cx, client, up, (&mut back, says), &mut story.bytes_out);
         let (sent, got) = (sent?, got?);
         if sent.is_ready() && got.is_ready() {
             return Poll::Ready(Ok(()));
@@ -353,7 +361,7 @@ fn ascend(
     cx: &mut Context<'_>,
     client: &mut Client<'_>,
     up: &mut UpConn,
-    way: &mut Way,
+    (way, mut frames): (&mut Way, Option<&mut Frames>),
     bytes: &mut u64,
 ) -> Result<Poll<()>, RelayError> {
     while *way == Way::Open {
@@ -365,6 +373,9 @@ fn ascend(
         match client.poll_body(cx).map_err(RelayError::Client)? {
             Poll::Ready(Piece::Data(piece)) => {
                 *bytes += piece.len() as u64;
+                if let Some(frames) = &mut frames {
+                    frames.pass(&piece);
+                }
                 up.data(piece);
             }
             Poll::Ready(Piece::End(_)) => *way = Way::Ending,
@@ -387,12 +398,16 @@ fn descend(
     cx: &mut Context<'_>,
     client: &mut Client<'_>,
     up: &mut UpConn,
-    way: &mut Way,
+    (way, mut frames): (&mut Way, Option<&mut Frames>),
     bytes: &mut u64,
 ) -> Result<Poll<()>, RelayError> {
     if *way == Way::Open {
         let mut ended = false;
-        let flushed = pump(cx, client, up, None, &mut ended, bytes);
+        let flushed = pump(cx, client, up, None, &mut ended, bytes, |piece| {
+            if let Some(frames) = &mut frames {
+                frames.pass(piece);
+            }
+        });
         if ended {
             *way = Way::Ending;
         }
@@ -407,4 +422,69 @@ fn descend(
         *way = Way::Closed;
     }
     Ok(way.poll())
+}
+
+/// How far one side of a WebSocket is that is told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Parting {
+    /// There was no room yet to tell it.
+    Untold,
+    Told,
+    /// It has heard; what it still says is nobody's.
+    Heard,
+    Over,
+}
+
+/// Tell both sides of a WebSocket that it is over, between two frames of each, and wait until they
+/// have ended, too.
+pub(crate) async fn part(client: &mut Client<'_>, up: &mut UpConn) {
+    let (mut near, mut far) = (Parting::Untold, Parting::Untold);
+    poll_fn(|cx| {
+        let one = part_client(cx, client, &mut near);
+        let other = part_endpoint(cx, up, &mut far);
+        if one.is_ready() && other.is_ready() {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Ready when the client has ended.
+fn part_client(cx: &mut Context<'_>, client: &mut Client<'_>, parting: &mut Parting) -> Poll<()> {
+    loop {
+        *parting = match parting {
+            Parting::Untold if ready!(client.poll_room(cx)).is_ok() => {
+                client.data(GOING_AWAY);
+                client.end(None);
+                Parting::Told
+            }
+            Parting::Told if ready!(client.poll_shutdown(cx)).is_ok() => Parting::Heard,
+            Parting::Heard => match ready!(client.poll_body(cx)) {
+                Ok(Piece::Data(_)) => Parting::Heard,
+                Ok(Piece::End(_)) | Err(_) => Parting::Over,
+            },
+            Parting::Untold | Parting::Told => Parting::Over,
+            Parting::Over => return Poll::Ready(()),
+        };
+    }
+}
+
+/// Ready when the endpoint has ended.
+fn part_endpoint(cx: &mut Context<'_>, up: &mut UpConn, parting: &mut Parting) -> Poll<()> {
+    loop {
+        *parting = match parting {
+            Parting::Untold if ready!(up.poll_room(cx)).is_ok() => {
+                up.data(GOING_AWAY_MASKED);
+                Parting::Told
+            }
+            Parting::Told if ready!(up.poll_shutdown(cx)).is_ok() => Parting::Heard,
+            Parting::Heard => match ready!(up.poll_body(cx)) {
+                Ok(Piece::Data(_)) => Parting::Heard,
+                Ok(Piece::End(_)) | Err(_) => Parting::Over,
+            },
+            Parting::Untold | Parting::Told => Parting::Over,
+            Parting::Over => return Poll::Ready(()),
+        };
+    }
 }

@@ -326,6 +326,10 @@ impl H1 {
     }
 
     pub(super) fn abort(&mut self) {
+        // What was handed over has no other way to say that this is not all there was.
+        if matches!(self.decoder, BodyDecoder::Close) {
+            self.wire.abort();
+        }
         self.close = true;
         self.aborted = true;
     }

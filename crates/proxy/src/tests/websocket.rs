@@ -1,9 +1,11 @@
 //! WebSocket (RFC 6455) through a connection that was handed over: the proxy is no endpoint of it,
 //! and every octet arrives as it was sent, over HTTP/1.1 and over HTTP/2 (RFC 8441).
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use balance::Health::Healthy;
+use base::SiteId;
+use l7::Limits;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -18,6 +20,7 @@ use super::{
     },
     world::{PATIENCE, World},
 };
+use crate::Snapshot;
 
 const ASK: &str = "GET /talk HTTP/1.1\r\nHost: cart.acme.example\r\nConnection: Upgrade\r\n\
                    Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
@@ -63,7 +66,11 @@ impl Endpoint {
 
 /// Both ends of a connection that was handed over.
 async fn handed_over() -> (World, Endpoint, TcpStream, TcpStream) {
-    let world = World::new().await;
+    handed_over_within(Limits::default()).await
+}
+
+async fn handed_over_within(limits: Limits) -> (World, Endpoint, TcpStream, TcpStream) {
+    let world = World::as_peer("par.fabric", limits).await;
     let mut endpoint = Endpoint::new().await;
     world.endpoints(&[(endpoint.address, Healthy)]);
     let mut client = TcpStream::connect(world.http).await.expect("connected");
@@ -289,7 +296,11 @@ async fn read_all(stream: &mut TcpStream, mut left: usize) {
 
 /// RFC 8441: a stream instead of a connection.
 async fn over_http2(window: u32) -> (World, Endpoint, Peer, TcpStream) {
-    let world = World::new().await;
+    over_http2_within(window, Limits::default()).await
+}
+
+async fn over_http2_within(window: u32, limits: Limits) -> (World, Endpoint, Peer, TcpStream) {
+    let world = World::as_peer("par.fabric", limits).await;
     let mut endpoint = Endpoint::new().await;
     world.endpoints(&[(endpoint.address, Healthy)]);
     let mut peer = Peer::new(&world, &[(INITIAL_WINDOW_SIZE, window)]).await;
@@ -390,4 +401,132 @@ async fn http2_a_full_window_slows_the_endpoint() {
     assert_eq!(heard(&mut peer, 10).await.len(), 10);
     peer.send(&window_update(1, 1000)).await;
     assert_eq!(heard(&mut peer, 1000).await.len(), 1000);
+}
+
+/// How long what is withdrawn goes on.
+const DRAIN: Duration = Duration::from_millis(50);
+
+fn short() -> Limits {
+    Limits {
+        drain_timeout: DRAIN,
+        ..Limits::default()
+    }
+}
+
+/// Close, going away, from an endpoint and from a client.
+const AWAY: [u8; 4] = [0x88, 2, 0x03, 0xE9];
+const AWAY_MASKED: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xE9];
+
+/// Its load balancer is not there any more.
+async fn withdraw(world: &World) {
+    let now = world.pop.snapshot();
+    world.pop.store(Arc::new(Snapshot {
+        table: Arc::default(),
+        ..Snapshot::clone(&now)
+    }));
+    world.pop.set_listeners(&[]).await;
+}
+
+async fn recorded(world: &World) -> serde_json::Value {
+    let path = world.log.path().join("access.log");
+    let line = async {
+        loop {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            if let Some((line, _)) = text.split_once('\n') {
+                break serde_json::from_str(line).expect("JSON");
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, line).await.expect("in time")
+}
+
+#[tokio::test]
+async fn both_sides_of_one_that_is_withdrawn_are_told() {
+    let (world, _endpoint, mut client, mut far) = handed_over_within(short()).await;
+    // Others come and go, and it stays.
+    world.route(|_| {});
+    world.pop.set_listeners(&[]).await;
+    tokio::time::sleep(4 * DRAIN).await;
+    for (octets, masked) in [
+        (ws(0x81, true, b"there"), true),
+        (ws(0x01, false, b"back"), false),
+    ] {
+        let (from, to) = match masked {
+            true => (&mut client, &mut far),
+            false => (&mut far, &mut client),
+        };
+        from.write_all(&octets).await.expect("written");
+        assert_eq!(read(to, octets.len()).await, octets);
+    }
+    withdraw(&world).await;
+    assert_eq!(read(&mut client, 4).await, AWAY);
+    ended(&mut client).await;
+    assert_eq!(read(&mut far, 8).await, AWAY_MASKED);
+    ended(&mut far).await;
+    // They have their answer taken, and are not reset.
+    for (side, masked) in [(&mut client, true), (&mut far, false)] {
+        side.write_all(&ws(0x88, masked, &[0x03, 0xE9]))
+            .await
+            .expect("written");
+        side.shutdown().await.expect("ended");
+    }
+    let record = recorded(&world).await;
+    assert_eq!(
+        (&record["error"], &record["fault"]),
+        (&"withdrawn".into(), &"us".into())
+    );
+}
+
+#[tokio::test]
+async fn nothing_is_said_within_a_frame_or_after_a_close() {
+    let long = ws(0x81, false, b"a long message");
+    for (said, cut) in [
+        (long.clone(), long.len() - 1),
+        (ws(0x88, false, &[0x03, 0xE8]), 4),
+    ] {
+        let (world, _endpoint, mut client, mut far) = handed_over_within(short()).await;
+        far.write_all(&said[..cut]).await.expect("written");
+        assert_eq!(read(&mut client, cut).await, said[..cut]);
+        withdraw(&world).await;
+        let mut rest = Vec::new();
+        let end = timeout(PATIENCE, client.read_to_end(&mut rest)).await;
+        let error = end.expect("in time").expect_err("a reset");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        assert_eq!(rest, b"");
+        assert_eq!(recorded(&world).await["error"], "withdrawn");
+    }
+}
+
+#[tokio::test]
+async fn http2_one_that_is_withdrawn_ends_in_order() {
+    let (world, _endpoint, mut peer, mut far) = over_http2_within(65_535, short()).await;
+    withdraw(&world).await;
+    let mut said = Vec::new();
+    loop {
+        let frame = peer.until(1, &[DATA, RST_STREAM]).await.expect("a frame");
+        assert_eq!(frame.kind, DATA);
+        said.extend(frame.payload);
+        if frame.flags & END_STREAM != 0 {
+            break;
+        }
+    }
+    assert_eq!(said, AWAY);
+    assert_eq!(read(&mut far, 8).await, AWAY_MASKED);
+    ended(&mut far).await;
+}
+
+/// The site of the endpoint looks by itself.
+#[tokio::test]
+async fn the_other_site_ends_what_it_does_not_offer_any_more() {
+    let (world, _endpoint, mut client, mut far) = handed_over_within(short()).await;
+    let limits = world.gateway.snapshot().limits;
+    world.gateway.store(Arc::new(Snapshot {
+        limits,
+        ..Snapshot::empty(SiteId(2))
+    }));
+    world.gateway.set_listeners(&[]).await;
+    assert_eq!(read(&mut far, 8).await, AWAY_MASKED);
+    assert_eq!(read(&mut client, 4).await, AWAY);
+    ended(&mut client).await;
 }
