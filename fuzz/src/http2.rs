@@ -11,8 +11,6 @@ use l7::{Fields, Limits};
 mod connection;
 #[path = "../../crates/proxy/src/http2/frame.rs"]
 mod frame;
-#[path = "../../crates/proxy/src/http2/head.rs"]
-mod head;
 #[path = "../../crates/proxy/src/http2/serving.rs"]
 #[expect(dead_code, reason = "the proxy uses more of it")]
 mod serving;
@@ -26,12 +24,14 @@ use std::task::{Context, Waker};
 use connection::Connection;
 use frame::Code;
 
+use crate::message::Head;
+
 const BEGIN: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// What may wait to be written when nobody has answered anything: for each octet that came, no more
 /// than that each frame is answered with the longest that is not asked for.
 const MOST: usize = 8;
 
-fn limits() -> Limits {
+pub(crate) fn limits() -> Limits {
     Limits {
         header_bytes: 256,
         header_count: 8,
@@ -65,7 +65,7 @@ fn are_frames(mut octets: &[u8]) -> bool {
 }
 
 /// Can it be written as a head of HTTP/1.1 that says the same?
-fn plain(head: &head::Head) {
+pub(crate) fn plain(head: &Head) {
     let graphic = |text: &str| text.bytes().all(|octet| octet.is_ascii_graphic());
     assert!(graphic(head.method.as_str()) && graphic(&head.target) && graphic(&head.authority));
     assert!(head.fields.len() <= limits().header_count + 1);

@@ -22,6 +22,8 @@ use control::{Control, Decoder};
 use frame::{Frames, Part, Wrong};
 use qpack::{Encoder, Section};
 
+use crate::{http2, message::Draft};
+
 const MOST: usize = 256;
 
 /// Parts with their number, data that follows data as one; then how it ended.
@@ -93,4 +95,11 @@ pub(crate) fn section(octets: &[u8]) {
         .for_each(|(name, value)| encoder.field(name, value));
     let again = Section::decode(&encoder.finish(), MOST, 8).expect("what was read");
     assert_eq!(again.iter().collect::<Vec<_>>(), fields);
+    let mut draft = Draft::new(&http2::limits());
+    fields
+        .iter()
+        .for_each(|(name, value)| draft.take(name, value));
+    if let Ok(head) = draft.finish(true) {
+        http2::plain(&head);
+    }
 }

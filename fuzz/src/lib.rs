@@ -14,6 +14,8 @@ mod http1;
 mod http2;
 mod http3;
 mod load;
+#[path = "../../crates/proxy/src/message.rs"]
+mod message;
 mod reflector;
 mod requests;
 mod wire;
@@ -123,7 +125,7 @@ pub const TARGETS: [Target; 26] = [
     },
     Target {
         name: "field-section",
-        about: "QPACK without a table: bounded, and written again the same",
+        about: "QPACK without a table: bounded, written again the same, and never an ambiguous request",
         run: http3::section,
     },
     Target {

@@ -7,7 +7,6 @@
 
 mod connection;
 mod frame;
-mod head;
 mod serving;
 mod streams;
 mod thrift;

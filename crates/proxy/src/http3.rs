@@ -8,7 +8,6 @@
 mod code;
 pub(crate) mod control;
 pub(crate) mod frame;
-pub(crate) mod message;
 pub(crate) mod qpack;
 mod tables;
 

@@ -72,6 +72,7 @@ mod io;
 mod layer4;
 mod listener;
 mod load;
+mod message;
 mod metrics;
 mod mirror;
 mod offers;

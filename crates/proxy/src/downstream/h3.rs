@@ -14,8 +14,7 @@ use std::{
 
 use base::Instant;
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
-use l7::{Fields, Limits};
+use http::Method;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::{sync::watch, time::timeout};
 
@@ -23,7 +22,6 @@ use super::{Client, ConnInfo, Request, h2};
 use crate::{
     alarm::Alarm,
     exchange,
-    h2stream::are_fields,
     http1::Framing,
     http3::{
         Code,
@@ -239,7 +237,20 @@ async fn request(shared: Rc<Shared>, info: Rc<ConnInfo>, send: SendStream, recv:
     };
     shared.begin();
     let checked = head.and_then(|head| {
-        let request = checked(head.parts, stream.is_done(), &limits)?;
+        let framing = match head.length {
+            _ if stream.is_done() || head.method == Method::CONNECT => Framing::None,
+            // The stream holds the body to it.
+            Some(length) => Framing::Length(length),
+            None => Framing::Chunked,
+        };
+        let request = Request {
+            method: head.method,
+            target: head.target,
+            authority: head.authority,
+            fields: head.fields,
+            framing,
+            protocol: stream::PLAIN,
+        };
         h2::upgraded(request, head.protocol.as_deref())
     });
     let request = match checked {
@@ -260,68 +271,4 @@ async fn request(shared: Rc<Shared>, info: Rc<ConnInfo>, send: SendStream, recv:
     })
     .await;
     stream.finish().await;
-}
-
-/// What a message leaves to check, and the shape an HTTP/1.1 upstream needs.
-fn checked(parts: Parts, bodiless: bool, limits: &Limits) -> Result<Request, StatusCode> {
-    let Parts {
-        method,
-        uri,
-        headers,
-        ..
-    } = parts;
-    if headers.len() > limits.header_count {
-        return Err(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
-    }
-    if !are_fields(&headers) {
-        return Err(StatusCode::BAD_REQUEST);
-    }
-    let target = uri.path_and_query().map_or("", |p| p.as_str());
-    if target.len() > limits.request_line_bytes {
-        return Err(StatusCode::URI_TOO_LONG);
-    }
-    if !target.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(StatusCode::BAD_REQUEST);
-    }
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let host = match (hosts.next(), hosts.next()) {
-        (None, _) => None,
-        (Some(host), None) => Some(host.to_str().map_err(|_| StatusCode::BAD_REQUEST)?),
-        (Some(_), Some(_)) => return Err(StatusCode::BAD_REQUEST),
-    };
-    let authority = match (uri.authority(), host) {
-        (Some(a), Some(host)) if !a.as_str().eq_ignore_ascii_case(host) => {
-            return Err(StatusCode::BAD_REQUEST);
-        }
-        (Some(a), _) => a.as_str().to_owned(),
-        (None, Some(host)) => host.to_owned(),
-        (None, None) => return Err(StatusCode::BAD_REQUEST),
-    };
-    let host = HeaderValue::from_str(&authority).map_err(|_| StatusCode::BAD_REQUEST)?;
-    let framing = framing(&method, &headers, bodiless)?;
-    let mut fields = Fields::from(&headers);
-    fields.insert(&header::HOST, &host);
-    l7::headers::join_cookies(&mut fields);
-    Ok(Request {
-        target: target.to_owned(),
-        method,
-        authority,
-        fields,
-        framing,
-        protocol: stream::PLAIN,
-    })
-}
-
-fn framing(method: &Method, headers: &HeaderMap, bodiless: bool) -> Result<Framing, StatusCode> {
-    if bodiless || method == Method::CONNECT {
-        return Ok(Framing::None);
-    }
-    // The stream holds the body to it.
-    match headers.get(header::CONTENT_LENGTH) {
-        None => Ok(Framing::Chunked),
-        Some(value) => {
-            let length = value.to_str().ok().and_then(|v| v.parse().ok());
-            length.map(Framing::Length).ok_or(StatusCode::BAD_REQUEST)
-        }
-    }
 }

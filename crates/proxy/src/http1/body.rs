@@ -221,6 +221,17 @@ fn trailers(buf: &mut BytesMut) -> Result<Option<Option<HeaderMap>>, BodyError> 
     Ok(Some((!map.is_empty()).then_some(map)))
 }
 
+/// What a `content-length` says (RFC 9110 §8.6): digits alone, and no more than fits into 63 bits, since
+/// others count in those.
+pub(crate) fn length(value: &[u8]) -> Option<u64> {
+    let digits = std::str::from_utf8(value).ok()?;
+    if !(1..=19).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let length = digits.parse().ok()?;
+    (length <= i64::MAX.unsigned_abs()).then_some(length)
+}
+
 /// RFC 9110 §6.5.1: nothing that frames, routes, authenticates, controls, says what the content is,
 /// or is ours.
 pub(crate) fn may_trail(name: &HeaderName) -> bool {

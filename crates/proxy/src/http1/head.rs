@@ -8,6 +8,8 @@ use httparse::ParserConfig;
 use l7::{Fields, Known, Limits, headers};
 use memchr::memmem::Finder;
 
+use super::body;
+
 /// More header fields than this are never parsed, whatever the limits say.
 const MAX_FIELDS: usize = 128;
 
@@ -335,17 +337,13 @@ fn chunked(fields: &Fields, version: Version) -> Result<bool, HeadError> {
     }
 }
 
-/// Digits only; several lines must agree. No more than fits into 63 bits: others count in those.
-fn content_length(fields: &Fields) -> Result<Option<u64>, HeadError> {
+/// How long a body is by its head; several lines must agree.
+pub(crate) fn content_length(fields: &Fields) -> Result<Option<u64>, HeadError> {
     let bad = HeadError::Bad("bad content-length");
     let mut length = None;
     for value in fields.all(Known::ContentLength) {
-        let digits = std::str::from_utf8(value).map_err(|_| bad)?;
-        if !(1..=19).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(bad);
-        }
-        let this: u64 = digits.parse().map_err(|_| bad)?;
-        if this > i64::MAX.unsigned_abs() || length.is_some_and(|other| other != this) {
+        let this = body::length(value).ok_or(bad)?;
+        if length.is_some_and(|other| other != this) {
             return Err(bad);
         }
         length = Some(this);

@@ -447,3 +447,25 @@ fn trailers_that_frame_or_route_are_dropped() {
     assert_eq!(trailers.len(), 1);
     assert_eq!(trailers["grpc-status"], "0");
 }
+
+#[test]
+fn a_length_is_digits_of_63_bits() {
+    for (value, expect) in [
+        ("0", Some(0)),
+        ("007", Some(7)),
+        ("9223372036854775807", Some(u64::MAX >> 1)),
+        ("9223372036854775808", None),
+        ("18446744073709551615", None),
+        ("00000000000000000000", None),
+        ("", None),
+        ("+1", None),
+        ("-1", None),
+        (" 1", None),
+        ("1 ", None),
+        ("1,1", None),
+        ("0x1", None),
+    ] {
+        assert_eq!(super::body::length(value.as_bytes()), expect, "{value}");
+    }
+    assert_eq!(super::body::length(&[0xb2]), None);
+}

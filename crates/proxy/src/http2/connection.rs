@@ -12,11 +12,13 @@ use super::{
         ACK, Code, END_HEADERS, END_STREAM, Head, LONGEST, MOST, PREFACE, PRIORITY, kind, put,
         put_words, setting, unpadded, word,
     },
-    head::{self, Draft, Refusal, Trailers},
     streams::{Answer, Gone, Past, Stream, Streams, wake},
     thrift::Thrift,
 };
-use crate::hpack::Decoder;
+use crate::{
+    hpack::Decoder,
+    message::{self, Draft, Refusal, Trailers},
+};
 
 /// Receive windows: one stream, and all streams of a connection together.
 const STREAM_WINDOW: u32 = 256 << 10;
@@ -40,7 +42,7 @@ const FAREWELL: [u8; 8] = *b"sealane!";
 pub(crate) struct Opened {
     /// The place of its stream.
     pub(crate) place: usize,
-    pub(crate) head: head::Head,
+    pub(crate) head: message::Head,
     /// It has no body.
     pub(crate) is_whole: bool,
 }
@@ -500,14 +502,14 @@ impl Connection {
             return Ok(());
         }
         let checked = match draft.finish(block.ends_stream) {
-            _ if block.depends_on_itself => Err(Refusal::Stream(Code::ProtocolError)),
+            _ if block.depends_on_itself => Err(Refusal::Malformed),
             checked => checked,
         };
         let head = match checked {
             Ok(head) => head,
-            Err(Refusal::Stream(code)) => {
+            Err(Refusal::Malformed) => {
                 self.streams.remember(id, Past::Ours);
-                self.refuse(id, code);
+                self.refuse(id, Code::ProtocolError);
                 return Ok(());
             }
             Err(Refusal::Status(status)) => {

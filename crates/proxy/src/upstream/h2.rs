@@ -31,7 +31,7 @@ use super::{PoolKey, conn::RecvError};
 use crate::{
     attempt::Place,
     h2stream::{Incoming, Outgoing, are_fields},
-    http1::{Framing, HeadError, Piece, ResponseHead, wire::ReadError},
+    http1::{Framing, HeadError, Piece, ResponseHead, head::content_length, wire::ReadError},
     turns::Line,
     worker::Worker,
 };
@@ -317,8 +317,11 @@ impl H2 {
                 parts.status,
                 StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
             );
-        let length = parts.headers.get(header::CONTENT_LENGTH);
-        let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
+        let fields = Fields::from(&parts.headers);
+        let length = match content_length(&fields) {
+            Ok(length) => length,
+            Err(error) => return Poll::Ready(Err(RecvError::Head(error))),
+        };
         let framing = match length {
             _ if bodiless || incoming.is_done() => Framing::None,
             Some(length) => Framing::Length(length),
@@ -327,7 +330,7 @@ impl H2 {
         self.incoming = Some(incoming);
         Poll::Ready(Ok(ResponseHead {
             status: parts.status,
-            fields: Fields::from(&parts.headers),
+            fields,
             framing,
             keep_alive: true,
         }))

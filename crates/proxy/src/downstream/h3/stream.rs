@@ -23,9 +23,9 @@ use crate::{
     http3::{
         Code,
         frame::{Frames, Part, Wrong, data_head, headers},
-        message::{self, Head},
         qpack::{Encoder, Section, SectionError},
     },
+    message::{Draft, Head, Refusal, Trailers},
 };
 
 /// How a record calls it, and an extended CONNECT on it (RFC 9220).
@@ -122,20 +122,25 @@ impl H3 {
                 return Poll::Ready(None);
             }
         };
-        let Ok(head) = message::head(&section) else {
-            self.wrong(Wrong::Stream(Code::MessageError));
-            return Poll::Ready(None);
-        };
+        let mut draft = Draft::new(&limits);
+        section
+            .iter()
+            .for_each(|(name, value)| draft.take(name, value));
         // Is that all?
         if let Poll::Ready(Err(Failed::Over(_))) = self.poll_ahead(cx) {
             return Poll::Ready(None);
         }
-        self.left = head.length;
-        if self.done && self.left.is_some_and(|left| left > 0) {
-            self.wrong(Wrong::Stream(Code::MessageError));
-            return Poll::Ready(None);
+        match draft.finish(self.done) {
+            Ok(head) => {
+                self.left = head.length;
+                Poll::Ready(Some(Ok(head)))
+            }
+            Err(Refusal::Status(status)) => Poll::Ready(Some(Err(status))),
+            Err(Refusal::Malformed) => {
+                self.wrong(Wrong::Stream(Code::MessageError));
+                Poll::Ready(None)
+            }
         }
-        Poll::Ready(Some(Ok(head)))
     }
 
     /// Has all of the request come?
@@ -312,8 +317,11 @@ impl H3 {
                         };
                         self.wrong(wrong).gone()
                     })?;
-                    let read = message::trailers(&section);
-                    self.trailers = read.map_err(|_| self.malformed())?;
+                    let mut trailers = Trailers::new(&limits);
+                    section
+                        .iter()
+                        .for_each(|(name, value)| trailers.take(name, value));
+                    self.trailers = trailers.finish().map_err(|_| self.malformed())?;
                 }
                 // It was the first.
                 Some(Part::Head(_)) => {}

@@ -8,6 +8,18 @@ use crate::tests::world::{Manner, PATIENCE, Spot, World};
 
 const MESSAGE_ERROR: u64 = 0x10e;
 
+/// Each is answered with 400, never forwarded, and the connection serves on.
+async fn refused(cases: &[Vec<u8>]) {
+    let (world, spot) = world().await;
+    let talker = Talker::new(&world, world.quic().await).await;
+    for (nth, case) in cases.iter().enumerate() {
+        let reply = talker.ask(case).await.expect("a reply");
+        assert_eq!(reply.status, "400", "case {nth}");
+    }
+    assert_eq!(spot.served(), 0);
+    assert_eq!(talker.get("/").await.status, "200");
+}
+
 async fn world() -> (World, Spot) {
     let world = World::new().await;
     let spot = Spot::new("one", Manner::Echo).await;
@@ -114,11 +126,17 @@ async fn rfc9114_4_3_pseudo_header_fields() {
         of(&[METHOD, SCHEME, AUTHORITY]),
         of(&[METHOD, SCHEME, AUTHORITY, (":path", "")]),
         of(&[METHOD, SCHEME, AUTHORITY, (":path", "a")]),
-        of(&[METHOD, SCHEME, AUTHORITY, (":path", "*")]),
         of(&[METHOD, SCHEME, AUTHORITY, (":path", "/a b")]),
         of(&[(":method", "G T"), SCHEME, AUTHORITY, PATH]),
         of(&[METHOD, SCHEME, (":authority", "a b"), PATH]),
         of(&[]),
+    ])
+    .await;
+    refused(&[
+        of(&[METHOD, SCHEME, AUTHORITY, (":path", "*")]),
+        of(&[METHOD, SCHEME, PATH]),
+        of(&[METHOD, SCHEME, AUTHORITY, PATH, ("host", "other.example")]),
+        of(&[METHOD, SCHEME, PATH, ("host", HOST), ("host", HOST)]),
     ])
     .await;
 }
@@ -139,12 +157,12 @@ async fn rfc9114_4_4_connect() {
     malformed(&[
         of(&[CONNECT, SCHEME, AUTHORITY, PATH]),
         of(&[CONNECT, AUTHORITY, PATH]),
-        of(&[CONNECT]),
         // RFC 9220, RFC 8441 §4.
         of(&[CONNECT, (":protocol", "websocket"), AUTHORITY]),
         of(&[METHOD, (":protocol", "websocket"), SCHEME, AUTHORITY, PATH]),
     ])
     .await;
+    refused(&[of(&[CONNECT])]).await;
 }
 
 #[tokio::test]

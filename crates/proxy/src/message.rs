@@ -1,4 +1,5 @@
-//! What a request's header block says (RFC 9113 §8.2, §8.3).
+//! What a request's field section says over HTTP/2 (RFC 9113 §8.2, §8.3) and over HTTP/3 (RFC 9114
+//! §4.2, §4.3), whose rules are the same.
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
@@ -6,22 +7,21 @@ use http::{
 };
 use l7::{Fields, Limits};
 
-use super::frame::Code;
-use crate::http1::body::may_trail;
+use crate::http1::body::{length, may_trail};
 
-/// What a field costs beside its octets (RFC 9113 §6.5.2).
+/// What a field costs beside its octets (RFC 9113 §6.5.2, RFC 9114 §4.2.2).
 const OVERHEAD: usize = 32;
 
 /// Why there is no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// The message is malformed (RFC 9113 §8.1.1): the stream ends.
-    Stream(Code),
+pub(crate) enum Refusal {
+    /// The message is malformed (RFC 9113 §8.1.1, RFC 9114 §4.1.2): the stream ends.
+    Malformed,
     /// It is answered with this.
     Status(StatusCode),
 }
 
-const MALFORMED: Refusal = Refusal::Stream(Code::ProtocolError);
+const MALFORMED: Refusal = Refusal::Malformed;
 const BAD: Refusal = Refusal::Status(StatusCode::BAD_REQUEST);
 
 /// A request, as HTTP/1.1 has it: its authority is a field too.
@@ -32,15 +32,15 @@ pub(crate) struct Head {
     pub(crate) target: String,
     pub(crate) authority: String,
     pub(crate) fields: Fields,
-    /// What it wants to speak (RFC 8441 §4).
+    /// What it wants to speak (RFC 8441 §4, RFC 9220 §3).
     pub(crate) protocol: Option<String>,
     /// Octets that its body has to have.
     pub(crate) length: Option<u64>,
 }
 
-/// A header block on its way to a request. After the first fault nothing is kept, so that what a
+/// A field section on its way to a request. After the first fault nothing is kept, so that what a
 /// small block says again and again costs nothing.
-pub(super) struct Draft {
+pub(crate) struct Draft {
     octets: usize,
     fields_left: usize,
     target_octets: usize,
@@ -59,7 +59,7 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits) -> Self {
         Draft {
             octets: limits.header_bytes,
             fields_left: limits.header_count,
@@ -78,8 +78,8 @@ impl Draft {
         }
     }
 
-    /// One more field of the block.
-    pub(super) fn take(&mut self, name: &[u8], value: &[u8]) {
+    /// One more field of the section.
+    pub(crate) fn take(&mut self, name: &[u8], value: &[u8]) {
         let cost = name.len() + value.len() + OVERHEAD;
         // The first fault is it.
         if self.refusal.is_some() {
@@ -143,9 +143,7 @@ impl Draft {
         }
         match name {
             b"content-length" => {
-                let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-                let text = std::str::from_utf8(value).ok().filter(|_| digits);
-                let length = text.and_then(|text| text.parse().ok()).ok_or(MALFORMED)?;
+                let length = length(value).ok_or(MALFORMED)?;
                 // One number, however often it is said.
                 if self
                     .length
@@ -171,12 +169,12 @@ impl Draft {
     }
 
     /// Octets that were decoded for nothing: a small block may say much (RFC 9113 §10.5.1).
-    pub(super) const fn in_vain(&self) -> usize {
+    pub(crate) const fn in_vain(&self) -> usize {
         self.vain
     }
 
     /// The request, if nothing was wrong with it; `bodiless`: its stream has ended with it.
-    pub(super) fn finish(mut self, bodiless: bool) -> Result<Head, Refusal> {
+    pub(crate) fn finish(mut self, bodiless: bool) -> Result<Head, Refusal> {
         if let Some(refusal) = self.refusal {
             return Err(refusal);
         }
@@ -218,16 +216,20 @@ impl Draft {
     }
 }
 
+/// A message that is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Malformed;
+
 /// Trailers on their way, without what may not be one.
 #[derive(Debug)]
-pub(super) struct Trailers {
+pub(crate) struct Trailers {
     octets: usize,
     map: HeaderMap,
     malformed: bool,
 }
 
 impl Trailers {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits) -> Self {
         Trailers {
             octets: limits.header_bytes,
             map: HeaderMap::new(),
@@ -235,7 +237,7 @@ impl Trailers {
         }
     }
 
-    pub(super) fn take(&mut self, name: &[u8], value: &[u8]) {
+    pub(crate) fn take(&mut self, name: &[u8], value: &[u8]) {
         let cost = name.len() + value.len() + OVERHEAD;
         let left = self.octets.checked_sub(cost).filter(|_| !self.malformed);
         let Some(left) = left else {
@@ -260,9 +262,10 @@ impl Trailers {
         Some(())
     }
 
-    pub(super) fn finish(self) -> Result<Option<HeaderMap>, Code> {
+    /// `Ok(None)`: there are none. `Err`: they are malformed.
+    pub(crate) fn finish(self) -> Result<Option<HeaderMap>, Malformed> {
         if self.malformed {
-            return Err(Code::ProtocolError);
+            return Err(Malformed);
         }
         Ok(Some(self.map).filter(|map| !map.is_empty()))
     }
