@@ -436,3 +436,6 @@ impl Drop for H2 {
         self.connection.borrow_mut().release(self.place);
     }
 }
+
+#[cfg(test)]
+mod tests;
