@@ -21,8 +21,9 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket, UnixListener, Uni
 pub use segments::{Segments, segments};
 pub use unacked::unacknowledged;
 
-/// Connections the kernel completes for us before we accept them.
-const BACKLOG: i32 = 1024;
+/// Connections the kernel completes for us before we accept them, as far as `net.core.somaxconn`
+/// allows: of one more the client hears nothing, and asks again after a second.
+const BACKLOG: i32 = 4096;
 /// Octets that the system takes of a tunnel's connection beyond what it may send at once: what is
 /// urgent waits behind these.
 const UNSENT: u32 = 128 << 10;
