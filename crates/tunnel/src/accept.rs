@@ -147,11 +147,13 @@ impl std::fmt::Debug for Come {
     }
 }
 
-/// A data connection of a link.
+/// A data connection of a link, or a spare one of such.
 pub(crate) struct Arriving {
     pub(crate) peer: Identity,
     pub(crate) wire_id: u64,
     pub(crate) index: u8,
+    /// The number of a spare one.
+    pub(crate) spare: Option<u16>,
     pub(crate) tls: Box<TlsStream<Socket>>,
 }
 
@@ -301,10 +303,11 @@ async fn welcome(
                     pipe: Box::new(tls),
                     seat,
                 }),
-                Role::Data | Role::Quic => Note::Trunk(Arriving {
+                Role::Data | Role::Spare | Role::Quic => Note::Trunk(Arriving {
                     peer,
                     wire_id,
                     index: part.trunk,
+                    spare: (role == Role::Spare).then_some(cost),
                     tls: Box::new(tls.into()),
                 }),
             };

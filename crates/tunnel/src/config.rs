@@ -117,8 +117,8 @@ pub struct Config {
 #[derive(Debug)]
 pub(crate) struct Active {
     pub(crate) config: Config,
-    servers: [Arc<ServerConfig>; 4],
-    clients: [Arc<ClientConfig>; 4],
+    servers: [Arc<ServerConfig>; 5],
+    clients: [Arc<ClientConfig>; 5],
     quic: quic::Configs,
     seals: Seals,
     join: Option<Arc<ServerConfig>>,
@@ -131,19 +131,21 @@ impl Active {
         } = &config;
         let server = |role: Role| tls::fabric_server(credentials, roots, &[role.alpn()]);
         let client = |role: Role| tls::fabric_client(credentials, roots, &[role.alpn()]);
-        let [control, forward, reverse, data] = Role::ALL;
+        let [control, forward, reverse, data, spare] = Role::ALL;
         Ok(Active {
             servers: [
                 server(control)?,
                 server(forward)?,
                 server(reverse)?,
                 server(data)?,
+                server(spare)?,
             ],
             clients: [
                 client(control)?,
                 client(forward)?,
                 client(reverse)?,
                 client(data)?,
+                client(spare)?,
             ],
             quic: quic::Configs::new(credentials, roots)?,
             seals: Seals {

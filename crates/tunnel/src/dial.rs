@@ -26,7 +26,7 @@ use crate::{
     socket::Socket,
     standing::Standing,
     transport::Pipes,
-    trunk::Trunk,
+    trunk::{Asked, Calls, Trunk},
 };
 
 const FIRST_WAIT: Duration = Duration::from_millis(50);
@@ -448,17 +448,30 @@ impl TrunkDialler {
         let seed = pki::random::<8>().map_or(u64::from(index), u64::from_ne_bytes);
         let mut rng = Rng::new(seed);
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        // Of spare connections; those of one that is gone are known from those of the next.
+        let mut number = 0;
         loop {
-            let dial = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.dial(&link, index));
+            let dial = self.dial(&link, index, None);
+            let dial = tokio::time::timeout(HANDSHAKE_TIMEOUT, dial);
             match dial.await.unwrap_or(Err(PeerError::Timeout)) {
                 Ok(tls) => {
-                    let link = Arc::clone(&link);
-                    let trunk = Trunk::new(link, Side::Dialler, index, Box::new(tls), &ground);
+                    let trunk = Trunk::dialled(Arc::clone(&link), index, Box::new(tls), &ground);
                     let began = runtime::now();
-                    if let Ok((trunk, gone)) = trunk {
+                    if let Ok((trunk, calls)) = trunk {
                         match ground.sink.trunks.try_send(trunk) {
-                            // Its sender is dropped, and never used.
-                            Ok(()) => drop(gone.await),
+                            Ok(()) => {
+                                let Calls { gone, mut asked } = calls;
+                                let spares = async {
+                                    while let Some(asked) = asked.recv().await {
+                                        number = u16::wrapping_add(number, 1);
+                                        let place = (index, number);
+                                        self.add_spare(&ground, &link, place, asked).await;
+                                    }
+                                    std::future::pending::<()>().await;
+                                };
+                                // Its sender is dropped, and never used.
+                                tokio::select! { biased; _ = gone => {} () = spares => {} }
+                            }
                             Err(TrySendError::Full(_)) => {}
                             // Nobody serves any more.
                             Err(TrySendError::Closed(_)) => return,
@@ -474,17 +487,57 @@ impl TrunkDialler {
         }
     }
 
-    async fn dial(&self, link: &Link, index: u8) -> Result<TlsStream<Socket>, PeerError> {
+    /// Dials a spare connection for one of them. A process that leaves neither dials nor is dialled.
+    async fn add_spare(
+        &self,
+        ground: &Ground,
+        link: &Arc<Link>,
+        (index, number): (u8, u16),
+        asked: Asked,
+    ) {
+        let leaves = [self.door.stand.now(), link.standing()].contains(&Standing::Leaves);
+        if leaves || !link.is_up() {
+            return;
+        }
+        let dial = self.dial(link, index, Some(number));
+        let dial = tokio::time::timeout(HANDSHAKE_TIMEOUT, dial);
+        match dial.await.unwrap_or(Err(PeerError::Timeout)) {
+            Ok(tls) => {
+                let (link, tls) = (Arc::clone(link), Box::new(tls));
+                let spare = Trunk::spare(link, (index, number), tls, ground, Some(asked));
+                if let Ok(spare) = spare {
+                    // Full: it is asked for again.
+                    let _ = ground.sink.trunks.try_send(spare);
+                }
+            }
+            Err(error) => self.door.refusals.note(self.address, &error),
+        }
+    }
+
+    /// Dials one of them, or the spare connection of this number for it.
+    async fn dial(
+        &self,
+        link: &Link,
+        index: u8,
+        spare: Option<u16>,
+    ) -> Result<TlsStream<Socket>, PeerError> {
         let active = self.door.active.load_full().ok_or(PeerError::Busy)?;
         let along = Along {
             address: self.address,
             uplink: self.uplink.as_ref(),
         };
+        let uplink = along.announced();
         let part = Part {
             link: link.wire_id,
-            role: Role::Data,
+            role: match spare {
+                Some(_) => Role::Spare,
+                None => Role::Data,
+            },
             trunk: index,
-            uplink: along.announced(),
+            uplink: match spare {
+                Some(number) => (uplink.0, number),
+                None => uplink,
+            },
             first: false,
             standing: self.door.stand.now(),
         };

@@ -52,7 +52,7 @@ const MOST_BESIDE: usize = 4;
 pub(crate) enum Note {
     /// A connection dialled to us is good.
     Part(Part),
-    /// And it is a data connection.
+    /// And it is a data connection, or a spare one.
     Trunk(Arriving),
     /// And it is all of a link.
     Quic(Come),
@@ -346,7 +346,7 @@ impl Hub {
         self.start_link(Carrier::Quic(come.connection, come.first), seed);
     }
 
-    /// A data connection of a link that is up; any other is closed, and dialled again.
+    /// A data connection of a link that is up, or a spare one; any other is closed, and dialled again.
     fn handle_trunk(&self, arriving: Arriving) {
         let is_its = |entry: &&Entry| {
             entry.origin == Origin::Accepted
@@ -359,11 +359,18 @@ impl Hub {
         let Some(entry) = found.filter(|_| arriving.index < MOST_TRUNKS) else {
             return;
         };
-        let Arriving { index, tls, .. } = arriving;
+        let Arriving {
+            index, spare, tls, ..
+        } = arriving;
         let link = Arc::clone(&entry.link);
-        let trunk = Trunk::new(link, Side::Acceptor, index, tls, &self.ground);
-        // Full, or lost: see above.
-        let _ = trunk.map(|(trunk, _)| self.ground.sink.trunks.try_send(trunk));
+        let trunk = match spare {
+            Some(number) => Trunk::spare(link, (index, number), tls, &self.ground, None),
+            None => Trunk::accepted(link, index, tls, &self.ground),
+        };
+        if let Ok(trunk) = trunk {
+            // Full: see above.
+            let _ = self.ground.sink.trunks.try_send(trunk);
+        }
     }
 
     fn start_link(&self, carrier: Carrier, seed: Seed) {

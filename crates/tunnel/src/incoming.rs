@@ -142,7 +142,7 @@ impl Sink {
         let queue = match (head.is_reserved(), source.role) {
             (true, _) => &self.reserved,
             (false, Role::Forward | Role::Reverse | Role::Quic) => &self.services,
-            (false, Role::Control | Role::Data) => {
+            (false, Role::Control | Role::Data | Role::Spare) => {
                 self.refused(source.peer, "misdirected");
                 return asked.refuse(StatusCode::MISDIRECTED_REQUEST, "control streams only");
             }

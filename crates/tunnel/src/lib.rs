@@ -13,7 +13,8 @@
 //! Beside these a link has data connections (`sealane-data/1`), each of which is served by one
 //! thread of a proxy alone: a [`Trunk`] comes out of [`Tunnel::trunks`], [`Trunks::serve`] runs it,
 //! and [`Trunks::open`] opens streams on those of its thread. They have a framing of their own and
-//! are dialled again when they end, as long as the link lives.
+//! are dialled again when they end, as long as the link lives. A stream on one of them that sends much
+//! goes over a spare connection meanwhile (`sealane-spare/1`), which it has for itself.
 //!
 //! A stream to a site without a link goes over others ([`Routes`]): its head says over which, and
 //! each of them opens the next stretch (the proxy does). It is sealed: what it carries is encrypted
@@ -29,9 +30,9 @@
 //!
 //! The way of data: bytes written to a [`TrunkStream`] are framed at once into what its connection
 //! will send, and a task on the same thread encrypts and writes that when all who were ready have
-//! said something; bytes written to a [`Stream`] are queued in its HTTP/2 connection, whose task on
-//! the tunnel's thread does the same. A slow reader closes the stream's window, and writing
-//! waits. Links live on a thread of their own so that a busy proxy never makes a living
+//! said something; those of bulk go into the TLS of a spare connection at once. Bytes written to a
+//! [`Stream`] are queued in its HTTP/2 connection, whose task on the tunnel's thread does the same. A
+//! slow reader closes the stream's window, or that of TCP, and writing waits. Links live on a thread of their own so that a busy proxy never makes a living
 //! peer look dead.
 //!
 //! ```no_run

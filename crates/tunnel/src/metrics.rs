@@ -10,6 +10,8 @@ pub(crate) struct TunnelMetrics {
     pub(crate) downs: CounterBy,
     pub(crate) links: Gauge,
     pub(crate) trunks: Gauge,
+    pub(crate) spares: Gauge,
+    pub(crate) aside: Counter,
     pub(crate) stalls: Counter,
     pub(crate) rekeys: CounterBy,
     pub(crate) joins: Counter,
@@ -26,6 +28,14 @@ impl TunnelMetrics {
             trunks: metrics.gauge(
                 "tunnel_data_connections",
                 "Data connections of links, those that linger among them",
+            ),
+            spares: metrics.gauge(
+                "tunnel_spare_connections",
+                "Connections beside data connections, for bulk",
+            ),
+            aside: metrics.counter(
+                "tunnel_streams_aside",
+                "Times that a stream went over to a spare connection",
             ),
             stalls: metrics.counter("tunnel_stalls", "Timers of links that fired too late"),
             rekeys: metrics.counter_by(

@@ -6,7 +6,8 @@
 //! ```
 //! The dialler sends one on each connection, right after TLS; the acceptor answers with the same,
 //! where `role` is the answer: 0 for welcome, or why not. `trunk` is the number of a data
-//! connection among those of its link, in an answer how many of them the acceptor asks for.
+//! connection among those of its link, in an answer how many of them the acceptor asks for; of a spare
+//! connection it is the number of the data connection that it belongs to, and `cost` its own.
 //! `uplink` is the number of the uplink that the dialler goes over, 0 if it has but one, and `cost`
 //! how many times as long as it is that counts; in an answer the first is 0, and the second a number
 //! by which the processes of one node are told apart. The lowest bit of `first`
@@ -38,13 +39,21 @@ pub(crate) enum Role {
     Reverse,
     /// Streams of both, without HTTP/2; any number of these, once the link is up.
     Data,
+    /// Bulk of streams of a data connection; without HTTP/2 as well.
+    Spare,
     /// All of a link that goes over QUIC.
     Quic,
 }
 
 impl Role {
     /// Those over TCP.
-    pub(crate) const ALL: [Role; 4] = [Role::Control, Role::Forward, Role::Reverse, Role::Data];
+    pub(crate) const ALL: [Role; 5] = [
+        Role::Control,
+        Role::Forward,
+        Role::Reverse,
+        Role::Data,
+        Role::Spare,
+    ];
     /// Those that a link begins with.
     pub(crate) const FIRST: [Role; 3] = [Role::Control, Role::Forward, Role::Reverse];
 
@@ -55,6 +64,7 @@ impl Role {
             Role::Forward => b"sealane/1",
             Role::Reverse => b"sealane-rev/1",
             Role::Data => b"sealane-data/1",
+            Role::Spare => b"sealane-spare/1",
             Role::Quic => b"sealane-quic/1",
         }
     }
@@ -63,13 +73,27 @@ impl Role {
         Role::ALL.into_iter().find(|role| role.alpn() == name)
     }
 
+    /// Its place in [`Role::ALL`].
     pub(crate) const fn index(self) -> usize {
         match self {
             Role::Control => 0,
             Role::Forward => 1,
             Role::Reverse => 2,
             Role::Data => 3,
+            Role::Spare => 4,
+            Role::Quic => 5,
+        }
+    }
+
+    /// What a preface calls it.
+    const fn code(self) -> u8 {
+        match self {
+            Role::Control => 0,
+            Role::Forward => 1,
+            Role::Reverse => 2,
+            Role::Data => 3,
             Role::Quic => 4,
+            Role::Spare => 5,
         }
     }
 }
@@ -176,9 +200,10 @@ async fn read<T: AsyncRead + Unpin>(io: &mut T) -> Result<Preface, PrefaceError>
 pub(crate) struct Part {
     pub(crate) link: u64,
     pub(crate) role: Role,
-    /// Its number among data connections.
+    /// Its number among data connections, or that of the one it belongs to.
     pub(crate) trunk: u8,
-    /// The number of the uplink it goes over (0: the only one), and its cost.
+    /// The number of the uplink it goes over (0: the only one), and its cost; of a spare connection
+    /// its own number.
     pub(crate) uplink: (u8, u16),
     /// It is to go before a link of another transport.
     pub(crate) first: bool,
@@ -203,9 +228,8 @@ pub(crate) async fn propose<T>(io: &mut T, part: Part) -> Result<Answered, Prefa
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let code = u8::try_from(part.role.index()).map_err(|_| PrefaceError::Role)?;
     let proposed = Preface {
-        code,
+        code: part.role.code(),
         trunk: part.trunk,
         uplink: part.uplink.0,
         first: (u8::from(part.first) * FIRST) | stands_by(part.standing),
@@ -233,7 +257,7 @@ where
     T: AsyncRead + Unpin,
 {
     let proposed = read(io).await?;
-    if usize::from(proposed.code) == role.index() && proposed.uplink <= MOST_UPLINKS {
+    if proposed.code == role.code() && proposed.uplink <= MOST_UPLINKS {
         Ok(Part {
             link: proposed.link,
             role,

@@ -12,12 +12,17 @@
 //!   ▲   again when it is gone                │ ▲
 //!   └────────────────────────────────────────┘ └─ TrunkStream (Trunks::open)
 //! ```
+//! A stream that is bulk goes *aside*: over one of up to 16 spare connections that a data connection
+//! has beside it (`mux::aside` decides, `spare` carries), which are dialled when there is bulk, on the
+//! same thread, and closed when there was none for a minute.
+//!
 //! On a connection on which nothing was heard for three intervals no stream is opened; after 12 it
 //! ends, and is dialled again as long as its link lives. It ends with its link at the latest; if
 //! that fell silent, it lingers as long as there are streams on which something is received.
 
 mod frame;
 mod mux;
+mod spare;
 mod stream;
 
 use std::{
@@ -26,7 +31,10 @@ use std::{
     io,
     pin::{Pin, pin},
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -36,10 +44,13 @@ use base::{Instant, SiteName};
 use bytes::BytesMut;
 use path::{DeadDetector, Liveness, Loss, Turns};
 use pki::Identity;
-use runtime::{metrics::Gauge, net::Segments};
+use runtime::{
+    metrics::{Counter, Gauge},
+    net::Segments,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWrite},
-    sync::oneshot,
+    sync::{mpsc, oneshot},
     time::{MissedTickBehavior, Sleep, interval, sleep},
 };
 use tokio_rustls::TlsStream;
@@ -55,6 +66,7 @@ use crate::{
     transport::{Keys, Pipe},
 };
 use mux::{Answer, Mux};
+use spare::{Shelf, Spare};
 pub use stream::{Mover, Staleness, TrunkIncoming, TrunkStream};
 
 /// Room for what is read; what a record of TLS holds at most (RFC 8446 §5.1).
@@ -76,9 +88,60 @@ pub struct Trunk {
     tls: Box<TlsStream<Socket>>,
     interval: Duration,
     keys: Keys,
-    /// Dropped when it is gone: whoever dialled it may dial again.
-    _gone: oneshot::Sender<()>,
+    what: What,
     _counted: Counted,
+}
+
+/// What a connection is to the thread that serves it.
+enum What {
+    Data {
+        /// How many streams went over spare connections.
+        aside: Counter,
+        /// Has a spare one dialled.
+        dials: Dials,
+        /// Dropped when it is gone: whoever dialled it may dial again.
+        _gone: Option<oneshot::Sender<()>>,
+    },
+    Spare {
+        number: u16,
+        /// Dropped when another may be asked for.
+        _asked: Option<Asked>,
+    },
+}
+
+/// Asks for spare connections, one at a time; of those that were accepted nobody can be asked.
+#[derive(Default)]
+struct Dials {
+    asks: Option<mpsc::Sender<Asked>>,
+    under_way: Arc<AtomicBool>,
+}
+
+impl Dials {
+    /// Asks for one, unless one is under way already.
+    fn ask(&self) -> bool {
+        let Some(asks) = &self.asks else { return false };
+        if self.under_way.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        // If nobody takes it, it is dropped.
+        asks.try_send(Asked(Arc::clone(&self.under_way))).is_ok()
+    }
+}
+
+/// Somebody asks for a spare connection; dropped when it is there, or is not to come.
+#[derive(Debug)]
+pub(crate) struct Asked(Arc<AtomicBool>);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// What whoever dialled a data connection is to hear of it.
+pub(crate) struct Calls {
+    pub(crate) gone: oneshot::Receiver<()>,
+    pub(crate) asked: mpsc::Receiver<Asked>,
 }
 
 /// One more, as long as it lives.
@@ -104,28 +167,90 @@ impl std::fmt::Debug for Trunk {
 }
 
 impl Trunk {
+    /// One that was dialled here, and what is to be heard of it.
+    ///
     /// # Errors
     /// The socket does not leave this thread's runtime.
-    pub(crate) fn new(
+    pub(crate) fn dialled(
         link: Arc<Link>,
-        side: Side,
+        index: u8,
+        tls: Box<TlsStream<Socket>>,
+        ground: &Ground,
+    ) -> io::Result<(Trunk, Calls)> {
+        let (gone, is_gone) = oneshot::channel();
+        let (asks, asked) = mpsc::channel(1);
+        let dials = Dials {
+            asks: Some(asks),
+            under_way: Arc::default(),
+        };
+        let mut trunk = Trunk::accepted(link, index, tls, ground)?;
+        trunk.side = Side::Dialler;
+        trunk.what = What::Data {
+            aside: ground.sink.metrics.aside.clone(),
+            dials,
+            _gone: Some(gone),
+        };
+        let gone = is_gone;
+        Ok((trunk, Calls { gone, asked }))
+    }
+
+    /// One that was dialled to us.
+    ///
+    /// # Errors
+    /// See [`Trunk::dialled`].
+    pub(crate) fn accepted(
+        link: Arc<Link>,
         index: u8,
         mut tls: Box<TlsStream<Socket>>,
         ground: &Ground,
-    ) -> io::Result<(Trunk, oneshot::Receiver<()>)> {
+    ) -> io::Result<Trunk> {
         tls.get_mut().0.leave()?;
-        let (gone, is_gone) = oneshot::channel();
-        let trunk = Trunk {
+        Ok(Trunk {
             link,
-            side,
+            side: Side::Acceptor,
             index,
             tls,
             interval: ground.interval,
             keys: Keys::new(&ground.sink.metrics.rekeys, "data"),
-            _gone: gone,
+            what: What::Data {
+                aside: ground.sink.metrics.aside.clone(),
+                dials: Dials::default(),
+                _gone: None,
+            },
             _counted: Counted::new(&ground.sink.metrics.trunks),
-        };
-        Ok((trunk, is_gone))
+        })
+    }
+
+    /// A spare one: of which data connection of the link, and its own number.
+    ///
+    /// # Errors
+    /// See [`Trunk::dialled`].
+    pub(crate) fn spare(
+        link: Arc<Link>,
+        (index, number): (u8, u16),
+        mut tls: Box<TlsStream<Socket>>,
+        ground: &Ground,
+        asked: Option<Asked>,
+    ) -> io::Result<Trunk> {
+        tls.get_mut().0.leave()?;
+        Ok(Trunk {
+            link,
+            side: Side::Acceptor,
+            index,
+            tls,
+            interval: ground.interval,
+            keys: Keys::new(&ground.sink.metrics.rekeys, "spare"),
+            what: What::Spare {
+                number,
+                _asked: asked,
+            },
+            _counted: Counted::new(&ground.sink.metrics.spares),
+        })
+    }
+
+    #[cfg(test)]
+    fn is_spare(&self) -> bool {
+        matches!(self.what, What::Spare { .. })
     }
 
     /// The node at the other end.
@@ -147,6 +272,7 @@ struct Served {
     link: Arc<Link>,
     index: u8,
     mux: Rc<RefCell<Mux>>,
+    shelf: Rc<Shelf>,
     heard: Rc<Cell<Instant>>,
     interval: Duration,
 }
@@ -206,7 +332,7 @@ impl Trunks {
             mut tls,
             interval,
             keys,
-            _gone,
+            what,
             _counted,
         } = trunk;
         if self.leaving.get() {
@@ -216,7 +342,20 @@ impl Trunks {
             tracing::debug!(peer = %link.peer, %error, "a data connection is lost");
             return;
         }
+        let (aside, dials, _gone) = match what {
+            What::Data {
+                aside,
+                dials,
+                _gone,
+            } => (aside, dials, _gone),
+            What::Spare { number, _asked } => {
+                drop(_asked);
+                return self.serve_spare(&link, (index, number), tls, keys).await;
+            }
+        };
         let mux = Rc::new(RefCell::new(Mux::new(side)));
+        mux.borrow_mut().greet();
+        let shelf = Rc::new(Shelf::default());
         let heard = Rc::new(Cell::new(runtime::now()));
         // The other side has lost the one before, and may know it before we do.
         for before in self.served.borrow().iter() {
@@ -231,6 +370,7 @@ impl Trunks {
             link: Arc::clone(&link),
             index,
             mux: Rc::clone(&mux),
+            shelf: Rc::clone(&shelf),
             heard: Rc::clone(&heard),
             interval,
         });
@@ -239,6 +379,9 @@ impl Trunks {
         let driver = Driver {
             link: &link,
             mux: &mux,
+            shelf: &shelf,
+            dials,
+            aside,
             heard: &heard,
             counted: tls.get_ref().0.segments().unwrap_or_default(),
             tls,
@@ -250,7 +393,43 @@ impl Trunks {
         };
         let ended = driver.run(side, interval).await;
         tracing::debug!(peer = %link.peer, link = %link.id, error = %ended, "data connection ended");
-        mux.borrow_mut().close(ended.kind());
+        match ended.kind() == io::ErrorKind::UnexpectedEof {
+            true => mux.borrow_mut().ebb(ended.kind()),
+            false => mux.borrow_mut().close(ended.kind()),
+        }
+    }
+
+    /// Serve a spare connection until it, or the one that it belongs to, is gone.
+    async fn serve_spare(
+        &self,
+        link: &Arc<Link>,
+        (index, number): (u8, u16),
+        tls: Box<TlsStream<Socket>>,
+        keys: Keys,
+    ) {
+        let found = {
+            let served = self.served.borrow();
+            let is_its = |served: &&Served| {
+                let same = Arc::ptr_eq(&served.link, link) && served.index == index;
+                same && !served.mux.borrow().is_over()
+            };
+            let found = served.iter().find(is_its);
+            found.map(|served| (Rc::clone(&served.mux), Rc::clone(&served.shelf)))
+        };
+        let Some((mux, shelf)) = found.filter(|(mux, _)| mux.borrow_mut().spare_comes(number))
+        else {
+            return;
+        };
+        let spare = Spare::new(number, Rc::clone(&shelf), tls, keys);
+        shelf.put(&spare);
+        // Also if this is dropped.
+        let _off = Off(&mux, &shelf, &spare);
+        if let Err(error) = spare.run(&mux).await {
+            if error.kind() == io::ErrorKind::InvalidData {
+                tracing::warn!(peer = %link.peer, %error, "a spare connection is cut");
+            }
+            tracing::debug!(peer = %link.peer, link = %link.id, %error, "spare connection ended");
+        }
     }
 
     /// Opens a stream to `site` on a data connection of one of the links there, each as often as it
@@ -306,6 +485,7 @@ impl Trunks {
         let id = best.mux.borrow_mut().open(head)?;
         Some(TrunkStream {
             mux: Rc::clone(&best.mux),
+            shelf: Rc::clone(&best.shelf),
             id,
             live: best.link.state.live(false),
         })
@@ -328,9 +508,23 @@ impl Drop for Leave<'_> {
     }
 }
 
+/// Takes a spare connection from its data connection when it ends.
+struct Off<'a>(&'a Rc<RefCell<Mux>>, &'a Shelf, &'a Rc<Spare>);
+
+impl Drop for Off<'_> {
+    fn drop(&mut self) {
+        let Off(mux, shelf, spare) = self;
+        shelf.take(spare);
+        mux.borrow_mut().spare_gone(spare.number());
+    }
+}
+
 struct Driver<'a, F> {
     link: &'a Arc<Link>,
     mux: &'a Rc<RefCell<Mux>>,
+    shelf: &'a Rc<Shelf>,
+    dials: Dials,
+    aside: Counter,
     heard: &'a Cell<Instant>,
     tls: Box<TlsStream<Socket>>,
     inbound: BytesMut,
@@ -375,6 +569,7 @@ impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
                 }
             }
             // As long as it goes on it may take its time.
+            let heard = self.shelf.take_heard() || heard;
             if let (true, Some(ebb)) = (heard && lingers, &mut ebb) {
                 ebb.as_mut().reset(tokio::time::Instant::now() + LINGER);
             }
@@ -388,6 +583,11 @@ impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
             while ticks.poll_tick(cx).is_ready() {
                 self.count();
                 self.keys.look(|| self.tls.rekey());
+                self.shelf.tick(&self.link.state, lingers);
+                let mut mux = self.mux.borrow_mut();
+                mux.tick();
+                self.aside.inc_by(mux.take_asides());
+                drop(mux);
                 // A router that translates remembers what comes from inside.
                 if side == Side::Dialler {
                     self.mux.borrow_mut().ping();
@@ -408,7 +608,11 @@ impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
                 self.mux.borrow_mut().mute(error.kind());
                 self.broken = Some(error);
             }
-            self.mux.borrow_mut().watch(cx.waker());
+            let mut mux = self.mux.borrow_mut();
+            if mux.wants_spare() && self.dials.ask() {
+                mux.dials_spare();
+            }
+            mux.watch(cx.waker());
             Poll::Pending
         })
         .await
@@ -468,6 +672,7 @@ impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
             let Some(opened) = opened else { return };
             let stream = TrunkStream {
                 mux: Rc::clone(self.mux),
+                shelf: Rc::clone(self.shelf),
                 id: opened.id,
                 live: self.link.state.live(false),
             };
@@ -500,7 +705,9 @@ impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
             }
         }
         ready!(Pin::new(&mut self.tls).poll_flush(cx))?;
-        if mux.is_leaving() || mux.is_spent() && mux.streams() == 0 {
+        let ends = mux.is_leaving() || mux.is_spent() && mux.streams() == 0;
+        // What is aside is sent before the goodbye.
+        if ends && !mux.sends_aside() {
             // The other side closes when it has read all: who closes before loses what is under way.
             mux.leave();
             mux.mute(io::ErrorKind::ConnectionAborted);

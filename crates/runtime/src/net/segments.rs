@@ -13,6 +13,10 @@ pub struct Segments {
     /// Those that were sent again since the other side did not acknowledge them. Of those of which
     /// it said that it had them already (RFC 2883), none was lost.
     pub lost: u32,
+    /// Those that are under way: sent, and neither acknowledged nor held to be lost.
+    pub flying: u32,
+    /// Octets that the other side has acknowledged.
+    pub acknowledged: u64,
 }
 
 /// Ask the kernel (`TCP_INFO`): it knows what was lost, which nobody above TCP sees but as delay.
@@ -46,6 +50,8 @@ pub fn segments(socket: BorrowedFd<'_>) -> io::Result<Segments> {
     Ok(Segments {
         sent: info.tcpi_data_segs_out,
         lost: info.tcpi_total_retrans.saturating_sub(info.tcpi_dsack_dups),
+        flying: info.tcpi_unacked,
+        acknowledged: info.tcpi_bytes_acked,
     })
 }
 
@@ -62,11 +68,15 @@ mod tests {
         let mut near = std::net::TcpStream::connect(address).expect("connected");
         let (_far, _) = listener.accept().expect("accepted");
         near.set_nodelay(true).expect("set");
-        assert_eq!(segments(near.as_fd()).expect("TCP"), Segments::default());
+        let before = segments(near.as_fd()).expect("TCP");
+        assert_eq!((before.sent, before.lost), (0, 0));
         for n in 1..=3 {
             near.write_all(b"a few").expect("written");
             let counted = segments(near.as_fd()).expect("TCP");
             assert_eq!((counted.sent, counted.lost), (n, 0));
+            // On loopback that is at once.
+            let octets = counted.acknowledged - before.acknowledged;
+            assert_eq!((counted.flying, octets), (0, 5 * u64::from(n)));
         }
         let file = std::fs::File::open("/dev/null").expect("opened");
         assert!(segments(file.as_fd()).is_err());

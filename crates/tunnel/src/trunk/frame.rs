@@ -16,8 +16,17 @@
 //! | 7 PING, 8 PONG | none |
 //! | 9 LOSS | what part of what this side sends on the link is lost, in 1/65535 (2) |
 //! | 10 MOVE | none: the stream would be better off if it were begun anew |
+//! | 11 SPARES | how many idle spare connections this side wants (1); it knows what they are |
+//! | 12 HAVE | the number of a spare connection (2): this side has it, and it may be used |
+//! | 13 ASIDE | such a number (2): what follows of the stream from this side comes over that, until it says otherwise |
+//! | 14 HOME | such a number (2): what came over it is read to its end |
+//! | 15 DROP | such a number (2): whoever is not about to use it closes it |
 //!
 //! Frames of other kinds are passed over, so that a later version may have more.
+//!
+//! On a spare connection there are no frames but chunks: four octets of length, at most
+//! [`MAX_CHUNK`], and so many of the stream that goes over it. A length of 0 says that the stream goes
+//! on where it came from. Each direction of the connection carries a stream of its own, or none.
 
 use bytes::{Buf, BufMut, BytesMut};
 
@@ -25,6 +34,9 @@ use bytes::{Buf, BufMut, BytesMut};
 pub(super) const HEADER: usize = 8;
 /// The longest payload. Longer frames cost less and delay other streams' frames more.
 pub(super) const MAX_PAYLOAD: usize = 32 << 10;
+/// Octets before those of a chunk, and so many of these at the most.
+pub(super) const CHUNK_HEADER: usize = 4;
+pub(super) const MAX_CHUNK: usize = 64 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -40,10 +52,15 @@ pub(super) enum Kind {
     Pong,
     Loss,
     Move,
+    Spares,
+    Have,
+    Aside,
+    Home,
+    Drop,
 }
 
 impl Kind {
-    const ALL: [Kind; 11] = [
+    const ALL: [Kind; 16] = [
         Kind::Open,
         Kind::Accept,
         Kind::Refuse,
@@ -55,6 +72,11 @@ impl Kind {
         Kind::Pong,
         Kind::Loss,
         Kind::Move,
+        Kind::Spares,
+        Kind::Have,
+        Kind::Aside,
+        Kind::Home,
+        Kind::Drop,
     ];
 }
 
@@ -122,7 +144,7 @@ mod tests {
             assert_eq!(Header::read(&out), Ok(Some(header)));
             assert_eq!(Header::read(&out[..7]), Ok(None));
         }
-        let other = Header::read(&[0, 0, 1, 11, 0, 0, 0, 0]).expect("short");
+        let other = Header::read(&[0, 0, 1, 16, 0, 0, 0, 0]).expect("short");
         assert_eq!(other.expect("whole").kind, None);
         assert_eq!(Header::read(&[0, 0x80, 1, 0, 0, 0, 0, 0]), Err(TooLong));
     }

@@ -6,6 +6,9 @@
 //! than the other side gave credit for, so a reader that is slow holds up its own stream, and what
 //! is buffered is bounded.
 
+mod aside;
+mod inbox;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     io,
@@ -19,6 +22,11 @@ use tokio::io::ReadBuf;
 
 use super::frame::{HEADER, Header, Kind, MAX_PAYLOAD};
 use crate::{head::MAX_HEAD_BYTES, link::Side};
+use aside::{Aside, Spares};
+#[cfg(test)]
+pub(super) use aside::{BULK, IDLE, MOST};
+pub(super) use aside::{Reading, Turn};
+use inbox::Inbox;
 
 /// Streams one side may have open at once.
 pub(super) const MAX_STREAMS: usize = 4096;
@@ -30,7 +38,7 @@ pub(super) const LAST_WINDOW: u32 = 1 << 20;
 /// What all streams may send before they are read, and how much of it they may get beyond their
 /// first windows.
 pub(super) const CONNECTION_WINDOW: u32 = 128 << 20;
-const SPARE: u32 = 32 << 20;
+const EXTRA: u32 = 32 << 20;
 /// Streams write no more while so much waits to be sent.
 const OUT_FULL: usize = 256 << 10;
 /// So many answers wait only if the other side asks and does not read.
@@ -39,10 +47,6 @@ const ANSWERS_MOST: usize = 1 << 20;
 const LAST_ID: u32 = u32::MAX - 16;
 /// The longest reason that is sent or kept.
 const MAX_REASON: usize = 256;
-/// A payload of so much is not copied; smaller ones are copied together, up to so much.
-const LARGE: usize = 8 << 10;
-const SMALL: usize = 16 << 10;
-
 /// What the other side did that no peer of ours does. The connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Violation {
@@ -56,6 +60,8 @@ pub(super) enum Violation {
     Window,
     #[error("a stream went on after its end")]
     Ended,
+    #[error("a stream goes over a spare connection that it cannot have")]
+    Aside,
     #[error("it asks and does not read the answers")]
     Unread,
 }
@@ -84,56 +90,6 @@ enum Place {
     Turn,
 }
 
-/// What has come for a stream and was not read: small payloads copied together, large ones as they
-/// are.
-#[derive(Debug, Default)]
-struct Inbox {
-    pieces: VecDeque<BytesMut>,
-    length: usize,
-}
-
-impl Inbox {
-    const fn len(&self) -> usize {
-        self.length
-    }
-
-    const fn is_empty(&self) -> bool {
-        self.length == 0
-    }
-
-    fn take(&mut self, count: usize, octets: &mut BytesMut) {
-        self.length += count;
-        if count >= LARGE {
-            self.pieces.push_back(octets.split_to(count));
-            return;
-        }
-        let payload = octets.get(..count).unwrap_or_default();
-        match self.pieces.back_mut() {
-            Some(last) if last.len() + count <= SMALL => last.extend_from_slice(payload),
-            Some(_) | None => self.pieces.push_back(BytesMut::from(payload)),
-        }
-        octets.advance(count);
-    }
-
-    /// Fills `buf` as far as there is something; how much that was.
-    fn read(&mut self, buf: &mut ReadBuf<'_>) -> usize {
-        let before = buf.remaining();
-        while let Some(first) = self.pieces.front_mut()
-            && buf.remaining() > 0
-        {
-            let count = first.len().min(buf.remaining());
-            buf.put_slice(first.get(..count).unwrap_or_default());
-            first.advance(count);
-            if first.is_empty() {
-                self.pieces.pop_front();
-            }
-        }
-        let count = before - buf.remaining();
-        self.length -= count;
-        count
-    }
-}
-
 #[derive(Debug)]
 struct Stream {
     answer: Option<Answer>,
@@ -154,6 +110,13 @@ struct Stream {
     /// What was written last waits for an answer; it is not waited for any more.
     waits: bool,
     lost: bool,
+    /// Something of it is lost, on a spare connection.
+    torn: bool,
+    /// What was sent in pieces of bulk since it rested, or heard something.
+    run: usize,
+    /// The spare connections over which it goes and comes, if it does.
+    spare: Option<u16>,
+    aside: Option<Aside>,
     place: Place,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -173,6 +136,10 @@ impl Stream {
             moves: false,
             waits: true,
             lost: false,
+            torn: false,
+            run: 0,
+            spare: None,
+            aside: None,
             place: Place::Nowhere,
             reader: None,
             writer: None,
@@ -180,12 +147,12 @@ impl Stream {
     }
 
     /// How much more the other side may send, if that is worth saying. What a stream gets beyond
-    /// its first window is taken from `spare`.
-    fn more(&mut self, spare: &mut u32) -> Option<u32> {
+    /// its first window is taken from `extra`.
+    fn more(&mut self, extra: &mut u32) -> Option<u32> {
         // All is read, and most of the window was used: it was the window that held up the stream.
         let held_up = self.inbox.is_empty() && self.window < self.limit / 2;
-        if held_up && self.limit < LAST_WINDOW && self.limit <= *spare {
-            *spare -= self.limit;
+        if held_up && self.limit < LAST_WINDOW && self.limit <= *extra {
+            *extra -= self.limit;
             self.limit *= 2;
         }
         let unread = u32::try_from(self.inbox.len()).unwrap_or(LAST_WINDOW);
@@ -193,10 +160,29 @@ impl Stream {
         (more >= self.limit / 2).then_some(more)
     }
 
+    /// Something has come of it.
+    fn hear(&mut self) {
+        // Whether it was waited for or not: here it is.
+        (self.waits, self.lost) = (false, false);
+        // Who asks and is answered is no bulk, unless there is more to be sent than goes.
+        if self.writer.is_none() {
+            self.run = 0;
+        }
+    }
+
     fn wake(&mut self) {
         let wakers = [self.reader.take(), self.writer.take()];
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
+}
+
+/// How what a stream writes goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// So much was taken.
+    Here(usize),
+    /// Over the spare connection of this number.
+    Aside(u16),
 }
 
 /// See the module.
@@ -214,7 +200,8 @@ pub(super) struct Mux {
     window: u32,
     owed: u32,
     /// What streams may get beyond their first windows.
-    spare: u32,
+    extra: u32,
+    spares: Spares,
     out: BytesMut,
     /// How much of `out` answers what the other side asks, at most.
     answers: usize,
@@ -232,6 +219,8 @@ pub(super) struct Mux {
     /// Nothing can be sent any more; what has come is still to be read.
     mute: Option<io::ErrorKind>,
     over: Option<io::ErrorKind>,
+    /// It is over since the other side has left: what it said aside is still to be read.
+    ebbs: bool,
 }
 
 impl Mux {
@@ -249,7 +238,8 @@ impl Mux {
             credit: CONNECTION_WINDOW,
             window: CONNECTION_WINDOW,
             owed: 0,
-            spare: SPARE,
+            extra: EXTRA,
+            spares: Spares::default(),
             out: BytesMut::new(),
             answers: 0,
             rest: None,
@@ -261,6 +251,7 @@ impl Mux {
             lingers: false,
             mute: None,
             over: None,
+            ebbs: false,
         }
     }
 
@@ -350,6 +341,11 @@ impl Mux {
                 }
                 Ok(())
             }
+            Kind::Spares => self.take_spares(payload),
+            Kind::Have => self.take_have(payload),
+            Kind::Aside => self.take_aside(id, payload),
+            Kind::Home => self.take_home(payload),
+            Kind::Drop => self.take_drop(payload),
             // Taken as its octets come.
             Kind::Data | Kind::Pong => Ok(()),
         }
@@ -357,15 +353,18 @@ impl Mux {
 
     fn take_reset(&mut self, id: u32) -> Result<(), Violation> {
         self.check_known(id)?;
-        let mut unread = 0;
+        let (mut unread, mut aside) = (0, None);
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.reset = true;
             if !stream.finished {
                 unread = stream.inbox.len();
                 stream.inbox = Inbox::default();
+                aside = stream.aside.take();
             }
             stream.wake();
         }
+        self.waste(aside);
+        self.go_home(id);
         self.leave_queue(id);
         self.give_back(unread);
         Ok(())
@@ -418,8 +417,12 @@ impl Mux {
             return Err(Violation::Ended);
         }
         stream.window = stream.window.checked_sub(length).ok_or(Violation::Window)?;
-        // Whether it was waited for or not: here it is.
-        (stream.waits, stream.lost) = (false, false);
+        if stream.torn {
+            octets.advance(count);
+            self.give_back(count);
+            return Ok(());
+        }
+        stream.hear();
         stream.inbox.take(count, octets);
         if let Some(reader) = stream.reader.take() {
             reader.wake();
@@ -570,6 +573,7 @@ impl Mux {
     pub(super) fn leave(&mut self) {
         if !self.leaving {
             self.leaving = true;
+            self.all_home();
             self.wake_driver();
         }
     }
@@ -598,12 +602,19 @@ impl Mux {
         self.streams.values_mut().for_each(Stream::wake);
     }
 
+    /// The other side has left. What it has sent aside is there, or on its way.
+    pub(super) fn ebb(&mut self, kind: io::ErrorKind) {
+        self.ebbs = true;
+        self.close(kind);
+    }
+
     /// The connection is gone.
     pub(super) fn close(&mut self, kind: io::ErrorKind) {
         self.over = Some(kind);
         self.out = BytesMut::new();
         self.arrived.clear();
         self.streams.values_mut().for_each(Stream::wake);
+        self.wake_spares();
         self.wake_driver();
     }
 
@@ -667,7 +678,7 @@ impl Mux {
         if let Some(answer) = &stream.answer {
             return Poll::Ready(Ok(answer.clone()));
         }
-        if stream.reset || stream.lost || stream.finished {
+        if stream.reset || stream.lost || stream.torn || stream.finished {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         if let Some(kind) = self.over {
@@ -682,7 +693,7 @@ impl Mux {
             return Err(kind.into());
         }
         match self.streams.get(&id) {
-            Some(stream) if !stream.reset => {
+            Some(stream) if !stream.reset && !stream.torn => {
                 self.frame(Kind::Accept, id, &[]);
                 Ok(())
             }
@@ -701,47 +712,61 @@ impl Mux {
         }
     }
 
+    /// Reads what is there; if that is on a spare connection, which.
     pub(super) fn poll_read(
         &mut self,
         id: u32,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    ) -> Poll<io::Result<Option<u16>>> {
         let Some(stream) = self.streams.get_mut(&id) else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
-        if stream.inbox.is_empty() {
-            if stream.finished {
-                return Poll::Ready(Ok(()));
+        let aside = stream.aside.filter(|aside| aside.before == 0);
+        if stream.inbox.is_empty() || aside.is_some() {
+            if stream.finished && aside.is_none() && !stream.torn {
+                return Poll::Ready(Ok(None));
             }
-            if stream.reset || stream.lost {
+            if stream.torn || stream.lost || stream.reset && !stream.finished {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
             }
-            if let Some(kind) = self.over {
+            if let Some(kind) = self.over
+                && !(self.ebbs && aside.is_some())
+            {
                 return Poll::Ready(Err(kind.into()));
             }
-            return wait(&mut stream.reader, cx);
+            return match aside {
+                Some(aside) => Poll::Ready(Ok(Some(aside.spare))),
+                None => wait(&mut stream.reader, cx),
+            };
         }
-        let count = stream.inbox.read(buf);
+        let count = match &mut stream.aside {
+            Some(aside) => {
+                let count = stream.inbox.read(buf, aside.before);
+                aside.before -= count;
+                count
+            }
+            None => stream.inbox.read(buf, usize::MAX),
+        };
         if self.over.is_some() {
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(Ok(None));
         }
         let goes_on = !stream.finished && !stream.reset;
-        if goes_on && let Some(more) = stream.more(&mut self.spare) {
+        if goes_on && let Some(more) = stream.more(&mut self.extra) {
             stream.window += more;
             self.frame(Kind::Credit, id, &more.to_be_bytes());
         }
         self.give_back(count);
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(None))
     }
 
-    /// Takes as much as may be sent of `bufs` in one frame; how much that was.
+    /// Takes as much as may be sent of `bufs` in one frame; how much that was, or where it goes.
     pub(super) fn poll_write(
         &mut self,
         id: u32,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
+    ) -> Poll<io::Result<Way>> {
         if let Some(kind) = self.gone() {
             return Poll::Ready(Err(kind.into()));
         }
@@ -757,13 +782,36 @@ impl Mux {
             stream.lost = true;
             stream.wake();
         }
-        if stream.reset || stream.lost {
+        if stream.reset || stream.lost || stream.torn {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         let wanted: usize = bufs.iter().map(|buf| buf.len()).sum();
         if wanted == 0 {
-            return Poll::Ready(Ok(0));
+            return Poll::Ready(Ok(Way::Here(0)));
         }
+        if let Some(number) = stream.spare {
+            stream.waits = true;
+            return Poll::Ready(Ok(Way::Aside(number)));
+        }
+        if stream.run >= aside::BULK
+            && wanted >= aside::PIECE
+            && let Some(number) = self.go_aside(id)
+        {
+            return Poll::Ready(Ok(Way::Aside(number)));
+        }
+        self.poll_frame(id, cx, bufs, wanted)
+    }
+
+    fn poll_frame(
+        &mut self,
+        id: u32,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+        wanted: usize,
+    ) -> Poll<io::Result<Way>> {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
         let waits = self.out.len();
         let room = match stream.place {
             Place::Nowhere => waits < OUT_FULL && self.queue.is_empty(),
@@ -786,9 +834,11 @@ impl Mux {
         }
         stream.place = Place::Nowhere;
         stream.waits = true;
+        let piece = if wanted >= aside::PIECE { wanted } else { 0 };
         let allowed = stream.credit.min(self.credit);
         let most = MAX_PAYLOAD.min(usize::try_from(allowed).unwrap_or(MAX_PAYLOAD));
         let count = wanted.min(most);
+        stream.run += piece.min(count);
         let cost = u32::try_from(count).unwrap_or(allowed);
         stream.credit -= cost;
         self.credit -= cost;
@@ -800,7 +850,7 @@ impl Mux {
             left -= piece.len();
         }
         self.wake_driver();
-        Poll::Ready(Ok(count))
+        Poll::Ready(Ok(Way::Here(count)))
     }
 
     /// Could something be written?
@@ -820,6 +870,7 @@ impl Mux {
             && !stream.reset
         {
             stream.ended = true;
+            self.go_home(id);
             self.frame(Kind::End, id, &[]);
         }
     }
@@ -827,18 +878,20 @@ impl Mux {
     /// The handle is gone: what is unread is thrown away, and a stream that did not end is reset.
     pub(super) fn release(&mut self, id: u32) {
         self.leave_queue(id);
+        self.go_home(id);
         let Some(stream) = self.streams.remove(&id) else {
             return;
         };
         if !self.is_ours(id) {
             self.theirs -= 1;
         }
-        self.spare += stream.limit - FIRST_WINDOW;
+        self.extra += stream.limit - FIRST_WINDOW;
+        self.waste(stream.aside);
         if self.over.is_some() {
             return;
         }
         let refused = matches!(stream.answer, Some(Answer::No(..)));
-        let over = stream.ended && stream.finished || stream.reset || refused;
+        let over = stream.ended && stream.finished || stream.reset || stream.torn || refused;
         if !over {
             self.frame(Kind::Reset, id, &[]);
         }

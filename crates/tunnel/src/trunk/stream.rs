@@ -7,14 +7,17 @@ use std::{
     pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use http::StatusCode;
 use pki::Identity;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::mux::Mux;
+use super::{
+    mux::{Mux, Way},
+    spare::Shelf,
+};
 use crate::{
     head::StreamHead,
     links::{LinkState, LiveStream},
@@ -26,6 +29,8 @@ use crate::{
 /// read here; what was written before goes out, and is good if our half had ended.
 pub struct TrunkStream {
     pub(super) mux: Rc<RefCell<Mux>>,
+    /// Spare connections, over which it goes and comes while it is bulk.
+    pub(super) shelf: Rc<Shelf>,
     pub(super) id: u32,
     pub(super) live: LiveStream,
 }
@@ -45,6 +50,64 @@ impl TrunkStream {
             link: self.live.link(),
             mux: Rc::clone(&self.mux),
             id: self.id,
+        }
+    }
+
+    /// Reads what has come aside; `false`: nothing, and what follows comes elsewhere.
+    fn poll_read_aside(
+        &self,
+        number: u16,
+        cx: &Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<bool>> {
+        let before = buf.filled().len();
+        let spare = self.shelf.find(number);
+        let read = spare.map(|spare| spare.poll_read(buf));
+        let mut mux = self.mux.borrow_mut();
+        match read {
+            Some(Poll::Ready(Ok(home))) => {
+                let any = buf.filled().len() > before;
+                if any {
+                    mux.heard_aside(self.id);
+                }
+                if home {
+                    mux.came_home(number);
+                }
+                Poll::Ready(Ok(any))
+            }
+            Some(Poll::Pending) => {
+                mux.wait_to_read(self.id, cx);
+                Poll::Pending
+            }
+            Some(Poll::Ready(Err(_))) | None => {
+                mux.spare_gone(number);
+                Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+            }
+        }
+    }
+
+    fn poll_write_aside(
+        &self,
+        number: u16,
+        cx: &Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let spare = self.shelf.find(number);
+        let written = spare.map(|spare| spare.poll_write(bufs));
+        let mut mux = self.mux.borrow_mut();
+        match written {
+            Some(Poll::Ready(Ok(count))) => {
+                mux.wrote_aside(number, count);
+                Poll::Ready(Ok(count))
+            }
+            Some(Poll::Pending) => {
+                mux.wait_to_write(self.id, cx);
+                Poll::Pending
+            }
+            Some(Poll::Ready(Err(_))) | None => {
+                mux.spare_gone(number);
+                Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+            }
         }
     }
 
@@ -119,7 +182,14 @@ impl AsyncRead for TrunkStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.mux.borrow_mut().poll_read(self.id, cx, buf)
+        while buf.remaining() > 0 {
+            let way = ready!(self.mux.borrow_mut().poll_read(self.id, cx, buf))?;
+            let Some(number) = way else { break };
+            if ready!(self.poll_read_aside(number, cx, buf))? {
+                break;
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -129,8 +199,7 @@ impl AsyncWrite for TrunkStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let bufs = [IoSlice::new(buf)];
-        self.mux.borrow_mut().poll_write(self.id, cx, &bufs)
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
@@ -138,7 +207,11 @@ impl AsyncWrite for TrunkStream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.mux.borrow_mut().poll_write(self.id, cx, bufs)
+        let way = ready!(self.mux.borrow_mut().poll_write(self.id, cx, bufs))?;
+        match way {
+            Way::Here(count) => Poll::Ready(Ok(count)),
+            Way::Aside(number) => self.poll_write_aside(number, cx, bufs),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {

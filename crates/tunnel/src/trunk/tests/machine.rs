@@ -13,20 +13,21 @@ use super::super::{
     frame::{HEADER, Header, Kind, MAX_PAYLOAD},
     mux::{
         Answer, CONNECTION_WINDOW, FIRST_WINDOW, LAST_WINDOW, MAX_STREAMS, Mux, Opened, Violation,
+        Way,
     },
 };
 use crate::link::Side;
 
-const NOBODY: &Waker = Waker::noop();
+pub(super) const NOBODY: &Waker = Waker::noop();
 
 /// Two machines, and what one has sent and the other not yet taken in.
-struct Pair {
-    near: Mux,
-    far: Mux,
+pub(super) struct Pair {
+    pub(super) near: Mux,
+    pub(super) far: Mux,
 }
 
 impl Pair {
-    fn new() -> Pair {
+    pub(super) fn new() -> Pair {
         Pair {
             near: Mux::new(Side::Dialler),
             far: Mux::new(Side::Acceptor),
@@ -34,12 +35,12 @@ impl Pair {
     }
 
     /// Carry everything, until nothing is left.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         while carry(&mut self.near, &mut self.far) + carry(&mut self.far, &mut self.near) > 0 {}
     }
 
     /// A stream that the near side opened and the far side took.
-    fn stream(&mut self) -> u32 {
+    pub(super) fn stream(&mut self) -> u32 {
         let id = self.near.open(b"head").expect("room");
         self.settle();
         let opened = self.far.arrived().expect("arrived");
@@ -51,7 +52,7 @@ impl Pair {
     }
 }
 
-fn carry(from: &mut Mux, to: &mut Mux) -> usize {
+pub(super) fn carry(from: &mut Mux, to: &mut Mux) -> usize {
     let mut octets = BytesMut::from(from.out());
     let count = octets.len();
     from.sent(count);
@@ -65,10 +66,19 @@ fn answer(mux: &mut Mux, id: u32) -> Poll<Result<Answer, ErrorKind>> {
     polled.map_err(|error| error.kind())
 }
 
-fn write(mux: &mut Mux, id: u32, octets: &[u8]) -> Poll<Result<usize, ErrorKind>> {
+pub(super) fn write(mux: &mut Mux, id: u32, octets: &[u8]) -> Poll<Result<usize, ErrorKind>> {
     let (head, tail) = octets.split_at(octets.len() / 3);
     let bufs = [IoSlice::new(head), IoSlice::new(&[]), IoSlice::new(tail)];
-    let polled = mux.poll_write(id, &mut Context::from_waker(NOBODY), &bufs);
+    match way(mux, id, &bufs) {
+        Poll::Ready(Ok(Way::Here(count))) => Poll::Ready(Ok(count)),
+        Poll::Ready(Ok(Way::Aside(number))) => panic!("over {number}"),
+        Poll::Ready(Err(kind)) => Poll::Ready(Err(kind)),
+        Poll::Pending => Poll::Pending,
+    }
+}
+
+pub(super) fn way(mux: &mut Mux, id: u32, bufs: &[IoSlice<'_>]) -> Poll<Result<Way, ErrorKind>> {
+    let polled = mux.poll_write(id, &mut Context::from_waker(NOBODY), bufs);
     polled.map_err(|error| error.kind())
 }
 
@@ -82,17 +92,21 @@ fn fill(pair: &mut Pair, id: u32) -> usize {
     total
 }
 
-fn read(mux: &mut Mux, id: u32, most: usize) -> Poll<Result<Vec<u8>, ErrorKind>> {
+pub(super) fn read(mux: &mut Mux, id: u32, most: usize) -> Poll<Result<Vec<u8>, ErrorKind>> {
     let mut room = vec![0; most];
     let mut buf = ReadBuf::new(&mut room);
     let polled = mux.poll_read(id, &mut Context::from_waker(NOBODY), &mut buf);
     let read = buf.filled().to_vec();
-    polled.map(|done| done.map(|()| read).map_err(|error| error.kind()))
+    let here = |aside| match aside {
+        None => read,
+        Some(number) => panic!("on {number}"),
+    };
+    polled.map(|done| done.map(here).map_err(|error| error.kind()))
 }
 
-type Frame<'a> = (Kind, u32, &'a [u8]);
+pub(super) type Frame<'a> = (Kind, u32, &'a [u8]);
 
-fn octets(frames: &[Frame<'_>]) -> BytesMut {
+pub(super) fn octets(frames: &[Frame<'_>]) -> BytesMut {
     let mut out = BytesMut::new();
     for (kind, id, payload) in frames {
         Header::write(*kind, *id, payload.len(), &mut out);

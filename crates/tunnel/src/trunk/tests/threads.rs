@@ -13,21 +13,21 @@ use crate::{
     tests::support::{BOUND, Fabric, counted_to, head, pop, run, target},
 };
 
-fn site(name: &str) -> SiteName {
+pub(super) fn site(name: &str) -> SiteName {
     name.parse().expect("a site")
 }
 
 /// A thread's data connections, and the streams that come on them.
-struct Worker {
-    trunks: Rc<Trunks>,
-    streams: mpsc::Receiver<TrunkIncoming>,
-    /// A number for each connection that has come.
+pub(super) struct Worker {
+    pub(super) trunks: Rc<Trunks>,
+    pub(super) streams: mpsc::Receiver<TrunkIncoming>,
+    /// A number for each connection that has come, but for spare ones.
     indices: mpsc::Receiver<usize>,
 }
 
 impl Worker {
     /// Serves what `tunnel` has from now on.
-    fn new(tasks: &Tasks, tunnel: Tunnel) -> Worker {
+    pub(super) fn new(tasks: &Tasks, tunnel: Tunnel) -> Worker {
         let trunks = Rc::new(Trunks::default());
         let (stream, streams) = mpsc::channel(16);
         let (index, indices) = mpsc::channel(16);
@@ -36,7 +36,9 @@ impl Worker {
             // All of it: without its other end it ends.
             let mut tunnel = tunnel;
             while let Some(trunk) = tunnel.trunks.recv().await {
-                assert!(index.try_send(trunk.index()).is_ok());
+                if !trunk.is_spare() {
+                    assert!(index.try_send(trunk.index()).is_ok());
+                }
                 let (serving, stream) = (Rc::clone(&serving), stream.clone());
                 group.spawn_local("trunk", async move {
                     let on_stream = |incoming| assert!(stream.try_send(incoming).is_ok());
@@ -51,7 +53,7 @@ impl Worker {
         }
     }
 
-    async fn connections(&mut self, count: usize) -> Vec<usize> {
+    pub(super) async fn connections(&mut self, count: usize) -> Vec<usize> {
         let mut come = Vec::new();
         for _ in 0..count {
             let index = tokio::time::timeout(BOUND, self.indices.recv()).await;

@@ -1,0 +1,315 @@
+//! Bulk over spare connections, between threads.
+
+use std::{cell::Cell, net::SocketAddr, rc::Rc, time::Duration};
+
+use runtime::{Tasks, metrics::Metrics};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use super::threads::{Worker, site};
+use crate::{
+    Config, TrunkStream,
+    tests::support::{BOUND, Fabric, counted_to, head, pop, run, target, until},
+};
+
+/// So much goes aside as soon as there is a spare connection.
+const MUCH: usize = 24 << 20;
+const PIECE: usize = 64 << 10;
+
+/// The metric of streams that went aside, of the side that sends.
+const ASIDE: &str = "sealane_tunnel_streams_aside_total";
+const SPARES: &str = "sealane_tunnel_spare_connections";
+
+/// A PoP, and a gateway that dials it.
+struct Ends {
+    par: Worker,
+    aws: Worker,
+    at_par: Metrics,
+    at_aws: Metrics,
+    /// All connections beyond the first four are cut when it is set: those are spare ones.
+    cut: Rc<Cell<bool>>,
+}
+
+async fn ends(tasks: &Tasks) -> Ends {
+    let fabric = Fabric::new();
+    let (at_par, at_aws) = (Metrics::default(), Metrics::default());
+    let listening = Config {
+        trunks: 1,
+        ..fabric.listening("par.fabric")
+    };
+    let (par, address) = pop(&at_par, listening).await;
+    let cut = Rc::new(Cell::new(false));
+    let relay = relay(tasks, address, Rc::clone(&cut)).await;
+    let aws = crate::start(&at_aws).expect("a thread");
+    let config = Config {
+        dial: vec![target(relay)],
+        trunks: 1,
+        ..fabric.config("aws.acme")
+    };
+    aws.control.configure(config).await.expect("configured");
+    let (mut par, mut aws) = (Worker::new(tasks, par), Worker::new(tasks, aws));
+    tokio::join!(par.connections(1), aws.connections(1));
+    Ends {
+        par,
+        aws,
+        at_par,
+        at_aws,
+        cut,
+    }
+}
+
+/// Hands octets on: each connection to it is one to `address`.
+async fn relay(tasks: &Tasks, address: SocketAddr, cut: Rc<Cell<bool>>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let at = listener.local_addr().expect("an address");
+    let group = tasks.clone();
+    tasks.spawn_local("relay", async move {
+        let mut count = 0;
+        while let Ok((mut client, _)) = listener.accept().await {
+            count += 1;
+            let (is_spare, cut) = (count > 4, Rc::clone(&cut));
+            group.spawn_local("relayed", async move {
+                let mut server = TcpStream::connect(address).await.expect("it listens");
+                for tcp in [&client, &server] {
+                    tcp.set_nodelay(true).expect("an option");
+                }
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                    () = until(|| is_spare && cut.get()) => {}
+                }
+            });
+        }
+    });
+    at
+}
+
+/// A stream that the PoP opened, and its other end.
+async fn stream(ends: &mut Ends) -> (TrunkStream, TrunkStream) {
+    let (name, head) = (site("aws.acme"), head());
+    let (near, far) = tokio::join!(ends.par.trunks.open(&name, &head), async {
+        ends.aws.streams.recv().await.expect("a stream").accept()
+    });
+    (near.expect("open"), far.expect("accepted"))
+}
+
+/// The octet at this place of what is sent: other ones for each stream.
+fn octet(place: usize, salt: usize) -> u8 {
+    (place.wrapping_mul(31) >> 7)
+        .wrapping_add(place + salt)
+        .to_le_bytes()[0]
+}
+
+async fn send(stream: &mut (impl tokio::io::AsyncWrite + Unpin), much: usize, salt: usize) {
+    for at in (0..much).step_by(PIECE) {
+        let piece: Vec<u8> = (at..much.min(at + PIECE)).map(|n| octet(n, salt)).collect();
+        stream.write_all(&piece).await.expect("written");
+    }
+}
+
+async fn check(stream: &mut (impl tokio::io::AsyncRead + Unpin), much: usize, salt: usize) {
+    go_on(stream, 0, much, salt).await;
+}
+
+/// The same from a place on.
+async fn go_on(
+    stream: &mut (impl tokio::io::AsyncRead + Unpin),
+    mut at: usize,
+    much: usize,
+    salt: usize,
+) {
+    let mut room = vec![0; 100_000];
+    while at < much {
+        let most = room.len().min(much - at);
+        let count = stream.read(&mut room[..most]).await.expect("read");
+        assert!(count > 0, "after {at}");
+        let right = (at..)
+            .zip(&room[..count])
+            .all(|(n, o)| octet(n, salt) == *o);
+        assert!(right, "at {at}");
+        at += count;
+    }
+}
+
+#[tokio::test]
+async fn bulk_goes_aside_both_ways_at_once_and_ends() {
+    run(async {
+        let tasks = Tasks::new("test");
+        let mut ends = ends(&tasks).await;
+        let (near, far) = stream(&mut ends).await;
+        let both = async |stream: TrunkStream, salts: (usize, usize)| {
+            let (mut reader, mut writer) = tokio::io::split(stream);
+            tokio::join!(
+                async {
+                    send(&mut writer, MUCH, salts.0).await;
+                    writer.shutdown().await.expect("ended");
+                },
+                async {
+                    check(&mut reader, MUCH, salts.1).await;
+                    assert_eq!(reader.read(&mut [0; 9]).await.expect("its end"), 0);
+                }
+            );
+        };
+        tokio::join!(both(near, (1, 2)), both(far, (2, 1)));
+        counted_to(&ends.at_par, ASIDE, 1).await;
+        counted_to(&ends.at_aws, ASIDE, 1).await;
+        counted_to(&ends.at_par, SPARES, 1).await;
+        tasks.drain(Duration::ZERO).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reader_that_stands_still_holds_up_its_own_stream() {
+    run(async {
+        let tasks = Tasks::new("test");
+        let mut ends = ends(&tasks).await;
+        let (mut still, mut unread) = stream(&mut ends).await;
+        let (mut near, mut far) = stream(&mut ends).await;
+        let sends = async {
+            send(&mut still, MUCH, 3).await;
+            still.shutdown().await.expect("ended");
+        };
+        let others = async {
+            check(&mut unread, MUCH / 4, 3).await;
+            // It is aside, and what fits there is sent.
+            counted_to(&ends.at_par, ASIDE, 1).await;
+            for salt in 0..4 {
+                tokio::join!(
+                    send(&mut near, MUCH / 4, salt),
+                    check(&mut far, MUCH / 4, salt)
+                );
+            }
+            go_on(&mut unread, MUCH / 4, MUCH, 3).await;
+            assert_eq!(unread.read(&mut [0; 9]).await.expect("its end"), 0);
+        };
+        tokio::join!(sends, others);
+        tasks.drain(Duration::ZERO).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stream_passes_from_one_to_the_other_and_what_comes_first_is_first() {
+    run(async {
+        let tasks = Tasks::new("test");
+        let mut ends = ends(&tasks).await;
+        let (mut near, mut far) = stream(&mut ends).await;
+        // With rests between them it comes home in between.
+        for salt in 0..3 {
+            tokio::join!(
+                send(&mut near, MUCH / 3, salt),
+                check(&mut far, MUCH / 3, salt)
+            );
+            let home = tokio::time::Duration::from_millis(700);
+            tokio::time::sleep(home).await;
+            tokio::join!(send(&mut near, 99, 7), check(&mut far, 99, 7));
+        }
+        counted_to(&ends.at_par, ASIDE, 3).await;
+        tasks.drain(Duration::ZERO).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_given_up_aside_leaves_the_connection_to_others() {
+    run(async {
+        let tasks = Tasks::new("test");
+        let mut ends = ends(&tasks).await;
+        for round in 1..=4 {
+            let (mut near, mut far) = stream(&mut ends).await;
+            let torn = async {
+                send(&mut near, MUCH, 5).await;
+                // Not to its end.
+                drop(near);
+            };
+            let reads = async {
+                let mut room = vec![0; 99_999];
+                while far.read(&mut room).await.is_ok_and(|count| count > 0) {}
+            };
+            tokio::join!(torn, reads);
+            counted_to(&ends.at_par, ASIDE, round).await;
+            // And the other side.
+            let (mut near, mut far) = stream(&mut ends).await;
+            let torn = async {
+                check(&mut far, MUCH / 2, 5).await;
+                drop(far);
+            };
+            let writes = async {
+                send(&mut near, MUCH / 2, 5).await;
+                let piece = vec![0; PIECE];
+                while near.write_all(&piece).await.is_ok() {}
+            };
+            tokio::join!(torn, writes);
+        }
+        let most = ends.at_par.render();
+        let spares = most.lines().find_map(|line| line.strip_prefix(SPARES));
+        let spares: usize = spares.expect("counted").trim().parse().expect("a number");
+        assert!(spares <= 3, "{spares}");
+        tasks.drain(Duration::ZERO).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_spare_connection_that_breaks_breaks_its_stream_alone() {
+    run(async {
+        let tasks = Tasks::new("test");
+        let mut ends = ends(&tasks).await;
+        let (mut near, mut far) = stream(&mut ends).await;
+        let (mut other, mut its) = stream(&mut ends).await;
+        let cut = Rc::clone(&ends.cut);
+        let at_par = ends.at_par.clone();
+        let sends = async {
+            let piece = vec![0; PIECE];
+            while near.write_all(&piece).await.is_ok() {}
+        };
+        let reads = async {
+            let mut room = vec![0; 99_999];
+            while far.read(&mut room).await.is_ok_and(|count| count > 0) {}
+        };
+        let cuts = async {
+            counted_to(&at_par, ASIDE, 1).await;
+            cut.set(true);
+        };
+        tokio::join!(sends, reads, cuts);
+        cut.set(false);
+        tokio::join!(send(&mut other, MUCH, 1), check(&mut its, MUCH, 1));
+        counted_to(&ends.at_par, ASIDE, 2).await;
+        tasks.drain(Duration::ZERO).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_leaves_is_heard_to_the_end_from_aside() {
+    run(async {
+        let tasks = Tasks::new("test");
+        let mut ends = ends(&tasks).await;
+        let (mut near, mut far) = stream(&mut ends).await;
+        // There is a spare connection from now on.
+        tokio::join!(send(&mut near, MUCH, 1), check(&mut far, MUCH, 1));
+        counted_to(&ends.at_aws, SPARES, 1).await;
+        let (mut near, mut far) = stream(&mut ends).await;
+        let says = async {
+            send(&mut near, MUCH, 2).await;
+            near.shutdown().await.expect("ended");
+            drop(near);
+            ends.par.trunks.leave();
+        };
+        let hears = async {
+            check(&mut far, MUCH / 2, 2).await;
+            // It has left long since, but for what is not heard.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let mut rest = Vec::new();
+            far.read_to_end(&mut rest).await.expect("to its end");
+            let right = (MUCH / 2..).zip(&rest).all(|(n, o)| octet(n, 2) == *o);
+            assert!(right && rest.len() == MUCH - MUCH / 2, "{}", rest.len());
+        };
+        let both = async { tokio::join!(says, hears) };
+        tokio::time::timeout(BOUND, both).await.expect("in time");
+        tasks.drain(Duration::ZERO).await;
+    })
+    .await;
+}
