@@ -4,3 +4,4 @@ mod aside;
 mod bulk;
 mod machine;
 mod threads;
+mod wire;
