@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// So much is written and read before the thread's other tasks, and its sockets, have their turn.
-const TURN: usize = 256 << 10;
+const TURN: usize = 128 << 10;
 /// Buffers of a write that are taken at once.
 const BUFS: usize = 8;
 /// After so many looks at which the same is under way it is broken, as a data connection is that is
@@ -417,7 +417,8 @@ impl Wire {
                     Poll::Pending => break,
                 }
             }
-            if home || buf.remaining() == 0 {
+            let count = buf.filled().len() - before;
+            if home || buf.remaining() == 0 || self.spent + count >= TURN {
                 break;
             }
             let room = buf.remaining().min(self.left);

@@ -365,6 +365,13 @@ impl Mux {
         all.any(|spare| matches!(spare.out, Out::Lent(_) | Out::Ending(_)))
     }
 
+    /// Does what we send of a stream go over a spare connection?
+    #[cfg(test)]
+    pub(in crate::trunk) fn is_lent(&self, id: u32) -> bool {
+        let mut all = self.spares.all.iter();
+        all.any(|spare| spare.out == Out::Lent(id))
+    }
+
     /// All streams are to come home.
     pub(super) fn all_home(&mut self) {
         let lent = self.spares.all.iter().filter_map(|spare| match spare.out {
