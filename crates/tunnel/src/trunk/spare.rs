@@ -254,24 +254,42 @@ impl Spare {
         if ebbs && !ebbing {
             return Poll::Ready(Ok(After::Ebb));
         }
-        let mut flushed = wire.poll_flush()?.is_ready();
-        if flushed && ends && !wire.ended {
-            let end = 0_u32.to_be_bytes();
-            // It is taken whole.
-            wire.ended = wire.poll_tls(&[IoSlice::new(&end)])?.is_ready();
-            flushed = wire.poll_flush()?.is_ready();
-        }
-        if flushed && std::mem::take(&mut wire.ended) {
-            mux.borrow_mut().spare_ended(self.number);
-        }
-        if flushed && !ends && wire.spent < TURN {
-            mux.borrow_mut().spare_has_room(self.number);
-        }
-        if ebbing && flushed {
+        self.write_turn(wire, mux, ends)?;
+        if ebbing && !wire.unsent {
             // Nothing more comes from here; who closes before the other side does loses what is
             // under way.
             let _ = Pin::new(&mut wire.tls).poll_shutdown(cx)?;
         }
+        self.read_turn(wire, mux, reading)?;
+        match wire.spent >= TURN {
+            true => Poll::Ready(Ok(After::Turn)),
+            false => Poll::Pending,
+        }
+    }
+
+    /// Sends what is there, and that the stream has gone home when it has.
+    fn write_turn(&self, wire: &mut Wire, mux: &RefCell<Mux>, ends: bool) -> io::Result<()> {
+        if wire.poll_flush()?.is_pending() {
+            return Ok(());
+        }
+        if ends && !wire.ended {
+            let end = 0_u32.to_be_bytes();
+            // It is taken whole.
+            wire.ended = wire.poll_tls(&[IoSlice::new(&end)])?.is_ready();
+            if wire.poll_flush()?.is_pending() {
+                return Ok(());
+            }
+        }
+        if std::mem::take(&mut wire.ended) {
+            mux.borrow_mut().spare_ended(self.number);
+        } else if wire.spent < TURN {
+            mux.borrow_mut().spare_has_room(self.number);
+        }
+        Ok(())
+    }
+
+    /// Reads what nobody else does, and wakes who does.
+    fn read_turn(&self, wire: &mut Wire, mux: &RefCell<Mux>, reading: Reading) -> io::Result<()> {
         match reading {
             Reading::Nothing => {
                 // An end, or what comes before the word that it does: that waits.
@@ -305,10 +323,7 @@ impl Spare {
                 }
             }
         }
-        match wire.spent >= TURN {
-            true => Poll::Ready(Ok(After::Turn)),
-            false => Poll::Pending,
-        }
+        Ok(())
     }
 
     fn tick(&self, link: &LinkState, lingers: bool) {
