@@ -13,7 +13,7 @@ pub struct Segments {
     /// Those that were sent again since the other side did not acknowledge them. Of those of which
     /// it said that it had them already (RFC 2883), none was lost.
     pub lost: u32,
-    /// Those that are under way: sent, and neither acknowledged nor held to be lost.
+    /// Those that were sent and are not acknowledged.
     pub flying: u32,
     /// Octets that the other side has acknowledged.
     pub acknowledged: u64,

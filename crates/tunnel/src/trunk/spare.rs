@@ -107,9 +107,31 @@ struct Wire {
     spent: usize,
     total: usize,
     broken: Option<io::ErrorKind>,
-    /// What TCP had counted at the last look, and for how many looks the same is under way.
-    counted: Segments,
+    counted: Counted,
+}
+
+/// What TCP had counted at the last look, and for how many looks the same is under way.
+#[derive(Debug, Default)]
+struct Counted {
+    segments: Segments,
     stuck: u32,
+}
+
+impl Counted {
+    /// What was sent and lost since then.
+    fn look(&mut self, now: Segments) -> (u32, u32) {
+        let before = self.segments;
+        let lost = now.lost.max(before.lost);
+        // A reader who stands still leaves nothing under way: its kernel has it.
+        let stands = now.flying > 0 && now.acknowledged == before.acknowledged;
+        self.stuck = if stands { self.stuck + 1 } else { 0 };
+        self.segments = Segments { lost, ..now };
+        (now.sent.wrapping_sub(before.sent), lost - before.lost)
+    }
+
+    const fn is_broken(&self) -> bool {
+        self.stuck >= STUCK
+    }
 }
 
 /// What follows a turn of the task.
@@ -135,7 +157,10 @@ impl Spare {
             TlsStream::Server(tls) => tls.get_mut().1.set_buffer_limit(None),
         }
         let wire = Wire {
-            counted: tls.get_ref().0.segments().unwrap_or_default(),
+            counted: Counted {
+                segments: tls.get_ref().0.segments().unwrap_or_default(),
+                stuck: 0,
+            },
             tls,
             keys,
             task: Waker::noop().clone(),
@@ -148,7 +173,6 @@ impl Spare {
             spent: 0,
             total: 0,
             broken: None,
-            stuck: 0,
         };
         Rc::new(Spare {
             number,
@@ -339,14 +363,9 @@ impl Spare {
         let now = tls.get_ref().0.segments();
         wire.unsent = unsent;
         if let Some(now) = now {
-            let before = wire.counted;
-            let lost = now.lost.max(before.lost);
-            link.count(now.sent.wrapping_sub(before.sent), lost - before.lost);
-            // A reader who stands still leaves nothing under way: its kernel has it.
-            let stands = now.flying > 0 && now.acknowledged == before.acknowledged;
-            wire.stuck = if stands { wire.stuck + 1 } else { 0 };
-            wire.counted = Segments { lost, ..now };
-            if wire.stuck >= STUCK && !lingers {
+            let (sent, lost) = wire.counted.look(now);
+            link.count(sent, lost);
+            if wire.counted.is_broken() && !lingers {
                 wire.broken = Some(io::ErrorKind::TimedOut);
             }
         }
@@ -505,5 +524,45 @@ impl Wire {
             true => Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
             false => Poll::Ready(Ok(())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays_under_way_is_broken_and_what_nobody_reads_is_not() {
+        let at = |sent, flying, acknowledged| Segments {
+            sent,
+            lost: 0,
+            flying,
+            acknowledged,
+        };
+        let mut counted = Counted::default();
+        assert_eq!(counted.look(at(5, 2, 100)), (5, 0));
+        // All has come, and waits there to be read.
+        for _ in 0..2 * STUCK {
+            counted.look(at(7, 0, 200));
+        }
+        // More goes, slowly.
+        for more in 1..u64::from(2 * STUCK) {
+            counted.look(at(9, 1, 200 + more));
+        }
+        assert!(!counted.is_broken());
+        for _ in 0..STUCK {
+            counted.look(at(9, 1, 999));
+        }
+        assert!(!counted.is_broken());
+        counted.look(at(9, 1, 999));
+        assert!(counted.is_broken());
+        counted.look(at(9, 1, 1000));
+        assert!(!counted.is_broken());
+        // What was lost is not found again.
+        let lost = |lost| Segments {
+            lost,
+            ..at(9, 0, 0)
+        };
+        assert_eq!((counted.look(lost(3)).1, counted.look(lost(2)).1), (3, 0));
     }
 }

@@ -163,14 +163,17 @@ impl Mux {
     /// Is one to be dialled? Then [`Mux::dials_spare`] says that it is.
     pub(in crate::trunk) fn wants_spare(&self) -> bool {
         let spares = &self.spares;
+        // Asked whenever something was sent or heard, and seldom so.
+        if self.side == Side::Acceptor || (spares.wanted, spares.theirs) == (0, 0) {
+            return false;
+        }
         let free = |is_free: fn(&Spare) -> bool| {
             let all = spares.all.iter().filter(|spare| !spare.retires);
             all.filter(|spare| is_free(spare)).count()
         };
         let few = free(|spare| spare.out == Out::Nothing) < spares.wanted.into()
             || free(|spare| spare.inn == In::Nothing) < spares.theirs.into();
-        few && self.side == Side::Dialler
-            && spares.known
+        few && spares.known
             && spares.all.len() < MOST
             && spares.ticks >= spares.next
             && !self.lingers
