@@ -7,9 +7,10 @@ mod tcp;
 mod tls;
 
 use std::{
-    fmt,
+    fmt, fs,
     future::Future,
     net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
     rc::Rc,
     sync::mpsc::sync_channel,
     thread,
@@ -21,7 +22,11 @@ use clap::ValueEnum;
 use pki::{Authority, Identity, NodeKey, Planet};
 use runtime::{Tasks, tls::Credentials};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio::{net::TcpStream, sync::oneshot, task::LocalSet};
+use tokio::{
+    net::TcpStream,
+    sync::{oneshot, watch},
+    task::LocalSet,
+};
 
 use crate::{
     scenario::Figures,
@@ -62,6 +67,7 @@ struct Trust {
     roots: Vec<CertificateDer<'static>>,
     server: Credentials,
     client: Credentials,
+    relay: Credentials,
 }
 
 impl Trust {
@@ -81,6 +87,7 @@ impl Trust {
             roots: vec![authority.certificate_der().clone()],
             server: node(SERVER)?,
             client: node(CLIENT)?,
+            relay: node(RELAY)?,
             planet,
         })
     }
@@ -93,6 +100,8 @@ impl Trust {
 /// The sites of both ends.
 const SERVER: &str = "par.fabric";
 const CLIENT: &str = "aws.acme";
+/// And that of whoever stands between them.
+const RELAY: &str = "lon.fabric";
 const ANYWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const ALPN: &[u8] = b"bench";
 
@@ -107,7 +116,7 @@ where
     let theirs = trust.clone();
     let server = thread::spawn(move || {
         on_this_thread(async |tasks| {
-            let serving = serve(contestant, &theirs, tasks.clone()).await?;
+            let serving = serve(contestant, &theirs, tasks.clone(), None).await?;
             tell.send(serving.at)?;
             // It is dropped, and never used.
             let _ = stopped.await;
@@ -117,7 +126,7 @@ where
     });
     let outcome = match told.recv() {
         Ok(at) => on_this_thread(async |tasks| {
-            let opener = dial(contestant, &trust, at, tasks.clone()).await?;
+            let opener = dial(contestant, &trust, (at, SERVER), tasks.clone()).await?;
             work(opener).await
         }),
         Err(_) => Err(anyhow!("the server's end did not start")),
@@ -130,6 +139,53 @@ where
     outcome
 }
 
+/// The same with a third one between them, in a thread of its own: where the system says how long
+/// that ran is told to `work`.
+pub(crate) fn over_relay<F>(
+    contestant: Contestant,
+    work: impl FnOnce(Opener, PathBuf) -> F,
+) -> Result<Figures>
+where
+    F: Future<Output = Result<Figures>>,
+{
+    let trust = Trust::new()?;
+    let (stop, stopped) = watch::channel(());
+    let thread = |to: Option<SocketAddr>| {
+        let (tell, told) = sync_channel(1);
+        let (theirs, mut stopped) = (trust.clone(), stopped.clone());
+        let thread = thread::spawn(move || {
+            on_this_thread(async |tasks| {
+                let next = match to {
+                    Some(at) => Some(dial(contestant, &theirs, (at, SERVER), tasks.clone()).await?),
+                    None => None,
+                };
+                let serving = serve(contestant, &theirs, tasks.clone(), next).await?;
+                tell.send((serving.at, fs::read_link("/proc/thread-self")?))?;
+                // It is dropped, and never used.
+                let _ = stopped.changed().await;
+                drop(serving.end);
+                anyhow::Ok(())
+            })
+        });
+        (thread, told)
+    };
+    let (server, told) = thread(None);
+    let (at, _) = told.recv().context("the server's end did not start")?;
+    let (relay, told) = thread(Some(at));
+    let (at, place) = told.recv().context("the relay did not start")?;
+    let ran = Path::new("/proc").join(place).join("schedstat");
+    let outcome = on_this_thread(async |tasks| {
+        let opener = dial(contestant, &trust, (at, RELAY), tasks.clone()).await?;
+        work(opener, ran).await
+    });
+    drop(stop);
+    for (name, thread) in [("the server's end", server), ("the relay", relay)] {
+        let ended = thread.join().map_err(|_| anyhow!("{name} panicked"))?;
+        ended.context(name)?;
+    }
+    outcome
+}
+
 /// What listens, and where.
 struct Serving {
     at: SocketAddr,
@@ -137,20 +193,26 @@ struct Serving {
     end: Box<dyn std::any::Any>,
 }
 
-async fn serve(contestant: Contestant, trust: &Trust, tasks: Tasks) -> Result<Serving> {
+/// Serves streams, or passes them on to `next` (TLS and ours).
+async fn serve(
+    contestant: Contestant,
+    trust: &Trust,
+    tasks: Tasks,
+    next: Option<Opener>,
+) -> Result<Serving> {
     match contestant {
         Contestant::Tcp => tcp::serve(tasks).await,
-        Contestant::Tls => tls::serve(trust, tasks).await,
+        Contestant::Tls => tls::serve(trust, tasks, next).await,
         Contestant::Http2 => http2::serve(trust, tasks).await,
         Contestant::Quic => quic::serve(trust, &tasks),
-        Contestant::Sealane => sealane::serve(trust, tasks).await,
+        Contestant::Sealane => sealane::serve(trust, tasks, next).await,
     }
 }
 
 async fn dial(
     contestant: Contestant,
     trust: &Trust,
-    at: SocketAddr,
+    (at, site): (SocketAddr, &'static str),
     tasks: Tasks,
 ) -> Result<Opener> {
     Ok(match contestant {
@@ -158,7 +220,7 @@ async fn dial(
         Contestant::Tls => Rc::new(tls::Client::new(trust, at)?),
         Contestant::Http2 => Rc::new(http2::Client::dial(trust, at, &tasks).await?),
         Contestant::Quic => Rc::new(quic::Client::dial(trust, at).await?),
-        Contestant::Sealane => Rc::new(sealane::Client::dial(trust, at, tasks).await?),
+        Contestant::Sealane => Rc::new(sealane::Client::dial(trust, (at, site), tasks).await?),
     })
 }
 
@@ -176,11 +238,14 @@ fn on_this_thread<T>(work: impl AsyncFnOnce(&Tasks) -> Result<T>) -> Result<T> {
     }))
 }
 
-/// Do the server's part on a stream.
-fn start(tasks: &Tasks, stream: Stream) {
+/// Do the server's part on a stream, or pass it on.
+fn start(tasks: &Tasks, stream: Stream, next: Option<Opener>) {
     tasks.spawn_local("stream", async move {
         // Clients leave when the time is over.
-        let _ = work::serve(stream).await;
+        let _ = match next {
+            Some(next) => work::pass(stream, &next).await,
+            None => work::serve(stream).await,
+        };
     });
 }
 

@@ -3,7 +3,8 @@
 use std::{
     cell::Cell,
     collections::BTreeMap,
-    fmt,
+    fmt, fs,
+    path::Path,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -34,6 +35,8 @@ pub enum Scenario {
     /// 1,000 requests at a time, a new stream for each; plain TCP has a connection for each of the
     /// 1,000 that it keeps.
     Streams,
+    /// The same through a third one, which passes on what comes: what that needs.
+    Relay,
     /// One small request after the other, alone and then beside a stream that sends as fast as it
     /// can.
     Beside,
@@ -44,6 +47,7 @@ impl fmt::Display for Scenario {
         f.write_str(match self {
             Scenario::Bulk => "bulk",
             Scenario::Streams => "streams",
+            Scenario::Relay => "relay",
             Scenario::Beside => "beside",
         })
     }
@@ -56,6 +60,7 @@ impl Scenario {
             Scenario::Bulk => true,
             Scenario::Streams => contestant != Contestant::Tls,
             // Connections of their own do not meet.
+            Scenario::Relay => matches!(contestant, Contestant::Tls | Contestant::Sealane),
             Scenario::Beside => !matches!(contestant, Contestant::Tcp | Contestant::Tls),
         }
     }
@@ -63,9 +68,14 @@ impl Scenario {
 
 /// One run: both ends are made for it.
 pub(crate) fn run(scenario: Scenario, contestant: Contestant, time: Duration) -> Result<Figures> {
+    if scenario == Scenario::Relay {
+        return contestant::over_relay(contestant, move |opener, ran| async move {
+            relayed(&opener, time, &ran).await
+        });
+    }
     contestant::between(contestant, move |opener| async move {
         match scenario {
-            Scenario::Bulk => bulk(&opener, time).await,
+            Scenario::Bulk | Scenario::Relay => bulk(&opener, time).await,
             Scenario::Streams => streams(&opener, time, contestant == Contestant::Tcp).await,
             Scenario::Beside => beside(&opener, time).await,
         }
@@ -85,6 +95,24 @@ async fn bulk(opener: &Opener, time: Duration) -> Result<Figures> {
     Ok(Figures::from([
         ("gbit_per_s", octets * 8.0 / took / 1e9),
         ("cpu_s_per_gb", (cpu_s()? - before) / (octets / 1e9)),
+    ]))
+}
+
+/// What bulk needs of whoever passes it on; `ran` says how long that ran.
+async fn relayed(opener: &Opener, time: Duration, ran: &Path) -> Result<Figures> {
+    let cpu_s = || {
+        let text = fs::read_to_string(ran)?;
+        let ns = text.split(' ').next().context("nothing")?.parse::<f64>()?;
+        anyhow::Ok(ns / 1e9)
+    };
+    let over = |since: Instant, time| move || clock::now() - since >= time;
+    work::send(opener, over(clock::now(), time / 4)).await?;
+    let (began, before) = (clock::now(), cpu_s()?);
+    let octets = work::send(opener, over(began, time)).await? as f64;
+    let took = (clock::now() - began).as_secs_f64();
+    Ok(Figures::from([
+        ("gbit_per_s", octets * 8.0 / took / 1e9),
+        ("hop_cpu_s_per_gb", (cpu_s()? - before) / (octets / 1e9)),
     ]))
 }
 

@@ -1,9 +1,10 @@
 //! What both ends do on a stream, whatever carries it.
 
-use std::{future::Future, io, pin::Pin, rc::Rc};
+use std::{future::Future, pin::Pin, rc::Rc};
 
-use anyhow::Result;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use anyhow::{Result, bail};
+use futures_util::future::try_join;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 
 /// A stream.
 pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin {}
@@ -29,7 +30,7 @@ const BULK: u8 = b'b';
 const SMALL: u8 = b's';
 
 /// The server's part, until the client ends.
-pub(crate) async fn serve(mut stream: Stream) -> io::Result<()> {
+pub(crate) async fn serve(mut stream: Stream) -> Result<()> {
     match stream.read_u8().await? {
         BULK => {
             let (mut room, mut total) = (vec![0; PIECE], 0_u64);
@@ -48,9 +49,29 @@ pub(crate) async fn serve(mut stream: Stream) -> io::Result<()> {
                 stream.flush().await?;
             }
         }
-        _ => return Err(io::ErrorKind::InvalidData.into()),
+        _ => bail!("it is not known what to do"),
     }
-    stream.shutdown().await
+    Ok(stream.shutdown().await?)
+}
+
+/// What whoever stands in between does: passes on what comes, both ways.
+pub(crate) async fn pass(near: Stream, next: &Opener) -> Result<()> {
+    let far = next.open().await?;
+    let (from_near, to_near) = tokio::io::split(near);
+    let (from_far, to_far) = tokio::io::split(far);
+    try_join(copy(from_near, to_far), copy(from_far, to_near)).await?;
+    Ok(())
+}
+
+async fn copy(mut from: ReadHalf<Stream>, mut to: WriteHalf<Stream>) -> Result<()> {
+    let mut room = vec![0; PIECE];
+    loop {
+        match from.read(&mut room).await? {
+            0 => break,
+            count => to.write_all(room.get(..count).unwrap_or_default()).await?,
+        }
+    }
+    Ok(to.shutdown().await?)
 }
 
 /// A stream for small requests.

@@ -53,7 +53,11 @@ async fn connection(io: impl AsyncRead + AsyncWrite + Unpin, tasks: &Tasks) -> R
     while let Some(accepted) = connection.accept().await {
         let (request, mut respond) = accepted?;
         let send = respond.send_response(Response::new(()), false)?;
-        start(tasks, Box::new(H2Stream::new(send, request.into_body())));
+        start(
+            tasks,
+            Box::new(H2Stream::new(send, request.into_body())),
+            None,
+        );
     }
     Ok(())
 }

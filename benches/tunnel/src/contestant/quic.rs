@@ -41,7 +41,7 @@ pub(super) fn serve(trust: &Trust, tasks: &Tasks) -> Result<Serving> {
             let tasks = group.clone();
             group.spawn_local("connection", async move {
                 while let Ok((send, receive)) = connection.accept_bi().await {
-                    start(&tasks, Box::new(tokio::io::join(receive, send)));
+                    start(&tasks, Box::new(tokio::io::join(receive, send)), None);
                 }
             });
         }

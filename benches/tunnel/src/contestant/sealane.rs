@@ -7,8 +7,8 @@ use bench_kit::clock::Deadline;
 use runtime::{Tasks, metrics::Metrics};
 use tunnel::{Admit, Config, DialTarget, OpenError, StreamHead, Trunks, Tunnel};
 
-use super::{ANYWHERE, SERVER, Serving, Trust, start};
-use crate::work::{Open, Stream};
+use super::{ANYWHERE, Serving, Trust, start};
+use crate::work::{Open, Opener, Stream};
 
 /// How long the link may take to come up.
 const START: Duration = Duration::from_secs(10);
@@ -29,18 +29,18 @@ fn config(trust: &Trust) -> Config {
 }
 
 /// Serve the data connections that a tunnel has, and what comes on them.
-fn carry(tasks: Tasks, tunnel: Tunnel) -> Trunks {
+fn carry(tasks: Tasks, tunnel: Tunnel, next: Option<Opener>) -> Trunks {
     let trunks = Trunks::default();
     let (serving, group) = (trunks.clone(), tasks.clone());
     tasks.spawn_local("trunks", async move {
         // All of it: its links end when it is dropped.
         let mut tunnel = tunnel;
         while let Some(trunk) = tunnel.trunks.recv().await {
-            let (serving, tasks) = (serving.clone(), group.clone());
+            let (serving, tasks, next) = (serving.clone(), group.clone(), next.clone());
             group.spawn_local("trunk", async move {
                 let on_stream = |incoming: tunnel::TrunkIncoming| {
                     if let Ok(stream) = incoming.accept() {
-                        start(&tasks, Box::new(stream));
+                        start(&tasks, Box::new(stream), next.clone());
                     }
                 };
                 serving.serve(trunk, on_stream).await;
@@ -50,25 +50,36 @@ fn carry(tasks: Tasks, tunnel: Tunnel) -> Trunks {
     trunks
 }
 
-pub(super) async fn serve(trust: &Trust, tasks: Tasks) -> Result<Serving> {
+pub(super) async fn serve(trust: &Trust, tasks: Tasks, next: Option<Opener>) -> Result<Serving> {
     let tunnel = tunnel::start(&Metrics::default())?;
     let config = Config {
-        credentials: trust.server.clone(),
+        credentials: match next {
+            Some(_) => trust.relay.clone(),
+            None => trust.server.clone(),
+        },
         listen: vec![ANYWHERE],
         ..config(trust)
     };
     let listening = tunnel.control.configure(config).await?;
     let (_, at) = listening.bound.first().context("it does not listen")?;
     let at = *at;
-    carry(tasks, tunnel);
+    carry(tasks, tunnel, next);
     let end = Box::new(());
     Ok(Serving { at, end })
 }
 
-pub(super) struct Client(Trunks);
+pub(super) struct Client {
+    trunks: Trunks,
+    /// Who is at the other end.
+    site: &'static str,
+}
 
 impl Client {
-    pub(super) async fn dial(trust: &Trust, at: SocketAddr, tasks: Tasks) -> Result<Client> {
+    pub(super) async fn dial(
+        trust: &Trust,
+        (at, site): (SocketAddr, &'static str),
+        tasks: Tasks,
+    ) -> Result<Client> {
         let tunnel = tunnel::start(&Metrics::default())?;
         let config = Config {
             dial: vec![DialTarget {
@@ -79,11 +90,11 @@ impl Client {
             ..config(trust)
         };
         tunnel.control.configure(config).await?;
-        let client = Client(carry(tasks, tunnel));
+        let trunks = carry(tasks, tunnel, None);
         let deadline = Deadline::after(START);
         while !deadline.passed() {
-            match open(&client.0).await {
-                Ok(_) => return Ok(client),
+            match open(&trunks, site).await {
+                Ok(_) => return Ok(Client { trunks, site }),
                 Err(OpenError::NoLink(_)) => tokio::time::sleep(Duration::from_millis(5)).await,
                 Err(error) => return Err(error.into()),
             }
@@ -92,19 +103,19 @@ impl Client {
     }
 }
 
-async fn open(trunks: &Trunks) -> Result<tunnel::TrunkStream, OpenError> {
+async fn open(trunks: &Trunks, site: &str) -> Result<tunnel::TrunkStream, OpenError> {
     let head = StreamHead {
         endpoint: "7/0/10.0.0.1:80".parse().ok(),
         lb: Some("shop/cart".to_owned()),
         ..StreamHead::to("cart.shop.acme:80")
     };
-    let site = SERVER.parse().expect("a site");
+    let site = site.parse().expect("a site");
     trunks.open(&site, &head).await
 }
 
 impl Open for Client {
     fn open(&self) -> Pin<Box<dyn Future<Output = Result<Stream>>>> {
-        let trunks = self.0.clone();
-        Box::pin(async move { Ok(Box::new(open(&trunks).await?) as Stream) })
+        let (trunks, site) = (self.trunks.clone(), self.site);
+        Box::pin(async move { Ok(Box::new(open(&trunks, site).await?) as Stream) })
     }
 }

@@ -16,7 +16,7 @@ pub(super) async fn serve(tasks: Tasks) -> Result<Serving> {
     tasks.spawn_local("accept", async move {
         while let Ok((tcp, _)) = listener.accept().await {
             runtime::net::tune_tunnel(&tcp);
-            start(&group, Box::new(tcp));
+            start(&group, Box::new(tcp), None);
         }
     });
     let end = Box::new(());

@@ -8,9 +8,9 @@ use tokio::net::TcpListener;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::{ALPN, ANYWHERE, Serving, Trust, connect, start};
-use crate::work::{Open, Stream};
+use crate::work::{Open, Opener, Stream};
 
-pub(super) async fn serve(trust: &Trust, tasks: Tasks) -> Result<Serving> {
+pub(super) async fn serve(trust: &Trust, tasks: Tasks, next: Option<Opener>) -> Result<Serving> {
     let config = tls::fabric_server(&trust.server, &trust.roots, &[ALPN])?;
     let acceptor = TlsAcceptor::from(config);
     let listener = TcpListener::bind(ANYWHERE).await?;
@@ -20,7 +20,7 @@ pub(super) async fn serve(trust: &Trust, tasks: Tasks) -> Result<Serving> {
         while let Ok((tcp, _)) = listener.accept().await {
             runtime::net::tune_tunnel(&tcp);
             if let Ok(tls) = acceptor.accept(tcp).await {
-                start(&group, Box::new(tls));
+                start(&group, Box::new(tls), next.clone());
             }
         }
     });
