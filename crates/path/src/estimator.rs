@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use base::{Ewma, Instant};
 
-use crate::{Loss, LossEstimator};
+use crate::{Load, LoadEstimator, Loss, LossEstimator};
 
 /// How fast the averages forget: a changed path shows within a few seconds.
 const TAU: Duration = Duration::from_secs(2);
@@ -25,6 +25,8 @@ pub struct LinkQuality {
     pub jitter: Duration,
     /// The part of what goes there and back that is lost.
     pub loss: Loss,
+    /// How full it is, in the direction in which it is fuller.
+    pub load: Load,
     /// Samples taken in.
     pub samples: u64,
 }
@@ -49,6 +51,9 @@ pub struct LinkEstimator {
     lost: LossEstimator,
     /// What the other side lost.
     theirs: Loss,
+    loaded: LoadEstimator,
+    /// How full it is for the other side.
+    their_load: Load,
     samples: u64,
 }
 
@@ -61,6 +66,8 @@ impl Default for LinkEstimator {
             floor: VecDeque::new(),
             lost: LossEstimator::default(),
             theirs: Loss::default(),
+            loaded: LoadEstimator::default(),
+            their_load: Load::default(),
             samples: 0,
         }
     }
@@ -102,6 +109,22 @@ impl LinkEstimator {
         self.theirs = loss;
     }
 
+    /// See [`LoadEstimator::handle_rate`].
+    pub fn handle_rate(&mut self, now: Instant, octets: u64, waits: bool) {
+        self.loaded.handle_rate(now, octets, waits);
+    }
+
+    /// The other side says that the link is so full for it.
+    pub const fn handle_their_load(&mut self, load: Load) {
+        self.their_load = load;
+    }
+
+    /// What this side sends over it, and could.
+    #[must_use]
+    pub const fn loaded(&self) -> &LoadEstimator {
+        &self.loaded
+    }
+
     /// What is lost of what this side sends.
     #[must_use]
     pub fn own_loss(&self) -> Loss {
@@ -116,6 +139,7 @@ impl LinkEstimator {
             min_rtt: self.floor.front()?.1,
             jitter: Duration::from_secs_f64(self.jitter.mean().unwrap_or(0.0).max(0.0)),
             loss: self.own_loss().and(self.theirs),
+            load: self.loaded.load().max(self.their_load),
             samples: self.samples,
         })
     }

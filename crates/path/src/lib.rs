@@ -1,5 +1,5 @@
-//! What a node knows about the paths between sites: how long a round trip takes, and whether the
-//! other side is still there.
+//! What a node knows about the paths between sites: how long a round trip takes, what is lost, how
+//! full a link is, and whether the other side is still there.
 //!
 //! What it is not: it sends no ping and keeps no timer; `tunnel` does, and hands the samples and
 //! the time in.
@@ -34,6 +34,7 @@ pub mod bfd;
 mod dead;
 mod estimator;
 mod grade;
+mod load;
 mod loss;
 mod share;
 mod ways;
@@ -42,6 +43,7 @@ pub use attachment::{Attachment, Candidate};
 pub use dead::{DeadDetector, Liveness};
 pub use estimator::{LinkEstimator, LinkQuality};
 pub use grade::{Grade, LinkClass};
+pub use load::{Load, LoadEstimator, Relief};
 pub use loss::{Loss, LossEstimator};
 pub use share::{Parallel, Turns, over_quic, share};
 pub use ways::{Graph, MAX_HOPS, Way, Ways};

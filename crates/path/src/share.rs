@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::Loss;
+use crate::{Loss, Relief};
 
 /// A link that serves is left when it costs so many times as much as the best one, and taken again
 /// when it costs so many times as much: nothing moves by noise.
@@ -18,13 +18,16 @@ const WHOLE: u32 = 1000;
 pub struct Parallel {
     /// What it costs to go over it; `None`: not measured yet.
     pub cost: Option<Duration>,
+    /// What its load leaves of its share ([`Relief::handle_load`]).
+    pub part: u32,
     /// Did it cost so much that it carries nothing?
     pub rests: bool,
 }
 
-/// How much each of these links is to carry, in parts of what the best one carries (1000): as much
-/// less as it costs more, and nothing (0) if it costs several times as much. What is not measured
-/// carries nothing as long as something else is.
+/// How much each of these links is to carry, in parts of what the most carries that any does (1000):
+/// as much less as it costs more, and as its load leaves, and nothing (0) if it costs several times as
+/// much as the best one, whatever their loads. What is not measured carries nothing as long as
+/// something else is.
 #[must_use]
 pub fn share(links: &[Parallel]) -> Vec<u32> {
     let Some(best) = links.iter().filter_map(|link| link.cost).min() else {
@@ -38,10 +41,13 @@ pub fn share(links: &[Parallel]) -> Vec<u32> {
         if cost > limit {
             return 0;
         }
-        let part = best.as_nanos() * u128::from(WHOLE) / cost.as_nanos();
-        u32::try_from(part).unwrap_or(WHOLE)
+        let part = best.as_nanos() * u128::from(link.part.max(1)) / cost.as_nanos();
+        u32::try_from(part).unwrap_or(Relief::WHOLE).max(1)
     };
-    links.iter().map(of).collect()
+    let parts: Vec<u32> = links.iter().map(of).collect();
+    let most = parts.iter().copied().max().unwrap_or(WHOLE).max(1);
+    let share = |part: u32| (part * WHOLE / most).max(part.min(1));
+    parts.into_iter().map(share).collect()
 }
 
 /// Whether QUIC should carry what begins between two nodes to which there is a link over TLS too, by
@@ -96,6 +102,7 @@ mod tests {
     fn shares(links: &[(u32, bool)]) -> Vec<u32> {
         let link = |(ms, rests): &(u32, bool)| Parallel {
             cost: Some(MS * *ms),
+            part: Relief::WHOLE,
             rests: *rests,
         };
         let links: Vec<Parallel> = links.iter().map(link).collect();
@@ -120,6 +127,21 @@ mod tests {
     }
 
     #[test]
+    fn a_loaded_one_carries_less_and_never_nothing() {
+        let link = |ms: u32, part| Parallel {
+            cost: Some(MS * ms),
+            part,
+            rests: false,
+        };
+        assert_eq!(share(&[link(8, 250), link(8, 1000)]), [250, 1000]);
+        assert_eq!(share(&[link(8, 250), link(8, 250)]), [1000, 1000]);
+        assert_eq!(share(&[link(8, 250), link(18, 1000)]), [500, 1000]);
+        // By its load alone nothing is left, and nothing taken.
+        assert_eq!(share(&[link(8, 1000), link(38, 0)]), [1000, 1]);
+        assert_eq!(share(&[link(8, 0), link(39, 1000)]), [1000, 0]);
+    }
+
+    #[test]
     fn quic_where_packets_are_lost_and_until_they_are_not() {
         let percent = |part: f64| Loss::of(part / 100.0);
         let over = |tls, quic, now| over_quic(percent(tls), percent(quic), now);
@@ -133,6 +155,7 @@ mod tests {
     fn what_is_not_measured_waits() {
         let unknown = Parallel {
             cost: None,
+            part: Relief::WHOLE,
             rests: false,
         };
         let known = Parallel {

@@ -11,7 +11,7 @@ use std::{
 
 use base::{Instant, SiteId};
 
-use crate::{Grade, Loss};
+use crate::{Grade, Load, Loss};
 
 /// The most links of a way.
 pub const MAX_HOPS: usize = 5;
@@ -28,6 +28,10 @@ const BETTER_BY: Duration = Duration::from_millis(2);
 /// several times as much, is left at once.
 const HOLD: Duration = Duration::from_secs(10);
 const SEVERAL: u32 = 3;
+/// Load follows traffic, and ways follow load: with each change that a load has brought about the next
+/// one waits twice as long, until a way has lasted so many times as long as it had to. 640 s at most.
+const MOST_DOUBLED: u32 = 6;
+const CALM: u32 = 4;
 
 /// Links between sites, and who passes streams on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,12 +46,13 @@ pub struct Graph {
 struct Stretch {
     rtt: Duration,
     loss: Loss,
+    load: Load,
     grade: Grade,
 }
 
 impl Stretch {
     fn cost(&self) -> Duration {
-        self.grade.weigh(self.rtt) + self.loss.delay()
+        self.grade.weigh(self.rtt) + self.loss.delay() + self.load.delay()
     }
 }
 
@@ -55,7 +60,25 @@ impl Graph {
     /// A stream may go from `from` to `to`: its round trip, what is lost, and of what sort the link
     /// is. Of several the best counts.
     pub fn link(&mut self, from: SiteId, to: SiteId, rtt: Duration, loss: Loss, grade: Grade) {
-        let new = Stretch { rtt, loss, grade };
+        self.loaded_link(from, to, rtt, loss, grade, Load::default());
+    }
+
+    /// As [`Graph::link`], of a link that is so full.
+    pub fn loaded_link(
+        &mut self,
+        from: SiteId,
+        to: SiteId,
+        rtt: Duration,
+        loss: Loss,
+        grade: Grade,
+        load: Load,
+    ) {
+        let new = Stretch {
+            rtt,
+            loss,
+            load,
+            grade,
+        };
         let links = self.links.entry(from).or_default();
         let known = links.entry(to).or_insert(new);
         if new.cost() < known.cost() {
@@ -128,6 +151,7 @@ impl Graph {
             hops: hops.to_vec(),
             rtts: measured.iter().map(|stretch| stretch.rtt).collect(),
             grades: measured.iter().map(|stretch| stretch.grade).collect(),
+            loads: measured.iter().map(|stretch| stretch.load).collect(),
             loss: measured
                 .iter()
                 .fold(Loss::default(), |loss, stretch| loss.and(stretch.loss)),
@@ -145,6 +169,8 @@ pub struct Way {
     pub rtts: Vec<Duration>,
     /// Of what sort each of them is.
     pub grades: Vec<Grade>,
+    /// How full each of them is.
+    pub loads: Vec<Load>,
     /// The part that is lost on it.
     pub loss: Loss,
     /// Does it go over a link of which it is likely that nothing passes?
@@ -159,6 +185,11 @@ impl Way {
     }
 
     fn cost(&self) -> Duration {
+        self.bare_cost() + self.loads.iter().map(|load| load.delay()).sum::<Duration>()
+    }
+
+    /// What it would cost if nobody used it.
+    fn bare_cost(&self) -> Duration {
         let doubt = if self.doubted { DOUBT } else { Duration::ZERO };
         let links = self.rtts.iter().zip(&self.grades);
         links
@@ -171,9 +202,17 @@ impl Way {
 
     /// Is it so much better than `other` that changing is worth it?
     fn beats(&self, other: &Way) -> bool {
-        let (ours, theirs) = (self.cost(), other.cost());
-        theirs > ours + (theirs / BETTER_PART).max(BETTER_BY)
+        is_better(self.cost(), other.cost())
     }
+
+    /// And would it be, if nobody used either?
+    fn beats_bare(&self, other: &Way) -> bool {
+        is_better(self.bare_cost(), other.bare_cost())
+    }
+}
+
+fn is_better(ours: Duration, theirs: Duration) -> bool {
+    theirs > ours + (theirs / BETTER_PART).max(BETTER_BY)
 }
 
 /// The ways of one site, steady under noise: a way is changed when it breaks, or for one that is
@@ -191,6 +230,26 @@ struct Held {
     way: Way,
     /// When it took the place of another one; `None`: it is the first.
     since: Option<Instant>,
+    /// How often the time that it is kept was doubled.
+    doubled: u32,
+}
+
+impl Held {
+    fn hold(&self) -> Duration {
+        HOLD * 2_u32.pow(self.doubled)
+    }
+
+    /// `next` takes its place.
+    fn change(&mut self, now: Instant, next: &Way) {
+        let calm = self.hold() * CALM;
+        let calm = self.since.is_none_or(|since| now.since(since) >= calm);
+        let before = if calm { 0 } else { self.doubled };
+        self.doubled = match next.beats_bare(&self.way) {
+            true => before,
+            false => MOST_DOUBLED.min(before + 1),
+        };
+        self.since = Some(now);
+    }
 }
 
 impl Ways {
@@ -240,16 +299,22 @@ impl Ways {
                 let held = Held {
                     way: best,
                     since: None,
+                    doubled: 0,
                 };
                 self.ways.insert(site, held);
                 changed.insert(site);
                 continue;
             };
             let way = match graph.measured(self.own, &held.way.hops) {
-                None => best,
+                None => {
+                    held.since = Some(now);
+                    best
+                }
                 Some(same) if best.beats(&same) => {
-                    let due = held.since.map_or(now, |since| since + HOLD);
-                    if due <= now || same.cost() > best.cost() * SEVERAL {
+                    let due = held.since.map_or(now, |since| since + held.hold());
+                    if due <= now || same.bare_cost() > best.bare_cost() * SEVERAL {
+                        held.way = same;
+                        held.change(now, &best);
                         best
                     } else {
                         self.waits = Some(self.waits.map_or(due, |waits| waits.min(due)));
@@ -258,9 +323,6 @@ impl Ways {
                 }
                 Some(same) => same,
             };
-            if way.hops != held.way.hops {
-                held.since = Some(now);
-            }
             if (&way.hops, &way.rtts) != (&held.way.hops, &held.way.rtts) {
                 changed.insert(site);
             }
@@ -465,6 +527,105 @@ mod tests {
         assert_eq!(hops(&ways, SHOP), [LON, NYC, SHOP]);
         let way = ways.way(NYC).expect("a way");
         assert_eq!((way.rtt(), way.loss), (43 * MS, Loss::default()));
+    }
+
+    /// From `PAR` to `NYC` directly, and over `LON` as long as that, so full.
+    fn loaded(direct: u8, over_lon: u8) -> Graph {
+        let mut graph = graph(&[(LON, NYC, 21)]);
+        let (none, grade) = (Loss::default(), Grade::default());
+        graph.loaded_link(PAR, NYC, 40 * MS, none, grade, Load::of(direct));
+        graph.loaded_link(PAR, LON, 20 * MS, none, grade, Load::of(over_lon));
+        graph
+    }
+
+    #[test]
+    fn what_begins_goes_round_a_full_link_and_back_when_it_has_room() {
+        let mut ways = Ways::new(PAR);
+        ways.settle(at(0), &loaded(0, 0));
+        assert_eq!(hops(&ways, NYC), [NYC]);
+        assert_eq!(ways.settle(at(1_000), &loaded(70, 0)), BTreeSet::new());
+        assert_eq!(hops(&ways, NYC), [NYC], "it is too little");
+        ways.settle(at(2_000), &loaded(100, 0));
+        assert_eq!(hops(&ways, NYC), [LON, NYC]);
+        let way = ways.way(NYC).expect("a way");
+        assert_eq!(
+            (way.rtt(), &way.loads[..]),
+            (41 * MS, &[Load::of(0); 2][..])
+        );
+        // Full are both: there is nothing to be won.
+        ways.settle(at(30_000), &loaded(100, 100));
+        assert_eq!(hops(&ways, NYC), [LON, NYC]);
+        // Of a full link alone its length stays.
+        let mut ways = Ways::new(PAR);
+        let mut alone = graph(&[]);
+        let (none, grade) = (Loss::default(), Grade::default());
+        alone.loaded_link(PAR, NYC, 5 * MS, none, grade, Load::FULL);
+        ways.settle(at(0), &alone);
+        assert_eq!(ways.way(NYC).map(Way::rtt), Some(5 * MS));
+    }
+
+    #[test]
+    fn a_load_alone_moves_nothing_at_once_though_it_costs_several_times_as_much() {
+        let short = |load| {
+            let mut graph = graph(&[(PAR, LON, 3), (LON, NYC, 3)]);
+            let (none, grade) = (Loss::default(), Grade::default());
+            graph.loaded_link(PAR, NYC, 4 * MS, none, grade, Load::of(load));
+            graph
+        };
+        let mut ways = Ways::new(PAR);
+        ways.settle(at(0), &short(0));
+        ways.settle(at(1_000), &short(100));
+        assert_eq!(hops(&ways, NYC), [LON, NYC]);
+        // It has brought a change about: the next one waits twice as long.
+        ways.settle(at(20_999), &short(0));
+        assert_eq!(hops(&ways, NYC), [LON, NYC]);
+        assert_eq!(ways.poll_timeout(), Some(at(21_000)));
+        ways.settle(at(21_000), &short(0));
+        assert_eq!(hops(&ways, NYC), [NYC]);
+        ways.settle(at(22_000), &short(100));
+        assert_eq!(hops(&ways, NYC), [NYC]);
+        assert_eq!(ways.poll_timeout(), Some(at(41_000)));
+        // What breaks is left at once all the same.
+        let mut cut = graph(&[(PAR, LON, 3), (LON, NYC, 3)]);
+        cut.relay(NYC);
+        ways.settle(at(23_000), &cut);
+        assert_eq!(hops(&ways, NYC), [LON, NYC]);
+    }
+
+    #[test]
+    fn load_that_follows_the_way_moves_it_less_and_less_often() {
+        // More than a link can carry: whichever way it goes, there it is full, a few seconds later.
+        let mut ways = Ways::new(PAR);
+        let mut changes: Vec<Instant> = Vec::new();
+        let (mut direct, mut over) = (0_u32, 0_u32);
+        let mut before = Vec::new();
+        for second in 0..3600_u32 {
+            let now = at(second * 1000);
+            let full = |seconds: u32| if seconds > 10 { 100 } else { 0 };
+            ways.settle(now, &loaded(full(direct), full(over)));
+            let way = hops(&ways, NYC).to_vec();
+            let (on, off) = match way.len() {
+                1 => (&mut direct, &mut over),
+                _ => (&mut over, &mut direct),
+            };
+            (*on, *off) = ((*on + 1).min(20), off.saturating_sub(1));
+            if second > 0 && way != before {
+                changes.push(now);
+            }
+            before = way;
+        }
+        let gaps: Vec<u64> = changes
+            .windows(2)
+            .map(|pair| pair[1].since(pair[0]).as_secs())
+            .collect();
+        assert!(gaps.iter().all(|gap| *gap >= 20), "{gaps:?}");
+        let early = changes
+            .iter()
+            .filter(|at| at.since(Instant::ZERO).as_secs() < 600);
+        let early = early.count();
+        assert!((2..=8).contains(&early), "{gaps:?}");
+        // And at last once in ten minutes.
+        assert!(gaps.iter().rev().take(3).all(|gap| *gap >= 600), "{gaps:?}");
     }
 
     #[test]

@@ -153,6 +153,7 @@ mod tests {
                 min_rtt: std::time::Duration::ZERO,
                 jitter: std::time::Duration::ZERO,
                 loss: path::Loss::default(),
+                load: path::Load::default(),
                 samples,
             },
         };

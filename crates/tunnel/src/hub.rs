@@ -15,7 +15,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use base::Instant;
-use path::{LinkQuality, Parallel};
+use path::{LinkQuality, Load, Parallel, Relief};
 use pki::Identity;
 use quinn::Endpoint;
 use runtime::{Task, net::Share};
@@ -125,6 +125,8 @@ struct Entry {
     closing: bool,
     /// It is so much worse than others to the same site that it carries nothing new.
     rests: bool,
+    /// What its load leaves of its share.
+    relief: Relief,
     /// Of two links of different transports it is the one that is used.
     goes: bool,
 }
@@ -442,6 +444,7 @@ impl Hub {
             close,
             closing: false,
             rests: false,
+            relief: Relief::default(),
             goes: false,
         };
         if !self.is_wanted(&entry) {
@@ -787,12 +790,7 @@ impl Hub {
                 entry.goes = false;
             }
         }
-        let entries = sharing.iter().filter_map(|id| self.links.get(id));
-        let parallel = entries.map(|entry| Parallel {
-            cost: entry.link.cost(),
-            rests: entry.rests,
-        });
-        let parallel: Vec<Parallel> = parallel.collect();
+        let parallel = self.parallel(&sharing);
         let shares = path::share(&parallel);
         for ((id, link), share) in sharing.iter().zip(parallel).zip(shares) {
             if let Some(entry) = self.links.get_mut(id) {
@@ -800,6 +798,27 @@ impl Hub {
                 entry.share(share, link.cost.is_some() && share == 0);
             }
         }
+    }
+
+    /// These links to one site, as they stand to each other.
+    fn parallel(&mut self, links: &[LinkId]) -> Vec<Parallel> {
+        let load = |entry: &Entry| entry.link.quality().map(|quality| quality.load);
+        let known = links.iter().filter_map(|id| self.links.get(id));
+        let loads: Vec<Load> = known.map(|entry| load(entry).unwrap_or_default()).collect();
+        let least = loads.iter().min().copied().unwrap_or_default();
+        let greatest = loads.iter().max().copied().unwrap_or_default();
+        let now = runtime::now();
+        let mut parallel = Vec::with_capacity(links.len());
+        for (id, load) in links.iter().zip(loads) {
+            if let Some(entry) = self.links.get_mut(id) {
+                parallel.push(Parallel {
+                    cost: entry.link.cost(),
+                    part: entry.relief.handle_load(now, load, least..=greatest),
+                    rests: entry.rests,
+                });
+            }
+        }
+        parallel
     }
 
     /// Of these links those to processes that serve, or else to those that leave, or else all; and

@@ -53,6 +53,7 @@ mod accept;
 mod config;
 mod dial;
 mod event;
+mod flow;
 mod head;
 mod hub;
 mod incoming;

@@ -5,7 +5,7 @@ use std::{future::poll_fn, io, sync::Arc, task::Poll, time::Duration};
 use base::Instant;
 use bytes::Bytes;
 use h2::{Ping, PingPong, client, client::SendRequest, server};
-use path::{DeadDetector, LinkEstimator, LinkQuality, Liveness, Loss};
+use path::{DeadDetector, LinkEstimator, LinkQuality, Liveness, Load, Loss};
 use pki::Identity;
 use quinn::Connection;
 use runtime::{
@@ -18,6 +18,7 @@ use crate::{
     config::Uplink,
     dial::TrunkDialler,
     event::{DownReason, LinkId},
+    flow::Flow,
     head::MAX_HEAD_BYTES,
     hub::{Note, Origin},
     incoming::{Sink, Source},
@@ -157,6 +158,7 @@ struct Running {
     /// One for each connection.
     heard: [Heard; 3],
     wires: [Wire; 3],
+    flows: [Flow; 3],
     pingers: [Pinger; 3],
     ended: mpsc::Receiver<()>,
     /// Dropped last but named: aborts the connections.
@@ -273,6 +275,7 @@ async fn begin(ground: &Ground, pipes: Pipes, seed: Seed) -> io::Result<Running>
     let link = Arc::new(seed.link(Transport::Tls, opener, control));
     Ok(Running {
         heard,
+        flows: [(); 3].map(|()| Flow::new(Arc::clone(&state))),
         wires,
         pingers: pingers.map(|with| Pinger { with, sent: None }),
         ended,
@@ -423,8 +426,8 @@ pub(crate) struct Pulse {
     /// Of the one that is silent longest.
     each: DeadDetector,
     pub(crate) estimator: LinkEstimator,
-    /// What the hub knows: the round trip, its floor and the loss.
-    told: Option<(Duration, Duration, Loss)>,
+    /// What the hub knows: the round trip, its floor, the loss and the load.
+    told: Option<(Duration, Duration, Loss, Load)>,
 }
 
 impl Pulse {
@@ -449,6 +452,14 @@ impl Pulse {
                 self.told = None;
             }
         }
+    }
+
+    /// What this side sends until `now`, whether it waits, and how full the link is for the other
+    /// side.
+    pub(crate) fn carried(&mut self, now: Instant, state: &LinkState, (rate, waits): (u64, bool)) {
+        self.estimator.handle_rate(now, rate, waits);
+        self.estimator.handle_their_load(state.their_load());
+        state.set_loaded(self.estimator.loaded());
     }
 
     /// Says that a link is doubted: what waits for an answer is late.
@@ -484,13 +495,14 @@ impl Pulse {
             change > told / 20 && change > Duration::from_micros(100)
         };
         let is_news = news
-            || self.told.is_none_or(|(rtt, floor, loss)| {
+            || self.told.is_none_or(|(rtt, floor, loss, load)| {
                 differs(rtt, quality.rtt)
                     || differs(floor, quality.min_rtt)
                     || quality.loss.is_news(loss)
+                    || quality.load != load
             });
         if is_news {
-            self.told = Some((quality.rtt, quality.min_rtt, quality.loss));
+            self.told = Some((quality.rtt, quality.min_rtt, quality.loss, quality.load));
         }
         is_news.then_some(quality)
     }
@@ -536,16 +548,18 @@ impl Running {
     }
 
     /// Takes in what TCP has counted on all its connections, and what the other side says.
-    fn count(&self, pulse: &mut Pulse, ground: &Ground) {
-        let state = &self.link.state;
+    fn count(&mut self, pulse: &mut Pulse, ground: &Ground) {
+        let (state, now) = (&self.link.state, runtime::now());
         let (mut sent, mut lost) = state.counted();
-        for wire in &self.wires {
+        for (wire, flow) in self.wires.iter().zip(&mut self.flows) {
             if let Some(counted) = wire.with(Watched::segments) {
+                flow.handle_counted(now, &counted);
                 sent += u64::from(counted.sent);
                 lost += u64::from(counted.lost);
             }
         }
-        pulse.estimator.handle_counts(runtime::now(), sent, lost);
+        pulse.estimator.handle_counts(now, sent, lost);
+        pulse.carried(now, state, state.flows());
         pulse.estimator.handle_their_loss(state.their_loss());
         state.set_own_loss(pulse.estimator.own_loss());
         let turned = state.take_turn();

@@ -6,7 +6,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -17,7 +17,7 @@ use base::SiteName;
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::StatusCode;
-use path::{LinkQuality, Loss, Turns};
+use path::{LinkQuality, Load, LoadEstimator, Loss, Turns};
 use pki::Identity;
 use runtime::h2io::{H2Stream, io_error};
 use tokio::{
@@ -98,6 +98,16 @@ pub(crate) struct LinkState {
     loss: AtomicU16,
     own_loss: AtomicU16,
     their_loss: AtomicU16,
+    /// The same in percent: how full it is ([`Load`]).
+    load: AtomicU8,
+    own_load: AtomicU8,
+    their_load: AtomicU8,
+    /// Octets a second that this side sends, all its connections together, and how many of them wait
+    /// for the network; the first smoothed; and how many it could be, 0: that is not known.
+    flows: AtomicU64,
+    waiting: AtomicUsize,
+    rate: AtomicU64,
+    capacity: AtomicU64,
     /// The other side is to open nothing on it any more.
     retires: AtomicBool,
     /// How this process stands, and the one at the other end.
@@ -149,6 +159,7 @@ impl LinkState {
             .store(ns(quality.min_rtt), Ordering::Relaxed);
         self.jitter_ns.store(ns(quality.jitter), Ordering::Relaxed);
         self.loss.store(quality.loss.0, Ordering::Relaxed);
+        self.load.store(quality.load.percent(), Ordering::Relaxed);
         self.samples.store(quality.samples, Ordering::Relaxed);
     }
 
@@ -162,6 +173,47 @@ impl LinkState {
     pub(crate) fn counted(&self) -> (u64, u64) {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         (load(&self.sent), load(&self.lost))
+    }
+
+    /// A connection carries something else than before: octets a second, and whether what is to be
+    /// sent on it waits for the network.
+    pub(crate) fn flow(&self, before: (u64, bool), now: (u64, bool)) {
+        let more = now.0.wrapping_sub(before.0);
+        self.flows.fetch_add(more, Ordering::Relaxed);
+        match (before.1, now.1) {
+            (false, true) => self.waiting.fetch_add(1, Ordering::Relaxed),
+            (true, false) => self.waiting.fetch_sub(1, Ordering::Relaxed),
+            (true, true) | (false, false) => 0,
+        };
+    }
+
+    /// What its connections carry, and whether one of them waits.
+    pub(crate) fn flows(&self) -> (u64, bool) {
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        (self.flows.load(Ordering::Relaxed), waiting > 0)
+    }
+
+    /// What this side sends, and could.
+    pub(crate) fn set_loaded(&self, loaded: &LoadEstimator) {
+        let capacity = loaded.capacity().map_or(0, |capacity| capacity.max(1));
+        self.rate.store(loaded.rate(), Ordering::Relaxed);
+        self.capacity.store(capacity, Ordering::Relaxed);
+        let load = loaded.load().percent();
+        self.own_load.store(load, Ordering::Relaxed);
+    }
+
+    /// How full it is for this side: what the other side is told.
+    pub(crate) fn own_load(&self) -> Load {
+        Load::of(self.own_load.load(Ordering::Relaxed))
+    }
+
+    /// How full it is for the other side, as that says.
+    pub(crate) fn set_their_load(&self, load: Load) {
+        self.their_load.store(load.percent(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn their_load(&self) -> Load {
+        Load::of(self.their_load.load(Ordering::Relaxed))
     }
 
     pub(crate) fn set_own_loss(&self, loss: Loss) {
@@ -333,8 +385,22 @@ impl Link {
                 true => Loss(u16::MAX),
                 false => Loss(self.state.loss.load(Ordering::Relaxed)),
             },
+            load: Load::of(self.state.load.load(Ordering::Relaxed)),
             samples,
         })
+    }
+
+    /// Octets a second that this side sends on it, averaged over a second.
+    #[must_use]
+    pub fn rate(&self) -> u64 {
+        self.state.rate.load(Ordering::Relaxed)
+    }
+
+    /// Octets a second that this side could send on it, if that was seen in the last minute.
+    #[must_use]
+    pub fn capacity(&self) -> Option<u64> {
+        let capacity = self.state.capacity.load(Ordering::Relaxed);
+        (capacity > 0).then_some(capacity)
     }
 
     /// Has the link gone down since the table was made?
@@ -453,6 +519,17 @@ impl LinkTable {
             .iter()
             .filter(|link| link.is_up())
             .min_by_key(|link| link.rank())
+    }
+
+    /// Of the links to a site that carry what begins the one that is least full, and of these the
+    /// best: as long as it has room the site is not far.
+    #[must_use]
+    pub fn idlest(&self, site: &SiteName) -> Option<&Arc<Link>> {
+        let carries = |link: &&Arc<Link>| link.is_up() && link.share() > 0;
+        let load = |link: &Link| link.quality().map(|quality| quality.load);
+        let carrying = self.site(site).iter().filter(carries);
+        let idlest = carrying.min_by_key(|link| (load(link).unwrap_or_default(), link.rank()));
+        idlest.or_else(|| self.best(site))
     }
 
     /// The links to a site that have no data connections.

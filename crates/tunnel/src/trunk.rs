@@ -42,7 +42,7 @@ use std::{
 use arc_swap::ArcSwap;
 use base::{Instant, SiteName};
 use bytes::BytesMut;
-use path::{DeadDetector, Liveness, Loss, Turns};
+use path::{DeadDetector, Liveness, Load, Loss, Turns};
 use pki::Identity;
 use runtime::{
     metrics::{Counter, Gauge},
@@ -56,6 +56,7 @@ use tokio::{
 use tokio_rustls::TlsStream;
 
 use crate::{
+    flow::Flow,
     head::{HeadError, StreamHead},
     link::{Ground, PATIENCE_WITH_ONE, Side},
     links::{Gone, Link, LinkTable, OPEN_TIMEOUT, OpenError, next},
@@ -386,7 +387,9 @@ impl Trunks {
             counted: tls.get_ref().0.segments().unwrap_or_default(),
             tls,
             inbound: BytesMut::new(),
+            flow: Flow::new(Arc::clone(&link.state)),
             said: None,
+            said_load: None,
             broken: None,
             keys,
             on_stream,
@@ -532,6 +535,10 @@ struct Driver<'a, F> {
     counted: Segments,
     /// What the other side knows of what this side loses on the link; `None`: not from here.
     said: Option<Loss>,
+    /// The same of how full the link is for this side.
+    said_load: Option<Load>,
+    /// What it carries.
+    flow: Flow,
     /// Why nothing can be sent any more. What the other side said before is still read.
     broken: Option<io::Error>,
     keys: Keys,
@@ -625,6 +632,7 @@ impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
             let sent = now.sent.wrapping_sub(self.counted.sent);
             let lost = now.lost.saturating_sub(self.counted.lost);
             state.count(sent, lost);
+            self.flow.handle_counted(runtime::now(), &now);
             let lost = now.lost.max(self.counted.lost);
             self.counted = Segments { lost, ..now };
         }
@@ -635,6 +643,14 @@ impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
         }
         if let Some(loss) = self.mux.borrow_mut().take_their_loss() {
             state.set_their_loss(loss);
+        }
+        let load = state.own_load();
+        if self.said_load != Some(load) {
+            self.said_load = Some(load);
+            self.mux.borrow_mut().say_load(load);
+        }
+        if let Some(load) = self.mux.borrow_mut().take_their_load() {
+            state.set_their_load(load);
         }
     }
 

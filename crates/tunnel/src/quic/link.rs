@@ -1,14 +1,15 @@
 //! One link over QUIC: its streams, pings, and its end.
 //!
-//! In datagrams each side says `kind (1) number (8) loss (2)`: a ping (0), or the answer to the ping
-//! with that number (1), and what part it loses of what it sends ([`path::Loss`]). Others are passed
-//! over.
+//! In datagrams each side says `kind (1) number (8) loss (2) load (1)`: a ping (0), or the answer to the
+//! ping with that number (1), what part it loses of what it sends ([`path::Loss`]), and how full the
+//! link is for it, in percent, which older nodes do not say. Others are passed over, and so is what
+//! follows.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use base::Instant;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use path::{Liveness, Loss};
+use path::{Liveness, Load, Loss};
 use quinn::{Connection, SendStream, VarInt};
 use runtime::Task;
 use tokio::sync::{mpsc, watch};
@@ -67,6 +68,7 @@ pub(crate) async fn run(
         unheard: None,
         datagrams: 0,
         heard: now,
+        carried: (now, 0),
         keys: Keys::new(&ground.sink.metrics.rekeys, "quic"),
     };
     let reason = running.watch_over(closing).await;
@@ -111,16 +113,19 @@ struct Word {
     kind: Kind,
     number: u64,
     loss: Loss,
+    load: Load,
 }
 
 impl Word {
+    /// Without the load.
     const LEN: usize = 11;
 
     fn octets(self) -> Bytes {
-        let mut octets = BytesMut::with_capacity(Word::LEN);
+        let mut octets = BytesMut::with_capacity(Word::LEN + 1);
         octets.put_u8(self.kind as u8);
         octets.put_u64(self.number);
         octets.put_u16(self.loss.0);
+        octets.put_u8(self.load.percent());
         octets.freeze()
     }
 
@@ -138,6 +143,7 @@ impl Word {
             kind,
             number: octets.get_u64(),
             loss: Loss(octets.get_u16()),
+            load: Load::of(octets.first().copied().unwrap_or_default()),
         })
     }
 }
@@ -156,6 +162,8 @@ struct Running<'a> {
     /// How many datagrams of UDP have come, and when that changed last.
     datagrams: u64,
     heard: Instant,
+    /// How many octets were sent and not lost until then.
+    carried: (Instant, u64),
     keys: Keys,
 }
 
@@ -194,6 +202,7 @@ impl Running<'_> {
             return;
         };
         self.link.state.set_their_loss(word.loss);
+        self.link.state.set_their_load(word.load);
         let loss = self.link.state.their_loss();
         self.pulse.estimator.handle_their_loss(loss);
         if word.kind == Kind::Ping {
@@ -228,6 +237,11 @@ impl Running<'_> {
         pulse.detector.handle_heard(self.heard);
         let (sent, lost) = (stats.path.sent_packets, stats.path.lost_packets);
         pulse.estimator.handle_counts(now, sent, lost);
+        let octets = stats.udp_tx.bytes.saturating_sub(stats.path.lost_bytes);
+        let (at, before) = std::mem::replace(&mut self.carried, (now, octets));
+        let rate = per_second(octets.saturating_sub(before), now.since(at));
+        let waits = is_full(rate, stats.path.rtt, stats.path.cwnd);
+        pulse.carried(now, &self.link.state, (rate, waits));
         self.link.state.set_own_loss(pulse.estimator.own_loss());
         let turned = self.link.state.take_turn();
         pulse.measured(self.ground, self.link, turned);
@@ -259,11 +273,32 @@ impl Running<'_> {
     }
 
     fn say(&self, kind: Kind, number: u64) {
-        let loss = self.link.state.own_loss();
-        let octets = Word { kind, number, loss }.octets();
+        let state = &self.link.state;
+        let (loss, load) = (state.own_loss(), state.own_load());
+        let word = Word {
+            kind,
+            number,
+            loss,
+            load,
+        };
+        let octets = word.octets();
         // It fails only if the connection is gone, which is seen elsewhere.
         let _ = self.connection.send_datagram(octets);
     }
+}
+
+/// Octets a second.
+fn per_second(octets: u64, passed: Duration) -> u64 {
+    let us = u64::try_from(passed.as_micros()).unwrap_or(u64::MAX);
+    octets.saturating_mul(1_000_000) / us.max(1)
+}
+
+/// Is the window full at this rate, so that what is to be sent waits for the network? BBR has it twice
+/// as large as what fills the line: half full means that nothing waits, or that nobody wants more.
+fn is_full(rate: u64, rtt: Duration, window: u64) -> bool {
+    let us = u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX);
+    let in_flight = rate.saturating_mul(us) / 1_000_000;
+    in_flight > window / 5 * 4
 }
 
 /// Takes the streams that the other side opens.
@@ -288,5 +323,45 @@ async fn accept(ground: Ground, link: Arc<Link>, opener: Opener) {
                 Err(_) => sink.refused(&link.peer, "malformed"),
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_heard_as_it_was_said_with_a_load_or_without() {
+        let word = Word {
+            kind: Kind::Pong,
+            number: 7,
+            loss: Loss(300),
+            load: Load::of(90),
+        };
+        let octets = word.octets();
+        assert_eq!(octets[..], [1, 0, 0, 0, 0, 0, 0, 0, 7, 1, 44, 90]);
+        let heard = |octets: &[u8]| {
+            let word = Word::read(Bytes::copy_from_slice(octets))?;
+            Some((word.number, word.loss, word.load))
+        };
+        assert_eq!(heard(&octets), Some((7, Loss(300), Load::of(90))));
+        assert_eq!(heard(&octets[..11]), Some((7, Loss(300), Load::of(0))));
+        let later = [&octets[..], &[1, 2, 3]].concat();
+        assert_eq!(heard(&later), heard(&octets));
+        assert_eq!(heard(&octets[..10]), None);
+    }
+
+    #[test]
+    fn a_window_that_is_full_is_one_on_a_line_with_a_queue() {
+        let ms = Duration::from_millis;
+        // BBR has two round trips of what it sees in its window.
+        let rate = per_second(375_000, ms(300));
+        assert_eq!(rate, 1_250_000);
+        let window = rate * 40 * 2 / 1000;
+        assert!(!is_full(rate, ms(40), window), "nobody wants more");
+        assert!(is_full(rate, ms(75), window), "it waits in a queue");
+        assert!(!is_full(rate / 10, ms(75), window));
+        assert!(!is_full(0, ms(40), 0));
+        assert_eq!(per_second(9, Duration::ZERO), 9_000_000);
     }
 }

@@ -21,6 +21,7 @@
 //! | 13 ASIDE | such a number (2): what follows of the stream from this side comes over that, until it says otherwise |
 //! | 14 HOME | such a number (2): what came over it is read to its end |
 //! | 15 DROP | such a number (2): whoever is not about to use it closes it |
+//! | 16 LOAD | how full the link is for what this side sends, in percent (1; more is passed over) |
 //!
 //! Frames of other kinds are passed over, so that a later version may have more.
 //!
@@ -57,10 +58,11 @@ pub(super) enum Kind {
     Aside,
     Home,
     Drop,
+    Load,
 }
 
 impl Kind {
-    const ALL: [Kind; 16] = [
+    const ALL: [Kind; 17] = [
         Kind::Open,
         Kind::Accept,
         Kind::Refuse,
@@ -77,6 +79,7 @@ impl Kind {
         Kind::Aside,
         Kind::Home,
         Kind::Drop,
+        Kind::Load,
     ];
 }
 
@@ -144,7 +147,7 @@ mod tests {
             assert_eq!(Header::read(&out), Ok(Some(header)));
             assert_eq!(Header::read(&out[..7]), Ok(None));
         }
-        let other = Header::read(&[0, 0, 1, 16, 0, 0, 0, 0]).expect("short");
+        let other = Header::read(&[0, 0, 1, 17, 0, 0, 0, 0]).expect("short");
         assert_eq!(other.expect("whole").kind, None);
         assert_eq!(Header::read(&[0, 0x80, 1, 0, 0, 0, 0, 0]), Err(TooLong));
     }

@@ -17,7 +17,7 @@ use std::{
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::StatusCode;
-use path::Loss;
+use path::{Load, Loss};
 use tokio::io::ReadBuf;
 
 use super::frame::{HEADER, Header, Kind, MAX_PAYLOAD};
@@ -213,6 +213,7 @@ pub(super) struct Mux {
     driver: Option<Waker>,
     /// What the other side said last of what it loses.
     their_loss: Option<Loss>,
+    their_load: Option<Load>,
     leaving: bool,
     /// The line is silent: nothing begins.
     lingers: bool,
@@ -247,6 +248,7 @@ impl Mux {
             queue: VecDeque::new(),
             driver: None,
             their_loss: None,
+            their_load: None,
             leaving: false,
             lingers: false,
             mute: None,
@@ -330,6 +332,13 @@ impl Mux {
             Kind::Loss => {
                 let loss = payload.try_into().map_err(|_| Violation::Size)?;
                 self.their_loss = Some(Loss(u16::from_be_bytes(loss)));
+                Ok(())
+            }
+            Kind::Load => {
+                let [percent, ..] = payload else {
+                    return Err(Violation::Size);
+                };
+                self.their_load = Some(Load::of(*percent));
                 Ok(())
             }
             Kind::Move => {
@@ -627,6 +636,18 @@ impl Mux {
     pub(super) fn say_loss(&mut self, loss: Loss) {
         if self.gone().is_none() {
             self.frame(Kind::Loss, 0, &loss.0.to_be_bytes());
+        }
+    }
+
+    /// How full the link is for the other side, as it has said, once.
+    pub(super) fn take_their_load(&mut self) -> Option<Load> {
+        self.their_load.take()
+    }
+
+    /// Says how full it is for this side.
+    pub(super) fn say_load(&mut self, load: Load) {
+        if self.gone().is_none() {
+            self.frame(Kind::Load, 0, &[load.percent()]);
         }
     }
 

@@ -6,7 +6,7 @@ use std::{
 use base::Rng;
 use bytes::{BufMut, BytesMut};
 use http::StatusCode;
-use path::Loss;
+use path::{Load, Loss};
 use tokio::io::ReadBuf;
 
 use super::super::{
@@ -116,13 +116,17 @@ pub(super) fn octets(frames: &[Frame<'_>]) -> BytesMut {
 }
 
 #[test]
-fn what_is_lost_is_said_once_and_who_should_move_hears_it() {
+fn what_is_lost_and_how_full_it_is_is_said_once_and_who_should_move_hears_it() {
     let mut pair = Pair::new();
     let id = pair.stream();
     pair.near.say_loss(Loss(300));
     pair.settle();
     assert_eq!(pair.far.take_their_loss(), Some(Loss(300)));
     assert_eq!(pair.far.take_their_loss(), None);
+    pair.near.say_load(Load::of(90));
+    pair.settle();
+    assert_eq!(pair.far.take_their_load(), Some(Load::of(90)));
+    assert_eq!(pair.far.take_their_load(), None);
     assert!(!pair.near.moves(id));
     pair.far.say_move(id);
     // Of one that is gone nothing is said.
@@ -135,12 +139,17 @@ fn what_is_lost_is_said_once_and_who_should_move_hears_it() {
         (Kind::Loss, 0, &[1_u8][..]),
         (Kind::Loss, 0, &[]),
         (Kind::Loss, 0, &[1, 2, 3]),
+        (Kind::Load, 0, &[]),
     ] {
         let mut octets = BytesMut::new();
         Header::write(kind, id, payload.len(), &mut octets);
         octets.put_slice(payload);
         assert_eq!(pair.far.receive(&mut octets), Err(Violation::Size));
     }
+    // A later version may say more.
+    let mut more = octets(&[(Kind::Load, 0, &[200, 1, 2])]);
+    assert_eq!(pair.far.receive(&mut more), Ok(()));
+    assert_eq!(pair.far.take_their_load(), Some(Load::FULL));
     let mut octets = BytesMut::new();
     Header::write(Kind::Move, 99, 0, &mut octets);
     assert_eq!(pair.near.receive(&mut octets), Err(Violation::Id));
