@@ -300,9 +300,12 @@ local VALUES = {
   },
 }
 
--- What may follow, all of it or nothing: how many octets, and which.
+-- What may follow, one after the other, each of it whole or not at all: how many octets, and which.
 local MORE = {
-  [6] = { 4, { plain(f.class, 1), plain(f.reserved, 1), plain(f.cost, 2) } },
+  [6] = {
+    { 4, { plain(f.class, 1), plain(f.reserved, 1), plain(f.cost, 2) } },
+    { 2, { plain(f.load, 2) } },
+  },
 }
 
 -- Gives the key in words, or nil if it is bad.
@@ -339,8 +342,10 @@ local function dissect_value(tree, kind, range)
   tree:add(f.state, head)
   tree:add(f.flags, flags)
   if not read(tree, c, readers) then return nil end
-  local more = MORE[kind]
-  if more and c:left() >= more[1] then read(tree, c, more[2]) end
+  for _, more in ipairs(MORE[kind] or {}) do
+    if c:left() < more[1] then break end
+    read(tree, c, more[2])
+  end
   local trailing = c:rest()
   if trailing then tree:add(f.trailing, trailing) end
   return STATES[bit.band(head:uint(), 15)]

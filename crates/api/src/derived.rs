@@ -48,6 +48,17 @@ pub struct LinkView {
     /// Of a million packets, there and back, how many are lost.
     #[serde(default, skip_serializing_if = "is_none_lost")]
     pub lost_ppm: u32,
+    /// Kilobits a second that this end sends on it.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub sent_kbit_s: u64,
+    /// Kilobits a second that this end could send on it; absent where nobody wanted more than there is
+    /// in the last minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity_kbit_s: Option<u64>,
+    /// How full it is, in percent, in the direction in which it is fuller: in tens, and absent below
+    /// 70.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_percent: Option<u8>,
     /// How much it carries beside other links to the same site: 1000 if it is the best, 0 if it
     /// carries nothing new.
     #[serde(default)]
@@ -63,6 +74,11 @@ pub struct LinkView {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
 const fn is_none_lost(ppm: &u32) -> bool {
     *ppm == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+const fn is_nothing(rate: &u64) -> bool {
+    *rate == 0
 }
 
 /// The way from a node to a site, as the node has chosen and measured it.
@@ -86,6 +102,9 @@ pub struct HopView {
     /// Of what sort it is, such as `backbone` or `transit cost 2`; absent where nobody said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
+    /// How full it is, in percent: in tens, and absent below 70.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_percent: Option<u8>,
 }
 
 impl PathView {

@@ -80,6 +80,12 @@ pub struct Link {
     /// The part of what goes there and back that is lost, in 1/65535.
     #[serde(default)]
     pub loss: u16,
+    /// How full it is, in percent.
+    #[serde(default)]
+    pub load: u8,
+    /// Kilobits a second that the node could send on it; 0: that is not known.
+    #[serde(default)]
+    pub capacity_kbit_s: u32,
 }
 
 /// What runs of one service.

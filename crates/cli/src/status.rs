@@ -166,7 +166,7 @@ fn healthy(site: &str, status: &NodeStatus) -> String {
 /// Of a million packets; less is not worth a word.
 const SHOWN_LOSS: u32 = 1000;
 
-/// The links of a node, each with its round trip and what it loses.
+/// The links of a node, each with its round trip, what it loses and how full it is.
 pub(crate) fn links(status: &NodeStatus) -> String {
     // Of two over TLS and QUIC the one that is used, or would be.
     let rank = |link: &LinkView| (link.share > 0, link.transport != "quic");
@@ -191,6 +191,11 @@ pub(crate) fn links(status: &NodeStatus) -> String {
         if link.lost_ppm >= SHOWN_LOSS {
             words += &format!(" {:.1} % lost", f64::from(link.lost_ppm) / 1e4);
         }
+        if let Some(capacity) = link.capacity_kbit_s {
+            let (sent, capacity) = (text::kbit_s(link.sent_kbit_s), text::kbit_s(capacity));
+            words += &format!(" {sent} of {capacity}");
+        }
+        words += &text::full(link.load_percent);
         if link.share == 0 {
             words += " rests";
         }
@@ -231,6 +236,9 @@ mod tests {
                     transport: "tls".to_owned(),
                     uplink: None,
                     lost_ppm: 0,
+                    sent_kbit_s: 0,
+                    capacity_kbit_s: None,
+                    load_percent: None,
                     share: 1000,
                     opened: 3,
                     class: None,
@@ -307,6 +315,9 @@ mod tests {
             transport: transport.to_owned(),
             uplink: Some(uplink.to_owned()),
             lost_ppm,
+            sent_kbit_s: 900,
+            capacity_kbit_s: (uplink == "lte").then_some(10_200),
+            load_percent: (lost_ppm == 11_000).then_some(90),
             share,
             opened: 0,
             class: (uplink == "lte").then(|| "transit cost 2".to_owned()),
@@ -323,7 +334,7 @@ mod tests {
         assert_eq!(
             links(&status),
             "nyc.fabric 5.1ms over cable 19.0 % lost rests, nyc.fabric 5.1ms transit cost 2 over \
-             lte by QUIC 1.1 % lost"
+             lte by QUIC 1.1 % lost 900 kbit/s of 10 Mbit/s 90 % full"
         );
     }
 }

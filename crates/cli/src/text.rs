@@ -173,6 +173,20 @@ pub(crate) fn micros(us: u64) -> String {
     }
 }
 
+/// How full a link is, behind other words, if it is.
+pub(crate) fn full(percent: Option<u8>) -> String {
+    percent.map_or_else(String::new, |percent| format!(" {percent} % full"))
+}
+
+/// Kilobits a second as people write them.
+pub(crate) fn kbit_s(rate: u64) -> String {
+    match rate {
+        0..1000 => format!("{rate} kbit/s"),
+        1000..10_000 => format!("{}.{} Mbit/s", rate / 1000, rate % 1000 / 100),
+        _ => format!("{} Mbit/s", rate / 1000),
+    }
+}
+
 /// How loaded a service is in a site, and what the site gets because of that, in thousandths, as
 /// people write them.
 pub(crate) fn load(load: Option<u16>, share: Option<u16>) -> Option<String> {

@@ -558,6 +558,10 @@ impl Data {
             .handle(runtime::now(), Event::Doubt(site.clone(), doubted));
         self.brain
             .handle(runtime::now(), Event::Loss(site.clone(), loss));
+        let idlest = table.idlest(site).and_then(|link| link.quality());
+        let load = idlest.map(|quality| quality.load).unwrap_or_default();
+        self.brain
+            .handle(runtime::now(), Event::Load(site.clone(), load));
         self.intent.links(measured(&table, &self.me.site));
         self.attach.handle_links(site, &table)
     }
@@ -919,17 +923,22 @@ impl Data {
     }
 }
 
-/// The best link to each other site.
+/// The best link to each other site, and how full the idlest is.
 fn measured(table: &LinkTable, me: &SiteName) -> Vec<sync::Link> {
     let micros = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
     let links = table.sites().filter(|(site, _)| *site != me);
     let links = links.filter_map(|(site, _)| {
         let quality = table.best(site)?.quality();
+        let idlest = table.idlest(site)?;
+        let load = idlest.quality().map(|quality| quality.load.percent());
+        let capacity = idlest.capacity().map(report::kbit_s);
         Some(sync::Link {
             peer: site.clone(),
             rtt_us: quality.map(|quality| micros(quality.min_rtt)),
             jitter_us: quality.map_or(0, |quality| micros(quality.jitter)),
             loss: quality.map_or(0, |quality| quality.loss.0),
+            load: load.unwrap_or_default(),
+            capacity_kbit_s: capacity.map_or(0, |rate| u32::try_from(rate).unwrap_or(u32::MAX)),
         })
     });
     links.collect()

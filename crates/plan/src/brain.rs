@@ -15,7 +15,7 @@ use std::{
 use api::sync::{Bundle, Link, Running, TroubleKind};
 use balance::{Cell, EndpointKey, EndpointSet, Health, ProbeOutcome};
 use base::{Instant, QualifiedService, Revision, ServiceId, SiteName, TenantId};
-use path::Loss;
+use path::{Load, Loss};
 
 use crate::{Cells, CompileError, Compiled, Me, Target, TargetKey};
 use import::Import;
@@ -50,6 +50,8 @@ pub enum Event {
     Doubt(SiteName, bool),
     /// The part of what goes to a site and back that is lost (data).
     Loss(SiteName, Loss),
+    /// To this site the link that has most room is so full (data).
+    Load(SiteName, Load),
     /// The tunnels of this node that are up, one for each site at the other end (control).
     Links(Vec<Link>),
     /// What runs at the site's own endpoints, of each service that says how much these take well;
@@ -143,6 +145,8 @@ pub struct WayFact {
     pub rtts: Vec<Duration>,
     /// Of what sort each of these links is.
     pub grades: Vec<path::Grade>,
+    /// How full each of them is.
+    pub loads: Vec<path::Load>,
 }
 
 /// The machine of one half of one node.
@@ -324,6 +328,11 @@ impl Brain {
             Event::Loss(site, loss) => {
                 if let Half::Data(import) = &mut self.half {
                     import.at(now).handle_loss(site, loss);
+                }
+            }
+            Event::Load(site, load) => {
+                if let Half::Data(import) = &mut self.half {
+                    import.at(now).handle_load(site, load);
                 }
             }
             Event::Links(links) => {

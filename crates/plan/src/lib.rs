@@ -66,7 +66,7 @@ pub use l7::{
     jwt::{KeyCell, KeySet},
 };
 pub use open::{Chain, OpenError, open};
-pub use path::{Attachment, Candidate, Grade};
+pub use path::{Attachment, Candidate, Grade, Load};
 pub use project::{Projection, dial, project};
 pub use why::explain;
 pub use world::World;

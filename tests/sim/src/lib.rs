@@ -37,8 +37,10 @@ mod node;
 mod planet;
 mod shell;
 mod trace;
+mod traffic;
 
 pub use check::{Checker, Violation};
+pub use traffic::{Moves, Traffic};
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -50,6 +52,9 @@ pub struct Options {
     pub lose_one_down: bool,
     /// Stop at this virtual time, before it is quiet and so without the checks of the end.
     pub until_ms: Option<u64>,
+    /// Nothing goes wrong, nobody asks, all lines are as long as each other, and this is sent; the run
+    /// is as long as is said.
+    pub traffic: Option<Traffic>,
 }
 
 impl Options {
@@ -60,6 +65,7 @@ impl Options {
             seed,
             lose_one_down: false,
             until_ms: None,
+            traffic: None,
         }
     }
 }
@@ -81,6 +87,8 @@ pub struct Report {
     pub answered: u64,
     /// The planted bug found its occasion.
     pub bug_fired: bool,
+    /// What became of [`Options::traffic`].
+    pub moves: Moves,
 }
 
 /// Run it.

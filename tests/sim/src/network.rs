@@ -151,7 +151,10 @@ impl Sim {
         }
         let rtt = self.links[&pair_of(pair.0, pair.1)].one_way * 2;
         for (node, other) in [(pair.0, pair.1), (pair.1, pair.0)] {
-            let noise = self.random(rtt / 10);
+            let noise = match self.options.traffic {
+                Some(_) => self.random(rtt / 40),
+                None => self.random(rtt / 10),
+            };
             self.reach(node, other, Some(rtt + noise));
         }
         let next = self.now + Duration::from_secs(2);
@@ -160,6 +163,7 @@ impl Sim {
 
     fn reach(&mut self, node: usize, other: usize, rtt: Option<Duration>) {
         let site = self.planet.sites[other].clone();
+        let load = self.load(node, other);
         let links = &mut self.nodes[node].links;
         links.retain(|link| link.peer != site);
         links.extend(rtt.map(|rtt| api::sync::Link {
@@ -167,6 +171,8 @@ impl Sim {
             rtt_us: Some(u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
             jitter_us: 0,
             loss: 0,
+            load,
+            capacity_kbit_s: 0,
         }));
         self.give(node, Part::Data, Event::Reach(site, rtt));
         self.tell_links(node);

@@ -15,6 +15,7 @@ use crate::{
     node::{Disk, Node},
     planet::{POPS, Planet},
     trace::Trace,
+    traffic::{Lines, Traffic},
 };
 
 /// Clocks are up to ten minutes apart.
@@ -77,6 +78,8 @@ pub(crate) enum Happening {
     Sweep,
     /// A user asks for something.
     Request,
+    /// Traffic goes on.
+    Carry,
 }
 
 #[derive(Debug)]
@@ -97,7 +100,9 @@ pub(crate) struct Sim {
     pub(crate) ledger: Ledger,
     /// The endpoint whose death one node does not hear of, by the planted bug.
     pub(crate) bug: Option<(usize, bgp::Key)>,
-    options: Options,
+    /// Those that are filled.
+    pub(crate) lines: Option<Lines>,
+    pub(crate) options: Options,
     events: u64,
 }
 
@@ -133,13 +138,17 @@ impl Sim {
             trace: Trace::default(),
             ledger: Ledger::default(),
             bug: None,
+            lines: None,
             options: options.clone(),
             events: 0,
             planet,
             rng,
         };
         sim.lay_links();
-        sim.plan_events();
+        match options.traffic {
+            Some(traffic) => sim.plan_traffic(traffic),
+            None => sim.plan_events(),
+        }
         sim
     }
 
@@ -147,18 +156,30 @@ impl Sim {
     fn lay_links(&mut self) {
         for a in 0..POPS {
             for b in a + 1..self.nodes.len() {
-                let one_way = Duration::from_millis(1) + self.random(Duration::from_millis(39));
+                let one_way = match self.options.traffic {
+                    Some(_) => Duration::from_millis(20),
+                    None => Duration::from_millis(1) + self.random(Duration::from_millis(39)),
+                };
                 self.links.insert(pair_of(a, b), Link { one_way, cuts: 0 });
             }
         }
     }
 
-    fn plan_events(&mut self) {
+    fn plan_starts(&mut self) {
         for node in 0..self.nodes.len() {
             let at = Instant::ZERO + self.random(Duration::from_secs(1));
             self.agenda.put(at, Happening::Fault(Fault::Start(node)));
             self.agenda.put(at, Happening::Tend { node });
         }
+    }
+
+    fn plan_traffic(&mut self, traffic: Traffic) {
+        self.plan_starts();
+        self.lay_traffic(traffic);
+    }
+
+    fn plan_events(&mut self) {
+        self.plan_starts();
         let mut pairs = Vec::new();
         for (node, bundle) in self.planet.bundles.iter().enumerate() {
             for row in &bundle.sites {
@@ -185,7 +206,11 @@ impl Sim {
             .options
             .until_ms
             .map(|ms| Instant::ZERO + Duration::from_millis(ms));
-        let end = until.map_or(whole, |until| until.min(whole));
+        let longest = match self.options.traffic {
+            Some(_) => until,
+            None => until.map(|until| until.min(whole)),
+        };
+        let end = longest.unwrap_or(whole);
         while let Some((at, what)) = self.agenda.pop() {
             if at > end {
                 break;
@@ -195,7 +220,7 @@ impl Sim {
             self.record(&what);
             self.happen(what);
         }
-        if end == whole {
+        if end == whole && self.options.traffic.is_none() {
             self.check_quiet();
         }
         let (violations, requests, answered) = self.ledger.finish();
@@ -207,6 +232,7 @@ impl Sim {
             requests,
             answered,
             bug_fired: self.bug.is_some(),
+            moves: self.lines.map(Lines::into_moves).unwrap_or_default(),
         }
     }
 
@@ -227,6 +253,7 @@ impl Sim {
             Happening::Bundle { node } => self.bundle_arrives(node),
             Happening::Tend { node } => self.tend(node),
             Happening::Fault(fault) => self.fault(fault),
+            Happening::Carry => self.carry(),
             Happening::Sweep => {
                 self.sweep();
                 self.agenda
@@ -299,6 +326,7 @@ impl Sim {
                 | Event::Links(_)
                 | Event::Doubt(..)
                 | Event::Loss(..)
+                | Event::Load(..)
                 | Event::Running(_)
                 | Event::Outlier(..) => self.trace.line(now, format_args!("{end:?} {event:?}")),
             },
@@ -312,6 +340,7 @@ impl Sim {
             | Happening::Tend { .. }
             | Happening::Fault(_)
             | Happening::Sweep
+            | Happening::Carry
             | Happening::Request => self.trace.line(now, format_args!("{what:?}")),
         }
     }

@@ -163,6 +163,8 @@ fn what_a_data_half_says_is_read_as_it_was_meant() {
         rtt_us: Some(40_000),
         jitter_us: 12,
         loss: 655,
+        load: 90,
+        capacity_kbit_s: 100_000,
     };
     let one = Running {
         tenant: TenantId(7),

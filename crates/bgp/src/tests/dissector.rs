@@ -309,6 +309,9 @@ fn value_fields(route: &Golden) -> Vec<(&'static str, String)> {
                 put("link.class", &grade.class);
                 put("link.cost", &grade.cost);
             }
+            if v.load > 0 {
+                put("load", &v.load);
+            }
         }
         Key::Unknown { .. } => unreachable!("every golden route has a known type"),
     }

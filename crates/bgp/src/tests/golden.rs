@@ -36,7 +36,8 @@ impl Golden {
     pub(super) fn optional(&self) -> usize {
         let link = self.value.as_link();
         let link = link.filter(|_| matches!(self.key, Key::Link { .. }));
-        4 * usize::from(link.is_some_and(|link| link.grade.is_some()))
+        let grade = 4 * usize::from(link.is_some_and(|link| link.grade.is_some()));
+        grade + 2 * usize::from(link.is_some_and(|link| link.load > 0))
     }
 
     /// What a withdrawal of it looks like: the value's length is 0, and there is no value.
@@ -81,6 +82,7 @@ pub(super) fn routes() -> Vec<Golden> {
         policy(),
         link(),
         graded_link(),
+        loaded_link(),
     ]
 }
 
@@ -215,6 +217,7 @@ fn link() -> Golden {
         bandwidth_kbit_s: 1_000_000,
         seq: Seq(0x0102_0309),
         grade: None,
+        load: 0,
     };
     let key = Key::Link {
         rd: rd(11),
@@ -250,5 +253,31 @@ fn graded_link() -> Golden {
         Value::link(&health),
         "06 0014 14 0001 0000000b 0000 0000000b 0000000c 00000004 \
          01 00 bb82 12c0 0000 00000000 01020309 01 00 0002",
+    )
+}
+
+fn loaded_link() -> Golden {
+    let health = LinkHealth {
+        state: State::Healthy,
+        rtt: Measure::new(12_000),
+        jitter: Measure::new(300),
+        bandwidth_kbit_s: 100_000,
+        seq: Seq(0x0102_0309),
+        grade: Some(LinkGrade { class: 0, cost: 1 }),
+        // 9/10.
+        load: 58_982,
+        ..LinkHealth::default()
+    };
+    let key = Key::Link {
+        rd: rd(11),
+        from: SiteId(11),
+        to: SiteId(12),
+        tunnel: TunnelId(5),
+    };
+    Golden::new(
+        key,
+        Value::link(&health),
+        "06 0014 16 0001 0000000b 0000 0000000b 0000000c 00000005 \
+         01 00 bb82 12c0 0000 000186a0 01020309 00 00 0001 e666",
     )
 }

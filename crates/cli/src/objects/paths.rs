@@ -99,12 +99,14 @@ fn table(paths: &[Path]) -> Table {
     table
 }
 
-/// Each hop with what was measured: `nyc.fabric 40.1ms backbone, factory.acme 5.2ms`.
+/// Each hop with what was measured: `nyc.fabric 40.1ms backbone 90 % full, factory.acme 5.2ms`.
 pub(crate) fn hops(hops: &[HopView]) -> String {
     let hop = |hop: &HopView| {
         let class = hop.class.as_ref();
         let class = class.map_or_else(String::new, |class| format!(" {}", shown(class)));
-        format!("{} {}{class}", shown(&hop.site), text::micros(hop.rtt_us))
+        let full = text::full(hop.load_percent);
+        let rtt = text::micros(hop.rtt_us);
+        format!("{} {rtt}{class}{full}", shown(&hop.site))
     };
     hops.iter().map(hop).collect::<Vec<_>>().join(", ")
 }
@@ -119,6 +121,7 @@ mod tests {
             site: site.to_owned(),
             rtt_us,
             class: class.map(str::to_owned),
+            load_percent: class.map(|_| 90),
         };
         let path = PathView {
             site: "factory.acme".to_owned(),
@@ -133,7 +136,7 @@ mod tests {
         assert_eq!(
             shown,
             "FROM        TO            RTT     HOPS\n\
-             par.fabric  factory.acme  45.3ms  nyc.fabric 40.1ms backbone, factory.acme 5.2ms\n"
+             par.fabric  factory.acme  45.3ms  nyc.fabric 40.1ms backbone 90 % full, factory.acme 5.2ms\n"
         );
     }
 }

@@ -6,7 +6,7 @@ use api::derived::{
     EndpointView, Explanation, HopView, KeysView, LinkView, NodeStatus, PathView, Question,
 };
 use base::{Instant, Revision, SiteName, WallTime};
-use plan::{Brain, Compiled, EndpointFact, Grade, WayFact};
+use plan::{Brain, Compiled, EndpointFact, Grade, Load, WayFact};
 use proxy::ListenerFailed;
 use tokio::sync::oneshot;
 use tunnel::{Link, LinkTable, Transport};
@@ -157,6 +157,9 @@ impl Report {
                     share: u32::from(link.share > 0),
                     rtt_us: None,
                     lost_ppm: 0,
+                    sent_kbit_s: 0,
+                    capacity_kbit_s: None,
+                    load_percent: None,
                     opened: 0,
                     ..link.clone()
                 };
@@ -200,6 +203,9 @@ pub(super) fn links(
             .to_owned(),
             uplink: link.uplink.as_ref().map(|uplink| uplink.name.to_string()),
             lost_ppm,
+            sent_kbit_s: kbit_s(link.rate()),
+            capacity_kbit_s: link.capacity().map(kbit_s),
+            load_percent: quality.and_then(|quality| percent(quality.load)),
             share: link.share(),
             opened: link.opened(),
             class: grade(site).and_then(class),
@@ -224,16 +230,28 @@ pub(super) fn complete(said: &mut Explanation, brain: &Brain) {
 }
 
 fn path(way: &WayFact) -> Option<PathView> {
-    let hops = way.hops.iter().zip(&way.rtts).zip(&way.grades);
-    let hops = hops.map(|((site, rtt), grade)| HopView {
+    let hops = way.hops.iter().zip(&way.rtts);
+    let hops = hops.zip(way.grades.iter().zip(&way.loads));
+    let hops = hops.map(|((site, rtt), (grade, load))| HopView {
         site: site.to_string(),
         rtt_us: micros(*rtt),
         class: class(*grade),
+        load_percent: percent(*load),
     });
     Some(PathView {
         site: way.hops.last()?.to_string(),
         hops: hops.collect(),
     })
+}
+
+/// How full a link is, if it is.
+fn percent(load: Load) -> Option<u8> {
+    (load > Load::default()).then_some(load.percent())
+}
+
+/// Of octets a second.
+pub(super) const fn kbit_s(octets: u64) -> u64 {
+    octets / 125
 }
 
 /// Of what sort a link is, where somebody said so.

@@ -12,7 +12,7 @@ use balance::{
 };
 use base::{Instant, ServiceId, SiteId, SiteName, TenantId};
 use bgp::{Key, Rd, State, TunnelId, Value};
-use path::{Graph, Loss, Way, Ways};
+use path::{Graph, Load, Loss, Way, Ways};
 
 use super::{About, Effect, Effects, EndpointFact, WayFact};
 use crate::{Compiled, compile::links};
@@ -33,6 +33,8 @@ pub(super) struct Import {
     doubted: BTreeSet<SiteName>,
     /// What is lost on the way to them and back.
     losses: BTreeMap<SiteName, Loss>,
+    /// How full the links to them are.
+    loads: BTreeMap<SiteName, Load>,
     /// The ways that the published sets go by, once the table says who we are.
     ways: Option<Ways>,
     /// The ways over others that were said.
@@ -74,6 +76,7 @@ impl Import {
             reach: BTreeMap::new(),
             doubted: BTreeSet::new(),
             losses: BTreeMap::new(),
+            loads: BTreeMap::new(),
             ways: None,
             told: BTreeMap::new(),
             links_changed: false,
@@ -192,7 +195,7 @@ impl Import {
         if matches!(key, Key::Link { .. }) {
             let said = |value: Option<&Value>| {
                 let link = value.and_then(Value::as_link)?;
-                Some((link.state, link.rtt, link.loss, link.grade))
+                Some((link.state, link.rtt, link.loss, link.grade, link.load))
             };
             self.links_changed |= said(before.as_ref()) != said(value.as_ref());
         }
@@ -300,6 +303,14 @@ impl Import {
         }
     }
 
+    pub(super) fn handle_load(&mut self, site: SiteName, load: Load) {
+        let before = match load > Load::default() {
+            true => self.loads.insert(site, load),
+            false => self.loads.remove(&site),
+        };
+        self.links_changed |= before.unwrap_or_default() != load;
+    }
+
     /// Choose the ways by the links there are now; sets with endpoints at the end of a way that
     /// changed are to be published anew.
     fn settle(&mut self, table: &Arc<Compiled>, effects: &mut Effects) {
@@ -336,7 +347,8 @@ impl Import {
             if let Some(site) = table.site_ids.get(name) {
                 let loss = self.losses.get(name).copied().unwrap_or_default();
                 let grade = table.fabric.grades.get(name).copied().unwrap_or_default();
-                graph.link(own, *site, *rtt, loss, grade);
+                let load = self.loads.get(name).copied().unwrap_or_default();
+                graph.loaded_link(own, *site, *rtt, loss, grade, load);
                 if self.doubted.contains(name) {
                     graph.doubt(own, *site);
                 }
@@ -370,13 +382,14 @@ impl Import {
             let rtt = Duration::from_micros(link.rtt.quantity().into());
             up.insert((*from, *to));
             let grade = links::heard(link.grade);
-            said.push((*from, *to, rtt, Loss(link.loss), grade));
+            let load = links::heard_load(link.load);
+            said.push((*from, *to, rtt, Loss(link.loss), grade, load));
         }
-        for (from, to, rtt, loss, grade) in said {
+        for (from, to, rtt, loss, grade, load) in said {
             // Another node of the far end may have one that is up.
             let vetoed = down.contains(&(to, from)) && !up.contains(&(to, from));
             if from != own && to != own && !vetoed {
-                graph.link(from, to, rtt, loss, grade);
+                graph.loaded_link(from, to, rtt, loss, grade, load);
             }
         }
         graph
@@ -389,7 +402,13 @@ impl Import {
             let hops: Option<Vec<SiteName>> = way.hops.iter().map(name).collect();
             let rtts = way.rtts.clone();
             let grades = way.grades.clone();
-            hops.map(|hops| WayFact { hops, rtts, grades })
+            let loads = way.loads.clone();
+            hops.map(|hops| WayFact {
+                hops,
+                rtts,
+                grades,
+                loads,
+            })
         };
         let ways = self.ways.iter().flat_map(Ways::iter);
         ways.filter_map(|(_, way)| named(way)).collect()

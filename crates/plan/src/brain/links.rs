@@ -1,11 +1,11 @@
 //! From the node's own tunnels to Link routes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use api::sync::Link;
 use base::{Instant, SiteName, SlotId, TenantId};
 use bgp::{Key, LinkHealth, Measure, Rd, RouteTarget, State, TunnelId, Value};
-use path::{Grade, Loss};
+use path::{Grade, Load, Loss};
 
 use super::{
     About, Effects,
@@ -13,14 +13,48 @@ use super::{
 };
 use crate::{Compiled, compile};
 
-/// What was said of one link.
-type Said = (State, Measure, Loss, Grade);
+/// That a link could carry another bandwidth is said so long after what was said before.
+const BANDWIDTH: Duration = Duration::from_secs(10);
+
+/// What is said of one link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Word {
+    state: State,
+    rtt: Measure,
+    loss: Loss,
+    grade: Grade,
+    load: Load,
+    bandwidth_kbit_s: u32,
+}
+
+impl Word {
+    fn down() -> Self {
+        Word {
+            state: State::Unhealthy,
+            rtt: Measure::new(0),
+            loss: Loss::default(),
+            grade: Grade::default(),
+            load: Load::default(),
+            bandwidth_kbit_s: 0,
+        }
+    }
+
+    /// Is it another one than `before`, which was said so long ago?
+    fn is_news(&self, before: &Word, ago: Duration) -> bool {
+        let what = |word: &Word| (word.state, word.grade, word.load);
+        what(self) != what(before)
+            || is_news(before.rtt, self.rtt)
+            || self.loss.is_news(before.loss)
+            || ago >= BANDWIDTH
+                && is_other(before.bandwidth_kbit_s.into(), self.bandwidth_kbit_s.into())
+    }
+}
 
 /// The links of this node, and what was said of them.
 #[derive(Debug, Default)]
 pub(super) struct Links {
     now: BTreeMap<SiteName, Link>,
-    said: BTreeMap<Key, Said>,
+    said: BTreeMap<Key, (Instant, Word)>,
     /// A change that was one too many is announced then.
     say_at: Option<Instant>,
 }
@@ -54,11 +88,9 @@ impl Origin {
     /// Say what is news: that a link is up, how long it is, that it is down. Of one that never was
     /// up nothing is said.
     pub(super) fn announce_links(&mut self, now: Instant, table: &Compiled, effects: &mut Effects) {
-        let mut wanted: BTreeMap<Key, Said> = BTreeMap::new();
+        let mut wanted: BTreeMap<Key, Word> = BTreeMap::new();
         for key in self.links.said.keys() {
-            let (loss, grade) = (Loss::default(), Grade::default());
-            let down = (State::Unhealthy, Measure::new(0), loss, grade);
-            wanted.insert(key.clone(), down);
+            wanted.insert(key.clone(), Word::down());
         }
         for (site, link) in &self.links.now {
             let (Some(to), Some(rtt_us)) = (table.site_ids.get(site), link.rtt_us) else {
@@ -78,10 +110,17 @@ impl Origin {
                 tunnel,
             };
             let grade = table.fabric.grades.get(site).copied().unwrap_or_default();
-            let up = (State::Healthy, Measure::new(rtt_us), Loss(link.loss), grade);
+            let up = Word {
+                state: State::Healthy,
+                rtt: Measure::new(rtt_us),
+                loss: Loss(link.loss),
+                grade,
+                load: Load::of(link.load),
+                bandwidth_kbit_s: link.capacity_kbit_s,
+            };
             wanted.insert(key, up);
         }
-        for (key, (state, rtt, loss, grade)) in wanted {
+        for (key, word) in wanted {
             let Key::Link { to, .. } = &key else { continue };
             let Some(far) = table.site_table.sites.get(to) else {
                 // The site is gone from the table: what was said of the way to it goes too.
@@ -95,10 +134,7 @@ impl Origin {
                 continue;
             }
             let said = self.links.said.get(&key);
-            if said.is_some_and(|(before, was, lost, graded)| {
-                let same = (*before, *graded) == (state, grade);
-                same && !is_news(*was, rtt) && !loss.is_news(*lost)
-            }) {
+            if said.is_some_and(|(at, before)| !word.is_news(before, now.since(*at))) {
                 continue;
             }
             let tenant = match table.numbers.pop {
@@ -113,16 +149,17 @@ impl Origin {
                     continue;
                 }
             };
-            let said = (state, rtt, loss, grade);
-            self.links.said.insert(key.clone(), said);
+            self.links.said.insert(key.clone(), (now, word));
             let jitter = table.site_names.get(to);
             let jitter = jitter.and_then(|site| self.links.now.get(site));
             let value = Value::link(&LinkHealth {
-                state,
-                rtt,
+                state: word.state,
+                rtt: word.rtt,
                 jitter: Measure::new(jitter.map_or(0, |link| link.jitter_us)),
-                loss: loss.0,
-                grade: compile::links::said(grade),
+                loss: word.loss.0,
+                grade: compile::links::said(word.grade),
+                load: compile::links::said_load(word.load),
+                bandwidth_kbit_s: word.bandwidth_kbit_s,
                 seq,
                 ..LinkHealth::default()
             });
@@ -131,10 +168,15 @@ impl Origin {
                 selector: RouteTarget::SITE,
             };
             let about = About::Route(key.clone());
-            let down = state == State::Unhealthy;
+            let down = word.state == State::Unhealthy;
             effects.say(about, down, originate(key, value, target));
         }
     }
+}
+
+/// Is a bandwidth another one? Half as much again, or two thirds.
+const fn is_other(before: u64, now: u64) -> bool {
+    now * 2 > before * 3 || now * 3 < before * 2
 }
 
 /// Is a round trip another one? A sixteenth or half a millisecond is noise.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use api::{LinkKind, LinkSpec};
 use base::SiteName;
 use bgp::LinkGrade;
-use path::{Grade, LinkClass};
+use path::{Grade, LinkClass, Load};
 
 use crate::World;
 
@@ -55,6 +55,19 @@ pub(crate) fn heard(said: Option<LinkGrade>) -> Grade {
     Grade { class, cost }
 }
 
+/// As a Link route says it, in 1/65535.
+pub(crate) fn said_load(load: Load) -> u16 {
+    let parts = u32::from(load.percent()) * u32::from(u16::MAX);
+    u16::try_from((parts + 50) / 100).unwrap_or(u16::MAX)
+}
+
+/// As a Link route says it.
+pub(crate) fn heard_load(said: u16) -> Load {
+    let whole = u32::from(u16::MAX);
+    let percent = (u32::from(said) * 100 + whole / 2) / whole;
+    Load::of(u8::try_from(percent).unwrap_or(u8::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +87,10 @@ mod tests {
             }
         }
         assert_eq!(said(Grade::default()), None);
+        for load in (0..=100).map(Load::of) {
+            assert_eq!(heard_load(said_load(load)), load);
+        }
+        assert_eq!(said_load(Load::FULL), u16::MAX);
         // What a later version says, or somebody who is not bound by ours.
         let later = LinkGrade { class: 9, cost: 0 };
         assert_eq!(heard(Some(later)), Grade::default());

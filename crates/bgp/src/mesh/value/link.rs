@@ -25,6 +25,8 @@ pub struct LinkHealth {
     pub seq: Seq,
     /// Of what sort it is, if somebody said so.
     pub grade: Option<LinkGrade>,
+    /// Share of the bandwidth that is used, in 1/65535; 0 where nobody measured, or there is room.
+    pub load: u16,
 }
 
 /// Of what sort a link is: what follows the seq, where it is there.
@@ -41,10 +43,13 @@ impl LinkHealth {
     pub(in crate::mesh) const LEN: usize = 16;
 
     pub(super) fn encode(&self) -> Value {
-        let grade = self.grade.map(|grade| {
+        // A load stands behind what is not said too.
+        let unsaid = (self.load > 0).then_some(LinkGrade { class: 0, cost: 1 });
+        let grade = self.grade.or(unsaid).map(|grade| {
             let [high, low] = grade.cost.to_be_bytes();
             [grade.class, 0, high, low]
         });
+        let load = self.load.to_be_bytes();
         Value::of(&[
             &head(self.state, self.flags),
             &self.rtt.bits().to_be_bytes(),
@@ -53,6 +58,7 @@ impl LinkHealth {
             &self.bandwidth_kbit_s.to_be_bytes(),
             &self.seq.0.to_be_bytes(),
             grade.as_ref().map_or(&[], |grade| grade),
+            if self.load > 0 { &load } else { &[] },
         ])
     }
 
@@ -67,6 +73,7 @@ impl LinkHealth {
             bandwidth_kbit_s: c.u32()?,
             seq: Seq(c.u32()?),
             grade: LinkGrade::decode(&mut c),
+            load: c.u16().unwrap_or_default(),
         })
     }
 }

@@ -67,19 +67,28 @@ fn values_read_as_they_were_written() {
 }
 
 #[test]
-fn a_link_whose_sort_is_cut_off_has_none() {
-    let graded = golden::routes().pop().expect("the last is a link");
-    let grade = graded.value.as_link().and_then(|link| link.grade);
-    assert_eq!(grade.map(|grade| (grade.class, grade.cost)), Some((1, 2)));
-    for missing in 1..=4 {
-        let octets = graded.value.as_bytes();
-        let short = Value::decode(&graded.key, &octets[..octets.len() - missing]);
+fn a_link_whose_sort_or_load_is_cut_off_has_none() {
+    let loaded = golden::routes().pop().expect("the last is a link");
+    let grade = loaded.value.as_link().and_then(|link| link.grade);
+    assert_eq!(grade.map(|grade| (grade.class, grade.cost)), Some((0, 1)));
+    for missing in 0..=6 {
+        let octets = loaded.value.as_bytes();
+        let short = Value::decode(&loaded.key, &octets[..octets.len() - missing]);
         let link = short
             .ok()
             .and_then(|short| short.as_link())
             .expect("a link");
-        assert_eq!((link.grade, link.seq), (None, crate::Seq(0x0102_0309)));
+        assert_eq!(link.seq, crate::Seq(0x0102_0309));
+        assert_eq!(link.grade, grade.filter(|_| missing <= 2));
+        assert_eq!(link.load, if missing == 0 { 58_982 } else { 0 });
     }
+    // A load alone stands behind what a link is of which nobody speaks.
+    let link = loaded.value.as_link().expect("a link");
+    let unsaid = crate::LinkHealth {
+        grade: None,
+        ..link
+    };
+    assert_eq!(Value::link(&unsaid), loaded.value);
 }
 
 #[test]
@@ -100,6 +109,7 @@ fn keys_read_well() {
             "policy 00112233445566778899aabbccddeeff rd 11:0",
             "link 11→12 tunnel 3 rd 11:0",
             "link 11→12 tunnel 4 rd 11:0",
+            "link 11→12 tunnel 5 rd 11:0",
         ]
     );
     assert!(size_of::<Key>() <= 48, "a key has {}", size_of::<Key>());
@@ -230,7 +240,7 @@ fn bad_routes_are_ignored_or_withdrawn() {
     };
     let mut scratch = Scratch::default();
     let update = decode(&body, &context, &mut scratch, &mut findings).expect("well framed");
-    assert_eq!((findings.bad_keys, findings.bad_values), (9, 9));
+    assert_eq!((findings.bad_keys, findings.bad_values), (10, 10));
     let read = |reach: bool| {
         let mut all = Vec::new();
         let sections = if reach {

@@ -10,6 +10,8 @@ fn up(links: &[(&str, u64)]) -> Event {
         rtt_us: Some(ms * 1000),
         jitter_us: 0,
         loss: 0,
+        load: 0,
+        capacity_kbit_s: 0,
     };
     Event::Links(links.iter().map(link).collect())
 }
@@ -352,4 +354,106 @@ fn ways_go_by_what_sort_links_are_one_s_own_and_others() {
     let grades = way.expect("the way").grades;
     assert_eq!(grades[0].to_string(), "backbone");
     assert_eq!(grades[1].to_string(), "backbone");
+}
+
+#[test]
+fn how_full_a_link_is_is_said_when_it_is_news() {
+    let world = world();
+    let mut shell = Shell::new(Part::Control, "par.fabric");
+    shell.bundle(&world, &ids(&world), 1);
+    shell.take();
+    let link = |load, capacity_kbit_s| {
+        Event::Links(vec![Link {
+            peer: site("nyc.fabric"),
+            rtt_us: Some(40_000),
+            jitter_us: 0,
+            loss: 0,
+            load,
+            capacity_kbit_s,
+        }])
+    };
+    let said = |shell: &mut Shell| {
+        let said = |effect| match effect {
+            Effect::Originate(route) => {
+                let link = route.value.as_link().expect("a link");
+                Some((link.load, link.bandwidth_kbit_s, link.grade))
+            }
+            _ => None,
+        };
+        shell
+            .take()
+            .into_iter()
+            .filter_map(said)
+            .collect::<Vec<_>>()
+    };
+    shell.give(link(0, 0));
+    assert_eq!(said(&mut shell), [(0, 0, None)]);
+    let unsaid = Some(bgp::LinkGrade { class: 0, cost: 1 });
+    shell.give(link(90, 100_000));
+    assert_eq!(said(&mut shell), [(58_982, 100_000, unsaid)]);
+    // What it could carry, too soon after that, or about as much.
+    for (ms, capacity, news) in [
+        (9_000, 300_000, false),
+        (10_000, 149_000, false),
+        (10_000, 67_000, false),
+        (10_000, 151_000, true),
+        (19_000, 10_000, false),
+        (20_000, 100_000, true),
+    ] {
+        shell.to(Instant::ZERO + MS * ms);
+        shell.give(link(90, capacity));
+        assert_eq!(!said(&mut shell).is_empty(), news, "{ms} {capacity}");
+    }
+    shell.give(link(0, 100_000));
+    assert_eq!(said(&mut shell), [(0, 100_000, None)]);
+}
+
+#[test]
+fn ways_go_round_what_is_full_one_s_own_links_and_others() {
+    let mut shell = importing();
+    shell.give(Event::Reach(site("nyc.fabric"), Some(20 * MS)));
+    shell.give(Event::Reach(site("factory.acme"), Some(24 * MS)));
+    let healthy = Some((State::Healthy, 5));
+    shell.give(link(&shell, "nyc.fabric", "factory.acme", healthy));
+    shell.take();
+    shell.give(Event::Load(site("factory.acme"), path::Load::of(90)));
+    assert_eq!(ways(&mut shell), Some(vec!["nyc factory".to_owned()]));
+    let loads = |shell: &Shell| {
+        let ways = shell.brain.ways().into_iter();
+        let longest = ways.max_by_key(|way| way.hops.len()).expect("a way");
+        longest
+            .loads
+            .iter()
+            .map(|load| load.percent())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(loads(&shell), [0, 0]);
+    // The other end says that its link is fuller.
+    let id = |name: &str| shell.table().site_ids[&site(name)];
+    let key = Key::Link {
+        rd: Rd {
+            site: id("nyc.fabric"),
+            slot: SlotId(0),
+        },
+        from: id("nyc.fabric"),
+        to: id("factory.acme"),
+        tunnel: TunnelId(1),
+    };
+    let value = Value::link(&LinkHealth {
+        state: State::Healthy,
+        rtt: Measure::new(5000),
+        load: u16::MAX,
+        ..LinkHealth::default()
+    });
+    shell.give(Event::Route(key, Some(value)));
+    assert_eq!(ways(&mut shell), None, "not before its time");
+    assert_eq!(loads(&shell), [0, 100]);
+    shell.to(Instant::ZERO + MS * 20_000);
+    assert_eq!(ways(&mut shell), Some(vec![]));
+    // It has room again, and serves already.
+    shell.give(Event::Load(site("factory.acme"), path::Load::of(0)));
+    assert_eq!(ways(&mut shell), None);
+    // What is full serves where nothing else does.
+    shell.give(Event::Reach(site("factory.acme"), None));
+    assert_eq!(ways(&mut shell), Some(vec!["nyc factory".to_owned()]));
 }
