@@ -44,12 +44,12 @@ impl Load {
     }
 
     /// How much longer what goes over it counts: as what waits in a queue grows (ρ / (1 − ρ)), from
-    /// 60 % on, and 40 ms at most. At 80 % it is 4 ms.
+    /// 60 % on, and 10 ms at most. At 80 % it is 1 ms.
     #[must_use]
     pub fn delay(self) -> Duration {
         const FROM: u32 = 60;
-        const HALF: Duration = Duration::from_millis(4);
-        const MOST: Duration = Duration::from_millis(40);
+        const HALF: Duration = Duration::from_millis(1);
+        const MOST: Duration = Duration::from_millis(10);
         let load = u32::from(self.0);
         let (over, left) = (load.saturating_sub(FROM), 100_u32.saturating_sub(load));
         match HALF.saturating_mul(over).checked_div(left) {
@@ -352,8 +352,8 @@ mod tests {
     fn what_a_load_costs_grows_to_a_bound() {
         let micros = |percent| Load::of(percent).delay().as_micros();
         assert_eq!([0, 60].map(micros), [0, 0]);
-        assert_eq!([70, 80, 90].map(micros), [1_333, 4_000, 12_000]);
-        assert_eq!([99, 100, 255].map(micros), [40_000; 3]);
+        assert_eq!([70, 80, 90].map(micros), [333, 1_000, 3_000]);
+        assert_eq!([99, 100, 255].map(micros), [10_000; 3]);
     }
 
     /// Two links of the same capacity, and streams that live for seconds: what each carries of what

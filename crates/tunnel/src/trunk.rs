@@ -423,7 +423,8 @@ impl Trunks {
         else {
             return;
         };
-        let spare = Spare::new(number, Rc::clone(&shelf), tls, keys);
+        let flow = Flow::new(Arc::clone(&link.state));
+        let spare = Spare::new(number, Rc::clone(&shelf), tls, keys, flow);
         shelf.put(&spare);
         // Also if this is dropped.
         let _off = Off(&mux, &shelf, &spare);

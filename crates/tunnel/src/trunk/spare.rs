@@ -24,6 +24,7 @@ use super::{
     mux::{Mux, Reading, Turn},
 };
 use crate::{
+    flow::Flow,
     links::LinkState,
     socket::Socket,
     transport::{Keys, Pipe},
@@ -108,6 +109,8 @@ struct Wire {
     total: usize,
     broken: Option<io::ErrorKind>,
     counted: Counted,
+    /// What it carries.
+    flow: Flow,
 }
 
 /// What TCP had counted at the last look, and for how many looks the same is under way.
@@ -150,6 +153,7 @@ impl Spare {
         shelf: Rc<Shelf>,
         mut tls: Box<TlsStream<Socket>>,
         keys: Keys,
+        flow: Flow,
     ) -> Rc<Self> {
         // What is written is taken whole: TLS is empty whenever something is.
         match &mut *tls {
@@ -173,6 +177,7 @@ impl Spare {
             spent: 0,
             total: 0,
             broken: None,
+            flow,
         };
         Rc::new(Spare {
             number,
@@ -363,6 +368,7 @@ impl Spare {
         let now = tls.get_ref().0.segments();
         wire.unsent = unsent;
         if let Some(now) = now {
+            wire.flow.handle_counted(runtime::now(), &now);
             let (sent, lost) = wire.counted.look(now);
             link.count(sent, lost);
             if wire.counted.is_broken() && !lingers {

@@ -27,6 +27,7 @@ use super::{
     machine::octets,
 };
 use crate::{
+    flow::Flow,
     link::Side,
     metrics::TunnelMetrics,
     socket::Socket,
@@ -71,7 +72,8 @@ async fn read_from() -> (Rc<RefCell<Mux>>, Rc<Spare>, TlsStream<Socket>) {
     mux.receive(&mut octets(&aside)).expect("no violation");
     let metrics = TunnelMetrics::declare(&Metrics::default());
     let keys = Keys::new(&metrics.rekeys, "spare");
-    let spare = Spare::new(7, Rc::new(Shelf::default()), Box::new(near), keys);
+    let flow = Flow::new(Arc::default());
+    let spare = Spare::new(7, Rc::new(Shelf::default()), Box::new(near), keys, flow);
     (Rc::new(RefCell::new(mux)), spare, far)
 }
 
