@@ -15,7 +15,7 @@ use std::{
 };
 
 use rustix::fs::Mode;
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket, UnixListener, UnixStream};
 
 pub use segments::{Segments, segments};
@@ -27,6 +27,8 @@ const BACKLOG: i32 = 4096;
 /// Octets that the system takes of a tunnel's connection beyond what it may send at once: what is
 /// urgent waits behind these.
 const UNSENT: u32 = 128 << 10;
+/// The same where nothing is urgent.
+const UNSENT_BULK: u32 = 512 << 10;
 
 /// Who else may listen on the same address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,6 +196,24 @@ pub fn tune_tunnel(stream: &TcpStream) {
         socket.set_tcp_nodelay(true),
         socket.set_tcp_congestion(b"bbr"),
         socket.set_tcp_notsent_lowat(UNSENT),
+    ] {
+        if let Err(error) = tuned {
+            tracing::trace!(%error, "socket option refused");
+        }
+    }
+}
+
+/// Prepares one that was prepared so for a single stream that is long: more may be unsent in the
+/// kernel, and whoever only reads notices that its path is gone. Failing is not an error.
+pub fn tune_bulk(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let alive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(10))
+        .with_interval(Duration::from_secs(5))
+        .with_retries(3);
+    for tuned in [
+        socket.set_tcp_keepalive(&alive),
+        socket.set_tcp_notsent_lowat(UNSENT_BULK),
     ] {
         if let Err(error) = tuned {
             tracing::trace!(%error, "socket option refused");

@@ -48,6 +48,11 @@ impl Flow {
         self.set(octets.saturating_mul(1_000_000) / us, waits);
     }
 
+    /// It carries nothing, as far as the link goes.
+    pub(crate) fn stop(&mut self) {
+        self.set(0, false);
+    }
+
     fn set(&mut self, rate: u64, waits: bool) {
         self.link.flow((self.rate, self.waits), (rate, waits));
         (self.rate, self.waits) = (rate, waits);
@@ -56,7 +61,7 @@ impl Flow {
 
 impl Drop for Flow {
     fn drop(&mut self) {
-        self.set(0, false);
+        self.stop();
     }
 }
 

@@ -60,6 +60,14 @@ impl Socket {
         }
     }
 
+    /// It is for one stream that is long: nothing urgent waits behind what the system has of it.
+    pub(crate) fn carries_bulk(&self) {
+        match &self.tcp {
+            Tcp::Here(tcp) => runtime::net::tune_bulk(tcp),
+            Tcp::Moving(_) | Tcp::Lost => {}
+        }
+    }
+
     /// Leaves this thread's runtime; until [`Socket::arrive`] it cannot be used.
     ///
     /// # Errors

@@ -317,7 +317,8 @@ impl Mux {
             }
             Kind::End => {
                 self.check_known(id)?;
-                if let Some(stream) = self.streams.get_mut(&id) {
+                // What was reset has not come whole, whatever is said after it.
+                if let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.reset) {
                     stream.finished = true;
                     stream.wake();
                 }
@@ -474,7 +475,10 @@ impl Mux {
         }
         Header::write(kind, id, payload.len(), &mut self.out);
         self.out.put_slice(payload);
-        if matches!(kind, Kind::Pong | Kind::Refuse | Kind::Credit) {
+        if matches!(
+            kind,
+            Kind::Pong | Kind::Accept | Kind::Refuse | Kind::Reset | Kind::Credit | Kind::Home
+        ) {
             self.answers += HEADER + payload.len();
         }
         self.wake_driver();
@@ -879,7 +883,15 @@ impl Mux {
         match self.gone() {
             Some(kind) => Err(kind.into()),
             None if self.lingers && self.is_ours(id) => Err(io::ErrorKind::ConnectionReset.into()),
-            None => Ok(()),
+            None => self.check_whole(id),
+        }
+    }
+
+    /// Was nothing of it lost on a spare connection?
+    pub(super) fn check_whole(&self, id: u32) -> io::Result<()> {
+        match self.streams.get(&id).is_some_and(|stream| stream.torn) {
+            true => Err(io::ErrorKind::ConnectionReset.into()),
+            false => Ok(()),
         }
     }
 
@@ -889,6 +901,7 @@ impl Mux {
             && let Some(stream) = self.streams.get_mut(&id)
             && !stream.ended
             && !stream.reset
+            && !stream.torn
         {
             stream.ended = true;
             self.go_home(id);

@@ -125,8 +125,10 @@ impl Counted {
     fn look(&mut self, now: Segments) -> (u32, u32) {
         let before = self.segments;
         let lost = now.lost.max(before.lost);
-        // A reader who stands still leaves nothing under way: its kernel has it.
-        let stands = now.flying > 0 && now.acknowledged == before.acknowledged;
+        // A reader who stands still leaves nothing under way, since its kernel has it, but for what
+        // that had no room for.
+        let reader = now.window_limited_us > before.window_limited_us;
+        let stands = now.flying > 0 && now.acknowledged == before.acknowledged && !reader;
         self.stuck = if stands { self.stuck + 1 } else { 0 };
         self.segments = Segments { lost, ..now };
         (now.sent.wrapping_sub(before.sent), lost - before.lost)
@@ -155,6 +157,7 @@ impl Spare {
         keys: Keys,
         flow: Flow,
     ) -> Rc<Self> {
+        tls.get_ref().0.carries_bulk();
         // What is written is taken whole: TLS is empty whenever something is.
         match &mut *tls {
             TlsStream::Client(tls) => tls.get_mut().1.set_buffer_limit(None),
@@ -232,6 +235,7 @@ impl Spare {
             }
         }
         // The data connection is gone, and nobody else looks whether this one lives.
+        self.wire.borrow_mut().flow.stop();
         let mut before = self.wire.borrow().total;
         loop {
             let turn = poll_fn(|cx| self.poll_turn(mux, cx, true));
@@ -414,6 +418,7 @@ impl Wire {
         ready!(self.poll_flush())?;
         let mut chunk = [IoSlice::new(&[]); BUFS + 1];
         let mut count = 0;
+        let bufs = bufs.iter().filter(|buf| !buf.is_empty());
         for (place, buf) in chunk.iter_mut().skip(1).zip(bufs) {
             let piece = buf.get(..MAX_CHUNK - count).unwrap_or(buf);
             *place = IoSlice::new(piece);
@@ -541,9 +546,9 @@ mod tests {
     fn what_stays_under_way_is_broken_and_what_nobody_reads_is_not() {
         let at = |sent, flying, acknowledged| Segments {
             sent,
-            lost: 0,
             flying,
             acknowledged,
+            ..Segments::default()
         };
         let mut counted = Counted::default();
         assert_eq!(counted.look(at(5, 2, 100)), (5, 0));
@@ -556,6 +561,15 @@ mod tests {
             counted.look(at(9, 1, 200 + more));
         }
         assert!(!counted.is_broken());
+        // What has no room there is sent again and again.
+        for held in 1..u64::from(2 * STUCK) {
+            counted.look(Segments {
+                window_limited_us: held,
+                ..at(9, 1, 999)
+            });
+        }
+        assert!(!counted.is_broken());
+        counted.look(at(9, 1, 998));
         for _ in 0..STUCK {
             counted.look(at(9, 1, 999));
         }

@@ -224,8 +224,10 @@ impl AsyncWrite for TrunkStream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.mux.borrow_mut().end(self.id);
-        Poll::Ready(Ok(()))
+        let mut mux = self.mux.borrow_mut();
+        mux.end(self.id);
+        // An end of something of which a part is lost is none.
+        Poll::Ready(mux.check_whole(self.id))
     }
 }
 

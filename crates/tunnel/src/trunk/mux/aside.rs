@@ -26,6 +26,10 @@ pub(in crate::trunk) const PIECE: usize = 4 << 10;
 /// So many looks ([`Mux::tick`]) a connection may be idle, if that many are not wanted; and so many
 /// after the last bulk none is wanted. A minute.
 pub(in crate::trunk) const IDLE: u32 = 200;
+/// After so many its acceptor closes one that is still there.
+const FORGOTTEN: u32 = 4 * IDLE;
+/// Idle ones that an acceptor takes beyond those that are wanted: what it said may be under way.
+const UNASKED: usize = 2;
 /// Between two that are dialled in vain pass at most two to the power of so many looks.
 const LONGEST_WAIT: u32 = 7;
 
@@ -191,7 +195,10 @@ impl Mux {
     pub(in crate::trunk) fn spare_comes(&mut self, number: u16) -> bool {
         let spares = &mut self.spares;
         let known = spares.find(number).is_some();
-        if known || spares.all.len() >= MOST || self.leaving || self.gone().is_some() {
+        let idle = spares.all.iter().filter(|spare| spare.is_idle()).count();
+        let enough = usize::from(spares.wanted.max(spares.theirs)) + UNASKED;
+        let many = self.side == Side::Acceptor && idle >= enough;
+        if known || many || spares.all.len() >= MOST || self.leaving || self.gone().is_some() {
             return false;
         }
         let spares = &mut self.spares;
@@ -303,6 +310,8 @@ impl Mux {
                 reader.wake();
             }
         }
+        // Its task waits for the socket again, and for what the other side does with it next.
+        spare.wake();
         if self.over.is_some() {
             // It may be all that it is there for.
             self.wake_spares();
@@ -334,8 +343,18 @@ impl Mux {
             spares.wanted = 0;
             self.frame(Kind::Spares, 0, &[0]);
         }
-        if self.side == Side::Dialler {
-            self.retire_idle();
+        match self.side {
+            Side::Dialler => self.retire_idle(),
+            Side::Acceptor => self.close_forgotten(),
+        }
+    }
+
+    /// Closes one that the other side should have let go long ago.
+    fn close_forgotten(&mut self) {
+        let mut all = self.spares.all.iter();
+        let forgotten = all.find(|spare| spare.idle >= FORGOTTEN);
+        if let Some(number) = forgotten.map(|spare| spare.number) {
+            self.spare_gone(number);
         }
     }
 

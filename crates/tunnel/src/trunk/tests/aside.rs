@@ -392,6 +392,10 @@ fn what_was_aside_is_lost_with_its_connection_and_nothing_else_is() {
             pair.near.tick();
             assert!(write(&mut pair.near, id, b"more").is_ready());
             pair.near.end(id);
+        } else {
+            // Its end would look as if that were all.
+            pair.near.end(id);
+            assert!(pair.near.check_whole(id).is_err());
         }
         pair.settle();
         let broken = Poll::Ready(Err(ErrorKind::ConnectionReset));
@@ -412,6 +416,32 @@ fn what_was_aside_is_lost_with_its_connection_and_nothing_else_is() {
             (None, None)
         );
     }
+}
+
+#[test]
+fn an_end_after_a_reset_is_none() {
+    let mut pair = pair(&[]);
+    let id = pair.stream();
+    let says = [
+        (Kind::Data, id, &b"a part"[..]),
+        (Kind::Reset, id, b""),
+        (Kind::End, id, b""),
+    ];
+    pair.far.receive(&mut octets(&says)).expect("no violation");
+    let broken = Poll::Ready(Err(ErrorKind::ConnectionReset));
+    assert_eq!(read(&mut pair.far, id, 9), broken);
+}
+
+#[test]
+fn an_acceptor_takes_few_that_nobody_wants_and_lets_them_go() {
+    let mut far = Mux::new(Side::Acceptor);
+    far.greet();
+    let taken: Vec<u16> = (0..9).filter(|number| far.spare_comes(*number)).collect();
+    assert_eq!(taken, [0, 1]);
+    for _ in 0..=4 * IDLE + 1 {
+        far.tick();
+    }
+    assert!(taken.iter().all(|number| turn(&mut far, *number).is_none()));
 }
 
 #[test]

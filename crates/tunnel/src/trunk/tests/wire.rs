@@ -5,6 +5,7 @@ use std::{
     future::poll_fn,
     io::{ErrorKind, IoSlice},
     rc::Rc,
+    sync::Arc,
     task::Poll,
     time::Duration,
 };
@@ -216,4 +217,27 @@ async fn a_chunk_is_written_whole_or_not_at_all() {
         assert!(written > 0);
     })
     .await;
+}
+
+#[tokio::test]
+async fn one_on_which_nothing_goes_any_more_is_still_listened_to() {
+    for waste in [false, true] {
+        run(async {
+            let (mux, spare, mut far) = read_from().await;
+            if waste {
+                mux.borrow_mut().release(1);
+            }
+            let says = async {
+                far.write_u32(0).await.expect("written");
+                far.flush().await.expect("sent");
+                // Until that was taken in.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                far.shutdown().await.expect("ended");
+            };
+            let (ran, ()) = tokio::join!(spare.run(&mux), says);
+            let ran = ran.expect_err("it is closed");
+            assert_eq!(ran.kind(), ErrorKind::UnexpectedEof);
+        })
+        .await;
+    }
 }
