@@ -8,7 +8,7 @@ use runtime::net::Segments;
 use crate::links::LinkState;
 
 /// A rate over less time says nothing.
-const LEAST: Duration = Duration::from_millis(50);
+pub(crate) const LEAST: Duration = Duration::from_millis(50);
 
 /// A connection over TCP, as its kernel counts it. What it adds to what its link carries is gone when
 /// it is.

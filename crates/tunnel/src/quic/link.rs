@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use super::{First, Opener, stream::Asked};
 use crate::{
     event::DownReason,
+    flow::LEAST,
     incoming::{self, Source},
     link::{Ground, LOOKS, Pulse, Seed},
     links::{self, Link, LiveStream, Transport},
@@ -68,7 +69,7 @@ pub(crate) async fn run(
         unheard: None,
         datagrams: 0,
         heard: now,
-        carried: (now, 0),
+        carried: Carried { at: now, octets: 0 },
         keys: Keys::new(&ground.sink.metrics.rekeys, "quic"),
     };
     let reason = running.watch_over(closing).await;
@@ -162,8 +163,7 @@ struct Running<'a> {
     /// How many datagrams of UDP have come, and when that changed last.
     datagrams: u64,
     heard: Instant,
-    /// How many octets were sent and not lost until then.
-    carried: (Instant, u64),
+    carried: Carried,
     keys: Keys,
 }
 
@@ -238,10 +238,10 @@ impl Running<'_> {
         let (sent, lost) = (stats.path.sent_packets, stats.path.lost_packets);
         pulse.estimator.handle_counts(now, sent, lost);
         let octets = stats.udp_tx.bytes.saturating_sub(stats.path.lost_bytes);
-        let (at, before) = std::mem::replace(&mut self.carried, (now, octets));
-        let rate = per_second(octets.saturating_sub(before), now.since(at));
-        let waits = is_full(rate, stats.path.rtt, stats.path.cwnd);
-        pulse.carried(now, &self.link.state, (rate, waits));
+        if let Some(rate) = self.carried.rate(now, octets) {
+            let waits = is_full(rate, stats.path.rtt, stats.path.cwnd);
+            pulse.carried(now, &self.link.state, (rate, waits));
+        }
         self.link.state.set_own_loss(pulse.estimator.own_loss());
         let turned = self.link.state.take_turn();
         pulse.measured(self.ground, self.link, turned);
@@ -284,6 +284,25 @@ impl Running<'_> {
         let octets = word.octets();
         // It fails only if the connection is gone, which is seen elsewhere.
         let _ = self.connection.send_datagram(octets);
+    }
+}
+
+/// How many octets were sent and not lost until then.
+#[derive(Debug)]
+struct Carried {
+    at: Instant,
+    octets: u64,
+}
+
+impl Carried {
+    /// Octets a second since this was known last; `None`: that was just now.
+    fn rate(&mut self, now: Instant, octets: u64) -> Option<u64> {
+        let passed = now.since(self.at);
+        if passed < LEAST {
+            return None;
+        }
+        let before = std::mem::replace(self, Carried { at: now, octets });
+        Some(per_second(octets.saturating_sub(before.octets), passed))
     }
 }
 
@@ -349,6 +368,18 @@ mod tests {
         let later = [&octets[..], &[1, 2, 3]].concat();
         assert_eq!(heard(&later), heard(&octets));
         assert_eq!(heard(&octets[..10]), None);
+    }
+
+    #[test]
+    fn a_ping_right_after_a_look_is_no_rate() {
+        let at = |us| Instant::ZERO + Duration::from_micros(us);
+        let mut carried = Carried {
+            at: at(0),
+            octets: 0,
+        };
+        assert_eq!(carried.rate(at(300_000), 300), Some(1000));
+        assert_eq!(carried.rate(at(300_010), 400), None);
+        assert_eq!(carried.rate(at(400_000), 500), Some(2000));
     }
 
     #[test]
