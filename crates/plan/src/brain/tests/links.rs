@@ -412,11 +412,11 @@ fn how_full_a_link_is_is_said_when_it_is_news() {
 fn ways_go_round_what_is_full_one_s_own_links_and_others() {
     let mut shell = importing();
     shell.give(Event::Reach(site("nyc.fabric"), Some(20 * MS)));
-    shell.give(Event::Reach(site("factory.acme"), Some(24 * MS)));
+    shell.give(Event::Reach(site("factory.acme"), Some(22 * MS)));
     let healthy = Some((State::Healthy, 5));
     shell.give(link(&shell, "nyc.fabric", "factory.acme", healthy));
     shell.take();
-    shell.give(Event::Load(site("factory.acme"), path::Load::of(90)));
+    shell.give(Event::Load(site("factory.acme"), path::Load::FULL));
     assert_eq!(ways(&mut shell), Some(vec!["nyc factory".to_owned()]));
     let loads = |shell: &Shell| {
         let ways = shell.brain.ways().into_iter();
