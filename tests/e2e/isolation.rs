@@ -188,7 +188,15 @@ fn through_a_tunnel_a_gateway_serves_its_published_services_and_nothing_else() {
             },
         );
         assert!(!stranger.links.table().reaches(&aws));
-        assert_eq!(logged(&planet, "aws", &["not-admitted"]).len(), 1);
+        // It is counted before it is written.
+        wait_until(
+            "aws says so once",
+            Duration::from_secs(10),
+            || match logged(&planet, "aws", &["not-admitted"]).len() {
+                1 => Ok(()),
+                lines => Err(format!("{lines} lines")),
+            },
+        );
         stranger.control.drain().await;
 
         let member = Member::join(&pop).await;
