@@ -70,12 +70,12 @@ impl Scenario {
 pub(crate) fn run(scenario: Scenario, contestant: Contestant, time: Duration) -> Result<Figures> {
     if scenario == Scenario::Relay {
         return contestant::over_relay(contestant, move |opener, ran| async move {
-            relayed(&opener, time, &ran).await
+            bulk(&opener, time, "hop_cpu_s_per_gb", || hop_cpu_s(&ran)).await
         });
     }
     contestant::between(contestant, move |opener| async move {
         match scenario {
-            Scenario::Bulk | Scenario::Relay => bulk(&opener, time).await,
+            Scenario::Bulk | Scenario::Relay => bulk(&opener, time, "cpu_s_per_gb", cpu_s).await,
             Scenario::Streams => streams(&opener, time, contestant == Contestant::Tcp).await,
             Scenario::Beside => beside(&opener, time).await,
         }
@@ -86,7 +86,13 @@ fn cpu_s() -> Result<f64> {
     Family::this().cpu_s()
 }
 
-async fn bulk(opener: &Opener, time: Duration) -> Result<Figures> {
+/// One stream as fast as it can, and what it needs of the CPU that `cpu_s` counts, under this name.
+async fn bulk(
+    opener: &Opener,
+    time: Duration,
+    name: &'static str,
+    cpu_s: impl Fn() -> Result<f64>,
+) -> Result<Figures> {
     let over = |since: Instant, time| move || clock::now() - since >= time;
     work::send(opener, over(clock::now(), time / 4)).await?;
     let (began, before) = (clock::now(), cpu_s()?);
@@ -94,26 +100,15 @@ async fn bulk(opener: &Opener, time: Duration) -> Result<Figures> {
     let took = (clock::now() - began).as_secs_f64();
     Ok(Figures::from([
         ("gbit_per_s", octets * 8.0 / took / 1e9),
-        ("cpu_s_per_gb", (cpu_s()? - before) / (octets / 1e9)),
+        (name, (cpu_s()? - before) / (octets / 1e9)),
     ]))
 }
 
-/// What bulk needs of whoever passes it on; `ran` says how long that ran.
-async fn relayed(opener: &Opener, time: Duration, ran: &Path) -> Result<Figures> {
-    let cpu_s = || {
-        let text = fs::read_to_string(ran)?;
-        let ns = text.split(' ').next().context("nothing")?.parse::<f64>()?;
-        anyhow::Ok(ns / 1e9)
-    };
-    let over = |since: Instant, time| move || clock::now() - since >= time;
-    work::send(opener, over(clock::now(), time / 4)).await?;
-    let (began, before) = (clock::now(), cpu_s()?);
-    let octets = work::send(opener, over(began, time)).await? as f64;
-    let took = (clock::now() - began).as_secs_f64();
-    Ok(Figures::from([
-        ("gbit_per_s", octets * 8.0 / took / 1e9),
-        ("hop_cpu_s_per_gb", (cpu_s()? - before) / (octets / 1e9)),
-    ]))
+/// Of whoever passes on what others send; `ran` says how long that ran.
+fn hop_cpu_s(ran: &Path) -> Result<f64> {
+    let text = fs::read_to_string(ran)?;
+    let ns = text.split(' ').next().context("nothing")?.parse::<f64>()?;
+    Ok(ns / 1e9)
 }
 
 async fn streams(opener: &Opener, time: Duration, kept: bool) -> Result<Figures> {

@@ -27,6 +27,7 @@ use crate::{
     http1::{Framing, Piece},
     http2::{Code, Connection, Gone, Opened},
     io::Io,
+    message::Head,
     worker::Worker,
 };
 
@@ -258,19 +259,6 @@ fn start(
         head,
         is_whole,
     } = opened;
-    let framing = match head.length {
-        _ if is_whole || head.method == Method::CONNECT => Framing::None,
-        None => Framing::Chunked,
-        Some(length) => Framing::Length(length),
-    };
-    let request = Request {
-        method: head.method,
-        target: head.target,
-        authority: head.authority,
-        fields: head.fields,
-        framing,
-        protocol: "h2",
-    };
     let mut stream = H2 {
         connection: Rc::clone(connection),
         place,
@@ -279,7 +267,7 @@ fn start(
         connects: false,
         expects_continue: false,
     };
-    let request = match upgraded(request, head.protocol.as_deref()) {
+    let request = match request(head, is_whole, "h2") {
         Ok(request) => request,
         Err(status) => {
             // The client may have reset the stream: then there is nobody to tell.
@@ -316,12 +304,35 @@ fn start(
     }))
 }
 
+/// What a stream asks for by its head, over this protocol; nothing comes after that if it `is_whole`.
+///
+/// # Errors
+/// The status of the answer.
+pub(super) fn request(
+    head: Head,
+    is_whole: bool,
+    protocol: &'static str,
+) -> Result<Request, StatusCode> {
+    let framing = match head.length {
+        _ if is_whole || head.method == Method::CONNECT => Framing::None,
+        None => Framing::Chunked,
+        // The stream holds the body to it.
+        Some(length) => Framing::Length(length),
+    };
+    let request = Request {
+        method: head.method,
+        target: head.target,
+        authority: head.authority,
+        fields: head.fields,
+        framing,
+        protocol,
+    };
+    upgraded(request, head.protocol.as_deref())
+}
+
 /// An extended CONNECT (RFC 8441 §4) as the upgrade that an HTTP/1.1 endpoint knows; the key is
 /// only there to be echoed.
-pub(super) fn upgraded(
-    mut request: Request,
-    protocol: Option<&str>,
-) -> Result<Request, StatusCode> {
+fn upgraded(mut request: Request, protocol: Option<&str>) -> Result<Request, StatusCode> {
     let Some(protocol) = protocol else {
         return Ok(request);
     };

@@ -14,15 +14,13 @@ use std::{
 
 use base::Instant;
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use http::Method;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::{sync::watch, time::timeout};
 
-use super::{Client, ConnInfo, Request, h2};
+use super::{Client, ConnInfo, h2};
 use crate::{
     alarm::Alarm,
     exchange,
-    http1::Framing,
     http3::{
         Code,
         control::{self, Control},
@@ -236,23 +234,7 @@ async fn request(shared: Rc<Shared>, info: Rc<ConnInfo>, send: SendStream, recv:
         Err(_) => return stream.refuse(Code::RequestCancelled),
     };
     shared.begin();
-    let checked = head.and_then(|head| {
-        let framing = match head.length {
-            _ if stream.is_done() || head.method == Method::CONNECT => Framing::None,
-            // The stream holds the body to it.
-            Some(length) => Framing::Length(length),
-            None => Framing::Chunked,
-        };
-        let request = Request {
-            method: head.method,
-            target: head.target,
-            authority: head.authority,
-            fields: head.fields,
-            framing,
-            protocol: stream::PLAIN,
-        };
-        h2::upgraded(request, head.protocol.as_deref())
-    });
+    let checked = head.and_then(|head| h2::request(head, stream.is_done(), stream::PLAIN));
     let request = match checked {
         Ok(mut request) => {
             request.protocol = stream.begin(&request);
