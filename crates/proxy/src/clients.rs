@@ -15,7 +15,9 @@ use runtime::{
     metrics::{CounterBy, Metrics},
     tls::{self, TlsError},
 };
-use rustls::{AlertDescription, CertificateError, server::danger::ClientCertVerifier};
+use rustls::{
+    AlertDescription, CertificateError, ProtocolVersion, server::danger::ClientCertVerifier,
+};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
@@ -209,7 +211,9 @@ pub(crate) async fn handshake(
     };
     let config = tls.config(hello.cipher_suites());
     let mut stream = start.into_stream(config).await?;
-    stream.get_mut().0.pass();
+    let (gathered, session) = stream.get_mut();
+    // Before TLS 1.3 it waits for the server's Finished.
+    gathered.pass(session.protocol_version() != Some(ProtocolVersion::TLSv1_3));
     Ok((stream, asking))
 }
 

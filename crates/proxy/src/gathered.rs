@@ -1,7 +1,7 @@
 //! What a handshake says, gathered until its peer is waited for.
 //!
-//! A server's last words in a handshake of TLS 1.3, its session tickets, answer nothing: with a
-//! request that is there already they go out with its answer, in one packet instead of two.
+//! A server's last words in a handshake of TLS 1.3, its session tickets, answer nothing (RFC 8446
+//! §4.6.1): they go out with the first answer, in one packet instead of two.
 
 use std::{
     io::{self, IoSlice},
@@ -17,29 +17,54 @@ use crate::front::Front;
 pub(crate) struct Gathered {
     front: Front,
     held: Vec<u8>,
-    /// The handshake is not over.
-    shakes: bool,
+    phase: Phase,
 }
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The handshake is not over.
+    Shakes,
+    /// It is, and nobody waits for what is held.
+    Over,
+    /// What is written goes out at once.
+    Passes,
+}
+
+/// Buffers that go out with what was held.
+const BUFS: usize = 8;
 
 impl Gathered {
     pub(crate) const fn new(front: Front) -> Self {
         Gathered {
             front,
             held: Vec::new(),
-            shakes: true,
+            phase: Phase::Shakes,
         }
     }
 
-    /// The handshake is over: what is written and flushed from now on goes out then.
-    pub(crate) const fn pass(&mut self) {
-        self.shakes = false;
+    /// The handshake is over: what is written from now on goes out then, and what is held with the
+    /// first of it, unless the peer `waits` for that.
+    pub(crate) const fn pass(&mut self, waits: bool) {
+        self.phase = match waits {
+            true => Phase::Passes,
+            false => Phase::Over,
+        };
     }
 
     /// Write what was held, and `more` behind it; how much of that went.
-    fn poll_drain(&mut self, cx: &mut Context<'_>, more: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_drain(
+        &mut self,
+        cx: &mut Context<'_>,
+        more: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         while !self.held.is_empty() {
-            let both = [IoSlice::new(&self.held), IoSlice::new(more)];
-            let count = ready!(Pin::new(&mut self.front).poll_write_vectored(cx, &both))?;
+            let mut all = [IoSlice::new(&[]); 1 + BUFS];
+            for (place, buf) in all.iter_mut().skip(1).zip(more) {
+                *place = *buf;
+            }
+            all[0] = IoSlice::new(&self.held);
+            let all = all.get(..=more.len()).unwrap_or(&all);
+            let count = ready!(Pin::new(&mut self.front).poll_write_vectored(cx, all))?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -58,7 +83,7 @@ impl Gathered {
 /// An alert that ends a handshake is what is held then.
 impl Drop for Gathered {
     fn drop(&mut self) {
-        if !self.held.is_empty() {
+        if self.phase == Phase::Shakes && !self.held.is_empty() {
             // There is room, or nobody who reads.
             let _ = self.front.tcp.try_write(&self.held);
         }
@@ -73,7 +98,7 @@ impl AsyncRead for Gathered {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let read = Pin::new(&mut this.front).poll_read(cx, buf);
-        if read.is_pending() {
+        if read.is_pending() && this.phase != Phase::Over {
             // Who waits has to have said all.
             ready!(this.poll_drain(cx, &[]))?;
         }
@@ -88,11 +113,12 @@ impl AsyncWrite for Gathered {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.shakes {
+        if this.phase == Phase::Shakes {
             this.held.extend_from_slice(buf);
             return Poll::Ready(Ok(buf.len()));
         }
-        match ready!(this.poll_drain(cx, buf))? {
+        this.phase = Phase::Passes;
+        match ready!(this.poll_drain(cx, &[IoSlice::new(buf)]))? {
             0 => Pin::new(&mut this.front).poll_write(cx, buf),
             count => Poll::Ready(Ok(count)),
         }
@@ -104,11 +130,15 @@ impl AsyncWrite for Gathered {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.shakes || !this.held.is_empty() {
+        if this.phase == Phase::Shakes {
             let first = bufs.iter().find(|buf| !buf.is_empty());
             return Pin::new(this).poll_write(cx, first.map_or(&[], |buf| buf));
         }
-        Pin::new(&mut this.front).poll_write_vectored(cx, bufs)
+        this.phase = Phase::Passes;
+        match ready!(this.poll_drain(cx, bufs))? {
+            0 => Pin::new(&mut this.front).poll_write_vectored(cx, bufs),
+            count => Poll::Ready(Ok(count)),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -117,7 +147,7 @@ impl AsyncWrite for Gathered {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.shakes {
+        if this.phase != Phase::Passes {
             return Poll::Ready(Ok(()));
         }
         ready!(this.poll_drain(cx, &[]))?;

@@ -85,25 +85,25 @@ impl Drop for Prepared {
 impl Prepared {
     /// The hash of the key, each octet of it changed by `pad`, and of a message behind it.
     fn hashed(&self, pad: u8, message: &[&[u8]]) -> digest::Digest {
-        let mut key = self.block;
-        key.iter_mut().for_each(|octet| *octet ^= pad);
-        let key_block = key.get(..self.hash.block_len()).unwrap_or_default();
+        let block_length = self.hash.block_len();
         let length = message.iter().map(|piece| piece.len()).sum::<usize>();
-        let hashed = if key_block.len() + length <= SHORT {
-            let mut whole = [0; SHORT];
-            let end = fill(&mut whole, &[key_block]);
-            let rest = whole.get_mut(end..).unwrap_or_default();
-            let end = end + fill(rest, message);
+        let mut whole = [0; SHORT];
+        let (key_block, rest) = whole.split_at_mut(block_length);
+        for (place, octet) in key_block.iter_mut().zip(&self.block) {
+            *place = octet ^ pad;
+        }
+        let (hashed, end) = if length <= rest.len() {
+            let end = block_length + fill(rest, message);
             let hashed = digest::digest(self.hash, whole.get(..end).unwrap_or_default());
-            whole.zeroize();
-            hashed
+            (hashed, end)
         } else {
             let mut context = digest::Context::new(self.hash);
             context.update(key_block);
             message.iter().for_each(|piece| context.update(piece));
-            context.finish()
+            (context.finish(), block_length)
         };
-        key.zeroize();
+        // Octet by octet: no more than there is.
+        whole.get_mut(..end).unwrap_or_default().zeroize();
         hashed
     }
 }
