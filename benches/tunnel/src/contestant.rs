@@ -1,5 +1,6 @@
 //! What carries the streams: a server's end on a thread of its own, a client's end on this one.
 
+mod haproxy;
 mod http2;
 mod quic;
 mod sealane;
@@ -44,6 +45,8 @@ pub enum Contestant {
     Http2,
     /// Streams of one connection of QUIC, by the quinn crate.
     Quic,
+    /// HAProxy, which ends TLS on one side and begins it on the other.
+    Haproxy,
     /// A data connection of a link.
     Sealane,
 }
@@ -55,6 +58,7 @@ impl fmt::Display for Contestant {
             Contestant::Tls => "tls",
             Contestant::Http2 => "http2",
             Contestant::Quic => "quic",
+            Contestant::Haproxy => "haproxy",
             Contestant::Sealane => "sealane",
         })
     }
@@ -68,6 +72,9 @@ struct Trust {
     server: Credentials,
     client: Credentials,
     relay: Credentials,
+    /// Those of the relay, and whom it trusts, as programs read them.
+    relay_pem: String,
+    roots_pem: String,
 }
 
 impl Trust {
@@ -79,15 +86,19 @@ impl Trust {
             let identity = Identity::node(planet.clone(), site.parse()?, "n1".parse()?);
             let (from, life) = (runtime::wall(), Duration::from_secs(86_400));
             let chain = authority.issue(&key.csr_der()?, &identity, from, life)?;
+            let pem = pki::chain_pem(&chain) + &key.to_pem();
             let key = PrivateKeyDer::try_from(key.pkcs8_der().to_vec())
                 .map_err(|error| anyhow!("the key: {error}"))?;
-            anyhow::Ok(Credentials { chain, key })
+            anyhow::Ok((Credentials { chain, key }, pem))
         };
+        let (relay, relay_pem) = node(RELAY)?;
         Ok(Trust {
             roots: vec![authority.certificate_der().clone()],
-            server: node(SERVER)?,
-            client: node(CLIENT)?,
-            relay: node(RELAY)?,
+            server: node(SERVER)?.0,
+            client: node(CLIENT)?.0,
+            relay,
+            relay_pem,
+            roots_pem: authority.certificate_pem(),
             planet,
         })
     }
@@ -139,8 +150,8 @@ where
     outcome
 }
 
-/// The same with a third one between them, in a thread of its own: where the system says how long
-/// that ran is told to `work`.
+/// The same with a third one between them, in a thread or process of its own: where the system says
+/// how long that ran is told to `work`.
 pub(crate) fn over_relay<F>(
     contestant: Contestant,
     work: impl FnOnce(Opener, PathBuf) -> F,
@@ -171,15 +182,23 @@ where
     };
     let (server, told) = thread(None);
     let (at, _) = told.recv().context("the server's end did not start")?;
-    let (relay, told) = thread(Some(at));
-    let (at, place) = told.recv().context("the relay did not start")?;
+    let mut threads = vec![("the server's end", server)];
+    let hop;
+    let (at, place) = if contestant == Contestant::Haproxy {
+        hop = haproxy::Hop::start(&trust, at)?;
+        (hop.at, hop.place())
+    } else {
+        let (relay, told) = thread(Some(at));
+        threads.push(("the relay", relay));
+        told.recv().context("the relay did not start")?
+    };
     let ran = Path::new("/proc").join(place).join("schedstat");
     let outcome = on_this_thread(async |tasks| {
         let opener = dial(contestant, &trust, (at, RELAY), tasks.clone()).await?;
         work(opener, ran).await
     });
     drop(stop);
-    for (name, thread) in [("the server's end", server), ("the relay", relay)] {
+    for (name, thread) in threads {
         let ended = thread.join().map_err(|_| anyhow!("{name} panicked"))?;
         ended.context(name)?;
     }
@@ -202,7 +221,7 @@ async fn serve(
 ) -> Result<Serving> {
     match contestant {
         Contestant::Tcp => tcp::serve(tasks).await,
-        Contestant::Tls => tls::serve(trust, tasks, next).await,
+        Contestant::Tls | Contestant::Haproxy => tls::serve(trust, tasks, next).await,
         Contestant::Http2 => http2::serve(trust, tasks).await,
         Contestant::Quic => quic::serve(trust, &tasks),
         Contestant::Sealane => sealane::serve(trust, tasks, next).await,
@@ -217,7 +236,7 @@ async fn dial(
 ) -> Result<Opener> {
     Ok(match contestant {
         Contestant::Tcp => Rc::new(tcp::Client(at)),
-        Contestant::Tls => Rc::new(tls::Client::new(trust, at)?),
+        Contestant::Tls | Contestant::Haproxy => Rc::new(tls::Client::new(trust, at)?),
         Contestant::Http2 => Rc::new(http2::Client::dial(trust, at, &tasks).await?),
         Contestant::Quic => Rc::new(quic::Client::dial(trust, at).await?),
         Contestant::Sealane => Rc::new(sealane::Client::dial(trust, (at, site), tasks).await?),

@@ -57,11 +57,17 @@ impl Scenario {
     /// Does this contestant take part?
     pub(crate) fn asks(self, contestant: Contestant) -> bool {
         match self {
-            Scenario::Bulk => true,
-            Scenario::Streams => contestant != Contestant::Tls,
+            Scenario::Bulk => contestant != Contestant::Haproxy,
+            Scenario::Streams => !matches!(contestant, Contestant::Tls | Contestant::Haproxy),
+            Scenario::Relay => matches!(
+                contestant,
+                Contestant::Tls | Contestant::Haproxy | Contestant::Sealane
+            ),
             // Connections of their own do not meet.
-            Scenario::Relay => matches!(contestant, Contestant::Tls | Contestant::Sealane),
-            Scenario::Beside => !matches!(contestant, Contestant::Tcp | Contestant::Tls),
+            Scenario::Beside => matches!(
+                contestant,
+                Contestant::Http2 | Contestant::Quic | Contestant::Sealane
+            ),
         }
     }
 }
