@@ -20,6 +20,7 @@ use crate::{
     support::{acme, at, node_metric, put},
 };
 
+const PLANT: &str = "plant.acme.example";
 /// A download of 3 s.
 const DOWNLOAD: &str = "/download?bytes=6000000&rate=2000000";
 /// Before something happens, so that it happens to traffic.
@@ -158,7 +159,7 @@ fn a_cut_between_pops_is_gone_round_and_come_back_from() {
     let plant = Target {
         address: planet.pop("par").http,
         from: None,
-        host: "plant.acme.example".to_owned(),
+        host: PLANT.to_owned(),
         path: "/".to_owned(),
     };
     let (http, host) = (plant.address, plant.host.clone());
@@ -184,6 +185,61 @@ fn a_cut_between_pops_is_gone_round_and_come_back_from() {
         records.len(),
         longest.unwrap_or_default()
     ));
+}
+
+/// As good as the direct one, but longer.
+const DETOUR: &str =
+    "{kind: Link, metadata: {name: lon-nyc}, spec: {kind: backbone, a: lon, b: nyc}}";
+
+#[test]
+fn what_begins_goes_round_a_line_that_a_download_fills() {
+    let turn = Turn::alone();
+    let planet = Planet::start(&turn, world());
+    let _ = planet.sealane_with(&["apply", "-f", "-"], DETOUR).good();
+    let (direct, round) = (["nyc", "factory.acme"], ["lon", "nyc", "factory.acme"]);
+    takes(&planet, &direct, AFTER);
+    // By some 6 ms of what counts: more than a busy machine makes of it, and less than a full line.
+    lab(&planet, &["degrade", "lon-nyc", "--delay", "21ms"]);
+    lab(&planet, &["degrade", "par-nyc", "--rate", "20000"]);
+    let address = planet.pop("par").http;
+    let plant = Target {
+        address,
+        from: None,
+        host: PLANT.to_owned(),
+        path: "/".to_owned(),
+    };
+    let load = Load::start(vec![plant], 50);
+    pass(AFTER);
+    let mut stream = TcpStream::connect(address).expect("connected");
+    let request = format!("GET /download?bytes=1000000000 HTTP/1.1\r\nHost: {PLANT}\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("sent");
+    let download = std::thread::spawn(move || {
+        let rate = bulk::drain(&mut stream, Some(Duration::from_secs(25)));
+        rate.expect("not cut")
+    });
+    let full = takes(&planet, &round, Duration::from_secs(30));
+    pass(AFTER);
+    let since = kit::runtime::now();
+    pass(AFTER);
+    let still = way(&planet, "par", "factory.acme");
+    assert_eq!(still.as_deref(), Ok(&round.map(str::to_owned)[..]));
+    let rate = download.join().expect("no panic");
+    let free = takes(&planet, &direct, Duration::from_secs(90));
+    let records = load.stop();
+    none_failed("world: par-nyc filled by a download", &records);
+    let later = records.iter().filter(|record| record.start >= since);
+    let mut took: Vec<Duration> = later.take(100).map(kit::Record::took).collect();
+    took.sort();
+    figure(format_args!(
+        "world: a download of {:.1} Mbit/s over par-nyc, which carries 20: what begins goes over lon \
+         after {full:?}, {:?} of 100 answers within {:?}; back {free:?} after it; 0 of {} failed",
+        rate as f64 * 8e-6,
+        took.len() * 99 / 100,
+        took[took.len() * 99 / 100],
+        records.len()
+    ));
+    // Most of what the line carries is the download's.
+    assert!(rate > 1_000_000, "{rate}");
 }
 
 /// The PoPs to which a gateway has a link.
