@@ -59,6 +59,9 @@ pub struct LinkView {
     /// 70.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_percent: Option<u8>,
+    /// Octets that a packet of IP may have which goes over it; absent where it carries none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
     /// How much it carries beside other links to the same site: 1000 if it is the best, 0 if it
     /// carries nothing new.
     #[serde(default)]

@@ -165,6 +165,9 @@ fn healthy(site: &str, status: &NodeStatus) -> String {
 
 /// Of a million packets; less is not worth a word.
 const SHOWN_LOSS: u32 = 1000;
+/// Octets of the least packet that every link of IPv6 takes (RFC 8200 §5): from there on it is worth
+/// none.
+const ENOUGH_MTU: u16 = 1280;
 
 /// The links of a node, each with its round trip, what it loses and how full it is.
 pub(crate) fn links(status: &NodeStatus) -> String {
@@ -196,6 +199,9 @@ pub(crate) fn links(status: &NodeStatus) -> String {
             words += &format!(" {sent} of {capacity}");
         }
         words += &text::full(link.load_percent);
+        if let Some(mtu) = link.mtu.filter(|mtu| *mtu < ENOUGH_MTU) {
+            words += &format!(" mtu {mtu}");
+        }
         if link.share == 0 {
             words += " rests";
         }
@@ -239,6 +245,7 @@ mod tests {
                     sent_kbit_s: 0,
                     capacity_kbit_s: None,
                     load_percent: None,
+                    mtu: None,
                     share: 1000,
                     opened: 3,
                     class: None,
@@ -318,6 +325,10 @@ mod tests {
             sent_kbit_s: 900,
             capacity_kbit_s: (uplink == "lte").then_some(10_200),
             load_percent: (lost_ppm == 11_000).then_some(90),
+            mtu: match transport {
+                "quic" => Some(1157),
+                _ => Some(1500),
+            },
             share,
             opened: 0,
             class: (uplink == "lte").then(|| "transit cost 2".to_owned()),
@@ -334,7 +345,7 @@ mod tests {
         assert_eq!(
             links(&status),
             "nyc.fabric 5.1ms over cable 19.0 % lost rests, nyc.fabric 5.1ms transit cost 2 over \
-             lte by QUIC 1.1 % lost 900 kbit/s of 10 Mbit/s 90 % full"
+             lte by QUIC 1.1 % lost 900 kbit/s of 10 Mbit/s 90 % full mtu 1157"
         );
     }
 }

@@ -530,7 +530,8 @@ impl Data {
     fn reached(&mut self, event: &LinkEvent) -> bool {
         let (LinkEvent::Up { peer, .. }
         | LinkEvent::Down { peer, .. }
-        | LinkEvent::Rtt { peer, .. }) = event;
+        | LinkEvent::Rtt { peer, .. }
+        | LinkEvent::Mtu { peer, .. }) = event;
         let Some(site) = peer.site().filter(|site| **site != self.me.site) else {
             return false;
         };
@@ -540,6 +541,8 @@ impl Data {
                 tracing::warn!(peer = %site, reason = reason.as_str(), "tunnel down");
             }
             LinkEvent::Rtt { .. } => {}
+            // Nobody sends packets yet, and it changes no way.
+            LinkEvent::Mtu { .. } => return false,
         }
         let table = self.links.table();
         // The floor is the distance: a busy machine at either end moves nothing far away. Not

@@ -105,6 +105,7 @@ impl Door {
             trunks,
             standing: self.stand.now(),
             process: self.process,
+            packets: true,
         }
     }
 }
@@ -117,6 +118,8 @@ pub(crate) struct Part {
     pub(crate) uplink: Option<Uplink>,
     /// How the dialler stands.
     pub(crate) standing: Standing,
+    /// It takes packets.
+    pub(crate) packets: bool,
     pub(crate) pipe: BoxPipe,
     /// Counts it as a handshake until its link is whole.
     pub(crate) seat: Seat,
@@ -137,6 +140,8 @@ pub(crate) struct Come {
     pub(crate) preferred: bool,
     /// How the dialler stands.
     pub(crate) standing: Standing,
+    /// It takes packets.
+    pub(crate) packets: bool,
     pub(crate) connection: Connection,
     pub(crate) first: quic::First,
 }
@@ -252,6 +257,7 @@ async fn welcome_quic(door: &Door, incoming: quinn::Incoming) -> Result<(), Peer
         uplink: Uplink::announced(number, cost),
         preferred: part.first,
         standing: part.standing,
+        packets: part.packets,
         connection,
         first: (send, recv),
     };
@@ -300,6 +306,7 @@ async fn welcome(
                     role,
                     uplink: Uplink::announced(number, cost),
                     standing: part.standing,
+                    packets: part.packets,
                     pipe: Box::new(tls),
                     seat,
                 }),

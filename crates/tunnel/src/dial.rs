@@ -105,6 +105,7 @@ impl Dialler {
             first,
             standing,
             process,
+            packets,
         } = dialled;
         let dialler = TrunkDialler {
             door: Rc::clone(&self.door),
@@ -122,6 +123,7 @@ impl Dialler {
             first,
             state: Arc::clone(&state),
             trunks: Some((dialler, trunks)),
+            packets,
         };
         let (alive, ended) = oneshot::channel::<()>();
         let ground = self.ground.clone();
@@ -200,6 +202,8 @@ struct Dialled {
     standing: Standing,
     /// Which of the processes of its node the other side is; 0: it does not say.
     process: u16,
+    /// The other side takes packets.
+    packets: bool,
 }
 
 /// A link to a process that leaves.
@@ -238,6 +242,7 @@ async fn dial(
             uplink: along.announced(),
             first: false,
             standing: door.stand.now(),
+            packets: true,
         };
         connect(active, along, expected, part)
     };
@@ -266,6 +271,7 @@ async fn dial(
         first: false,
         standing: control.standing,
         process: control.process,
+        packets: control.packets,
     })
 }
 
@@ -313,6 +319,7 @@ async fn dial_quic(
         uplink: along.announced(),
         first: active.config.prefer == Prefer::Quic,
         standing: door.stand.now(),
+        packets: true,
     };
     let answered = preface::propose(&mut first, part)
         .await
@@ -329,6 +336,7 @@ async fn dial_quic(
                 first: part.first,
                 standing: answered.standing,
                 process: answered.process,
+                packets: answered.packets,
             })
         }
         refusal @ (Answer::NotAdmitted | Answer::Busy | Answer::Other(_)) => {
@@ -355,6 +363,7 @@ struct Connected {
     trunks: u8,
     standing: Standing,
     process: u16,
+    packets: bool,
 }
 
 async fn connect(
@@ -374,6 +383,7 @@ async fn connect(
             trunks: answered.trunks,
             standing: answered.standing,
             process: answered.process,
+            packets: answered.packets,
         }),
         refusal @ (Answer::NotAdmitted | Answer::Busy | Answer::Other(_)) => {
             Err(PeerError::Answer(refusal))
@@ -540,6 +550,7 @@ impl TrunkDialler {
             },
             first: false,
             standing: self.door.stand.now(),
+            packets: true,
         };
         let connected = connect(&active, along, link.peer.site(), part).await?;
         if connected.peer == link.peer {

@@ -44,7 +44,7 @@ impl DownReason {
     }
 }
 
-/// A change of a link. Per link they come in the order `Up`, any number of `Rtt`, `Down`.
+/// A change of a link. Per link they come in the order `Up`, any number of `Rtt` and `Mtu`, `Down`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkEvent {
     /// The link carries streams.
@@ -73,6 +73,15 @@ pub enum LinkEvent {
         /// What is measured now.
         quality: LinkQuality,
     },
+    /// What it carries of packets is another; what was sent before that may be too large.
+    Mtu {
+        /// The node at the other end.
+        peer: Identity,
+        /// The link.
+        link: LinkId,
+        /// Octets a packet may have; `None`: it carries none ([`crate::Link::mtu`]).
+        mtu: Option<u16>,
+    },
 }
 
 impl LinkEvent {
@@ -82,13 +91,14 @@ impl LinkEvent {
         match self {
             LinkEvent::Up { link, .. }
             | LinkEvent::Down { link, .. }
-            | LinkEvent::Rtt { link, .. } => *link,
+            | LinkEvent::Rtt { link, .. }
+            | LinkEvent::Mtu { link, .. } => *link,
         }
     }
 }
 
-/// Events not yet taken by the node. At most three a link: a newer `Rtt` replaces an older one,
-/// and a link that is down before its `Up` was taken leaves nothing.
+/// Events not yet taken by the node. At most four a link: a newer `Rtt` or `Mtu` replaces an older
+/// one, and a link that is down before its `Up` was taken leaves nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox(VecDeque<LinkEvent>);
 
@@ -97,8 +107,10 @@ impl Outbox {
         let link = event.link();
         match event {
             LinkEvent::Up { .. } => {}
-            LinkEvent::Rtt { .. } => {
-                let same = |e: &&mut LinkEvent| matches!(e, LinkEvent::Rtt { link: old, .. } if *old == link);
+            LinkEvent::Rtt { .. } | LinkEvent::Mtu { .. } => {
+                let kind = std::mem::discriminant(&event);
+                let same =
+                    |e: &&mut LinkEvent| e.link() == link && std::mem::discriminant(*e) == kind;
                 if let Some(old) = self.0.iter_mut().find(same) {
                     *old = event;
                     return;
@@ -157,13 +169,21 @@ mod tests {
                 samples,
             },
         };
+        let mtu = |n, mtu| LinkEvent::Mtu {
+            peer: peer.clone(),
+            link: LinkId(n),
+            mtu,
+        };
         let mut outbox = Outbox::default();
         for event in [
             up(1),
             up(2),
             rtt(1, 1),
+            mtu(1, Some(1157)),
+            mtu(2, Some(1157)),
             rtt(2, 1),
             rtt(1, 2),
+            mtu(1, None),
             down(2),
             rtt(3, 9),
             down(3),
@@ -171,7 +191,7 @@ mod tests {
             outbox.push(event);
         }
         let left: Vec<_> = std::iter::from_fn(|| outbox.pop()).collect();
-        assert_eq!(left, [up(1), rtt(1, 2), down(3)]);
+        assert_eq!(left, [up(1), rtt(1, 2), mtu(1, None), down(3)]);
         assert!(outbox.is_empty());
     }
 }

@@ -66,6 +66,8 @@ pub(crate) enum Note {
     Down { link: LinkId, reason: DownReason },
     /// A link's round trip changed.
     Quality { link: LinkId, quality: LinkQuality },
+    /// What a link carries of packets changed.
+    Mtu { link: LinkId, mtu: Option<u16> },
 }
 
 /// What the node tells the hub.
@@ -256,6 +258,12 @@ impl Hub {
                     });
                 }
             }
+            Note::Mtu { link, mtu } => {
+                if let Some(entry) = self.links.get(&link) {
+                    let peer = entry.link.peer.clone();
+                    self.outbox.push(LinkEvent::Mtu { peer, link, mtu });
+                }
+            }
         }
     }
 
@@ -277,6 +285,7 @@ impl Hub {
                     first: false,
                     state: LinkState::between(&Stand::default(), Standing::Serves),
                     trunks: None,
+                    packets: false,
                 };
                 self.start_link(Carrier::Pipes(pipes), seed);
             }
@@ -298,7 +307,7 @@ impl Hub {
             half.since = runtime::now();
         }
         half.parts[part.role.index()] = Some((part.pipe, part.seat));
-        let (uplink, standing) = (part.uplink, part.standing);
+        let (uplink, standing, packets) = (part.uplink, part.standing, part.packets);
         if half.parts.iter().any(Option::is_none) {
             return;
         }
@@ -328,6 +337,7 @@ impl Hub {
                 first: false,
                 state: LinkState::between(&self.ground.stand, standing),
                 trunks: None,
+                packets,
             };
             self.start_link(Carrier::Pipes(pipes), seed);
         }
@@ -344,6 +354,7 @@ impl Hub {
             first: come.preferred,
             state: LinkState::between(&self.ground.stand, come.standing),
             trunks: None,
+            packets: come.packets,
         };
         self.start_link(Carrier::Quic(come.connection, come.first), seed);
     }

@@ -21,8 +21,9 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use crate::{
     event::LinkId,
     head::{REASON, StreamHead},
-    links::{LinkState, LiveStream, Stream, StreamIo},
-    metrics::TunnelMetrics,
+    links::{Link, LinkState, LiveStream, Stream, StreamIo},
+    metrics::{Received, TunnelMetrics},
+    packets::{self, MAX_PACKET, Packet},
     preface::Role,
     quic,
     trunk::Trunk,
@@ -93,12 +94,14 @@ fn refuse(mut respond: SendResponse<Bytes>, status: StatusCode, reason: &str) {
     let _ = respond.send_response(response, true);
 }
 
-/// Where incoming streams go: two bounded queues; a full one refuses with 503.
+/// Where incoming streams go: two bounded queues; a full one refuses with 503. And packets: one, and
+/// when it is full they are dropped.
 #[derive(Debug)]
 pub(crate) struct Sink {
     pub(crate) reserved: mpsc::Sender<Incoming>,
     pub(crate) services: mpsc::Sender<Incoming>,
     pub(crate) trunks: mpsc::Sender<Trunk>,
+    pub(crate) packets: mpsc::Sender<Packet>,
     pub(crate) metrics: TunnelMetrics,
     pub(crate) limiter: Limiter<(Identity, &'static str)>,
     /// Set in a drain: a new request is better off elsewhere, at once.
@@ -110,9 +113,32 @@ pub(crate) struct Source<'a> {
     pub(crate) peer: &'a Identity,
     pub(crate) link: LinkId,
     pub(crate) role: Role,
+    /// Who takes a stream for packets, if there is to be one.
+    pub(crate) packets: Option<&'a mpsc::Sender<packets::Asked>>,
 }
 
 impl Sink {
+    /// Foreign octets: of any length, with any label.
+    pub(crate) fn deliver_packet(&self, link: &Arc<Link>, label: u32, octets: &[u8]) {
+        let received = match octets.len() <= usize::from(MAX_PACKET) {
+            false => Received::TooLarge,
+            true => {
+                // Copied, or a few octets keep a whole buffer of QUIC's.
+                let packet = Packet {
+                    link: Arc::clone(link),
+                    label,
+                    octets: Bytes::copy_from_slice(octets),
+                };
+                match self.packets.try_send(packet) {
+                    Ok(()) => Received::Read,
+                    Err(TrySendError::Full(_)) => Received::Unread,
+                    Err(TrySendError::Closed(_)) => Received::Unattended,
+                }
+            }
+        };
+        self.metrics.packets.received(octets.len(), received);
+    }
+
     pub(crate) fn deliver_request(
         &self,
         source: &Source<'_>,
@@ -122,14 +148,30 @@ impl Sink {
     ) {
         match StreamHead::from_request(&request) {
             Ok(head) => {
-                let asked = Asked::H2(respond, request.into_body());
-                self.deliver(source, state, head, asked);
+                let body = request.into_body();
+                if head.authority == packets::AUTHORITY {
+                    return self.deliver_packets(source, respond, body);
+                }
+                self.deliver(source, state, head, Asked::H2(respond, body));
             }
             Err(error) => {
                 self.refused(source.peer, "malformed");
                 refuse(respond, error.status(), &error.to_string());
             }
         }
+    }
+
+    /// A stream for packets: one at a time, and one that waits for its end.
+    fn deliver_packets(&self, source: &Source<'_>, respond: SendResponse<Bytes>, body: RecvStream) {
+        let refused = match source.packets {
+            Some(takes) => match takes.try_send((respond, body)) {
+                Ok(()) => return,
+                Err(TrySendError::Full(asked) | TrySendError::Closed(asked)) => asked.0,
+            },
+            None => respond,
+        };
+        self.refused(source.peer, "packets");
+        refuse(refused, StatusCode::CONFLICT, "no stream for packets here");
     }
 
     pub(crate) fn deliver(

@@ -61,6 +61,7 @@ mod join;
 mod link;
 mod links;
 mod metrics;
+mod packets;
 mod preface;
 mod quic;
 mod refusal;
@@ -87,6 +88,7 @@ pub use join::{
 };
 pub use link::Side;
 pub use links::{Link, LinkTable, Links, OPEN_TIMEOUT, OpenError, Stream, Transport};
+pub use packets::{MAX_PACKET, Packet, PacketError};
 pub use routes::{Routes, WayId};
 pub use seal::{Seal, Sealed, SealedIncoming};
 pub use standing::Standing;

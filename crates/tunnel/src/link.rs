@@ -23,6 +23,7 @@ use crate::{
     hub::{Note, Origin},
     incoming::{Sink, Source},
     links::{Link, LinkState, Opener, Transport},
+    packets::{self, Outlet, Queued},
     preface::Role,
     quic,
     standing::Stand,
@@ -81,11 +82,19 @@ pub(crate) struct Seed {
     pub(crate) state: Arc<LinkState>,
     /// How its data connections are dialled, and how many.
     pub(crate) trunks: Option<(TrunkDialler, u8)>,
+    /// Both sides take packets.
+    pub(crate) packets: bool,
 }
 
 impl Seed {
     /// The link, of which nothing is known yet.
-    pub(crate) fn link(self, transport: Transport, opener: Opener, control: Opener) -> Link {
+    pub(crate) fn link(
+        self,
+        transport: Transport,
+        opener: Opener,
+        control: Opener,
+        outlet: Outlet,
+    ) -> Link {
         Link {
             id: self.id,
             peer: self.peer,
@@ -97,6 +106,7 @@ impl Seed {
             state: self.state,
             opener,
             control,
+            outlet: self.packets.then_some(outlet),
         }
     }
 }
@@ -127,6 +137,14 @@ impl Ground {
             close,
         };
         self.notes.send(up).await.ok().map(|()| closing)
+    }
+
+    /// Has a link carry packets of so many octets, and tells the hub.
+    pub(crate) async fn say_mtu(&self, link: &Link, mtu: Option<u16>) {
+        link.state.set_mtu(mtu);
+        let link = link.id;
+        // See below.
+        let _ = self.notes.send(Note::Mtu { link, mtu }).await;
     }
 
     /// Tells the hub that a link is gone.
@@ -164,6 +182,13 @@ struct Running {
     /// Dropped last but named: aborts the connections.
     connections: Connections,
     link: Arc<Link>,
+    packets: Option<Packets>,
+}
+
+/// What a link needs to carry packets.
+enum Packets {
+    Open(SendRequest<Bytes>, Queued),
+    Accept(mpsc::Receiver<packets::Asked>, Queued),
 }
 
 /// Brings the link up, serves it, and returns why it ended. The hub hears `Up`, `Quality` and
@@ -203,6 +228,18 @@ async fn run_on_pipes(ground: &Ground, pipes: Pipes, mut seed: Seed) -> DownReas
             running.connections.0.push(task);
         }
     }
+    let (ground_, link_) = (ground.clone(), Arc::clone(&link));
+    let carrying = running.packets.take().map(|packets| match packets {
+        Packets::Open(opener, queued) => {
+            let task = packets::open(ground_, link_, opener, queued);
+            ground.tasks.spawn_local("tunnel-packets", task)
+        }
+        Packets::Accept(asked, queued) => {
+            let task = packets::accept(ground_, link_, asked, queued);
+            ground.tasks.spawn_local("tunnel-packets", task)
+        }
+    });
+    running.connections.0.extend(carrying);
     let reason = watch_over(ground, &mut running, closing).await;
     link.state.set_down(reason);
     drop(running);
@@ -227,12 +264,14 @@ async fn begin(ground: &Ground, pipes: Pipes, seed: Seed) -> io::Result<Running>
     let wires = [control.clone(), forward.clone(), reverse.clone()];
     let state = Arc::clone(&seed.state);
     let (end, ended) = mpsc::channel(1);
+    let (asks, asked) = mpsc::channel(1);
     let spawner = Spawner {
         ground,
         id: seed.id,
         peer: &seed.peer,
         state: &state,
         end,
+        packets: (seed.packets && seed.side == Side::Acceptor).then_some(asks),
     };
     let mut tasks = Connections(Vec::with_capacity(3));
     let (pingers, opener, control): (_, SendRequest<Bytes>, SendRequest<Bytes>) = match seed.side {
@@ -271,8 +310,14 @@ async fn begin(ground: &Ground, pipes: Pipes, seed: Seed) -> io::Result<Running>
             (pingers, opener.clone(), opener)
         }
     };
+    let (queue, queued) = packets::queue();
+    let packets = seed.packets.then(|| match seed.side {
+        Side::Dialler => Packets::Open(opener.clone(), queued),
+        Side::Acceptor => Packets::Accept(asked, queued),
+    });
     let (opener, control) = (Opener::H2(opener), Opener::H2(control));
-    let link = Arc::new(seed.link(Transport::Tls, opener, control));
+    let outlet = Outlet::Stream(queue);
+    let link = Arc::new(seed.link(Transport::Tls, opener, control, outlet));
     Ok(Running {
         heard,
         flows: [(); 3].map(|()| Flow::new(Arc::clone(&state))),
@@ -281,6 +326,7 @@ async fn begin(ground: &Ground, pipes: Pipes, seed: Seed) -> io::Result<Running>
         ended,
         connections: tasks,
         link,
+        packets,
     })
 }
 
@@ -321,6 +367,7 @@ struct Spawner<'a> {
     peer: &'a Identity,
     state: &'a Arc<LinkState>,
     end: mpsc::Sender<()>,
+    packets: Option<mpsc::Sender<packets::Asked>>,
 }
 
 impl Spawner<'_> {
@@ -339,11 +386,13 @@ impl Spawner<'_> {
     fn server(&self, wire: Wire, mut connection: Server, role: Role) -> Task {
         let (end, link, peer) = (self.end.clone(), self.id, self.peer.clone());
         let (sink, state) = (Arc::clone(&self.ground.sink), Arc::clone(self.state));
+        let packets = self.packets.clone().filter(|_| role == Role::Forward);
         self.ground.tasks.spawn_local("tunnel-server", async move {
             let source = Source {
                 peer: &peer,
                 link,
                 role,
+                packets: packets.as_ref(),
             };
             let ended = loop {
                 match wire.drive(connection.accept()).await {

@@ -29,6 +29,8 @@ use crate::{
     config::Uplink,
     event::{DownReason, LinkId},
     head::{self, HeadError, StreamHead},
+    metrics::PacketMetrics,
+    packets::{Outlet, PacketError},
     quic::{self, QuicStream},
     routes::Routes,
     seal::Seal,
@@ -59,6 +61,8 @@ pub struct Link {
     pub(crate) state: Arc<LinkState>,
     pub(crate) opener: Opener,
     pub(crate) control: Opener,
+    /// How packets leave on it, if the other side takes any.
+    pub(crate) outlet: Option<Outlet>,
 }
 
 /// Over what a link goes.
@@ -108,6 +112,8 @@ pub(crate) struct LinkState {
     waiting: AtomicUsize,
     rate: AtomicU64,
     capacity: AtomicU64,
+    /// Octets a packet may have; 0: it carries none.
+    mtu: AtomicU16,
     /// The other side is to open nothing on it any more.
     retires: AtomicBool,
     /// How this process stands, and the one at the other end.
@@ -218,6 +224,16 @@ impl LinkState {
 
     pub(crate) fn set_own_loss(&self, loss: Loss) {
         self.own_loss.store(loss.0, Ordering::Relaxed);
+    }
+
+    /// What it carries of packets.
+    pub(crate) fn set_mtu(&self, mtu: Option<u16>) {
+        self.mtu.store(mtu.unwrap_or_default(), Ordering::Relaxed);
+    }
+
+    /// Streams alive on it.
+    pub(crate) fn live_streams(&self) -> usize {
+        self.streams.load(Ordering::Acquire)
     }
 
     /// Whether another link takes its place. True if it is news.
@@ -403,6 +419,15 @@ impl Link {
         (capacity > 0).then_some(capacity)
     }
 
+    /// Octets that a packet may have which goes over it; `None`: it carries none, since the other side
+    /// takes none, or as long as the stream for them is not there. Over QUIC it follows the path
+    /// (RFC 8899), and grows from 1157 as that is probed; over TLS it is 1500.
+    #[must_use]
+    pub fn mtu(&self) -> Option<u16> {
+        let mtu = self.state.mtu.load(Ordering::Relaxed);
+        (mtu > 0).then_some(mtu)
+    }
+
     /// Has the link gone down since the table was made?
     #[must_use]
     pub fn is_up(&self) -> bool {
@@ -438,7 +463,7 @@ impl Link {
     /// Streams alive on it, of both directions.
     #[must_use]
     pub fn streams(&self) -> usize {
-        self.state.streams.load(Ordering::Acquire)
+        self.state.live_streams()
     }
 
     /// Streams that carry somebody's request. Reserved streams live as long as the link, so a
@@ -470,6 +495,18 @@ impl Link {
         let times = self.uplink.as_ref().map_or(1, |uplink| uplink.cost);
         self.quality()
             .map(|quality| quality.cost().saturating_mul(times.into()))
+    }
+
+    /// Of those that carry packets, the smallest first: not doubted, to a process that serves, over
+    /// QUIC, cheap.
+    fn packet_rank(&self) -> (bool, bool, bool, Duration) {
+        let cost = self.cost().unwrap_or(Duration::MAX);
+        (
+            self.is_doubted(),
+            self.standing() != Standing::Serves,
+            self.transport == Transport::Tls,
+            cost,
+        )
     }
 
     /// The smallest first: not doubted, carrying something, cheap.
@@ -532,6 +569,16 @@ impl LinkTable {
         idlest.or_else(|| self.best(site))
     }
 
+    /// The link to a site over which packets go ([`Links::send`]): over QUIC where that is, as a
+    /// stream holds up all that come after one that is lost.
+    #[must_use]
+    pub fn carrier(&self, site: &SiteName) -> Option<&Arc<Link>> {
+        self.site(site)
+            .iter()
+            .filter(|link| link.is_up() && link.mtu().is_some())
+            .min_by_key(|link| link.packet_rank())
+    }
+
     /// The links to a site that have no data connections.
     pub(crate) fn over_quic(&self, site: &SiteName) -> impl Iterator<Item = &Arc<Link>> + Clone {
         let links = self.site(site).iter();
@@ -553,6 +600,7 @@ pub struct Links {
     seal: Seal,
     /// Streams that were opened here.
     opened: Arc<AtomicU32>,
+    metrics: PacketMetrics,
 }
 
 /// Why a stream could not be opened. In no case was a byte of the stream itself sent: the head
@@ -603,12 +651,13 @@ impl OpenError {
 }
 
 impl Links {
-    pub(crate) fn new(table: Arc<ArcSwap<LinkTable>>, seal: Seal) -> Self {
+    pub(crate) fn new(table: Arc<ArcSwap<LinkTable>>, seal: Seal, metrics: PacketMetrics) -> Self {
         Links {
             table,
             routes: Routes::default(),
             seal,
             opened: Arc::default(),
+            metrics,
         }
     }
 
@@ -637,6 +686,23 @@ impl Links {
             link.opener.clone()
         })
         .await
+    }
+
+    /// Sends a packet to the neighbour at `site` over the best link that carries packets, with a label
+    /// that says there what it belongs to. It arrives at most once, or not at all, and others may pass
+    /// it. Never waits, and takes no lock but that of the link's connection over QUIC.
+    ///
+    /// # Errors
+    /// Why it was not sent, and so is lost ([`PacketError`]); that is counted.
+    pub fn send(&self, site: &SiteName, label: u32, packet: &[u8]) -> Result<(), PacketError> {
+        let table = self.table.load();
+        let sent = match table.carrier(site) {
+            Some(link) => link.send(label, packet),
+            None if table.reaches(site) => Err(PacketError::NoPackets),
+            None => Err(PacketError::NoLink),
+        };
+        self.metrics.sent(packet.len(), sent);
+        sent
     }
 
     /// What serves the data connections of a thread; none yet.
@@ -729,6 +795,17 @@ impl Links {
 }
 
 impl Link {
+    /// Sends a packet on it.
+    fn send(&self, label: u32, packet: &[u8]) -> Result<(), PacketError> {
+        let (Some(outlet), Some(mtu)) = (&self.outlet, self.mtu()) else {
+            return Err(PacketError::NoPackets);
+        };
+        if packet.len() > usize::from(mtu) {
+            return Err(PacketError::TooLarge { mtu });
+        }
+        outlet.send(&self.state, label, packet)
+    }
+
     /// Opens a stream on this link and no other; see [`Links::open`].
     ///
     /// # Errors
@@ -761,7 +838,11 @@ pub(crate) fn next<'a>(
     }))
 }
 
-async fn open_stream(link: &Link, opener: Opener, head: &StreamHead) -> Result<Stream, OpenError> {
+pub(crate) async fn open_stream(
+    link: &Link,
+    opener: Opener,
+    head: &StreamHead,
+) -> Result<Stream, OpenError> {
     let mut head_sent = false;
     let live = link.state.live(head.is_reserved());
     let answer = async {
@@ -781,7 +862,8 @@ async fn open_stream(link: &Link, opener: Opener, head: &StreamHead) -> Result<S
     }
 }
 
-async fn request_stream(
+/// Opens a stream over HTTP/2. `head_sent` becomes true when the other side may have heard of it.
+pub(crate) async fn request_stream(
     opener: SendRequest<Bytes>,
     head: &StreamHead,
     head_sent: &mut bool,

@@ -13,7 +13,7 @@
 //! by which the processes of one node are told apart. The lowest bit of `first`
 //! says that the dialler wants the link to go before those of another transport, the next one that
 //! whoever speaks, here or in an answer, stands by to take the place of another process of its node
-//! ([`crate::standing`]). Only then does HTTP/2 begin, or what data connections speak.
+//! ([`crate::standing`]), and the third that it takes packets ([`crate::packets`]). Only then does HTTP/2 begin, or what data connections speak.
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -25,6 +25,7 @@ const LEN: usize = 24;
 /// In `first`.
 const FIRST: u8 = 1;
 const STANDS_BY: u8 = 2;
+const PACKETS: u8 = 4;
 /// Uplinks of a dialler at the most: over each it may have links.
 const MOST_UPLINKS: u8 = 8;
 
@@ -209,6 +210,8 @@ pub(crate) struct Part {
     pub(crate) first: bool,
     /// How the dialler stands.
     pub(crate) standing: Standing,
+    /// It takes packets.
+    pub(crate) packets: bool,
 }
 
 /// What an acceptor says.
@@ -221,6 +224,8 @@ pub(crate) struct Answered {
     /// A number that its process has drawn: another process of its node has another one. 0: it has
     /// none.
     pub(crate) process: u16,
+    /// It takes packets.
+    pub(crate) packets: bool,
 }
 
 /// The dialler's part: says what the connection is; returns the answer.
@@ -232,7 +237,7 @@ where
         code: part.role.code(),
         trunk: part.trunk,
         uplink: part.uplink.0,
-        first: (u8::from(part.first) * FIRST) | stands_by(part.standing),
+        first: (u8::from(part.first) * FIRST) | stands_by(part.standing) | packets(part.packets),
         cost: part.uplink.1,
         link: part.link,
     };
@@ -245,6 +250,7 @@ where
             trunks: answer.trunk,
             standing: Standing::first(answer.first & STANDS_BY != 0),
             process: answer.cost,
+            packets: answer.first & PACKETS != 0,
         })
     } else {
         Err(PrefaceError::Role)
@@ -265,6 +271,7 @@ where
             uplink: (proposed.uplink, proposed.cost),
             first: proposed.first & FIRST != 0,
             standing: Standing::first(proposed.first & STANDS_BY != 0),
+            packets: proposed.first & PACKETS != 0,
         })
     } else {
         Err(PrefaceError::Role)
@@ -279,7 +286,7 @@ where
     let answer = Preface {
         code: answer.answer.code(),
         trunk: answer.trunks,
-        first: stands_by(answer.standing),
+        first: stands_by(answer.standing) | packets(answer.packets),
         cost: answer.process,
         link,
         ..Preface::default()
@@ -297,6 +304,13 @@ const fn stands_by(standing: Standing) -> u8 {
     }
 }
 
+const fn packets(takes: bool) -> u8 {
+    match takes {
+        true => PACKETS,
+        false => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -311,12 +325,14 @@ mod tests {
             uplink: (2, 300),
             first: true,
             standing: Standing::StandsBy,
+            packets: true,
         };
         let answered = Answered {
             answer: Answer::NotAdmitted,
             trunks: 2,
             standing: Standing::StandsBy,
             process: 4711,
+            packets: true,
         };
         let (asked, part) = tokio::join!(propose(&mut dialler, proposed), async {
             let part = expect(&mut acceptor, Role::Data).await.expect("a preface");

@@ -2,8 +2,8 @@
 //! own, so that a packet that is lost holds up one of them.
 //!
 //! The dialler opens the first stream and says on it what the connection is (`preface`); nothing
-//! follows there. Every other stream begins with a head, whoever opens it (`stream`). Pings are
-//! datagrams (RFC 9221): no reader that stands still holds them up.
+//! follows there. Every other stream begins with a head, whoever opens it (`stream`). Pings and
+//! packets are datagrams (RFC 9221): no reader that stands still holds them up.
 //! Beside it a link over TLS is kept: UDP may be blocked at any time, and where nothing is lost TLS
 //! costs less.
 
@@ -13,8 +13,8 @@ mod stream;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use quinn::{
-    ClientConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, RecvStream, SendStream,
-    ServerConfig, TransportConfig, VarInt,
+    ClientConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig,
+    RecvStream, SendStream, ServerConfig, TransportConfig, VarInt,
     congestion::BbrConfig,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
@@ -29,7 +29,10 @@ use rustls_pki_types::CertificateDer;
 pub(crate) use link::run;
 pub(crate) use stream::{Asked, Opener, QuicStream, open};
 
-use crate::preface::Role;
+use crate::{
+    packets::{self, UNSENT},
+    preface::Role,
+};
 
 /// The first stream of a connection.
 pub(crate) type First = (SendStream, RecvStream);
@@ -41,8 +44,23 @@ const MAX_STREAMS: u32 = 4096;
 const STREAM_WINDOW: u32 = 256 << 10;
 const RECEIVE_WINDOW: u32 = 128 << 20;
 const SEND_WINDOW: u64 = 16 << 20;
-/// Octets of pings that wait: newer ones take their place.
-const DATAGRAMS: usize = 4 << 10;
+/// Octets of datagrams that wait to be sent: those of packets, and of pings beside them.
+const DATAGRAMS: usize = UNSENT + packets::PINGS;
+/// Octets of those that have come and were not looked at yet; newer ones take their place. What comes
+/// in one go fits in: pings among them are not to be lost.
+const DATAGRAMS_COME: usize = 1 << 20;
+/// The most octets in a datagram of UDP that a path is probed for: what an Ethernet carries over IPv6.
+/// (Over IPv4 it is 20 more, but what begins over one may go on over the other. There is nothing to gain
+/// from more: other sites are reached over the Internet.)
+const MOST_MTU: u16 = 1500 - 40 - 8;
+/// The search ends when it knows so exactly.
+const MTU_EXACT: u16 = 8;
+/// A path is probed for more so often (RFC 8899 §5.3: 600 s, for what has no better reason; a link
+/// goes over another path when an uplink does, and one to which a smaller path was told is slow): some
+/// dozen datagrams where it takes less than the most, none where it takes that.
+const MTU_INTERVAL: Duration = Duration::from_secs(30);
+/// And so long after large datagrams did not pass, or seemed not to.
+const MTU_AGAIN: Duration = Duration::from_secs(1);
 /// The link is given up long before by its own pings.
 const IDLE: Duration = Duration::from_secs(10);
 /// Connections whose handshake has not begun, and octets that wait with each and with all.
@@ -125,6 +143,11 @@ fn endpoint(
 }
 
 fn transport() -> TransportConfig {
+    let mut mtu = MtuDiscoveryConfig::default();
+    mtu.upper_bound(MOST_MTU)
+        .minimum_change(MTU_EXACT)
+        .interval(MTU_INTERVAL)
+        .black_hole_cooldown(MTU_AGAIN);
     let mut transport = TransportConfig::default();
     transport
         .congestion_controller_factory(Arc::new(BbrConfig::default()))
@@ -134,8 +157,9 @@ fn transport() -> TransportConfig {
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(RECEIVE_WINDOW))
         .send_window(SEND_WINDOW)
-        .datagram_receive_buffer_size(Some(DATAGRAMS))
-        .datagram_send_buffer_size(DATAGRAMS);
+        .datagram_receive_buffer_size(Some(DATAGRAMS_COME))
+        .datagram_send_buffer_size(DATAGRAMS)
+        .mtu_discovery_config(Some(mtu));
     transport
 }
 

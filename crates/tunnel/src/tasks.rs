@@ -8,14 +8,16 @@
 //!  tunnel-dialler (one a target) ─▶ link        └▶ joins(16) ─▶ node
 //!  tunnel-link ─▶ tunnel-client, tunnel-server (three a link)
 //!                │                └▶ reserved(256), services(1024) ─▶ node, proxy
+//!                ├▶ tunnel-packets (one a link over TLS) ─▶ packets(1024) ─▶ nobody yet
 //!                └▶ tunnel-trunk (one a data connection we dial) ─▶ trunks(64) ─▶ proxy's workers
 //! ```
 //! | queue | full |
 //! |---|---|
 //! | commands, notes | the sender waits (a link's quality is dropped: another follows) |
-//! | events | the hub keeps at most three a link and goes on |
+//! | events | the hub keeps at most four a link and goes on |
 //! | reserved, services | the stream is refused with 503 and counted |
 //! | joins, handshakes | the connection is dropped and counted |
+//! | packets, and those of a link to be sent (64 KiB) | the packet is dropped and counted |
 //! | trunks | the connection is closed, and dialled again |
 
 use std::{
@@ -44,6 +46,7 @@ use crate::{
     link::{Ground, Side},
     links::{LinkTable, Links},
     metrics::TunnelMetrics,
+    packets::{self, Packet},
     refusal::Refusals,
     seal::Seal,
     standing::{Stand, Standing},
@@ -75,6 +78,9 @@ pub struct Tunnel {
     /// Data connections, for the threads that serve streams. Bound 64; full closes the connection,
     /// and it is dialled again.
     pub trunks: mpsc::Receiver<Trunk>,
+    /// Packets that have come ([`Links::send`]). Bound 1,024 of at most 1,500 octets; full drops what
+    /// comes, and it is counted.
+    pub packets: mpsc::Receiver<Packet>,
     /// Links up, down, measured.
     pub events: mpsc::Receiver<LinkEvent>,
     /// Nodes that want to join. Bound 16; full drops the connection.
@@ -227,6 +233,7 @@ pub(crate) struct Body {
     reserved: mpsc::Sender<Incoming>,
     services: mpsc::Sender<Incoming>,
     trunks: mpsc::Sender<Trunk>,
+    packets: mpsc::Sender<Packet>,
     joins: mpsc::Sender<Joining>,
     pub(crate) standing: Standing,
     pub(crate) inherited: Vec<(SocketAddr, std::net::TcpListener)>,
@@ -242,9 +249,10 @@ pub(crate) fn assemble(metrics: TunnelMetrics, interval: Duration) -> (Tunnel, B
     let (reserved, reserved_) = mpsc::channel(RESERVED);
     let (services, services_) = mpsc::channel(SERVICES);
     let (trunks, trunks_) = mpsc::channel(TRUNKS);
+    let (packets, packets_) = mpsc::channel(packets::UNREAD);
     let (joins, joins_) = mpsc::channel(JOINS);
     let tunnel = Tunnel {
-        links: Links::new(Arc::clone(&table), seal),
+        links: Links::new(Arc::clone(&table), seal, metrics.packets.clone()),
         control: Control {
             commands,
             thread: None,
@@ -252,6 +260,7 @@ pub(crate) fn assemble(metrics: TunnelMetrics, interval: Duration) -> (Tunnel, B
         reserved: reserved_,
         services: services_,
         trunks: trunks_,
+        packets: packets_,
         events: events_,
         joins: joins_,
     };
@@ -268,6 +277,7 @@ pub(crate) fn assemble(metrics: TunnelMetrics, interval: Duration) -> (Tunnel, B
             reserved,
             services,
             trunks,
+            packets,
             joins,
             standing: Standing::Serves,
             inherited: Vec::new(),
@@ -282,6 +292,7 @@ impl Body {
             reserved: self.reserved,
             services: self.services,
             trunks: self.trunks,
+            packets: self.packets,
             metrics: self.metrics.clone(),
             limiter: Limiter::new(QUIET),
             draining: AtomicBool::new(false),

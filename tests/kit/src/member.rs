@@ -260,7 +260,7 @@ pub async fn link_up(tunnel: &mut Tunnel) -> Identity {
         loop {
             match tunnel.events.recv().await.expect("the tunnels run") {
                 LinkEvent::Up { peer, .. } => return peer,
-                LinkEvent::Down { .. } | LinkEvent::Rtt { .. } => {}
+                LinkEvent::Down { .. } | LinkEvent::Rtt { .. } | LinkEvent::Mtu { .. } => {}
             }
         }
     })

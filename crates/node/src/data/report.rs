@@ -206,6 +206,7 @@ pub(super) fn links(
             sent_kbit_s: kbit_s(link.rate()),
             capacity_kbit_s: link.capacity().map(kbit_s),
             load_percent: quality.and_then(|quality| percent(quality.load)),
+            mtu: link.mtu(),
             share: link.share(),
             opened: link.opened(),
             class: grade(site).and_then(class),

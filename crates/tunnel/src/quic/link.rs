@@ -2,10 +2,14 @@
 //!
 //! In datagrams each side says `kind (1) number (8) loss (2) load (1)`: a ping (0), or the answer to the
 //! ping with that number (1), what part it loses of what it sends ([`path::Loss`]), and how full the
-//! link is for it, in percent, which older nodes do not say. Others are passed over, and so is what
-//! follows.
+//! link is for it, in percent, which older nodes do not say. What follows is passed over. A datagram of
+//! kind 2 is a packet ([`crate::packets`]); others are passed over.
+//!
+//! Every few seconds a ping is as large as packets may be. QUIC probes whether the path takes more, and
+//! notices that it takes less by what is lost (RFC 8899 §4.3); that needs something large to be sent,
+//! and what the link says that it carries is to be true before anybody sends it.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, pin::pin, sync::Arc, time::Duration};
 
 use base::Instant;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -18,9 +22,11 @@ use super::{First, Opener, stream::Asked};
 use crate::{
     event::DownReason,
     flow::LEAST,
+    hub::Note,
     incoming::{self, Source},
     link::{Ground, LOOKS, Pulse, Seed},
     links::{self, Link, LiveStream, Transport},
+    packets::{self, Outlet},
     preface::Role,
     transport::Keys,
 };
@@ -31,6 +37,10 @@ const HEAD: Duration = Duration::from_secs(5);
 const LAST: Duration = Duration::from_secs(4);
 /// Pings whose answers are still of use.
 const PINGS: usize = 16;
+/// From one large ping that was answered to the next. One that is not is sent again at once.
+const LARGE: Duration = Duration::from_secs(10);
+/// What every path of QUIC takes (RFC 9000 §14).
+const LEAST_MTU: u16 = 1200;
 /// How long a link that ends is kept for its goodbye.
 const GOODBYE: Duration = Duration::from_millis(20);
 /// Halves of streams that have ended, and were not looked at yet.
@@ -50,7 +60,8 @@ pub(crate) async fn run(
         ebb,
     };
     let [service, control] = [opener.clone(), opener.clone()].map(links::Opener::Quic);
-    let link = Arc::new(seed.link(Transport::Quic, service, control));
+    let outlet = Outlet::quic(connection.clone());
+    let link = Arc::new(seed.link(Transport::Quic, service, control, outlet));
     let Some(closing) = ground.say_up(&link, origin).await else {
         return DownReason::Draining;
     };
@@ -66,6 +77,8 @@ pub(crate) async fn run(
         pulse: Pulse::new(ground.interval),
         number: 0,
         pings: VecDeque::with_capacity(PINGS),
+        large_at: now + LARGE,
+        mtu: None,
         unheard: None,
         datagrams: 0,
         heard: now,
@@ -131,7 +144,7 @@ impl Word {
     }
 
     /// `None`: it is none that is known here.
-    fn read(mut octets: Bytes) -> Option<Word> {
+    fn read(mut octets: &[u8]) -> Option<Word> {
         if octets.len() < Word::LEN {
             return None;
         }
@@ -149,15 +162,27 @@ impl Word {
     }
 }
 
+/// A ping.
+#[derive(Clone, Copy)]
+struct Sent {
+    number: u64,
+    at: Instant,
+    large: bool,
+}
+
 /// The state of a link in use.
 struct Running<'a> {
     ground: &'a Ground,
     link: &'a Arc<Link>,
     connection: &'a Connection,
     pulse: Pulse,
-    /// The number of the last ping, and the last pings, and when they were sent.
+    /// The number of the last ping, and the last pings.
     number: u64,
-    pings: VecDeque<(u64, Instant)>,
+    pings: VecDeque<Sent>,
+    /// When a large one is due.
+    large_at: Instant,
+    /// What the hub knows that the link carries of packets.
+    mtu: Option<u16>,
     /// The first ping that was sent since something was heard.
     unheard: Option<Instant>,
     /// How many datagrams of UDP have come, and when that changed last.
@@ -170,34 +195,39 @@ struct Running<'a> {
 impl Running<'_> {
     /// Pings every interval and waits for the first reason to end.
     async fn watch_over(&mut self, mut closing: watch::Receiver<Option<DownReason>>) -> DownReason {
-        let mut next = runtime::now();
+        let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
         loop {
             tokio::select! {
                 biased;
                 reason = closing.wait_for(Option::is_some) => {
                     return reason.ok().and_then(|reason| *reason).unwrap_or(DownReason::Draining);
                 }
-                datagram = self.connection.read_datagram() => match datagram {
-                    Ok(octets) => self.hear(octets),
-                    Err(_) => return DownReason::Closed,
-                },
-                () = tokio::time::sleep(next.since(runtime::now())) => {
+                // Before what comes, however much it is.
+                () = sleep.as_mut() => {
                     if self.look() == Liveness::Dead {
                         return DownReason::Silent;
                     }
                     self.ping();
                     // What carries requests is looked at more often.
                     let interval = self.ground.interval;
-                    next = runtime::now() + match self.link.requests() > 0 {
+                    let wait = match self.link.requests() > 0 {
                         true => interval / LOOKS,
                         false => interval,
                     };
+                    sleep.as_mut().reset(tokio::time::Instant::now() + wait);
                 }
+                datagram = self.connection.read_datagram() => match datagram {
+                    Ok(octets) => self.hear(&octets),
+                    Err(_) => return DownReason::Closed,
+                },
             }
         }
     }
 
-    fn hear(&mut self, octets: Bytes) {
+    fn hear(&mut self, octets: &[u8]) {
+        if let Some((label, packet)) = packets::read(octets) {
+            return self.ground.sink.deliver_packet(self.link, label, packet);
+        }
         let Some(word) = Word::read(octets) else {
             return;
         };
@@ -208,12 +238,15 @@ impl Running<'_> {
         if word.kind == Kind::Ping {
             return self.say(Kind::Pong, word.number);
         }
-        let sent = self.pings.iter().find(|(sent, _)| *sent == word.number);
-        if let Some((_, at)) = sent.copied() {
+        let sent = self.pings.iter().find(|sent| sent.number == word.number);
+        if let Some(Sent { at, large, .. }) = sent.copied() {
             // Those before it are lost, or of no use.
-            self.pings.retain(|(sent, _)| *sent > word.number);
+            self.pings.retain(|sent| sent.number > word.number);
             let news = self.link.state.doubt(false);
             let now = runtime::now();
+            if large {
+                self.large_at = now + LARGE;
+            }
             self.pulse.estimator.handle_sample(now, now.since(at));
             self.pulse.measured(self.ground, self.link, news);
         }
@@ -232,6 +265,10 @@ impl Running<'_> {
             self.datagrams = stats.udp_rx.datagrams;
             self.heard = now;
             self.unheard = None;
+        }
+        self.say_mtu();
+        if now >= self.large_at && stats.path.current_mtu > LEAST_MTU {
+            self.ping_large();
         }
         let pulse = &mut self.pulse;
         pulse.detector.handle_heard(self.heard);
@@ -262,28 +299,62 @@ impl Running<'_> {
     }
 
     fn ping(&mut self) {
-        let now = runtime::now();
+        let number = self.number_next(false);
+        self.unheard = self.unheard.or(Some(runtime::now()));
+        self.say(Kind::Ping, number);
+    }
+
+    /// Pings with as much as there may be in a datagram; with what follows a ping nothing is said.
+    fn ping_large(&mut self) {
+        let Some(size) = self.connection.max_datagram_size() else {
+            return;
+        };
+        let number = self.number_next(true);
+        let mut octets = BytesMut::from(self.word(Kind::Ping, number).octets());
+        octets.resize(size.max(octets.len()), 0);
+        // See below; or the path has just become smaller.
+        let _ = self.connection.send_datagram(octets.freeze());
+    }
+
+    fn number_next(&mut self, large: bool) -> u64 {
         self.number += 1;
         if self.pings.len() == PINGS {
             self.pings.pop_front();
         }
-        self.pings.push_back((self.number, now));
-        self.unheard = self.unheard.or(Some(now));
-        self.say(Kind::Ping, self.number);
+        let (number, at) = (self.number, runtime::now());
+        self.pings.push_back(Sent { number, at, large });
+        number
+    }
+
+    /// Has the link carry packets as large as the path takes, and tells the hub if that is news.
+    fn say_mtu(&mut self) {
+        let takes = self.link.outlet.is_some();
+        let mtu = packets::mtu(self.connection).filter(|_| takes);
+        self.link.state.set_mtu(mtu);
+        if self.mtu != mtu {
+            let link = self.link.id;
+            // Full: it is news again at the next look.
+            if self.ground.notes.try_send(Note::Mtu { link, mtu }).is_ok() {
+                self.mtu = mtu;
+            }
+        }
     }
 
     fn say(&self, kind: Kind, number: u64) {
+        let octets = self.word(kind, number).octets();
+        // It fails only if the connection is gone, which is seen elsewhere.
+        let _ = self.connection.send_datagram(octets);
+    }
+
+    fn word(&self, kind: Kind, number: u64) -> Word {
         let state = &self.link.state;
         let (loss, load) = (state.own_loss(), state.own_load());
-        let word = Word {
+        Word {
             kind,
             number,
             loss,
             load,
-        };
-        let octets = word.octets();
-        // It fails only if the connection is gone, which is seen elsewhere.
-        let _ = self.connection.send_datagram(octets);
+        }
     }
 }
 
@@ -333,6 +404,7 @@ async fn accept(ground: Ground, link: Arc<Link>, opener: Opener) {
                 peer: &link.peer,
                 link: link.id,
                 role: Role::Quic,
+                packets: None,
             };
             match heard {
                 Ok((head, asked)) => {
@@ -360,7 +432,7 @@ mod tests {
         let octets = word.octets();
         assert_eq!(octets[..], [1, 0, 0, 0, 0, 0, 0, 0, 7, 1, 44, 90]);
         let heard = |octets: &[u8]| {
-            let word = Word::read(Bytes::copy_from_slice(octets))?;
+            let word = Word::read(octets)?;
             Some((word.number, word.loss, word.load))
         };
         assert_eq!(heard(&octets), Some((7, Loss(300), Load::of(90))));

@@ -255,7 +255,7 @@ async fn a_drain_waits_for_requests_and_not_for_control() {
                 loop {
                     match aws.events.recv().await {
                         Some(LinkEvent::Down { .. }) | None => return,
-                        Some(LinkEvent::Up { .. } | LinkEvent::Rtt { .. }) => {}
+                        Some(LinkEvent::Up { .. } | LinkEvent::Rtt { .. } | LinkEvent::Mtu { .. }) => {}
                     }
                 }
             };

@@ -62,7 +62,7 @@ pub(crate) async fn change(tunnel: &mut Tunnel) -> LinkEvent {
             .await
             .expect("in time");
         match event.expect("the tunnel runs") {
-            LinkEvent::Rtt { .. } => {}
+            LinkEvent::Rtt { .. } | LinkEvent::Mtu { .. } => {}
             event @ (LinkEvent::Up { .. } | LinkEvent::Down { .. }) => return event,
         }
     }
@@ -71,14 +71,18 @@ pub(crate) async fn change(tunnel: &mut Tunnel) -> LinkEvent {
 pub(crate) async fn up(tunnel: &mut Tunnel) -> Identity {
     match change(tunnel).await {
         LinkEvent::Up { peer, .. } => peer,
-        event @ (LinkEvent::Down { .. } | LinkEvent::Rtt { .. }) => panic!("{event:?}"),
+        event @ (LinkEvent::Down { .. } | LinkEvent::Rtt { .. } | LinkEvent::Mtu { .. }) => {
+            panic!("{event:?}")
+        }
     }
 }
 
 pub(crate) async fn down(tunnel: &mut Tunnel) -> DownReason {
     match change(tunnel).await {
         LinkEvent::Down { reason, .. } => reason,
-        event @ (LinkEvent::Up { .. } | LinkEvent::Rtt { .. }) => panic!("{event:?}"),
+        event @ (LinkEvent::Up { .. } | LinkEvent::Rtt { .. } | LinkEvent::Mtu { .. }) => {
+            panic!("{event:?}")
+        }
     }
 }
 
