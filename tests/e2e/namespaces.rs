@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
+    ops::RangeInclusive,
     process::Stdio,
     time::Duration,
 };
@@ -17,7 +18,7 @@ use crate::{
     ACME, BLUE,
     faults::none_failed,
     load, options, pass,
-    support::{acme, at, node_metric, put},
+    support::{acme, at, fetch, node_metric, put},
 };
 
 const PLANT: &str = "plant.acme.example";
@@ -528,6 +529,75 @@ fn where_packets_are_lost_quic_carries_and_where_udp_is_blocked_tls_does() {
         longest.unwrap_or_default()
     ));
     assert!(blocked < Duration::from_secs(3), "{blocked:?}");
+}
+
+/// What a node's link to a site carries of packets over a transport.
+fn mtu(planet: &Planet, node: &str, to: &str, transport: &str) -> Option<u64> {
+    let status = planet.admin(node, Method::GET, "/status");
+    let its = |link: &&Value| link["peer"] == to && link["transport"] == transport;
+    let mut links = status["links"].as_array()?.iter();
+    links.find(its)?["mtu"].as_u64()
+}
+
+/// Until both ends of the link between a PoP and a gateway carry packets of so many octets, how long it
+/// took, and how many they are.
+fn carry(planet: &Planet, bound: Duration, wanted: RangeInclusive<u64>) -> (Duration, [u64; 2]) {
+    let began = kit::runtime::now();
+    let mut both = [0; 2];
+    wait_until("the link's MTU", bound, || {
+        let ends = [("par", "aws.acme"), ("aws", "par.fabric")];
+        both = ends.map(|(node, to)| mtu(planet, node, to, "quic").unwrap_or_default());
+        let good = both.iter().all(|mtu| wanted.contains(mtu));
+        good.then_some(()).ok_or(format!("{both:?}"))
+    });
+    (kit::runtime::now().since(began), both)
+}
+
+#[test]
+fn what_a_link_carries_of_packets_follows_its_line() {
+    let turn = Turn::alone();
+    let planet = Planet::start(&turn, options().arg("--net").arg("ns"));
+    let api = planet.api();
+    let mut aws = fetch(&api, "/api/v1/tenants/acme/sites/aws");
+    aws["spec"]["attach"]["transport"] = json!("quic");
+    put(&api, &aws);
+    // There is no way round.
+    lab(&planet, &["cut", "aws-nyc"]);
+    // IP, UDP, QUIC and our own header take 71 octets of IPv4; the search stops at IPv6's 1,452 octets.
+    let _ = carry(&planet, Duration::from_secs(20), 1_409..=1_409);
+    assert_eq!(mtu(&planet, "par", "aws.acme", "tls"), Some(1_500));
+    let par = planet.pop("par").http;
+    let streams = || {
+        let all = opened(&planet, "par", "aws.acme");
+        let quic = all.iter().find(|((_, name), _)| name == "quic");
+        *quic.expect("there is one").1
+    };
+    begin_streams(par, ACME, 5);
+    let before = streams();
+    assert!(before >= 5, "they go over QUIC: {before}");
+    // For as long as all of this takes.
+    let download = std::thread::spawn(move || {
+        let mut stream = TcpStream::connect(par).expect("connected");
+        let path = "/download?bytes=30000000&rate=500000";
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {ACME}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).map(|_| all.len())
+    });
+    pass(BEFORE);
+    lab(&planet, &["degrade", "aws-par", "--mtu", "1400"]);
+    let bound = Duration::from_secs(40);
+    let (shrunk, less) = carry(&planet, bound, 1_157..=1_329);
+    let (found, most) = carry(&planet, bound, 1_317..=1_329);
+    lab(&planet, &["heal", "aws-par"]);
+    let (grown, _) = carry(&planet, Duration::from_secs(60), 1_409..=1_409);
+    let got = download.join().expect("no panic").expect("not cut");
+    assert!(got > 30_000_000, "{got}");
+    assert!(streams() > before, "it is the same link");
+    figure(format_args!(
+        "MTU of a line from 1,500 to 1,400: {less:?} after {shrunk:?}, {most:?} {found:?} later; \
+         healed: 1,409 after {grown:?}; a download went on"
+    ));
 }
 
 /// What this program is to do where it is started again inside a namespace.

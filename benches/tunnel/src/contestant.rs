@@ -3,7 +3,7 @@
 mod haproxy;
 mod http2;
 mod quic;
-mod sealane;
+pub(crate) mod sealane;
 mod tcp;
 mod tls;
 
@@ -66,10 +66,10 @@ impl fmt::Display for Contestant {
 
 /// Certificates of both ends.
 #[derive(Clone, Debug)]
-struct Trust {
+pub(crate) struct Trust {
     planet: Planet,
     roots: Vec<CertificateDer<'static>>,
-    server: Credentials,
+    pub(crate) server: Credentials,
     client: Credentials,
     relay: Credentials,
     /// Those of the relay, and whom it trusts, as programs read them.
@@ -78,7 +78,7 @@ struct Trust {
 }
 
 impl Trust {
-    fn new() -> Result<Trust> {
+    pub(crate) fn new() -> Result<Trust> {
         let planet: Planet = "bench".parse()?;
         let authority = Authority::create(&planet, runtime::wall())?;
         let node = |site: &str| {
@@ -109,11 +109,12 @@ impl Trust {
 }
 
 /// The sites of both ends.
-const SERVER: &str = "par.fabric";
+pub(crate) const SERVER: &str = "par.fabric";
 const CLIENT: &str = "aws.acme";
 /// And that of whoever stands between them.
 const RELAY: &str = "lon.fabric";
-const ANYWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+pub(crate) const ANYWHERE: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const ALPN: &[u8] = b"bench";
 
 /// Has the work done between two ends.
@@ -244,7 +245,7 @@ async fn dial(
 }
 
 /// Runs it, with tasks, until it is done.
-fn on_this_thread<T>(work: impl AsyncFnOnce(&Tasks) -> Result<T>) -> Result<T> {
+pub(crate) fn on_this_thread<T>(work: impl AsyncFnOnce(&Tasks) -> Result<T>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

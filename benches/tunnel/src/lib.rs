@@ -9,6 +9,7 @@
 //! process, both ends and the work itself, so differences say more than ratios.
 
 mod contestant;
+mod packets;
 mod report;
 mod scenario;
 mod work;

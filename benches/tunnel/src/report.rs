@@ -42,7 +42,7 @@ pub(crate) struct Report {
 }
 
 /// A figure, and what it is called in a table.
-const FIGURES: [(Scenario, &str, &str); 10] = [
+const FIGURES: [(Scenario, &str, &str); 13] = [
     (Scenario::Bulk, "gbit_per_s", "Gbit/s"),
     (Scenario::Bulk, "cpu_s_per_gb", "CPU s/GB"),
     (Scenario::Relay, "gbit_per_s", "Gbit/s"),
@@ -64,6 +64,17 @@ const FIGURES: [(Scenario, &str, &str); 10] = [
         Scenario::Beside,
         "busy_p99_us",
         "beside bulk: 99 of 100 within, µs",
+    ),
+    (
+        Scenario::Packets,
+        "packets_per_s",
+        "of 1,400 octets a second",
+    ),
+    (Scenario::Packets, "packet_cpu_us", "CPU of one, µs"),
+    (
+        Scenario::Packets,
+        "lost_percent",
+        "% of those sent that were lost",
     ),
 ];
 

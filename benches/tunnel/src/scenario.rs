@@ -13,9 +13,11 @@ use anyhow::{Context, Result, ensure};
 use bench_kit::{clock, process::Family};
 use clap::ValueEnum;
 use futures_util::future::{join_all, try_join};
+use tunnel::Transport;
 
 use crate::{
     contestant::{self, Contestant},
+    packets,
     work::{self, Opener},
 };
 
@@ -40,6 +42,8 @@ pub enum Scenario {
     /// One small request after the other, alone and then beside a stream that sends as fast as it
     /// can.
     Beside,
+    /// Packets of a Network over a link, over TLS and over QUIC, as many as it carries.
+    Packets,
 }
 
 impl fmt::Display for Scenario {
@@ -49,6 +53,7 @@ impl fmt::Display for Scenario {
             Scenario::Streams => "streams",
             Scenario::Relay => "relay",
             Scenario::Beside => "beside",
+            Scenario::Packets => "packets",
         })
     }
 }
@@ -68,6 +73,8 @@ impl Scenario {
                 contestant,
                 Contestant::Http2 | Contestant::Quic | Contestant::Sealane
             ),
+            // What they stand for here is what our link goes over.
+            Scenario::Packets => matches!(contestant, Contestant::Tls | Contestant::Quic),
         }
     }
 }
@@ -79,9 +86,22 @@ pub(crate) fn run(scenario: Scenario, contestant: Contestant, time: Duration) ->
             bulk(&opener, time, "hop_cpu_s_per_gb", || hop_cpu_s(&ran)).await
         });
     }
+    if scenario == Scenario::Packets {
+        let transport = match contestant {
+            Contestant::Quic => Transport::Quic,
+            Contestant::Tcp
+            | Contestant::Tls
+            | Contestant::Haproxy
+            | Contestant::Http2
+            | Contestant::Sealane => Transport::Tls,
+        };
+        return contestant::on_this_thread(async |_| packets::run(transport, time).await);
+    }
     contestant::between(contestant, move |opener| async move {
         match scenario {
-            Scenario::Bulk | Scenario::Relay => bulk(&opener, time, "cpu_s_per_gb", cpu_s).await,
+            Scenario::Bulk | Scenario::Relay | Scenario::Packets => {
+                bulk(&opener, time, "cpu_s_per_gb", cpu_s).await
+            }
             Scenario::Streams => streams(&opener, time, contestant == Contestant::Tcp).await,
             Scenario::Beside => beside(&opener, time).await,
         }

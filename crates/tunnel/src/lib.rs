@@ -20,8 +20,14 @@
 //! each of them opens the next stretch (the proxy does). It is sealed: what it carries is encrypted
 //! from end to end, and who asks is known by its certificate ([`Seal`]).
 //!
+//! Beside streams a link carries packets: octets with a label, as datagrams over QUIC and on a stream
+//! over TLS ([`Links::send`], [`Tunnel::packets`]). They are lost where a link is full, and each link
+//! says how large they may be ([`Link::mtu`], [`LinkEvent::Mtu`]). They are for the IP traffic of
+//! Networks; nobody in the product sends or reads any yet.
+//!
 //! What it is not: it does not decide what a stream may reach (the proxy does, from its own
-//! bundle) and chooses no way (`path` does), and knows no bundle, service or tenant rule.
+//! bundle) and chooses no way (`path` does), and knows no bundle, service or tenant rule. What a
+//! packet is, and what its label means, it does not know either.
 //!
 //! Main types: [`start`] gives a [`Tunnel`]; [`Control::configure`] takes a [`Config`];
 //! [`Links::open`] opens a [`Stream`] from any thread, without asking the tunnel's thread;

@@ -13,7 +13,7 @@ use crate::work::{Open, Opener, Stream};
 /// How long the link may take to come up.
 const START: Duration = Duration::from_secs(10);
 
-fn config(trust: &Trust) -> Config {
+pub(crate) fn config(trust: &Trust) -> Config {
     Config {
         planet: trust.planet.clone(),
         credentials: trust.client.clone(),
