@@ -59,8 +59,9 @@ const MTU_EXACT: u16 = 8;
 /// goes over another path when an uplink does, and one to which a smaller path was told is slow): some
 /// dozen datagrams where it takes less than the most, none where it takes that.
 const MTU_INTERVAL: Duration = Duration::from_secs(30);
-/// And so long after large datagrams did not pass, or seemed not to.
-const MTU_AGAIN: Duration = Duration::from_secs(1);
+/// And so long after large datagrams did not pass. Or seemed not to: where much is lost `quinn` errs, and
+/// until it has searched again the path takes 1,200 octets.
+const MTU_AGAIN: Duration = Duration::from_millis(100);
 /// The link is given up long before by its own pings.
 const IDLE: Duration = Duration::from_secs(10);
 /// Connections whose handshake has not begun, and octets that wait with each and with all.

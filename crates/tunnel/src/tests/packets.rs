@@ -301,13 +301,13 @@ async fn what_a_link_carries_follows_its_path() {
     // As if a path took 1,350 octets of IPv6.
     line.takes(1_302);
     let full = usize::from(FULL);
-    let least = mtu_becomes(&mut aws, full, |mtu| mtu < 1_302 - 38).await;
-    assert_eq!(least, 1_157, "what every path takes");
+    let less = mtu_becomes(&mut aws, full, |mtu| mtu < FULL).await;
+    assert!((1_157..=1_302 - 43).contains(&less), "{less}");
     // And then as much as there is, to eight octets.
-    let most = mtu_becomes(&mut aws, full, |mtu| mtu > 1_302 - 60).await;
-    assert!(most <= 1_302 - 43, "{most}");
     let link = carrier(&aws, "par.fabric").expect("a link");
-    assert_eq!(link.mtu(), Some(most));
+    until(|| link.mtu().is_some_and(|mtu| mtu > 1_302 - 43 - 12)).await;
+    let most = link.mtu().expect("it carries packets");
+    assert!(most <= 1_302 - 43, "{most}");
     while par.packets.try_recv().is_ok() {}
     let octets = vec![1; usize::from(most)];
     aws.links
