@@ -234,6 +234,8 @@ async fn start(tasks: Tasks, config: Config) -> Result<(), String> {
     };
     let mut fixed = config.fixed;
     data.begin(fixed.first(), facts).await;
+    // Nobody reads any yet: what comes is counted, and not kept.
+    drop(tunnel.packets);
     let queues = Queues {
         links: tunnel.events,
         services: tunnel.services,
