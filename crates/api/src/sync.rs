@@ -10,6 +10,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use base::{Name, NetworkId, NodeId, Revision, SiteId, SiteName, SlotId, TenantId, WallTime};
@@ -307,8 +308,8 @@ pub struct SlotEntry {
 pub struct Bundle {
     /// The revision it stands at; 0 when empty.
     pub revision: Revision,
-    /// The resources.
-    pub resources: BTreeMap<ObjectKey, Object>,
+    /// The resources, shared by the bundles that one update after the other leads to.
+    pub resources: BTreeMap<ObjectKey, Arc<Object>>,
     /// The site table.
     pub sites: Vec<SiteEntry>,
 }
@@ -358,7 +359,8 @@ impl Bundle {
         };
         next.revision = update.revision;
         for object in &update.put {
-            next.resources.insert(object.key(), object.clone());
+            let object = Arc::new(object.clone());
+            next.resources.insert(object.key(), object);
         }
         for key in &update.delete {
             next.resources.remove(key);

@@ -136,7 +136,7 @@ impl Author {
     fn full(&self, chain: &Chain, now: WallTime) -> Result<Bytes, String> {
         let (content, revision) = (&chain.content, chain.head());
         let update = Update {
-            put: content.resources.values().cloned().collect(),
+            put: content.resources.values().map(|o| (**o).clone()).collect(),
             sites: Some(content.sites.clone()),
             ..self.empty(&chain.site, None, revision, now)
         };
@@ -155,7 +155,7 @@ impl Author {
             put: is
                 .iter()
                 .filter(|(key, object)| was.get(key) != Some(object))
-                .map(|(_, object)| object.clone())
+                .map(|(_, object)| (**object).clone())
                 .collect(),
             delete: was
                 .keys()
@@ -325,8 +325,10 @@ impl Planner {
 fn content(state: &State, site: &SiteName) -> Projection {
     let mut projection = plan::project(&state.world, &state.ids, site);
     for (key, object) in &mut projection.resources {
-        let (Spec::Certificate(spec), Some(made)) = (&mut object.spec, state.material.get(key))
-        else {
+        let Some(made) = state.material.get(key) else {
+            continue;
+        };
+        let Spec::Certificate(spec) = &mut Arc::make_mut(object).spec else {
             continue;
         };
         spec.source = CertificateSource::Pem;

@@ -214,7 +214,7 @@ impl Rest {
                     .iter()
                     .filter(|(key, _)| list.holds(key));
                 let items: Vec<Object> = objects
-                    .map(|(_, object)| self.show(object.clone()))
+                    .map(|(_, object)| self.show((**object).clone()))
                     .collect();
                 Ok(json(&json!({ "items": items, "revision": state.revision })))
             }

@@ -97,7 +97,7 @@ pub(crate) struct Data {
     brain: Brain,
     chain: plan::Chain,
     /// Envelopes of revisions that are being compiled: what to keep once they serve.
-    unsaved: Vec<(Revision, Vec<sync::Signed>)>,
+    unsaved: Vec<(Revision, Vec<Arc<sync::Signed>>)>,
     trust: Option<Trust>,
     workers: Rc<Workers>,
     links: tunnel::Links,

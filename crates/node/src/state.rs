@@ -16,6 +16,7 @@
 //! ```
 
 use std::{
+    borrow::Borrow,
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -182,10 +183,14 @@ impl State {
     }
 
     /// Keep a chain.
-    pub(crate) fn save_signed(&self, name: &str, chain: &[Signed]) -> Result<(), StateError> {
+    pub(crate) fn save_signed(
+        &self,
+        name: &str,
+        chain: &[impl Borrow<Signed>],
+    ) -> Result<(), StateError> {
         let mut text = Vec::new();
         for signed in chain {
-            serde_json::to_writer(&mut text, signed).map_err(|e| self.damaged(name, e))?;
+            serde_json::to_writer(&mut text, signed.borrow()).map_err(|e| self.damaged(name, e))?;
             text.push(b'\n');
         }
         self.write(name, &text, 0o600)

@@ -1,5 +1,7 @@
 //! Opening a signed envelope: what a node believes, and what it refuses.
 
+use std::sync::Arc;
+
 use api::sync::{Bundle, FitError, NotBase64, Signed, Update};
 use base::{SiteName, WallTime};
 
@@ -58,20 +60,24 @@ pub struct Chain {
 #[derive(Clone, Debug, Default)]
 struct Link {
     bundle: Bundle,
-    envelopes: Vec<Signed>,
+    /// Whole updates are as large as all that they say: they are shared, not copied.
+    envelopes: Vec<Arc<Signed>>,
 }
 
 impl Link {
     fn with(&self, update: &Update, signed: &Signed) -> Result<Link, FitError> {
         let bundle = self.bundle.with(update)?;
-        let before: &[Signed] = if update.base.is_none() {
+        let before: &[Arc<Signed>] = if update.base.is_none() {
             &[]
         } else {
             &self.envelopes
         };
         Ok(Link {
             bundle,
-            envelopes: before.iter().chain([signed]).cloned().collect(),
+            envelopes: {
+                let signed = Arc::new(signed.clone());
+                before.iter().cloned().chain([signed]).collect()
+            },
         })
     }
 }
@@ -85,7 +91,7 @@ impl Chain {
 
     /// The envelopes that lead to it, the full one first.
     #[must_use]
-    pub fn envelopes(&self) -> &[Signed] {
+    pub fn envelopes(&self) -> &[Arc<Signed>] {
         &self.now.envelopes
     }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use api::{
@@ -21,7 +22,7 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Projection {
     /// Its resources, cut down to what it needs, with ids in their metadata.
-    pub resources: BTreeMap<ObjectKey, Object>,
+    pub resources: BTreeMap<ObjectKey, Arc<Object>>,
     /// Its view of the site table.
     pub sites: Vec<SiteEntry>,
 }
@@ -102,7 +103,7 @@ fn ingress(out: &mut Projection, world: &World, ids: &Ids, site: &SiteName) {
         for name in spec.tls.iter().flat_map(|tls| &tls.certificates) {
             let key = key(api::Kind::Certificate, tenant, Some(namespace), name);
             out.resources
-                .extend(world.find(&key).map(|o| (key, bare(o.clone()))));
+                .extend(world.find(&key).map(|o| (key, Arc::new(bare(o.clone())))));
         }
         for service in backends(object, spec) {
             if let Some(object) = world.find(&service) {
@@ -227,7 +228,7 @@ fn add_tenant(out: &mut Projection, world: &World, ids: &Ids, of: &Object) {
 fn add(out: &mut Projection, ids: &Ids, object: Object) {
     let mut object = bare(object);
     ids.stamp(&mut object);
-    out.resources.insert(object.key(), object);
+    out.resources.insert(object.key(), Arc::new(object));
 }
 
 /// The object without what the server wrote on it.

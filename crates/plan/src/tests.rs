@@ -2,7 +2,7 @@
 
 mod policies;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use api::{
     Object, ObjectKey, Spec,
@@ -118,7 +118,8 @@ pub(crate) fn world() -> World {
 }
 
 pub(crate) fn put(world: &World, object: Object) -> World {
-    World::new(world.objects().values().cloned().chain([object]))
+    let objects = world.objects().values().map(|object| (**object).clone());
+    World::new(objects.chain([object]))
 }
 
 pub(crate) fn key(text: &str) -> ObjectKey {
@@ -363,7 +364,7 @@ fn what_does_not_concern_a_site_changes_nothing_there() {
         }
     }
     // What the server writes on an object is no change either.
-    let objects = world.objects().values().cloned();
+    let objects = world.objects().values().map(|object| (**object).clone());
     let touched = World::new(objects.map(|mut object| {
         object.metadata.revision = Some(Revision(99));
         object.metadata.uid = Some("x".to_owned());
@@ -624,7 +625,10 @@ fn update(base: Option<u64>, revision: u64) -> Update {
         base: base.map(Revision),
         revision: Revision(revision),
         issued: NOW,
-        put: bundle.resources.into_values().collect(),
+        put: {
+            let resources = bundle.resources.into_values();
+            resources.map(Arc::unwrap_or_clone).collect()
+        },
         delete: Vec::new(),
         sites: Some(bundle.sites),
     }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
 };
 
 use api::{
@@ -14,7 +14,7 @@ use base::{Name, SiteName};
 /// Resources by key, with the look-ups that checking, projecting and compiling share.
 #[derive(Clone, Debug, Default)]
 pub struct World {
-    objects: BTreeMap<ObjectKey, Object>,
+    objects: BTreeMap<ObjectKey, Arc<Object>>,
     /// Which load balancers name a host; made when first asked for, since only checking asks.
     publishers: OnceLock<HashMap<HostPattern, Vec<ObjectKey>>>,
 }
@@ -27,8 +27,8 @@ impl PartialEq for World {
 
 impl Eq for World {}
 
-impl From<BTreeMap<ObjectKey, Object>> for World {
-    fn from(objects: BTreeMap<ObjectKey, Object>) -> Self {
+impl From<BTreeMap<ObjectKey, Arc<Object>>> for World {
+    fn from(objects: BTreeMap<ObjectKey, Arc<Object>>) -> Self {
         World {
             objects,
             publishers: OnceLock::new(),
@@ -40,20 +40,23 @@ impl World {
     /// A world of these objects; of two with one key the last stays.
     #[must_use]
     pub fn new(objects: impl IntoIterator<Item = Object>) -> Self {
-        let objects: BTreeMap<_, _> = objects.into_iter().map(|o| (o.key(), o)).collect();
+        let objects: BTreeMap<_, _> = {
+            let objects = objects.into_iter();
+            objects.map(|o| (o.key(), Arc::new(o))).collect()
+        };
         World::from(objects)
     }
 
     /// Every object, by key.
     #[must_use]
-    pub fn objects(&self) -> &BTreeMap<ObjectKey, Object> {
+    pub fn objects(&self) -> &BTreeMap<ObjectKey, Arc<Object>> {
         &self.objects
     }
 
     /// The object, if it exists.
     #[must_use]
     pub fn find(&self, key: &ObjectKey) -> Option<&Object> {
-        self.objects.get(key)
+        self.objects.get(key).map(|object| &**object)
     }
 
     /// Put an object in its place; what was there goes.
@@ -63,7 +66,7 @@ impl World {
         if let Some(publishers) = self.publishers.get_mut() {
             publish(publishers, &key, &object);
         }
-        self.objects.insert(key, object);
+        self.objects.insert(key, Arc::new(object));
     }
 
     /// Take an object out.
@@ -104,7 +107,7 @@ impl World {
     /// Every tenant.
     pub fn tenants(&self) -> impl Iterator<Item = (&Object, &TenantSpec)> {
         self.objects.values().filter_map(|o| match &o.spec {
-            Spec::Tenant(spec) => Some((o, spec)),
+            Spec::Tenant(spec) => Some((&**o, spec)),
             Spec::Namespace(_) | Spec::Token(_) | Spec::Site(_) => None,
             Spec::ServicePolicy(_) | Spec::Service(_) | Spec::LoadBalancer(_) => None,
             Spec::Certificate(_) | Spec::BgpPeer(_) | Spec::Link(_) => None,
@@ -114,7 +117,7 @@ impl World {
     /// Every site.
     pub fn sites(&self) -> impl Iterator<Item = (SiteName, &Object, &SiteSpec)> {
         self.objects.values().filter_map(|o| match &o.spec {
-            Spec::Site(spec) => Some((o.key().site_name(), o, spec)),
+            Spec::Site(spec) => Some((o.key().site_name(), &**o, spec)),
             Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) => None,
             Spec::ServicePolicy(_) | Spec::Service(_) | Spec::LoadBalancer(_) => None,
             Spec::Certificate(_) | Spec::BgpPeer(_) | Spec::Link(_) => None,
@@ -124,7 +127,7 @@ impl World {
     /// Every service.
     pub fn services(&self) -> impl Iterator<Item = (&Object, &ServiceSpec)> {
         self.objects.values().filter_map(|o| match &o.spec {
-            Spec::Service(spec) => Some((o, spec)),
+            Spec::Service(spec) => Some((&**o, spec)),
             Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) => None,
             Spec::Site(_) | Spec::ServicePolicy(_) | Spec::LoadBalancer(_) => None,
             Spec::Certificate(_) | Spec::BgpPeer(_) | Spec::Link(_) => None,
@@ -134,13 +137,13 @@ impl World {
     /// Every load balancer.
     pub fn load_balancers(&self) -> impl Iterator<Item = (&Object, &LoadBalancerSpec)> {
         let objects = self.objects.values();
-        objects.filter_map(|o| load_balancer(o).map(|spec| (o, spec)))
+        objects.filter_map(|o| load_balancer(o).map(|spec| (&**o, spec)))
     }
 
     /// Every router of a site.
     pub fn bgp_peers(&self) -> impl Iterator<Item = (&Object, &BgpPeerSpec)> {
         self.objects.values().filter_map(|o| match &o.spec {
-            Spec::BgpPeer(spec) => Some((o, &**spec)),
+            Spec::BgpPeer(spec) => Some((&**o, &**spec)),
             Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) | Spec::Site(_) => None,
             Spec::ServicePolicy(_) | Spec::Service(_) => None,
             Spec::LoadBalancer(_) | Spec::Certificate(_) | Spec::Link(_) => None,
@@ -156,7 +159,7 @@ impl World {
     /// Every link of which something is said.
     pub fn links(&self) -> impl Iterator<Item = (&Object, &LinkSpec)> {
         self.objects.values().filter_map(|o| match &o.spec {
-            Spec::Link(spec) => Some((o, spec)),
+            Spec::Link(spec) => Some((&**o, spec)),
             Spec::Tenant(_) | Spec::Namespace(_) | Spec::Token(_) | Spec::Site(_) => None,
             Spec::ServicePolicy(_) | Spec::Service(_) | Spec::LoadBalancer(_) => None,
             Spec::Certificate(_) | Spec::BgpPeer(_) => None,

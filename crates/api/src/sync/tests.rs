@@ -39,7 +39,7 @@ fn a_chain_adds_up() {
     assert_eq!((first.resources.len(), first.revision), (2, Revision(5)));
     assert_eq!(
         second.resources.into_values().collect::<Vec<_>>(),
-        [object("a", "c.example")]
+        [Arc::new(object("a", "c.example"))]
     );
     let anew = Update {
         put: vec![object("z", "z.example")],

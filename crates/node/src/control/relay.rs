@@ -372,11 +372,7 @@ impl Cache {
         let before = self.latest();
         let good = self.add(relay, signed);
         if self.latest() != before {
-            let chain: Vec<Signed> = self
-                .chain
-                .iter()
-                .map(|(_, signed)| signed.clone())
-                .collect();
+            let chain: Vec<&Signed> = self.chain.iter().map(|(_, signed)| signed).collect();
             if let Err(e) = relay.state.save_signed(&self.file, &chain) {
                 tracing::warn!(site = %self.site, error = %base::Chain(&e), "cache cannot be written");
             }

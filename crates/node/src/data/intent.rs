@@ -1,6 +1,8 @@
 //! The site-sync stream to the control half, kept open.
 
-use std::{cell::RefCell, collections::BTreeSet, io, net::IpAddr, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell, collections::BTreeSet, io, net::IpAddr, rc::Rc, sync::Arc, time::Duration,
+};
 
 use api::sync::{self, Down, Hello, Link, Running, Signed, Up};
 use base::Revision;
@@ -28,7 +30,7 @@ pub(crate) struct Intent {
 }
 
 struct Shared {
-    stored: RefCell<(Option<Revision>, Vec<Signed>)>,
+    stored: RefCell<(Option<Revision>, Vec<Arc<Signed>>)>,
     /// The VIPs that are up, once that is known.
     vips: watch::Sender<Option<BTreeSet<IpAddr>>>,
     /// The links that are up.
@@ -77,7 +79,7 @@ impl Intent {
     }
 
     /// What is on disk now.
-    pub(crate) fn keep(&self, revision: Revision, envelopes: &[Signed]) {
+    pub(crate) fn keep(&self, revision: Revision, envelopes: &[Arc<Signed>]) {
         let have = (revision > Revision(0)).then_some(revision);
         self.shared.stored.replace((have, envelopes.to_vec()));
     }
@@ -144,7 +146,7 @@ async fn talk(
     };
     send(&mut writer, &Up::Hello(hello)).await?;
     for signed in stored {
-        send(&mut writer, &Up::Stored(signed)).await?;
+        send(&mut writer, &Up::Stored(Arc::unwrap_or_clone(signed))).await?;
     }
     let mut lines = Lines::new(reader, sync::MAX_LINE_BYTES);
     let receive = async {

@@ -456,7 +456,7 @@ fn a_bundle_compiles_whole_or_not_at_all() {
     assert!(refused("aws.acme", &slotless).contains("no slot"));
     let mut broken = good("par.fabric");
     for object in broken.resources.values_mut() {
-        if let api::Spec::Certificate(spec) = &mut object.spec {
+        if let api::Spec::Certificate(spec) = &mut Arc::make_mut(object).spec {
             spec.private_key = Some("no key".to_owned());
         }
     }
