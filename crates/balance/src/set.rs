@@ -136,10 +136,14 @@ impl EndpointSet {
         endpoints.reverse();
         endpoints.sort_by_key(|e| e.key);
         endpoints.dedup_by_key(|e| e.key);
+        // There are many sets, most are small, and all of them last.
+        endpoints.shrink_to_fit();
         let mut tiers = tiers(policy, now, &endpoints);
         for tier in &mut tiers {
+            tier.members.shrink_to_fit();
             tier.order = Order::new(policy.algorithm, &endpoints, &tier.members);
         }
+        tiers.shrink_to_fit();
         EndpointSet {
             endpoints,
             tiers,

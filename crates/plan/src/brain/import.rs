@@ -7,9 +7,7 @@ use std::{
     time::Duration,
 };
 
-use balance::{
-    Admission, Ejections, Endpoint, EndpointKey, EndpointSet, EndpointStats, Health, WHOLE,
-};
+use balance::{Admission, Ejections, Endpoint, EndpointKey, EndpointSet, Health, WHOLE};
 use base::{Instant, ServiceId, SiteId, SiteName, TenantId};
 use bgp::{Key, Rd, State, TunnelId, Value};
 use path::{Graph, Load, Loss, Way, Ways};
@@ -26,7 +24,7 @@ pub(super) struct Import {
     /// Selected routes, as they are: what they mean depends on the site table.
     routes: BTreeMap<Key, Value>,
     /// The keys of each service's endpoints, by the table in force.
-    by_service: BTreeMap<ServiceKey, BTreeSet<Key>>,
+    by_service: BTreeSet<(ServiceKey, Key)>,
     /// Sites with a tunnel, and its round trip.
     reach: BTreeMap<SiteName, Duration>,
     /// Of these, to whom it is likely that nothing passes.
@@ -41,14 +39,14 @@ pub(super) struct Import {
     told: BTreeMap<SiteName, Vec<SiteName>>,
     /// A link changed, here or somewhere else.
     links_changed: bool,
-    /// What is known of endpoints survives sets and tables as long as they are in a set.
-    known: BTreeMap<ServiceKey, BTreeMap<EndpointKey, Known>>,
     /// Endpoints that answered badly.
     ejections: BTreeMap<ServiceKey, Ejections>,
     /// What sites say of the load of a service, and what each is given because of it.
     admissions: BTreeMap<ServiceKey, BTreeMap<SiteId, Admission>>,
     /// When a service's set changes although nothing happens: an endpoint is starting.
     steps: BTreeMap<ServiceKey, Instant>,
+    /// What is known of an endpoint (its counters, since when it may be picked) survives sets and
+    /// tables as long as it is in one.
     published: BTreeMap<ServiceKey, Arc<EndpointSet>>,
     /// Services of which something changed since they were published: a burst of routes builds
     /// each set once.
@@ -59,20 +57,12 @@ pub(super) struct Import {
     now: Instant,
 }
 
-/// What lasts of an endpoint from set to set.
-#[derive(Clone, Debug)]
-struct Known {
-    stats: Arc<EndpointStats>,
-    /// Since when it may be picked; `None`: it may not.
-    since: Option<Instant>,
-}
-
 impl Import {
     pub(super) fn new(own: SiteName) -> Self {
         Import {
             own,
             routes: BTreeMap::new(),
-            by_service: BTreeMap::new(),
+            by_service: BTreeSet::new(),
             reach: BTreeMap::new(),
             doubted: BTreeSet::new(),
             losses: BTreeMap::new(),
@@ -80,7 +70,6 @@ impl Import {
             ways: None,
             told: BTreeMap::new(),
             links_changed: false,
-            known: BTreeMap::new(),
             ejections: BTreeMap::new(),
             admissions: BTreeMap::new(),
             steps: BTreeMap::new(),
@@ -105,7 +94,7 @@ impl Import {
         self.links_changed |= waiting.is_some_and(|at| at <= now);
         for (service, ejections) in &mut self.ejections {
             for key in ejections.handle_timeout(now) {
-                let known = self.known.get(service).and_then(|known| known.get(&key));
+                let known = self.published.get(service).and_then(|set| set.find(&key));
                 if let Some(known) = known {
                     known.stats.judged(true);
                 }
@@ -159,15 +148,10 @@ impl Import {
         self.dirty.clear();
         for key in self.routes.keys() {
             if let Some(service) = service_of(table, key) {
-                self.by_service
-                    .entry(service)
-                    .or_default()
-                    .insert(key.clone());
+                self.by_service.insert((service, key.clone()));
             }
         }
         self.published
-            .retain(|service, _| table.services.contains_key(service));
-        self.known
             .retain(|service, _| table.services.contains_key(service));
         self.ejections.retain(|service, _| {
             let plan = table.services.get(service);
@@ -213,12 +197,12 @@ impl Import {
         let Some(service) = service_of(table, &key) else {
             return;
         };
-        let keys = self.by_service.entry(service).or_default();
-        match value {
-            Some(_) => keys.insert(key),
-            None => keys.remove(&key),
+        let is_there = value.is_some();
+        match is_there {
+            true => self.by_service.insert((service, key)),
+            false => self.by_service.remove(&(service, key)),
         };
-        if value.is_some() || existed {
+        if is_there || existed {
             self.dirty.insert(service);
         }
     }
@@ -477,13 +461,9 @@ impl Import {
 
     /// Every service that has an endpoint in `site` is to be published anew.
     fn touch_site(&mut self, id: SiteId) {
-        let concerned = |(service, keys): (&ServiceKey, &BTreeSet<Key>)| {
-            keys.iter()
-                .any(|key| key.site() == Some(id))
-                .then_some(*service)
-        };
-        let services: Vec<ServiceKey> = self.by_service.iter().filter_map(concerned).collect();
-        self.dirty.extend(services);
+        let concerned = self.by_service.iter();
+        let concerned = concerned.filter(|(_, key)| key.site() == Some(id));
+        self.dirty.extend(concerned.map(|(service, _)| *service));
     }
 
     fn publish(&mut self, table: &Arc<Compiled>, service: ServiceKey, effects: &mut Effects) {
@@ -497,7 +477,7 @@ impl Import {
             let endpoint = self.endpoint(service, *key, own, Health::Unknown, weight);
             endpoints.insert(*key, endpoint);
         }
-        for key in self.by_service.get(&service).into_iter().flatten() {
+        for key in self.keys(service) {
             let Some((endpoint, health, weight)) = self.announced(key) else {
                 continue;
             };
@@ -513,17 +493,12 @@ impl Import {
             let built = self.endpoint(service, endpoint, site.clone(), health, weight);
             endpoints.insert(endpoint, built);
         }
-        let known = endpoints.values().map(|e: &Endpoint| {
-            let stats = Arc::clone(&e.stats);
-            let since = e.since;
-            (e.key, Known { stats, since })
-        });
-        self.known.insert(service, known.collect());
         if let Some(ejections) = self.ejections.get_mut(&service) {
             ejections.retain(|key| endpoints.contains_key(key));
         }
         let starting = endpoints.values();
-        let steps = starting.filter_map(|e| e.next_step(plan.policy.slow_start, self.now));
+        let steps =
+            starting.filter_map(|e: &Endpoint| e.next_step(plan.policy.slow_start, self.now));
         match steps.min() {
             Some(next) => self.steps.insert(service, next),
             None => self.steps.remove(&service),
@@ -554,6 +529,17 @@ impl Import {
             }));
     }
 
+    /// The routes of a service's endpoints.
+    fn keys(&self, service: ServiceKey) -> impl Iterator<Item = &Key> {
+        let least = Key::Site {
+            rd: Rd::default(),
+            site: SiteId(0),
+        };
+        let keys = self.by_service.range((service, least)..);
+        let keys = keys.take_while(move |(of, _)| *of == service);
+        keys.map(|(_, key)| key)
+    }
+
     fn endpoint(
         &self,
         service: ServiceKey,
@@ -565,7 +551,8 @@ impl Import {
         let local = site == self.own;
         let way = self.ways.as_ref().and_then(|ways| ways.way(key.site));
         let distance = way.map(Way::rtt);
-        let known = self.known.get(&service).and_then(|known| known.get(&key));
+        let set = self.published.get(&service);
+        let known = set.and_then(|set| set.find(&key));
         let ejections = self.ejections.get(&service);
         let selectable = matches!(health, Health::Healthy | Health::Degraded);
         let since = known.and_then(|known| known.since).unwrap_or(self.now);
