@@ -37,7 +37,9 @@ use crate::{
 /// The first stream of a connection.
 pub(crate) type First = (SendStream, RecvStream);
 
-/// Streams one side may have open at once, the first included.
+/// Streams one side may have open at once, the first included: until half as many have come, and
+/// from then on. Room is made for every one at once, and most links carry few.
+const STREAMS: u32 = 256;
 const MAX_STREAMS: u32 = 4096;
 /// What one stream may send before we read it, and all of them: 512 readers that stand still do not
 /// hold up the others. And what we send before it is acknowledged: a gigabit over 100 ms is 12 MiB.
@@ -152,7 +154,7 @@ fn transport() -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
         .congestion_controller_factory(Arc::new(BbrConfig::default()))
-        .max_concurrent_bidi_streams(VarInt::from_u32(MAX_STREAMS))
+        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .max_idle_timeout(IdleTimeout::try_from(IDLE).ok())
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))

@@ -130,7 +130,7 @@ impl Pipe for TlsStream<Socket> {
 pub type BoxPipe = Box<dyn Pipe>;
 
 /// Bytes that fit into each pipe of [`Pipes::in_memory`].
-const MEMORY_PIPE: usize = 256 * 1024;
+const MEMORY_PIPE: usize = 64 * 1024;
 
 /// The three pipes of a link, ready to speak HTTP/2 on.
 pub struct Pipes {

@@ -14,6 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Held back at most; beyond that writes go out as they come.
 const HOLD: usize = 64 << 10;
+/// A flush of no more than this needs no buffer of over twice as much: what a burst needed is
+/// given back.
+const SMALL: usize = 8 << 10;
 
 #[derive(Debug)]
 struct Inner<T> {
@@ -81,12 +84,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Coalesced<T> {
 
 impl<T: AsyncWrite + Unpin> Inner<T> {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let small = self.held.len() <= SMALL;
         while !self.held.is_empty() {
             let count = ready!(Pin::new(&mut self.io).poll_write(cx, &self.held))?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.held.advance(count);
+        }
+        if small && self.held.capacity() > 2 * SMALL {
+            self.held = BytesMut::new();
         }
         if self.dirty {
             ready!(Pin::new(&mut self.io).poll_flush(cx))?;
@@ -167,6 +174,22 @@ mod tests {
         let mut got = vec![0; HOLD];
         theirs.read_exact(&mut got).await.expect("read");
         assert_eq!(got, vec![7; HOLD]);
+    }
+
+    #[tokio::test]
+    async fn what_a_burst_needed_is_not_kept_for_what_is_small() {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 20);
+        let mut ours = Coalesced::new(ours);
+        let room = |ours: &Coalesced<_>| ours.0.borrow().held.capacity();
+        for size in [HOLD, 100, 100] {
+            ours.write_all(&vec![7; size]).await.expect("held");
+            assert!(room(&ours) >= size);
+            poll_fn(|cx| ours.poll_flush_now(cx)).await.expect("sent");
+            let mut got = vec![0; size];
+            theirs.read_exact(&mut got).await.expect("read");
+            assert_eq!(got, vec![7; size]);
+        }
+        assert!(room(&ours) <= 2 * SMALL, "{}", room(&ours));
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ use quinn::{Connection, SendStream, VarInt};
 use runtime::Task;
 use tokio::sync::{mpsc, watch};
 
-use super::{First, Opener, stream::Asked};
+use super::{First, MAX_STREAMS, Opener, STREAMS, stream::Asked};
 use crate::{
     event::DownReason,
     flow::LEAST,
@@ -393,7 +393,13 @@ fn is_full(rate: u64, rtt: Duration, window: u64) -> bool {
 
 /// Takes the streams that the other side opens.
 async fn accept(ground: Ground, link: Arc<Link>, opener: Opener) {
+    let mut taken = 0_u32;
     while let Ok(stream) = opener.connection.accept_bi().await {
+        taken = taken.saturating_add(1);
+        if taken == STREAMS / 2 {
+            let most = VarInt::from_u32(MAX_STREAMS);
+            opener.connection.set_max_concurrent_bi_streams(most);
+        }
         let (sink, link) = (Arc::clone(&ground.sink), Arc::clone(&link));
         let ebb = opener.ebb.clone();
         ground.tasks.spawn_local("tunnel-quic-stream", async move {

@@ -196,6 +196,21 @@ async fn readers_that_stand_still_hold_up_nobody_else() {
 }
 
 #[tokio::test]
+async fn a_link_that_is_used_carries_more_streams_at_once_than_one_that_is_not() {
+    let fabric = Fabric::new();
+    let (mut par, aws, ..) = pair(&fabric).await;
+    let mut open = Vec::new();
+    for _ in 0..600 {
+        let (mut near, mut far) = stream(&aws, &mut par, "par.fabric").await;
+        near.write_all(b"well").await.expect("written");
+        let mut word = [0; 4];
+        far.read_exact(&mut word).await.expect("read");
+        open.push((near, far));
+    }
+    assert_eq!(carries(&aws, "par.fabric"), [Transport::Quic]);
+}
+
+#[tokio::test]
 async fn a_side_that_leaves_says_so_and_both_transports_are_dialled_again() {
     let fabric = Fabric::new();
     let (par, mut aws, address, _) = pair(&fabric).await;
