@@ -96,7 +96,7 @@ where
             .enable_all()
             .build()
             .map_err(|error| Failure::refused(format!("no runtime: {error}")))?;
-        runtime.block_on(until_told(work))
+        runtime.block_on(runtime::memory::tidied(until_told(work)))
     });
     match served {
         Ok(()) => ExitCode::SUCCESS,

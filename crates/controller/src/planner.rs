@@ -261,6 +261,7 @@ impl Planner {
             let began = runtime::now();
             let next = self.turn(&state, runtime::wall());
             self.board.send_replace(Arc::new(next));
+            runtime::memory::churned();
             let now = runtime::now();
             let wait = pace.turned(now, now.since(began));
             if !wait.is_zero() {

@@ -809,6 +809,7 @@ impl Data {
         if self.succession.is_none() {
             self.is_ready();
         }
+        runtime::memory::churned();
         tracing::info!(revision = %table.revision, "serving");
     }
 

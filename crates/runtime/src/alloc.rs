@@ -20,6 +20,18 @@ const ALIGN: usize = 16;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Allocator;
 
+unsafe extern "C" {
+    /// Of the allocator, but not among what its crate declares.
+    fn mi_collect(force: bool);
+}
+
+/// Gives back what the calling thread holds and does not use, and to the system what no thread
+/// does.
+pub(crate) fn collect() {
+    // SAFETY: it may be called at any time, whichever allocator the process uses.
+    unsafe { mi_collect(true) }
+}
+
 const fn is_plain(align: usize, size: usize) -> bool {
     align <= ALIGN && align <= size
 }

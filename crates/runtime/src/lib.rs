@@ -30,6 +30,7 @@ mod clock;
 pub mod file;
 pub mod h2io;
 pub mod log;
+pub mod memory;
 pub mod metrics;
 pub mod net;
 pub mod process;

@@ -4,10 +4,12 @@ use std::{future::Future, io, thread, time::Duration};
 
 use tokio::{sync::watch, task::LocalSet};
 
-use crate::{Tasks, tasks::panic_text};
+use crate::{Tasks, memory, tasks::panic_text};
 
 /// What the tasks of a thread get to finish after its main future has ended.
 const DRAIN: Duration = Duration::from_secs(5);
+/// Threads for what blocks end after so long without work, and leave their memory to others.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// How a thread ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,7 @@ where
 {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .thread_keep_alive(IDLE)
         .build()?;
     let tasks = Tasks::new(name);
     let (sender, exit) = watch::channel(None);
@@ -47,10 +50,11 @@ where
         .name(name.to_owned())
         .spawn(move || {
             let work = || {
-                LocalSet::new().block_on(&runtime, async {
+                let main = async {
                     main(group.clone()).await;
                     group.drain(DRAIN).await;
-                });
+                };
+                LocalSet::new().block_on(&runtime, memory::tidied(main));
             };
             let exit = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
                 Ok(()) => ThreadExit::Finished,
