@@ -83,8 +83,19 @@ pub fn pss_kib(pid: u32) -> Option<u64> {
 /// What is resident of a process, shared or not, in KiB; `None` if it is gone.
 #[must_use]
 pub fn rss_kib(pid: u32) -> Option<u64> {
+    status_kib(pid, "VmRSS:")
+}
+
+/// What is resident of a process and comes from no file: its own memory, in KiB; `None` if it is
+/// gone.
+#[must_use]
+pub fn rss_anon_kib(pid: u32) -> Option<u64> {
+    status_kib(pid, "RssAnon:")
+}
+
+fn status_kib(pid: u32, field: &str) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field))?;
     line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
@@ -202,6 +213,8 @@ mod tests {
         let seen = seen.iter().find(|p| p.pid == child.id()).expect("seen");
         assert!(seen.is_alive() && seen.parent == me);
         assert!(pss_kib(me).is_some_and(|kib| kib > 100));
+        let (own, all) = (rss_anon_kib(me), rss_kib(me));
+        assert!(own.is_some_and(|kib| kib > 100) && own < all);
         signal(child.id(), Signal::KILL);
         child.wait().expect("reaped");
         assert!(!seen.is_alive());
