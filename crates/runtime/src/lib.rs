@@ -1,9 +1,10 @@
 //! The ground every shell and process stands on: what touches the operating system, once.
 //!
 //! What it is: the clock ([`now`], [`wall`]), named tasks that drain ([`Tasks`]), threads with
-//! their own single-threaded runtime ([`thread`]), the allocator ([`Allocator`]), TLS configurations ([`tls`]), sockets
-//! ([`net`]), files that are never half written ([`mod@file`]), byte streams over HTTP/2 ([`h2io`]),
-//! signals, logs and metrics.
+//! their own single-threaded runtime ([`thread`]), the allocator ([`Allocator`]) and what it gives
+//! back after a burst ([`memory`]), TLS configurations ([`tls`]), sockets ([`net`]), files that are
+//! never half written ([`mod@file`]), byte streams over HTTP/2 ([`h2io`]), signals, logs and
+//! metrics.
 //!
 //! What it is not: it knows no site, no tenant, no resource. It decides nothing; the rooms above
 //! pass it addresses, keys and futures. It is the only room outside `router` and `lab` that may
