@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     collections::BTreeMap,
+    convert::Infallible,
     io,
     net::{IpAddr, SocketAddr},
     rc::Rc,
@@ -232,7 +233,26 @@ async fn welcome_quic(door: &Door, incoming: quinn::Incoming) -> Result<(), Peer
     let active = door.active.load_full().ok_or(PeerError::Busy)?;
     let broken = |error: ConnectionError| PeerError::Tls(error.into());
     let connection = incoming.await.map_err(broken)?;
-    let admitted = admit(&active, quic::certificates(&connection).as_deref());
+    tokio::select! {
+        biased;
+        welcomed = welcome_connection(door, &active, connection.clone()) => welcomed,
+        never = waste_datagrams(&connection) => match never {},
+    }
+}
+
+/// Before somebody is admitted nothing of theirs is kept.
+async fn waste_datagrams(connection: &Connection) -> Infallible {
+    while connection.read_datagram().await.is_ok() {}
+    std::future::pending().await
+}
+
+async fn welcome_connection(
+    door: &Door,
+    active: &Active,
+    connection: Connection,
+) -> Result<(), PeerError> {
+    let broken = |error: ConnectionError| PeerError::Tls(error.into());
+    let admitted = admit(active, quic::certificates(&connection).as_deref());
     let (mut send, mut recv) = connection.accept_bi().await.map_err(broken)?;
     let part = preface::expect(&mut recv, Role::Quic)
         .await

@@ -497,16 +497,22 @@ impl Link {
             .map(|quality| quality.cost().saturating_mul(times.into()))
     }
 
-    /// Of those that carry packets, the smallest first: not doubted, to a process that serves, over
-    /// QUIC, cheap.
-    fn packet_rank(&self) -> (bool, bool, bool, Duration) {
+    /// Of those that carry packets, the smallest first: not doubted, to be used at all, to a process
+    /// that serves, cheap.
+    fn packet_rank(&self) -> (bool, bool, u8, Duration) {
+        let standing = match self.standing() {
+            Standing::Serves => 0,
+            Standing::Leaves => 1,
+            Standing::StandsBy => 2,
+        };
         let cost = self.cost().unwrap_or(Duration::MAX);
-        (
-            self.is_doubted(),
-            self.standing() != Standing::Serves,
-            self.transport == Transport::Tls,
-            cost,
-        )
+        (self.is_doubted(), self.is_given_up(), standing, cost)
+    }
+
+    /// Either side says that nothing is to begin on it.
+    fn is_given_up(&self) -> bool {
+        let quality = self.quality();
+        quality.is_some_and(|quality| quality.loss == Loss(u16::MAX))
     }
 
     /// The smallest first: not doubted, carrying something, cheap.
@@ -569,14 +575,18 @@ impl LinkTable {
         idlest.or_else(|| self.best(site))
     }
 
-    /// The link to a site over which packets go ([`Links::send`]): over QUIC where that is, as a
-    /// stream holds up all that come after one that is lost.
+    /// The link to a site over which packets go ([`Links::send`]): the best, over QUIC where it has
+    /// that, as a stream holds up all that come after one that is lost.
     #[must_use]
     pub fn carrier(&self, site: &SiteName) -> Option<&Arc<Link>> {
-        self.site(site)
-            .iter()
-            .filter(|link| link.is_up() && link.mtu().is_some())
-            .min_by_key(|link| link.packet_rank())
+        let links = self.site(site).iter();
+        let links = links.filter(|link| link.is_up() && link.mtu().is_some());
+        let best = links.clone().min_by_key(|link| link.packet_rank())?;
+        let over_quic = links.clone().find(|link| {
+            let is_good = !link.is_doubted() && !link.is_given_up();
+            link.transport == Transport::Quic && link.is_twin(best) && is_good
+        });
+        over_quic.or(Some(best))
     }
 
     /// The links to a site that have no data connections.

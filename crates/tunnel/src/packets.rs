@@ -171,19 +171,23 @@ pub(crate) fn read(datagram: &[u8]) -> Option<(u32, &[u8])> {
 pub(crate) fn mtu(connection: &Connection) -> Option<u16> {
     let size = connection.max_datagram_size()?;
     let mtu = size.saturating_sub(DATAGRAM_HEADER);
-    Some(u16::try_from(mtu).map_or(MAX_PACKET, |mtu| mtu.min(MAX_PACKET)))
+    let mtu = u16::try_from(mtu).map_or(MAX_PACKET, |mtu| mtu.min(MAX_PACKET));
+    (mtu > 0).then_some(mtu)
 }
 
 /// Leaves streams of a connection their part: QUIC sends datagrams before anything of a stream as
 /// long as one waits, so packets that come faster than they leave would be all that is sent. When
 /// some have waited for [`Turns::BUSY`] without a break, all are sent that wait, and for an eighth
-/// of that time no more are taken. Nanoseconds; 0: never.
+/// of that time, or of a second, no more are taken: unless nobody has asked for so long that streams
+/// had their part. Nanoseconds; 0: never.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
     /// Since when there always was one that waits.
     since: AtomicU64,
     /// They had their turn, and those that wait are the last of it.
     is_over: AtomicBool,
+    /// When one was refused last because of that.
+    refused: AtomicU64,
     /// Until when none is taken.
     rests: AtomicU64,
 }
@@ -191,29 +195,33 @@ pub(crate) struct Turns {
 impl Turns {
     /// How long packets have a connection to themselves.
     const BUSY: Duration = Duration::from_millis(100);
+    /// What counts of it at the most: streams may have begun at its end.
+    const LONGEST: Duration = Duration::from_secs(1);
 
     /// May one more be sent? Several threads that ask at once may let one more pass.
     fn admit(&self, now: Instant, is_empty: bool, has_streams: bool) -> bool {
-        let now = now.since(Instant::ZERO);
-        let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let now = nanos(now.since(Instant::ZERO));
         if now < self.rests.load(Ordering::Relaxed) {
             return false;
         }
         let since = self.since.load(Ordering::Relaxed);
         if is_empty {
             self.since.store(now, Ordering::Relaxed);
-            let is_over = self.is_over.load(Ordering::Relaxed);
-            if is_over {
-                self.is_over.store(false, Ordering::Relaxed);
-                let turn = now.saturating_sub(since);
+            let is_over = self.is_over.swap(false, Ordering::Relaxed);
+            let quiet = now.saturating_sub(self.refused.load(Ordering::Relaxed));
+            let rests = is_over && quiet <= nanos(Turns::BUSY);
+            if rests {
+                let turn = now.saturating_sub(since).min(nanos(Turns::LONGEST));
                 self.rests.store(now + turn / 8, Ordering::Relaxed);
             }
-            return !is_over;
+            return !rests;
         }
         let turn = Duration::from_nanos(now.saturating_sub(since));
         let is_over = has_streams && turn > Turns::BUSY;
         if is_over {
             self.is_over.store(true, Ordering::Relaxed);
+            self.refused.store(now, Ordering::Relaxed);
         }
         !is_over
     }
@@ -450,5 +458,15 @@ mod tests {
         assert!(turns.admit(at(1_900), false, false));
         assert!(turns.admit(at(5_000), true, true));
         assert!(turns.admit(at(9_000), true, true));
+        // Who was refused and asks much later finds a link that rested meanwhile.
+        assert!(!turns.admit(at(9_200), false, true));
+        assert!(turns.admit(at(3_601_000), true, true));
+        assert!(turns.admit(at(3_601_001), true, true));
+        // Streams that begin late wait for no more than an eighth of a second.
+        assert!(turns.admit(at(3_700_000), false, false));
+        assert!(!turns.admit(at(3_700_010), false, true));
+        assert!(!turns.admit(at(3_700_050), true, true));
+        assert!(!turns.admit(at(3_700_174), true, true));
+        assert!(turns.admit(at(3_700_176), true, true));
     }
 }

@@ -267,7 +267,9 @@ impl Running<'_> {
             self.unheard = None;
         }
         self.say_mtu();
-        if now >= self.large_at && stats.path.current_mtu > LEAST_MTU {
+        // One at a time; one that is lost is forgotten when a later ping is answered.
+        let asks = self.pings.iter().any(|sent| sent.large);
+        if now >= self.large_at && stats.path.current_mtu > LEAST_MTU && !asks {
             self.ping_large();
         }
         let pulse = &mut self.pulse;
