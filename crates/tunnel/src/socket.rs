@@ -25,6 +25,7 @@ pub(crate) struct Socket {
     tcp: Tcp,
     /// Read, not yet handed out.
     early: BytesMut,
+    /// How much is read at once; 0: as much as is asked for.
     piece: usize,
 }
 
@@ -60,8 +61,11 @@ impl Socket {
         }
     }
 
-    /// It is for one stream that is long: nothing urgent waits behind what the system has of it.
-    pub(crate) fn carries_bulk(&self) {
+    /// It is for one stream that is long: nothing urgent waits behind what the system has of it, and
+    /// reading in TLS's pieces costs no more than to copy from a larger one. (Whoever reads faster
+    /// than comes what is read sleeps again and again, and is woken by the sender each time.)
+    pub(crate) fn carries_bulk(&mut self) {
+        self.piece = 0;
         match &self.tcp {
             Tcp::Here(tcp) => runtime::net::tune_bulk(tcp),
             Tcp::Moving(_) | Tcp::Lost => {}

@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// So much is written and read before the thread's other tasks, and its sockets, have their turn.
-const TURN: usize = 128 << 10;
+const TURN: usize = 64 << 10;
 /// Buffers of a write that are taken at once.
 const BUFS: usize = 8;
 /// After so many looks at which the same is under way it is broken, as a data connection is that is
@@ -157,7 +157,7 @@ impl Spare {
         keys: Keys,
         flow: Flow,
     ) -> Rc<Self> {
-        tls.get_ref().0.carries_bulk();
+        tls.get_mut().0.carries_bulk();
         // What is written is taken whole: TLS is empty whenever something is.
         match &mut *tls {
             TlsStream::Client(tls) => tls.get_mut().1.set_buffer_limit(None),
