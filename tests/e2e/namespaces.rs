@@ -40,6 +40,24 @@ fn lab(planet: &Planet, words: &[&str]) {
     let _ = planet.sealane(&all).good();
 }
 
+/// The application in acme's factory, asked in Paris.
+fn plant(planet: &Planet) -> Target {
+    Target {
+        address: planet.pop("par").http,
+        from: None,
+        host: PLANT.to_owned(),
+        path: "/".to_owned(),
+    }
+}
+
+/// A connection on which something was asked for, which ends with the answer.
+fn begun(address: SocketAddr, host: &str, path: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("connected");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("sent");
+    stream
+}
+
 #[test]
 fn lines_that_are_cut_or_lossy_and_routers_that_forget_fail_nobody() {
     let turn = Turn::alone();
@@ -157,14 +175,9 @@ fn a_cut_between_pops_is_gone_round_and_come_back_from() {
         assert_eq!(story.expect("an answer").site, "market");
         lab(&planet, &["flush-nat", "market"]);
     }
-    let plant = Target {
-        address: planet.pop("par").http,
-        from: None,
-        host: PLANT.to_owned(),
-        path: "/".to_owned(),
-    };
-    let (http, host) = (plant.address, plant.host.clone());
-    let download = std::thread::spawn(move || Client::new().get(http, &host, DOWNLOAD));
+    let plant = plant(&planet);
+    let http = plant.address;
+    let download = std::thread::spawn(move || Client::new().get(http, PLANT, DOWNLOAD));
     let load = Load::start(vec![plant], 500);
     pass(BEFORE);
     lab(&planet, &["cut", "par-nyc"]);
@@ -202,18 +215,11 @@ fn what_begins_goes_round_a_line_that_a_download_fills() {
     // By some 6 ms of what counts: more than a busy machine makes of it, and less than a full line.
     lab(&planet, &["degrade", "lon-nyc", "--delay", "21ms"]);
     lab(&planet, &["degrade", "par-nyc", "--rate", "20000"]);
-    let address = planet.pop("par").http;
-    let plant = Target {
-        address,
-        from: None,
-        host: PLANT.to_owned(),
-        path: "/".to_owned(),
-    };
+    let plant = plant(&planet);
+    let address = plant.address;
     let load = Load::start(vec![plant], 50);
     pass(AFTER);
-    let mut stream = TcpStream::connect(address).expect("connected");
-    let request = format!("GET /download?bytes=1000000000 HTTP/1.1\r\nHost: {PLANT}\r\n\r\n");
-    stream.write_all(request.as_bytes()).expect("sent");
+    let mut stream = begun(address, PLANT, "/download?bytes=1000000000");
     let download = std::thread::spawn(move || {
         let rate = bulk::drain(&mut stream, Some(Duration::from_secs(25)));
         rate.expect("not cut")
@@ -371,9 +377,7 @@ fn over_uplinks(planet: &Planet) -> Result<[u64; 2], String> {
 /// Requests whose streams nobody can use again: each is given up when its answer has begun.
 fn begin_streams(at: SocketAddr, host: &str, count: usize) {
     for _ in 0..count {
-        let mut stream = TcpStream::connect(at).expect("connected");
-        let request = format!("GET {DOWNLOAD} HTTP/1.1\r\nHost: {host}\r\n\r\n");
-        stream.write_all(request.as_bytes()).expect("sent");
+        let mut stream = begun(at, host, DOWNLOAD);
         let mut first = [0; 12];
         stream.read_exact(&mut first).expect("an answer");
         assert_eq!(&first, b"HTTP/1.1 200");
@@ -585,10 +589,7 @@ fn what_a_link_carries_of_packets_follows_its_line() {
     let before = streams();
     // For as long as all of this takes.
     let download = std::thread::spawn(move || {
-        let mut stream = TcpStream::connect(par).expect("connected");
-        let path = "/download?bytes=30000000&rate=500000";
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {ACME}\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).expect("sent");
+        let mut stream = begun(par, ACME, "/download?bytes=30000000&rate=500000");
         let mut all = Vec::new();
         stream.read_to_end(&mut all).map(|_| all.len())
     });
@@ -673,9 +674,7 @@ fn a_line_that_is_far_and_lossy_carries_much_more_than_one_connection_with_cubic
     // As the plan gives them: the first PoP's.
     let address = SocketAddr::from(([203, 0, 113, 10], PLAIN));
     let cubic = plain(&planet, "shop", "par", address);
-    let mut stream = TcpStream::connect(par).expect("connected");
-    let request = format!("GET /download?bytes=1000000000 HTTP/1.1\r\nHost: {BLUE}\r\n\r\n");
-    stream.write_all(request.as_bytes()).expect("sent");
+    let mut stream = begun(par, BLUE, "/download?bytes=1000000000");
     let ours = bulk::drain(&mut stream, Some(Duration::from_secs(8))).expect("read");
     drop(stream);
     let over = opened(&planet, "par", "shop.blue");

@@ -81,31 +81,27 @@ impl Scenario {
 
 /// One run: both ends are made for it.
 pub(crate) fn run(scenario: Scenario, contestant: Contestant, time: Duration) -> Result<Figures> {
-    if scenario == Scenario::Relay {
-        return contestant::over_relay(contestant, move |opener, ran| async move {
+    match scenario {
+        Scenario::Bulk => contestant::between(contestant, async move |opener| {
+            bulk(&opener, time, "cpu_s_per_gb", cpu_s).await
+        }),
+        Scenario::Relay => contestant::over_relay(contestant, async move |opener, ran| {
             bulk(&opener, time, "hop_cpu_s_per_gb", || hop_cpu_s(&ran)).await
-        });
-    }
-    if scenario == Scenario::Packets {
-        let transport = match contestant {
-            Contestant::Quic => Transport::Quic,
-            Contestant::Tcp
-            | Contestant::Tls
-            | Contestant::Haproxy
-            | Contestant::Http2
-            | Contestant::Sealane => Transport::Tls,
-        };
-        return contestant::on_this_thread(async |_| packets::run(transport, time).await);
-    }
-    contestant::between(contestant, move |opener| async move {
-        match scenario {
-            Scenario::Bulk | Scenario::Relay | Scenario::Packets => {
-                bulk(&opener, time, "cpu_s_per_gb", cpu_s).await
-            }
-            Scenario::Streams => streams(&opener, time, contestant == Contestant::Tcp).await,
-            Scenario::Beside => beside(&opener, time).await,
+        }),
+        Scenario::Streams => contestant::between(contestant, async move |opener| {
+            streams(&opener, time, contestant == Contestant::Tcp).await
+        }),
+        Scenario::Beside => {
+            contestant::between(contestant, async move |opener| beside(&opener, time).await)
         }
-    })
+        Scenario::Packets => {
+            let transport = match contestant == Contestant::Quic {
+                true => Transport::Quic,
+                false => Transport::Tls,
+            };
+            contestant::on_this_thread(async |_| packets::run(transport, time).await)
+        }
+    }
 }
 
 fn cpu_s() -> Result<f64> {

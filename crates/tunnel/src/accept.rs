@@ -231,13 +231,16 @@ pub(crate) async fn listen_quic(door: Rc<Door>, tasks: Tasks, endpoint: Endpoint
 
 async fn welcome_quic(door: &Door, incoming: quinn::Incoming) -> Result<(), PeerError> {
     let active = door.active.load_full().ok_or(PeerError::Busy)?;
-    let broken = |error: ConnectionError| PeerError::Tls(error.into());
     let connection = incoming.await.map_err(broken)?;
     tokio::select! {
         biased;
         welcomed = welcome_connection(door, &active, connection.clone()) => welcomed,
         never = waste_datagrams(&connection) => match never {},
     }
+}
+
+fn broken(error: ConnectionError) -> PeerError {
+    PeerError::Tls(error.into())
 }
 
 /// Before somebody is admitted nothing of theirs is kept.
@@ -251,7 +254,6 @@ async fn welcome_connection(
     active: &Active,
     connection: Connection,
 ) -> Result<(), PeerError> {
-    let broken = |error: ConnectionError| PeerError::Tls(error.into());
     let admitted = admit(active, quic::certificates(&connection).as_deref());
     let (mut send, mut recv) = connection.accept_bi().await.map_err(broken)?;
     let part = preface::expect(&mut recv, Role::Quic)

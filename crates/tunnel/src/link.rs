@@ -191,6 +191,16 @@ enum Packets {
     Accept(mpsc::Receiver<packets::Asked>, Queued),
 }
 
+impl Packets {
+    /// Carries them as long as the link lives.
+    async fn carry(self, ground: Ground, link: Arc<Link>) {
+        match self {
+            Packets::Open(opener, queued) => packets::open(ground, link, opener, queued).await,
+            Packets::Accept(asked, queued) => packets::accept(ground, link, asked, queued).await,
+        }
+    }
+}
+
 /// Brings the link up, serves it, and returns why it ended. The hub hears `Up`, `Quality` and
 /// `Down` through notes.
 pub(crate) async fn run(ground: &Ground, carrier: Carrier, seed: Seed) -> DownReason {
@@ -228,16 +238,9 @@ async fn run_on_pipes(ground: &Ground, pipes: Pipes, mut seed: Seed) -> DownReas
             running.connections.0.push(task);
         }
     }
-    let (ground_, link_) = (ground.clone(), Arc::clone(&link));
-    let carrying = running.packets.take().map(|packets| match packets {
-        Packets::Open(opener, queued) => {
-            let task = packets::open(ground_, link_, opener, queued);
-            ground.tasks.spawn_local("tunnel-packets", task)
-        }
-        Packets::Accept(asked, queued) => {
-            let task = packets::accept(ground_, link_, asked, queued);
-            ground.tasks.spawn_local("tunnel-packets", task)
-        }
+    let carrying = running.packets.take().map(|packets| {
+        let carried = packets.carry(ground.clone(), Arc::clone(&link));
+        ground.tasks.spawn_local("tunnel-packets", carried)
     });
     running.connections.0.extend(carrying);
     let reason = watch_over(ground, &mut running, closing).await;
