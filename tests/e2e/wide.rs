@@ -1,5 +1,5 @@
-//! Twenty-four sites on one machine: ready soon, and gateways that stay small with a thousand Services,
-//! each of which offers all those of its tenant.
+//! Twenty-four sites on one machine: ready soon, and gateways that stay small though each knows, and
+//! offers, the thousand Services of its tenant.
 
 use std::{collections::BTreeSet, fmt::Write, fs, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{SLACK, options, pass};
 
 /// From the start of `up` until every site runs what it should and every host answers.
 const READY: Duration = Duration::from_secs(20);
-/// Of both tenants together.
+/// Of each tenant.
 const SERVICES: usize = 1_000;
 /// As many as a route may lead to.
 const OF_A_ROUTE: usize = 50;
@@ -24,14 +24,14 @@ const PSS_KIB: u64 = 20 * 1024;
 /// After a change a node gives back what it needed for it.
 const SETTLED: Duration = Duration::from_secs(6);
 /// Until every gateway must have the Services, however busy the machine.
-const LATE: Duration = Duration::from_secs(40);
+const LATE: Duration = Duration::from_secs(60);
 
 /// The Services of a tenant, each in one of its sites, and a load balancer inside all of its sites that
 /// leads to all of them.
-fn manifests(tenant: &str, sites: &[&str]) -> String {
+fn manifests(tenant: &str, sites: &[&str]) -> [String; 2] {
     let mut text = String::new();
     let metadata = |name: &str| format!("{{ tenant: {tenant}, namespace: shop, name: {name} }}");
-    let names: Vec<String> = (1..=SERVICES / 2).map(|nth| format!("s-{nth}")).collect();
+    let names: Vec<String> = (1..=SERVICES).map(|nth| format!("s-{nth}")).collect();
     for (name, site) in names.iter().zip(sites.iter().cycle()) {
         let metadata = metadata(name);
         write!(
@@ -47,14 +47,12 @@ fn manifests(tenant: &str, sites: &[&str]) -> String {
         format!("  - {{ matches: [{{ path: {{ value: /{nth} }} }}], backendRefs: [{refs}] }}\n")
     });
     let (metadata, sites) = (metadata("all"), sites.join(", "));
-    write!(
-        text,
+    let balancer = format!(
         "---\nkind: LoadBalancer\nmetadata: {metadata}\nspec:\n  hosts: [cart.{tenant}.example]\n  \
          ports: [8080]\n  advertise: [{{ sites: [{sites}], vip: 10.0.0.2 }}]\n  routes:\n{}",
         routes.collect::<String>()
-    )
-    .expect("a string");
-    text
+    );
+    [text, balancer]
 }
 
 #[test]
@@ -72,10 +70,13 @@ fn twenty_four_sites_are_ready_soon_and_small() {
     for tenant in ["acme", "blue"] {
         let sites = gateways.iter().filter(|gateway| gateway.tenant == tenant);
         let sites: Vec<&str> = sites.map(|gateway| &*gateway.name).collect();
-        let file = planet.folder().join(format!("{tenant}.yaml"));
-        fs::write(&file, manifests(tenant, &sites)).expect("written");
-        let file = file.to_str().expect("a plain path");
-        let _ = planet.sealane(&["apply", "-f", file]).good();
+        // One after the other: a file has a thousand documents at most.
+        for text in manifests(tenant, &sites) {
+            let file = planet.folder().join(format!("{tenant}.yaml"));
+            fs::write(&file, text).expect("written");
+            let file = file.to_str().expect("a plain path");
+            let _ = planet.sealane(&["apply", "-f", file]).good();
+        }
     }
     let applied = kit::runtime::now().since(began);
     for gateway in gateways {
@@ -86,7 +87,7 @@ fn twenty_four_sites_are_ready_soon_and_small() {
                 views.filter(|view| view["health"] == "healthy" && view["reachable"] == true);
             let names: BTreeSet<&str> = well.filter_map(|view| view["service"].as_str()).collect();
             // And the one of the planet.
-            if names.len() > SERVICES / 2 {
+            if names.len() > SERVICES {
                 Ok(())
             } else {
                 Err(names.len())
@@ -113,8 +114,8 @@ fn twenty_four_sites_are_ready_soon_and_small() {
     };
     let [pss, own, rss] = [range(&pss_kib), range(&rss_anon_kib), range(&rss_kib)];
     figure(format_args!(
-        "wide: {SERVICES} Services applied in {applied:?}, all those of its tenant healthy at every \
-         gateway after {everywhere:?}, all sites well {settled:?} later; a gateway's PSS is {} to \
+        "wide: {SERVICES} Services of each tenant applied in {applied:?}, all of them healthy at every \
+         gateway of it after {everywhere:?}, all sites well {settled:?} later; a gateway's PSS is {} to \
          {} KiB, its RssAnon {} to {}, its VmRSS {} to {}",
         pss.0, pss.1, own.0, own.1, rss.0, rss.1,
     ));

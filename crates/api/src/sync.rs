@@ -340,7 +340,7 @@ impl Bundle {
     ///
     /// # Errors
     /// See [`FitError`]. Planet, site and signature are the caller's to check first.
-    pub fn with(&self, update: &Update) -> Result<Bundle, FitError> {
+    pub fn with(&self, update: Update) -> Result<Bundle, FitError> {
         if update.revision <= self.revision {
             return Err(FitError::Replay {
                 revision: update.revision,
@@ -358,15 +358,14 @@ impl Bundle {
             }
         };
         next.revision = update.revision;
-        for object in &update.put {
-            let object = Arc::new(object.clone());
-            next.resources.insert(object.key(), object);
-        }
+        let put = update.put.into_iter();
+        let mut put = put.map(|object| (object.key(), Arc::new(object))).collect();
+        next.resources.append(&mut put);
         for key in &update.delete {
             next.resources.remove(key);
         }
-        if let Some(sites) = &update.sites {
-            next.sites.clone_from(sites);
+        if let Some(sites) = update.sites {
+            next.sites = sites;
         }
         Ok(next)
     }

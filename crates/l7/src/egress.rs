@@ -25,8 +25,8 @@ pub struct Offer {
 pub struct EgressService {
     /// The service; its cell holds this site's own endpoints (others are ignored).
     pub cluster: Arc<Cluster>,
-    /// By load balancer name (`namespace/name`).
-    pub offers: BTreeMap<String, Offer>,
+    /// By load balancer name (`namespace/name`); one may lead to many services.
+    pub offers: BTreeMap<String, Arc<Offer>>,
 }
 
 /// Everything that may leave a tunnel in this site: published services and nothing else.

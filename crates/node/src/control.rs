@@ -130,7 +130,7 @@ async fn start(tasks: Tasks, config: Config) {
         config_me: config.me,
         state: config.state,
         tasks,
-        chain: plan::Chain::default(),
+        chain: plan::Chain::without_envelopes(),
         verifier: config.verifier,
         events,
         relay,
@@ -197,7 +197,7 @@ impl Control {
                     return;
                 };
                 let site = &self.config_me.site;
-                if let Ok(true) = self.chain.take(verifier, site, &signed, runtime::wall()) {
+                if let Ok(true) = self.chain.take(verifier, site, signed, runtime::wall()) {
                     let bundle = Box::new(self.chain.bundle().clone());
                     self.brain.handle(runtime::now(), Event::Bundle(bundle));
                 }

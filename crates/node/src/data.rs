@@ -305,7 +305,7 @@ impl Data {
                 let wall = runtime::wall();
                 let taken = self
                     .chain
-                    .take(&trust.verifier, &self.me.site, &signed, wall);
+                    .take(&trust.verifier, &self.me.site, signed, wall);
                 if let Err(error) = taken {
                     self.updates_refused.inc();
                     let error = base::Chain(&error).to_string();
@@ -593,7 +593,7 @@ impl Data {
                 let site = &self.me.site;
                 match self
                     .chain
-                    .take(&trust.verifier, site, &signed, runtime::wall())
+                    .take(&trust.verifier, site, signed, runtime::wall())
                 {
                     Ok(true) => self.want_compiled(),
                     Ok(false) => {}

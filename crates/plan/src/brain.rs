@@ -182,6 +182,9 @@ struct Effects {
     configuration: VecDeque<Effect>,
 }
 
+/// Places that a queue of effects keeps when it is empty.
+const KEPT: usize = 64;
+
 #[derive(Debug)]
 enum Queued {
     Effect(Effect),
@@ -222,6 +225,8 @@ impl Effects {
                 return effect;
             }
         }
+        self.down.shrink_to(KEPT);
+        self.health.shrink_to(KEPT);
         self.configuration.pop_front()
     }
 }
@@ -410,7 +415,10 @@ impl Brain {
         self.compiling = false;
         match result {
             Ok(table) => {
-                let table: Arc<Compiled> = Arc::from(table);
+                let table = Arc::new(match &self.half {
+                    Half::Control(_) => table.without_delivery(),
+                    Half::Data(_) => *table,
+                });
                 let publish = Effect::Publish(Arc::clone(&table));
                 match &mut self.half {
                     // What is announced is announced by a table that is in force.

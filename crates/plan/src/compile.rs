@@ -389,6 +389,20 @@ pub fn compile(bundle: &Bundle, me: &Me, cells: &Cells) -> Result<Compiled, Comp
 }
 
 impl Compiled {
+    /// What the control half needs: nothing of what only the data half serves.
+    pub(crate) fn without_delivery(self) -> Self {
+        Compiled {
+            ingress: Arc::default(),
+            egress: Arc::default(),
+            certificates: Vec::new(),
+            clients: BTreeMap::new(),
+            listeners: BTreeSet::new(),
+            senders: Arc::default(),
+            services: BTreeMap::new(),
+            ..self
+        }
+    }
+
     /// The cells of its services.
     #[must_use]
     pub fn cells(&self) -> Cells {

@@ -55,6 +55,8 @@ pub fn open(
 pub struct Chain {
     now: Link,
     aside: Option<Link>,
+    /// Keep no envelopes.
+    forgets: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -65,24 +67,30 @@ struct Link {
 }
 
 impl Link {
-    fn with(&self, update: &Update, signed: &Signed) -> Result<Link, FitError> {
-        let bundle = self.bundle.with(update)?;
+    fn with(&self, update: Update, signed: Option<Arc<Signed>>) -> Result<Link, FitError> {
         let before: &[Arc<Signed>] = if update.base.is_none() {
             &[]
         } else {
             &self.envelopes
         };
+        let bundle = self.bundle.with(update)?;
         Ok(Link {
             bundle,
-            envelopes: {
-                let signed = Arc::new(signed.clone());
-                before.iter().cloned().chain([signed]).collect()
-            },
+            envelopes: before.iter().cloned().chain(signed).collect(),
         })
     }
 }
 
 impl Chain {
+    /// A chain of which only the end counts, for those who neither store it nor pass it on.
+    #[must_use]
+    pub fn without_envelopes() -> Self {
+        Chain {
+            forgets: true,
+            ..Chain::default()
+        }
+    }
+
     /// What runs now.
     #[must_use]
     pub fn bundle(&self) -> &Bundle {
@@ -104,20 +112,21 @@ impl Chain {
         &mut self,
         verifier: &pki::Verifier,
         site: &SiteName,
-        signed: &Signed,
+        signed: Signed,
         now: WallTime,
     ) -> Result<bool, OpenError> {
-        let update = open(verifier, site, signed, now)?;
+        let update = open(verifier, site, &signed, now)?;
+        let signed = (!self.forgets).then(|| Arc::new(signed));
         let have = self.now.bundle.revision;
         if update.base.is_some_and(|base| base == have)
             || update.base.is_none() && update.revision > have
         {
-            self.now = self.now.with(&update, signed)?;
+            self.now = self.now.with(update, signed)?;
             self.aside = None;
             return Ok(true);
         }
         if update.base.is_none() && update.revision < have {
-            self.aside = Some(Link::default().with(&update, signed)?);
+            self.aside = Some(Link::default().with(update, signed)?);
             return Ok(false);
         }
         let led_on = self
@@ -125,7 +134,7 @@ impl Chain {
             .as_ref()
             .filter(|aside| update.base == Some(aside.bundle.revision));
         if let Some(aside) = led_on {
-            let next = aside.with(&update, signed)?;
+            let next = aside.with(update, signed)?;
             if next.bundle.revision > have {
                 self.now = next;
                 self.aside = None;

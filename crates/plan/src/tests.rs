@@ -723,10 +723,12 @@ fn update_of(signed: &Signed) -> Update {
 fn a_chain_never_goes_back() {
     let earth = controller("earth.example");
     let here = site("aws.acme");
-    let mut chain = Chain::default();
+    let (mut chain, mut bare) = (Chain::default(), Chain::without_envelopes());
     let mut take = |base: Option<u64>, revision: u64| {
         let signed = earth.sign(&update(base, revision));
-        let said = match chain.take(&earth.verifier, &here, &signed, NOW) {
+        let _ = bare.take(&earth.verifier, &here, signed.clone(), NOW);
+        assert_eq!(bare.envelopes(), []);
+        let said = match chain.take(&earth.verifier, &here, signed, NOW) {
             Ok(newer) => {
                 if newer {
                     "newer"
@@ -738,6 +740,7 @@ fn a_chain_never_goes_back() {
             Err(OpenError::Fit(FitError::Replay { .. })) => "replay",
             Err(error) => panic!("{error}"),
         };
+        assert_eq!(bare.bundle(), chain.bundle());
         (said, chain.bundle().revision.0, chain.envelopes().len())
     };
     for (base, revision, want) in [
@@ -762,7 +765,7 @@ fn a_chain_never_goes_back() {
         ..earth.sign(&update(Some(11), 12))
     };
     assert!(matches!(
-        chain.take(&earth.verifier, &here, &forged, NOW),
+        chain.take(&earth.verifier, &here, forged, NOW),
         Err(OpenError::Forged(_))
     ));
     assert_eq!(chain.bundle().revision.0, 11);

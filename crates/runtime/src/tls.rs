@@ -23,6 +23,9 @@ mod verify;
 pub use front::Front;
 pub use verify::{lenient, spki_sha256};
 
+/// Session tickets of a connection at most, however many its client asks for.
+const TICKETS: usize = 4;
+
 /// Why a configuration could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -237,6 +240,9 @@ fn front(
     // themselves: workers share no memory, and no number of clients fills it.
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(TlsError::Tickets)?;
+    // One with each connection, for the next one, and more to those who ask for them (RFC 9149).
+    config.send_tls13_tickets = 1;
+    config.max_tls13_tickets = TICKETS;
     Ok(config)
 }
 

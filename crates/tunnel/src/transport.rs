@@ -129,8 +129,9 @@ impl Pipe for TlsStream<Socket> {
 /// One of the pipes of a link.
 pub type BoxPipe = Box<dyn Pipe>;
 
-/// Bytes that fit into each pipe of [`Pipes::in_memory`].
-const MEMORY_PIPE: usize = 64 * 1024;
+/// Bytes that fit into each pipe of [`Pipes::in_memory`], each way: one frame of HTTP/2. (The pipe
+/// keeps nearly thrice of what it ever had to hold.)
+const MEMORY_PIPE: usize = 16 * 1024;
 
 /// The three pipes of a link, ready to speak HTTP/2 on.
 pub struct Pipes {

@@ -34,8 +34,8 @@ fn a_chain_adds_up() {
         ],
         ..update(Some(5), 9)
     };
-    let first = Bundle::default().with(&full).expect("fits");
-    let second = first.with(&delta).expect("fits");
+    let first = Bundle::default().with(full).expect("fits");
+    let second = first.with(delta).expect("fits");
     assert_eq!((first.resources.len(), first.revision), (2, Revision(5)));
     assert_eq!(
         second.resources.into_values().collect::<Vec<_>>(),
@@ -45,7 +45,7 @@ fn a_chain_adds_up() {
         put: vec![object("z", "z.example")],
         ..update(None, 12)
     };
-    let third = first.with(&anew).expect("fits");
+    let third = first.with(anew).expect("fits");
     assert_eq!(
         third.resources.len(),
         1,
@@ -55,7 +55,7 @@ fn a_chain_adds_up() {
 
 #[test]
 fn what_does_not_fit_is_refused() {
-    let bundle = Bundle::default().with(&update(None, 5)).expect("fits");
+    let bundle = Bundle::default().with(update(None, 5)).expect("fits");
     for (base, revision, expect) in [
         (None, 5, "replay"),
         (None, 4, "replay"),
@@ -66,7 +66,7 @@ fn what_does_not_fit_is_refused() {
         (Some(5), 6, "fits"),
         (None, 6, "fits"),
     ] {
-        let found = match bundle.with(&update(base, revision)) {
+        let found = match bundle.with(update(base, revision)) {
             Ok(_) => "fits",
             Err(FitError::Gap { .. }) => "gap",
             Err(FitError::Replay { .. }) => "replay",
@@ -74,7 +74,7 @@ fn what_does_not_fit_is_refused() {
         assert_eq!(found, expect, "{base:?} {revision}");
     }
     assert_eq!(
-        Bundle::default().with(&update(Some(3), 4)).err(),
+        Bundle::default().with(update(Some(3), 4)).err(),
         Some(FitError::Gap {
             base: Revision(3),
             have: Revision(0),

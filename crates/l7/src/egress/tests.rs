@@ -43,17 +43,17 @@ fn egress() -> Egress {
     let offers = BTreeMap::from([
         (
             "shop/public".to_owned(),
-            Offer {
+            Arc::new(Offer {
                 all_pops: true,
                 ..Offer::default()
-            },
+            }),
         ),
         (
             "shop/inner".to_owned(),
-            Offer {
+            Arc::new(Offer {
                 sites: ["factory.acme".parse().expect("a site")].into(),
                 ..Offer::default()
-            },
+            }),
         ),
     ]);
     let cluster = Arc::new(Cluster {

@@ -6,6 +6,7 @@ use balance::Health::Healthy;
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use l7::Limits;
+use rustls::{ClientConfig, HandshakeKind, client::TicketRequest};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -223,8 +224,22 @@ async fn tls_by_server_name() {
     );
 }
 
+/// The session of a connection that has answered a request: tickets come before the answer.
+async fn answered(world: &World, config: Arc<ClientConfig>) -> (Option<HandshakeKind>, u32) {
+    let tcp = TcpStream::connect(world.https).await.expect("connected");
+    let name = "cart.acme.example".try_into().expect("a name");
+    let connector = TlsConnector::from(config);
+    let mut stream = connector.connect(name, tcp).await.expect("TLS");
+    let request = "GET / HTTP/1.1\r\nHost: cart.acme.example\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.expect("written");
+    let response = message(&mut stream, &mut Vec::new()).await;
+    assert!(response.is_some_and(|response| response.starts_with("HTTP/1.1 200 ")));
+    let session = stream.get_ref().1;
+    (session.handshake_kind(), session.tls13_tickets_received())
+}
+
 #[tokio::test]
-async fn sessions_are_resumed() {
+async fn sessions_are_resumed_with_a_ticket_of_each_connection_or_as_many_as_are_asked_for() {
     let world = World::new().await;
     let spot = Spot::new("one", Manner::Echo).await;
     world.endpoints(&[(spot.address, Healthy)]);
@@ -232,17 +247,20 @@ async fn sessions_are_resumed() {
     let config = runtime::tls::client(root, &[b"http/1.1"]).expect("a client");
     let mut config = Arc::unwrap_or_clone(config);
     config.resumption = rustls::client::Resumption::in_memory_sessions(4);
-    let connector = TlsConnector::from(Arc::new(config));
-    for kind in [rustls::HandshakeKind::Full, rustls::HandshakeKind::Resumed] {
-        let tcp = TcpStream::connect(world.https).await.expect("connected");
-        let name = "cart.acme.example".try_into().expect("a name");
-        let mut stream = connector.connect(name, tcp).await.expect("TLS");
-        // Tickets come before the answer.
-        let request = "GET / HTTP/1.1\r\nHost: cart.acme.example\r\n\r\n";
-        stream.write_all(request.as_bytes()).await.expect("written");
-        let response = message(&mut stream, &mut Vec::new()).await;
-        assert!(response.is_some_and(|response| response.starts_with("HTTP/1.1 200 ")));
-        assert_eq!(stream.get_ref().1.handshake_kind(), Some(kind));
+    let (full, resumed) = (Some(HandshakeKind::Full), Some(HandshakeKind::Resumed));
+    let one = Arc::new(config.clone());
+    assert_eq!(answered(&world, Arc::clone(&one)).await, (full, 1));
+    assert_eq!(answered(&world, Arc::clone(&one)).await, (resumed, 1));
+    assert_eq!(answered(&world, one).await, (resumed, 1));
+    for (asked, given) in [(0, 0), (3, 3), (200, 4)] {
+        // RFC 9149 §3.
+        config.send_ticket_request = Some(TicketRequest {
+            new_session_count: asked,
+            resumption_count: asked,
+        });
+        config.resumption = rustls::client::Resumption::in_memory_sessions(4);
+        let (kind, tickets) = answered(&world, Arc::new(config.clone())).await;
+        assert_eq!((kind, tickets), (full, given), "{asked}");
     }
 }
 

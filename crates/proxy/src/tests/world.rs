@@ -589,11 +589,11 @@ fn table(limits: Limits, route: Route, guard: Guard) -> Table {
     Table::build(vec![offer(80, false), offer(443, true)]).expect("no conflict")
 }
 
-fn offer() -> Offer {
-    Offer {
+fn offer() -> Arc<Offer> {
+    Arc::new(Offer {
         all_pops: true,
         ..Offer::default()
-    }
+    })
 }
 
 pub(super) fn egress(cell: &Cell, protocol: l7::Protocol) -> Egress {
