@@ -6,6 +6,10 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -20,8 +24,10 @@ use crate::{
 const BLUE: &str = "cart.blue.example";
 /// What acme's application needs for an answer.
 const WORK_MS: &str = "10";
-/// How long each flood lasts.
-const FLOOD: Duration = Duration::from_secs(4);
+/// How long each flood lasts: one of a hundred answers is more than come while it begins.
+const FLOOD: Duration = Duration::from_secs(12);
+/// It begins: its connections are opened, and the node finds memory for them.
+const BEGINS: Duration = Duration::from_millis(100);
 
 /// A tenant beside acme, with an application of its own that answers at once.
 fn blue(edge: &Edge, folder: &Path) -> Role {
@@ -77,9 +83,16 @@ impl Drop for Flood {
     }
 }
 
-/// Within what 99 of 100 of acme's answers come; nothing may fail. The flood begins when some have
-/// come.
-fn answers<F>(edge: &Edge, flood: impl FnOnce() -> F) -> Duration {
+/// How long acme waits beside a flood.
+struct Waits {
+    /// So long at most for 99 of 100 answers.
+    most: Duration,
+    /// So long at most while the flood begins.
+    begins: Duration,
+}
+
+/// How long acme waits; nothing may fail. The flood begins when some answers have come.
+fn answers<F>(edge: &Edge, flood: impl FnOnce() -> F) -> Waits {
     let load = edge.load();
     let some = || {
         (load.records().len() > 20)
@@ -87,45 +100,89 @@ fn answers<F>(edge: &Edge, flood: impl FnOnce() -> F) -> Duration {
             .ok_or("few answers")
     };
     wait_until("some answers", FLOOD, some);
+    let began = kit::runtime::now();
     let flood = flood();
     crate::pass(FLOOD);
-    let mut took: Vec<Duration> = load.records().iter().map(kit::Record::took).collect();
+    let records = load.records();
     drop(flood);
     let _ = none_failed(load);
+    let beside = records.iter().filter(|record| record.start >= began);
+    let first = beside
+        .clone()
+        .filter(|record| record.start < began + BEGINS);
+    let begins = first.map(kit::Record::took).max().expect("an answer");
+    let mut took: Vec<Duration> = beside.map(kit::Record::took).collect();
     took.sort();
-    took[(took.len() - 1) * 99 / 100]
+    let most = took[(took.len() - 1) * 99 / 100];
+    Waits { most, begins }
 }
 
-/// Clients that send a body of which there is always more.
-fn slow_bodies(address: SocketAddr) -> JoinHandle<Vec<TcpStream>> {
+/// Clients that go on until this is dropped.
+struct Clients {
+    over: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Clients {
+    /// On so many threads; what a client does is done again and again.
+    fn start<C: FnMut() + Send + 'static>(number: usize, client: impl Fn() -> C) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let thread = |_| {
+            let (mut step, over) = (client(), Arc::clone(&over));
+            thread::spawn(move || {
+                last_in_line();
+                while !over.load(Ordering::Relaxed) {
+                    step();
+                }
+            })
+        };
+        let threads = (0..number).map(thread).collect();
+        Clients { over, threads }
+    }
+}
+
+impl Drop for Clients {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            // Had it failed, the flood would have been smaller, and nothing else.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Clients that send an octet of a body now and then; who is cut comes again.
+fn slow_bodies(address: SocketAddr) -> Clients {
     let head = format!("POST / HTTP/1.1\r\nhost: {BLUE}\r\ncontent-length: 1000000\r\n\r\nx");
-    thread::spawn(move || {
-        last_in_line();
-        (0..1000).map_while(|_| opened(address, &head)).collect()
+    Clients::start(1, || {
+        let (head, mut open) = (head.clone(), Vec::<TcpStream>::new());
+        move || {
+            open.retain_mut(|stream| stream.write_all(b"x").is_ok());
+            let missing = open.len()..1000;
+            open.extend(missing.map_while(|_| opened(address, &head)));
+            thread::sleep(Duration::from_millis(500));
+        }
     })
 }
 
 /// Clients that open a connection for each request.
-fn connections(address: SocketAddr) -> Vec<JoinHandle<()>> {
+fn connections(address: SocketAddr) -> Clients {
     let head = format!("GET / HTTP/1.1\r\nhost: {BLUE}\r\nconnection: close\r\n\r\n");
-    let client = |_| {
+    Clients::start(8, || {
         let head = head.clone();
-        thread::spawn(move || {
-            last_in_line();
-            for _ in 0..1000 {
-                // In the end the node is not there any more.
-                let Some(mut stream) = opened(address, &head) else {
-                    return;
-                };
-                let _ = stream.read_to_end(&mut Vec::new());
+        move || {
+            let answer =
+                opened(address, &head).map(|mut stream| stream.read_to_end(&mut Vec::new()));
+            if !matches!(answer, Some(Ok(_))) {
+                thread::sleep(Duration::from_millis(1));
             }
-        })
-    };
-    (0..8).map(client).collect()
+        }
+    })
 }
 
 fn opened(address: SocketAddr, head: &str) -> Option<TcpStream> {
     let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(FLOOD)).ok()?;
     stream.write_all(head.as_bytes()).ok()?;
     Some(stream)
 }
@@ -196,12 +253,15 @@ fn a_flood_of_one_tenant_does_not_hold_up_another() {
         // What a flood does to the clients and applications on their core is none of the node's.
         let past = answers(&edge, || flood(edge.at(18_003), edge.at(18_003)));
         let beside = answers(&edge, || flood(edge.http(), edge.https()));
-        let more = (beside.as_secs_f64() / past.as_secs_f64() - 1.0) * 100.0;
+        let more = (beside.most.as_secs_f64() / past.most.as_secs_f64() - 1.0) * 100.0;
         figure(format_args!(
-            "a flood of another tenant ({what}): 99 of 100 answers within {beside:.1?}, {past:.1?} \
-             when it goes past the node ({more:+.0} %; promised: less than +20 %)"
+            "a flood of another tenant ({what}): 99 of 100 answers within {:.1?}, {:.1?} when it goes \
+             past the node ({more:+.0} %; promised: less than +20 %); all of its first tenth of a \
+             second within {:.1?}, {:.1?} past the node",
+            beside.most, past.most, beside.begins, past.begins,
         ));
         // What other work on this machine does is not to fail it.
+        let (beside, past) = (beside.most, past.most);
         assert!(beside < past * 10, "{what}: {beside:?}, {past:?} past it");
     }
     on_core("0-1", std::process::id());

@@ -364,6 +364,8 @@ impl Control {
         self.routers.apply(table).await;
         self.keys.apply(table);
         self.ask_upstreams();
+        // What was made for this table alone is let go.
+        runtime::memory::churned();
     }
 
     /// Ask those for intent to whom there is a link.

@@ -38,6 +38,7 @@ pub type Cells = BTreeMap<(TenantId, ServiceId), Cell>;
 pub type Vips = BTreeMap<IpAddr, BTreeSet<(TenantId, ServiceId)>>;
 
 /// Everything one node runs. Not serialisable: it is made from a [`Bundle`] wherever it is needed.
+/// The brain of a control half keeps nothing of what only the data half serves.
 #[derive(Debug)]
 pub struct Compiled {
     /// The bundle's revision.

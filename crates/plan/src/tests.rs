@@ -726,15 +726,12 @@ fn a_chain_never_goes_back() {
     let (mut chain, mut bare) = (Chain::default(), Chain::without_envelopes());
     let mut take = |base: Option<u64>, revision: u64| {
         let signed = earth.sign(&update(base, revision));
-        let _ = bare.take(&earth.verifier, &here, signed.clone(), NOW);
+        let also = bare.take(&earth.verifier, &here, signed.clone(), NOW).ok();
         assert_eq!(bare.envelopes(), []);
         let said = match chain.take(&earth.verifier, &here, signed, NOW) {
             Ok(newer) => {
-                if newer {
-                    "newer"
-                } else {
-                    "aside"
-                }
+                assert_eq!(also, Some(newer));
+                if newer { "newer" } else { "aside" }
             }
             Err(OpenError::Fit(FitError::Gap { .. })) => "gap",
             Err(OpenError::Fit(FitError::Replay { .. })) => "replay",

@@ -39,7 +39,7 @@ const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 /// What one stream may queue for sending.
 const SEND_BUFFER: usize = 256 * 1024;
 /// Longer frames cost less and delay other streams' frames more.
-const FRAME: u32 = 32 * 1024;
+pub(crate) const FRAME: u32 = 32 * 1024;
 /// Streams the peer may reset before we saw them: cancelled requests come in bursts.
 const PENDING_RESETS: usize = 1024;
 /// A connection may be silent so many times as long as the link: losses delay one of them while the

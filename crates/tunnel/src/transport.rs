@@ -129,9 +129,13 @@ impl Pipe for TlsStream<Socket> {
 /// One of the pipes of a link.
 pub type BoxPipe = Box<dyn Pipe>;
 
-/// Bytes that fit into each pipe of [`Pipes::in_memory`], each way: one frame of HTTP/2. (The pipe
-/// keeps nearly thrice of what it ever had to hold.)
-const MEMORY_PIPE: usize = 16 * 1024;
+/// Bytes that fit into each pipe of [`Pipes::in_memory`], each way.
+///
+/// `h2` reads nothing while a ping of its own waits to be written. So a pipe that its reader has
+/// emptied must take at once all that may be held to be written ([`runtime::h2io::HOLD`], and a
+/// frame): else two ends that write much and ping at the same time wait for each other for ever.
+const MEMORY_PIPE: usize = 64 * 1024;
+const _: () = assert!(MEMORY_PIPE > runtime::h2io::HOLD + crate::link::FRAME as usize + 1024);
 
 /// The three pipes of a link, ready to speak HTTP/2 on.
 pub struct Pipes {

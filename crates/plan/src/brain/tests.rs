@@ -120,6 +120,11 @@ fn one_target() -> (Shell, TargetKey) {
     assert!(matches!(&shell.effects[1], Effect::Originate(r) if matches!(r.key, Key::Site { .. })));
     let keys = shell.probes();
     assert_eq!(keys.len(), 1, "probed as soon as it is known");
+    let table = shell.brain.table().expect("a table");
+    assert!(
+        !table.targets.is_empty() && table.services.is_empty(),
+        "nothing to serve"
+    );
     (shell, keys[0])
 }
 

@@ -97,7 +97,7 @@ pub(super) fn compile(
     for (object, spec) in world.services() {
         compiler.service(object, spec, cells)?;
     }
-    // A map that is made of all at once is half as large as one that grew.
+    // A map that is made of all at once is a third smaller than one that grew.
     compiler.out.services = mem::take(&mut compiler.plans).into_iter().collect();
     if let Some(senders) = &node.proxy_protocol {
         let read = crate::placement::senders(senders);

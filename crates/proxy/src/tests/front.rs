@@ -239,7 +239,7 @@ async fn answered(world: &World, config: Arc<ClientConfig>) -> (Option<Handshake
 }
 
 #[tokio::test]
-async fn sessions_are_resumed_with_a_ticket_of_each_connection_or_as_many_as_are_asked_for() {
+async fn sessions_are_resumed_with_a_ticket_of_each_connection_or_up_to_four_for_the_asking() {
     let world = World::new().await;
     let spot = Spot::new("one", Manner::Echo).await;
     world.endpoints(&[(spot.address, Healthy)]);
@@ -252,15 +252,27 @@ async fn sessions_are_resumed_with_a_ticket_of_each_connection_or_as_many_as_are
     assert_eq!(answered(&world, Arc::clone(&one)).await, (full, 1));
     assert_eq!(answered(&world, Arc::clone(&one)).await, (resumed, 1));
     assert_eq!(answered(&world, one).await, (resumed, 1));
-    for (asked, given) in [(0, 0), (3, 3), (200, 4)] {
+    for (asked, given, again) in [
+        (0, 0, None),
+        (1, 1, Some(3)),
+        (3, 3, Some(3)),
+        (200, 4, Some(3)),
+    ] {
         // RFC 9149 §3.
         config.send_ticket_request = Some(TicketRequest {
             new_session_count: asked,
-            resumption_count: asked,
+            resumption_count: 3,
         });
         config.resumption = rustls::client::Resumption::in_memory_sessions(4);
-        let (kind, tickets) = answered(&world, Arc::new(config.clone())).await;
-        assert_eq!((kind, tickets), (full, given), "{asked}");
+        let client = Arc::new(config.clone());
+        assert_eq!(
+            answered(&world, Arc::clone(&client)).await,
+            (full, given),
+            "{asked}"
+        );
+        if let Some(again) = again {
+            assert_eq!(answered(&world, client).await, (resumed, again), "{asked}");
+        }
     }
 }
 

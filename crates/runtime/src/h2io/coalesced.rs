@@ -12,8 +12,9 @@ use std::{
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Held back at most; beyond that writes go out as they come.
-const HOLD: usize = 64 << 10;
+/// Held back at most, and what is written then; beyond that writes go out as they come. A record of
+/// TLS is as large.
+pub const HOLD: usize = 16 << 10;
 /// A flush of no more than this needs no buffer of over twice as much: what a burst needed is
 /// given back.
 const SMALL: usize = 8 << 10;

@@ -87,6 +87,71 @@ async fn streams_go_both_ways() {
     .await;
 }
 
+/// Writes until then, and reads what the other end writes.
+async fn busy(stream: crate::Stream, until: base::Instant) -> io::Result<u64> {
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let piece = vec![7; 256 << 10];
+    let writes = async {
+        while runtime::now() < until {
+            writer.write_all(&piece).await?;
+        }
+        writer.shutdown().await
+    };
+    let mut nowhere = tokio::io::sink();
+    let (wrote, read) = tokio::join!(writes, tokio::io::copy(&mut reader, &mut nowhere));
+    wrote.and(read)
+}
+
+/// Two halves on threads of their own that both send much, through a dozen pings.
+#[test]
+fn bulk_both_ways_at_once_stops_neither() {
+    fn half<T>(test: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let mut done = None;
+        let test = async { done = Some(test.await) };
+        runtime.expect("a runtime").block_on(run(test));
+        done.expect("done")
+    }
+    let (near, far) = Pipes::in_memory();
+    let until = runtime::now() + Duration::from_secs(4);
+    let done = Arc::new(AtomicBool::new(false));
+    let other = Arc::clone(&done);
+    let there = std::thread::spawn(move || {
+        half(async {
+            let tasks = Tasks::new("there");
+            let mut par = local(&tasks);
+            let dialler = identity("aws.acme");
+            let attached = par.control.attach(dialler, Side::Acceptor, far).await;
+            attached.expect("attached");
+            let stream = service(&mut par).await.accept().expect("accepted");
+            let read = busy(stream, until).await;
+            done.store(true, Ordering::Relaxed);
+            read
+        })
+    });
+    let here = half(async {
+        let tasks = Tasks::new("here");
+        let mut aws = local(&tasks);
+        let acceptor = identity("par.fabric");
+        let attached = aws.control.attach(acceptor, Side::Dialler, near).await;
+        attached.expect("attached");
+        assert_eq!(up(&mut aws).await, identity("par.fabric"));
+        let par = "par.fabric".parse().expect("a site");
+        let stream = aws.links.open(&par, &head()).await.expect("a stream");
+        let read = busy(stream, until).await;
+        // The link ends with this end of it.
+        while !other.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        read
+    });
+    let there = there.join().expect("no panic");
+    let least = 16 << 20;
+    assert!(here.expect("went on") > least && there.expect("went on") > least);
+}
+
 #[tokio::test]
 async fn refusals_say_why() {
     run(async {
