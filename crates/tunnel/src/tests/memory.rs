@@ -11,7 +11,10 @@ use std::{
 
 use http::StatusCode;
 use runtime::Tasks;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    sync::oneshot,
+};
 
 use super::support::*;
 use crate::{BoxPipe, DownReason, LinkEvent, OpenError, Pipe, Pipes, Side, StreamHead, Tunnel};
@@ -103,35 +106,24 @@ async fn busy(stream: crate::Stream, until: base::Instant) -> io::Result<u64> {
 }
 
 /// Two halves on threads of their own that both send much, through a dozen pings.
-#[test]
-fn bulk_both_ways_at_once_stops_neither() {
-    fn half<T>(test: impl Future<Output = T>) -> T {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
-        let mut done = None;
-        let test = async { done = Some(test.await) };
-        runtime.expect("a runtime").block_on(run(test));
-        done.expect("done")
-    }
+#[tokio::test]
+async fn bulk_both_ways_at_once_stops_neither() {
     let (near, far) = Pipes::in_memory();
     let until = runtime::now() + Duration::from_secs(4);
-    let done = Arc::new(AtomicBool::new(false));
-    let other = Arc::clone(&done);
-    let there = std::thread::spawn(move || {
-        half(async {
-            let tasks = Tasks::new("there");
-            let mut par = local(&tasks);
-            let dialler = identity("aws.acme");
-            let attached = par.control.attach(dialler, Side::Acceptor, far).await;
-            attached.expect("attached");
-            let stream = service(&mut par).await.accept().expect("accepted");
-            let read = busy(stream, until).await;
-            done.store(true, Ordering::Relaxed);
-            read
-        })
+    let (says, there) = oneshot::channel();
+    // The link ends with either end of it.
+    let (over, is_over) = oneshot::channel::<()>();
+    let half = runtime::thread("there", move |tasks| async move {
+        let mut par = local(&tasks);
+        let dialler = identity("aws.acme");
+        let attached = par.control.attach(dialler, Side::Acceptor, far).await;
+        attached.expect("attached");
+        let stream = service(&mut par).await.accept().expect("accepted");
+        let _ = says.send(busy(stream, until).await);
+        let _ = is_over.await;
     });
-    let here = half(async {
+    half.expect("a thread");
+    run(async {
         let tasks = Tasks::new("here");
         let mut aws = local(&tasks);
         let acceptor = identity("par.fabric");
@@ -140,16 +132,13 @@ fn bulk_both_ways_at_once_stops_neither() {
         assert_eq!(up(&mut aws).await, identity("par.fabric"));
         let par = "par.fabric".parse().expect("a site");
         let stream = aws.links.open(&par, &head()).await.expect("a stream");
-        let read = busy(stream, until).await;
-        // The link ends with this end of it.
-        while !other.load(Ordering::Relaxed) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        read
-    });
-    let there = there.join().expect("no panic");
-    let least = 16 << 20;
-    assert!(here.expect("went on") > least && there.expect("went on") > least);
+        let here = busy(stream, until).await.expect("went on");
+        let there = there.await.expect("no panic").expect("went on");
+        let least = 16 << 20;
+        assert!(here > least && there > least);
+        drop(over);
+    })
+    .await;
 }
 
 #[tokio::test]
