@@ -200,9 +200,25 @@ fn run(program: &str, arguments: &[&str]) {
     assert!(ran.status.success(), "{program}: {ran:?}");
 }
 
-/// All threads of a process; what it starts later follows.
+/// All threads of a process, and what it starts from then on.
 fn on_core(core: &str, pid: u32) {
     run("taskset", &["-a", "-c", "-p", core, &pid.to_string()]);
+}
+
+/// As long as this is there, this process has the second core alone, and what it starts too.
+struct Apart;
+
+impl Apart {
+    fn new() -> Self {
+        on_core("1", std::process::id());
+        Apart
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        on_core("0-1", std::process::id());
+    }
 }
 
 #[test]
@@ -212,14 +228,15 @@ fn a_flood_of_one_tenant_does_not_hold_up_another() {
     if !there.is_ok_and(|output| output.status.success()) {
         return skip("floods", "h2load (apt install nghttp2-client)");
     }
+    // The node has a machine of its own, and its clients and applications another, where what blue
+    // asks and answers gets the rest.
+    let _apart = Apart::new();
     let edge = Edge::new();
     let folder = tempfile::tempdir().expect("a folder");
     let app = blue(&edge, folder.path());
     let mut node = edge.node(0, &["--workers", "1"]);
     edge.says(0);
-    // As if the node had a machine of its own, and what blue asks and answers the rest of another.
     on_core("0", node.pid());
-    on_core("1", std::process::id());
     let blue = app.pid().to_string();
     run("chrt", &["--idle", "--all-tasks", "--pid", "0", &blue]);
     for port in [18_001, 18_002] {
@@ -264,6 +281,5 @@ fn a_flood_of_one_tenant_does_not_hold_up_another() {
         let (beside, past) = (beside.most, past.most);
         assert!(beside < past * 10, "{what}: {beside:?}, {past:?} past it");
     }
-    on_core("0-1", std::process::id());
     assert_eq!(node.stop(), 0, "{}", node.log());
 }

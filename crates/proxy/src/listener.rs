@@ -15,7 +15,7 @@ use bytes::BytesMut;
 use l7::{HelloError, ListenerProtocol};
 use runtime::{
     Task,
-    net::{Share, tcp_listener, udp_listener},
+    net::{Share, tcp_listener, tune_listener, udp_listener},
 };
 use tokio::{
     net::{TcpListener, TcpStream, UdpSocket},
@@ -137,6 +137,11 @@ impl Listeners {
     fn open(&mut self, worker: &Rc<Worker>, spec: ListenerSpec, address: SocketAddr) -> Bound {
         if let Some(open) = self.open.get(&spec.socket()) {
             open.spec.set(spec);
+            for (socket, _) in &open.sockets {
+                if let Some(listener) = socket.upgrade() {
+                    tune(&listener, spec.protocol);
+                }
+            }
             return Ok(open.local);
         }
         let failed = |error: io::Error| ListenerFailed {
@@ -188,6 +193,7 @@ fn sockets(
         None => address,
     };
     let sockets = listeners.into_iter().map(|listener| {
+        tune(&listener, spec.get().protocol);
         let listener = Rc::new(listener);
         let socket = Rc::downgrade(&listener);
         let run = accept(Rc::clone(worker), listener, local, Rc::clone(spec));
@@ -197,6 +203,11 @@ fn sockets(
         )
     });
     Ok((local, sockets.collect()))
+}
+
+/// Of what is carried as it is, the server may speak first.
+fn tune(listener: &TcpListener, protocol: ListenerProtocol) {
+    tune_listener(listener, !matches!(protocol, ListenerProtocol::Tcp(_)));
 }
 
 /// Take datagrams. Such a socket is not handed over: the next process has its own at the same
@@ -325,8 +336,6 @@ fn info(tcp: &TcpStream, peer: SocketAddr, local: SocketAddr, spec: ListenerSpec
 }
 
 async fn serve(worker: Rc<Worker>, tcp: TcpStream, mut info: ConnInfo, protocol: ListenerProtocol) {
-    // Without it small responses wait for acknowledgements; with a closed socket nothing matters.
-    let _ = tcp.set_nodelay(true);
     let mut front = Front {
         early: BytesMut::new(),
         tcp,

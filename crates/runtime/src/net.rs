@@ -4,6 +4,7 @@ pub mod handover;
 pub mod hops;
 pub mod router;
 mod segments;
+mod silent;
 mod unacked;
 
 use std::{
@@ -19,6 +20,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket, UnixListener, UnixStream};
 
 pub use segments::{Segments, segments};
+pub use silent::tune_listener;
 pub use unacked::unacknowledged;
 
 /// Connections the kernel completes for us before we accept them, as far as `net.core.somaxconn`

@@ -217,6 +217,31 @@ async fn octets_pass_both_ways_and_ends_are_passed_on() {
 }
 
 #[tokio::test]
+async fn servers_that_speak_first_are_heard_at_once() {
+    let (world, _) = carrying(Limits::default()).await;
+    let (endpoint, _tasks) = echo().await;
+    stand_here(&world.ingress_cell, &[endpoint]);
+    let bind = "127.0.0.3:0".parse().expect("an address");
+    let mut address = None;
+    // Also at an address where clients spoke first before.
+    for protocol in [ListenerProtocol::Http, ListenerProtocol::Tcp(LB)] {
+        let spec = ListenerSpec {
+            bind,
+            port: 5432,
+            protocol,
+        };
+        let bound = world.pop.set_listeners(&[spec]).await;
+        let now = *bound[0].as_ref().expect("bound");
+        assert_eq!(*address.get_or_insert(now), now);
+    }
+    let mut client = connect(address.expect("bound")).await;
+    // Shorter than what the kernel would wait for a client's first octets.
+    let mut first = [0; 5];
+    let heard = timeout(Duration::from_millis(700), client.read_exact(&mut first));
+    heard.await.expect("at once").expect("read");
+}
+
+#[tokio::test]
 async fn another_endpoint_is_tried_while_nothing_was_sent() {
     let (world, address) = carrying(Limits::default()).await;
     let (endpoint, _tasks) = echo().await;
