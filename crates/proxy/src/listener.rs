@@ -205,9 +205,10 @@ fn sockets(
     Ok((local, sockets.collect()))
 }
 
-/// Of what is carried as it is, the server may speak first.
+/// Over TLS clients speak first, and at once. A client of HTTP may have connected ahead of its
+/// first request: it is taken, so that a drain does not reset it.
 fn tune(listener: &TcpListener, protocol: ListenerProtocol) {
-    tune_listener(listener, !matches!(protocol, ListenerProtocol::Tcp(_)));
+    tune_listener(listener, protocol == ListenerProtocol::Tls);
 }
 
 /// Take datagrams. Such a socket is not handed over: the next process has its own at the same

@@ -12,9 +12,10 @@ use tokio::net::TcpListener;
 /// own part of the handshake.
 const SILENCE: libc::c_int = 1;
 
-/// Prepares a listener: its connections have TCP_NODELAY, and where clients speak first they come
-/// only once a client has, or after about a second, so that nobody sleeps and wakes again for its
-/// first octets. It may be called again. Failing is not an error.
+/// Prepares a listener: its connections have TCP_NODELAY, and where clients speak first, and at
+/// once, they come with a client's first octets, or after about a second without, so that nobody
+/// sleeps and wakes again for these. Those that have not come are reset when the listener is
+/// closed. It may be called again. Failing is not an error.
 pub fn tune_listener(listener: &TcpListener, clients_first: bool) {
     let seconds = if clients_first { SILENCE } else { 0 };
     for tuned in [
@@ -51,42 +52,49 @@ fn defer_accept(listener: &impl AsFd, seconds: libc::c_int) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::net::SocketAddr;
 
-    use tokio::{
-        io::AsyncWriteExt as _,
-        net::TcpStream,
-        time::{error::Elapsed, timeout},
-    };
+    use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
     use super::*;
     use crate::net::{Share, tcp_listener};
 
-    /// When who need not wait has come, also on a busy machine; shorter than a second.
-    const SOON: Duration = Duration::from_millis(700);
-    /// When who says nothing comes at last: the first repetition is after a second.
-    const LATE: Duration = Duration::from_secs(10);
+    fn listener(clients_first: bool) -> (TcpListener, SocketAddr) {
+        let listener = tcp_listener(([127, 0, 0, 1], 0).into(), Share::Exclusive).expect("a port");
+        let address = listener.local_addr().expect("an address");
+        tune_listener(&listener, clients_first);
+        (listener, address)
+    }
 
-    async fn comes(listener: &TcpListener, within: Duration) -> Result<TcpStream, Elapsed> {
-        let accepted = timeout(within, listener.accept()).await?;
-        Ok(accepted.expect("a connection").0)
+    async fn connect(address: SocketAddr) -> (TcpStream, SocketAddr) {
+        let client = TcpStream::connect(address).await.expect("connected");
+        let local = client.local_addr().expect("an address");
+        (client, local)
     }
 
     #[tokio::test]
-    async fn where_clients_speak_first_they_come_when_they_have() {
-        let listener = tcp_listener(([127, 0, 0, 1], 0).into(), Share::Exclusive).expect("a port");
-        let address = listener.local_addr().expect("an address");
-        tune_listener(&listener, true);
-        let mut client = TcpStream::connect(address).await.expect("connected");
-        assert!(comes(&listener, SOON).await.is_err(), "it has said nothing");
-        client.write_all(b"x").await.expect("sent");
-        let taken = comes(&listener, LATE).await.expect("it has");
-        assert!(taken.nodelay().expect("an option"));
-        let silent = TcpStream::connect(address).await.expect("connected");
-        let _ = comes(&listener, LATE).await.expect("in the end");
+    async fn who_speaks_comes_before_who_is_silent() {
+        let (listener, address) = listener(true);
+        let (_silent, first) = connect(address).await;
+        let (mut speaks, second) = connect(address).await;
+        speaks.write_all(b"x").await.expect("sent");
+        for expected in [second, first] {
+            let (taken, from) = listener.accept().await.expect("a connection");
+            assert_eq!(from, expected);
+            assert!(taken.nodelay().expect("an option"));
+        }
+    }
+
+    #[tokio::test]
+    async fn who_need_not_speak_comes_at_once() {
+        let ((waits, other), (listener, address)) = (listener(true), listener(true));
         tune_listener(&listener, false);
-        let other = TcpStream::connect(address).await.expect("connected");
-        let _ = comes(&listener, SOON).await.expect("at once");
-        drop((silent, other));
+        let (_silent, _) = connect(other).await;
+        let (_also, from) = connect(address).await;
+        tokio::select! {
+            biased;
+            taken = listener.accept() => assert_eq!(taken.expect("a connection").1, from),
+            _ = waits.accept() => panic!("it waited as long as one that is to speak"),
+        }
     }
 }
