@@ -2,9 +2,9 @@
 
 pub mod handover;
 pub mod hops;
+mod listening;
 pub mod router;
 mod segments;
-mod silent;
 mod unacked;
 
 use std::{
@@ -19,8 +19,8 @@ use rustix::fs::Mode;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket, UnixListener, UnixStream};
 
+pub use listening::tune_listener;
 pub use segments::{Segments, segments};
-pub use silent::tune_listener;
 pub use unacked::unacknowledged;
 
 /// Connections the kernel completes for us before we accept them, as far as `net.core.somaxconn`
