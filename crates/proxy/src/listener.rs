@@ -136,9 +136,9 @@ impl Listeners {
 
     fn open(&mut self, worker: &Rc<Worker>, spec: ListenerSpec, address: SocketAddr) -> Bound {
         if let Some(open) = self.open.get(&spec.socket()) {
-            open.spec.set(spec);
-            for (socket, _) in &open.sockets {
-                if let Some(listener) = socket.upgrade() {
+            if open.spec.replace(spec).protocol != spec.protocol {
+                let sockets = open.sockets.iter();
+                for listener in sockets.filter_map(|(socket, _)| socket.upgrade()) {
                     tune(&listener, spec.protocol);
                 }
             }

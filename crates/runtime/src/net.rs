@@ -2,7 +2,7 @@
 
 pub mod handover;
 pub mod hops;
-mod listening;
+mod option;
 pub mod router;
 mod segments;
 mod unacked;
@@ -10,7 +10,7 @@ mod unacked;
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::unix::net as std_unix,
+    os::{fd::AsFd as _, unix::net as std_unix},
     path::Path,
     time::Duration,
 };
@@ -19,13 +19,15 @@ use rustix::fs::Mode;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket, UnixListener, UnixStream};
 
-pub use listening::tune_listener;
 pub use segments::{Segments, segments};
 pub use unacked::unacknowledged;
 
 /// Connections the kernel completes for us before we accept them, as far as `net.core.somaxconn`
 /// allows: of one more the client hears nothing, and asks again after a second.
 const BACKLOG: i32 = 4096;
+/// How long the kernel waits for a client's first octets, in seconds: until it first repeats its
+/// own part of the handshake.
+const SILENCE: libc::c_int = 1;
 /// Octets that the system takes of a tunnel's connection beyond what it may send at once: what is
 /// urgent waits behind these.
 const UNSENT: u32 = 128 << 10;
@@ -41,7 +43,8 @@ pub enum Share {
     ReusePort,
 }
 
-/// Listens on `address` with `SO_REUSEADDR`. An IPv6 socket takes IPv6 only.
+/// Listens on `address` with `SO_REUSEADDR`. An IPv6 socket takes IPv6 only. What connects has
+/// TCP_NODELAY.
 ///
 /// # Errors
 /// What the system said: address taken, not ours, no permission.
@@ -59,6 +62,7 @@ pub fn tcp_listener(address: SocketAddr, share: Share) -> io::Result<TcpListener
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
@@ -189,6 +193,17 @@ pub async fn tcp_connect_from(
     Ok(stream)
 }
 
+/// Prepares a listener: where clients speak first, and at once, connections come with a client's
+/// first octets, or after about a second without (TCP_DEFER_ACCEPT, tcp(7)), so that nobody sleeps
+/// and wakes again for these. Those that have not come are reset when the listener is closed. It
+/// may be called again. Failing is not an error.
+pub fn tune_listener(listener: &TcpListener, clients_first: bool) {
+    let seconds = if clients_first { SILENCE } else { 0 };
+    if let Err(error) = option::set_defer_accept(listener.as_fd(), seconds) {
+        tracing::trace!(%error, "socket option refused");
+    }
+}
+
 /// Prepares a connection between nodes: TCP_NODELAY, little unsent in the kernel
 /// (TCP_NOTSENT_LOWAT), and BBR where the kernel has it and lets us (a lossy path costs cubic most
 /// of its throughput). Failing is not an error.
@@ -286,7 +301,22 @@ pub fn same_user(stream: &UnixStream) -> io::Result<bool> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use tokio::io::AsyncWriteExt as _;
+
     use super::*;
+
+    fn listener(clients_first: bool) -> (TcpListener, SocketAddr) {
+        let listener = tcp_listener(([127, 0, 0, 1], 0).into(), Share::Exclusive).expect("a port");
+        let address = listener.local_addr().expect("an address");
+        tune_listener(&listener, clients_first);
+        (listener, address)
+    }
+
+    async fn connect(address: SocketAddr) -> (TcpStream, SocketAddr) {
+        let client = TcpStream::connect(address).await.expect("connected");
+        let local = client.local_addr().expect("an address");
+        (client, local)
+    }
 
     #[tokio::test]
     async fn listeners_share_only_when_asked() {
@@ -299,6 +329,32 @@ mod tests {
             .await
             .expect_err("closed");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[tokio::test]
+    async fn who_speaks_comes_before_who_is_silent() {
+        let (listener, address) = listener(true);
+        let (_silent, first) = connect(address).await;
+        let (mut speaks, second) = connect(address).await;
+        speaks.write_all(b"x").await.expect("sent");
+        for expected in [second, first] {
+            let (taken, from) = listener.accept().await.expect("a connection");
+            assert_eq!(from, expected);
+            assert!(taken.nodelay().expect("an option"));
+        }
+    }
+
+    #[tokio::test]
+    async fn who_need_not_speak_comes_at_once() {
+        let ((waits, other), (listener, address)) = (listener(true), listener(true));
+        tune_listener(&listener, false);
+        let (_silent, _) = connect(other).await;
+        let (_also, from) = connect(address).await;
+        tokio::select! {
+            biased;
+            taken = listener.accept() => assert_eq!(taken.expect("a connection").1, from),
+            _ = waits.accept() => panic!("it waited as long as one that is to speak"),
+        }
     }
 
     #[tokio::test]

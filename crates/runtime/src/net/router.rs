@@ -24,8 +24,6 @@
 //! # });
 //! ```
 
-mod option;
-
 use std::{
     fmt, io,
     net::{IpAddr, SocketAddr},
@@ -35,6 +33,8 @@ use std::{
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+use super::option;
 
 /// DSCP CS6 in the place it has in the octet TOS or traffic class.
 const TOS_CS6: u32 = 0xC0;

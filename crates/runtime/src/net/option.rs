@@ -53,6 +53,12 @@ pub(super) fn set_recv_ttl(socket: BorrowedFd<'_>) -> io::Result<()> {
     set(socket, libc::IPPROTO_IP, libc::IP_RECVTTL, &on)
 }
 
+/// Has a listener keep connections until something has come over them, for about so many seconds at
+/// most; 0 gives them out at once.
+pub(super) fn set_defer_accept(socket: BorrowedFd<'_>, seconds: libc::c_int) -> io::Result<()> {
+    set(socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, &seconds)
+}
+
 /// `struct sockaddr_in` or `sockaddr_in6` without a port, in a `sockaddr_storage`.
 fn sockaddr(ip: IpAddr) -> [u8; 128] {
     let mut octets = [0; 128];
@@ -74,7 +80,8 @@ fn sockaddr(ip: IpAddr) -> [u8; 128] {
 /// `setsockopt` with a plain value; `T` is the type the option documents.
 #[expect(
     unsafe_code,
-    reason = "no safe wrapper knows TCP_MD5SIG, IP_MINTTL, IPV6_MINHOPCOUNT and IP_RECVTTL"
+    reason = "no safe wrapper knows TCP_MD5SIG, TCP_DEFER_ACCEPT, IP_MINTTL, IPV6_MINHOPCOUNT and \
+              IP_RECVTTL"
 )]
 fn set<T>(
     socket: BorrowedFd<'_>,
