@@ -75,7 +75,8 @@ fn download(pop: SocketAddr, host: &str, seconds: usize) -> Result<(), String> {
     match all.starts_with(b"HTTP/1.1 200") && all.len() > bytes {
         true => Ok(()),
         false => {
-            let head = String::from_utf8_lossy(&all[..all.len().min(300)]).into_owned();
+            let end = all.windows(4).position(|octets| octets == b"\r\n\r\n");
+            let head = String::from_utf8_lossy(&all[..end.unwrap_or(all.len().min(300))]);
             Err(format!("{host} at {pop}: {} of {bytes}: {head}", all.len()))
         }
     }
@@ -113,7 +114,7 @@ impl Downloads {
     }
 
     /// Waits for their ends; how many there were.
-    fn stop(self) -> usize {
+    fn stop(self, planet: &Planet) -> usize {
         self.stop.store(true, Relaxed);
         let ended = self
             .threads
@@ -126,11 +127,30 @@ impl Downloads {
         }
         assert!(
             wrong.is_empty(),
-            "{} of {all} were cut: {wrong:#?}",
-            wrong.len()
+            "{} of {all} were cut: {wrong:#?}; links: {:#?}",
+            wrong.len(),
+            ended_links(planet)
         );
         all
     }
+}
+
+/// What the logs say of links that ended.
+fn ended_links(planet: &Planet) -> Vec<String> {
+    let folders = [planet.folder().to_owned(), planet.home().join("logs")];
+    let files = folders
+        .iter()
+        .filter_map(|folder| fs::read_dir(folder).ok());
+    let texts = files.flatten().flatten().filter_map(|file| {
+        let name = file.file_name().to_string_lossy().into_owned();
+        Some((name, fs::read_to_string(file.path()).ok()?))
+    });
+    let ends = texts.flat_map(|(name, text)| {
+        let ends = text.lines().filter(|line| line.contains("link is down"));
+        ends.map(|line| format!("{name}: {line}"))
+            .collect::<Vec<_>>()
+    });
+    ends.collect()
 }
 
 /// Every PoP says of one more or less endpoint of aws that it is healthy.
@@ -182,7 +202,7 @@ fn gateways_and_pops_are_restarted_hot() {
             pass(Duration::from_secs(1));
         }
     }
-    let downloads = downloads.stop();
+    let downloads = downloads.stop(&planet);
     let records = load.stop();
     none_failed("nodes that are restarted hot", &records);
     // Health flows from the last processes, through the last ones.

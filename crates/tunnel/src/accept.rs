@@ -26,11 +26,11 @@ use crate::{
     config::{Active, Uplink},
     hub::Note,
     join::{JOIN_ALPN, JoinRate, JoinStream, Joining},
-    preface::{self, Answer, Answered, PrefaceError, Role},
+    preface::{self, Answer, Answered, Introduction, PrefaceError, Role},
     quic,
     refusal::{PeerError, Refusals, admit},
     socket::Socket,
-    standing::{Stand, Standing},
+    standing::Stand,
     transport::BoxPipe,
 };
 
@@ -96,6 +96,15 @@ pub(crate) struct Door {
 }
 
 impl Door {
+    /// What this process says of itself.
+    pub(crate) fn introduction(&self) -> Introduction {
+        Introduction {
+            standing: self.stand.now(),
+            process: self.process,
+            packets: true,
+        }
+    }
+
     /// What is said to whoever dials.
     fn answer(&self, admitted: bool, trunks: u8) -> Answered {
         Answered {
@@ -104,9 +113,7 @@ impl Door {
                 false => Answer::NotAdmitted,
             },
             trunks,
-            standing: self.stand.now(),
-            process: self.process,
-            packets: true,
+            acceptor: self.introduction(),
         }
     }
 }
@@ -117,10 +124,7 @@ pub(crate) struct Part {
     pub(crate) wire_id: u64,
     pub(crate) role: Role,
     pub(crate) uplink: Option<Uplink>,
-    /// How the dialler stands.
-    pub(crate) standing: Standing,
-    /// It takes packets.
-    pub(crate) packets: bool,
+    pub(crate) dialler: Introduction,
     pub(crate) pipe: BoxPipe,
     /// Counts it as a handshake until its link is whole.
     pub(crate) seat: Seat,
@@ -139,10 +143,7 @@ pub(crate) struct Come {
     pub(crate) uplink: Option<Uplink>,
     /// It is to go before a link over TLS.
     pub(crate) preferred: bool,
-    /// How the dialler stands.
-    pub(crate) standing: Standing,
-    /// It takes packets.
-    pub(crate) packets: bool,
+    pub(crate) dialler: Introduction,
     pub(crate) connection: Connection,
     pub(crate) first: quic::First,
 }
@@ -278,8 +279,7 @@ async fn welcome_connection(
         wire_id: part.link,
         uplink: Uplink::announced(number, cost),
         preferred: part.first,
-        standing: part.standing,
-        packets: part.packets,
+        dialler: part.dialler,
         connection,
         first: (send, recv),
     };
@@ -327,8 +327,7 @@ async fn welcome(
                     wire_id,
                     role,
                     uplink: Uplink::announced(number, cost),
-                    standing: part.standing,
-                    packets: part.packets,
+                    dialler: part.dialler,
                     pipe: Box::new(tls),
                     seat,
                 }),

@@ -20,7 +20,7 @@ use crate::{
     hub::{NextId, Origin},
     link::{self, Carrier, Ground, Seed, Side},
     links::{Link, LinkState, LinkTable, Transport},
-    preface::{self, Answer, Part, Role},
+    preface::{self, Answer, Introduction, Part, Role},
     quic,
     refusal::{PeerError, admit},
     socket::Socket,
@@ -103,16 +103,14 @@ impl Dialler {
             address,
             trunks,
             first,
-            standing,
-            process,
-            packets,
+            acceptor,
         } = dialled;
         let dialler = TrunkDialler {
             door: Rc::clone(&self.door),
             address,
             uplink: self.uplink.clone(),
         };
-        let state = LinkState::between(&self.ground.stand, standing);
+        let state = LinkState::between(&self.ground.stand, acceptor.standing);
         let seed = Seed {
             id: self.ids.next(),
             peer,
@@ -123,7 +121,7 @@ impl Dialler {
             first,
             state: Arc::clone(&state),
             trunks: Some((dialler, trunks)),
-            packets,
+            other: acceptor,
         };
         let (alive, ended) = oneshot::channel::<()>();
         let ground = self.ground.clone();
@@ -135,7 +133,10 @@ impl Dialler {
             biased;
             _ = ended => None,
             () = state.is_left() => match state.theirs() {
-                Standing::Leaves => Some(Left { state, process }),
+                Standing::Leaves => Some(Left {
+                    state,
+                    process: acceptor.process,
+                }),
                 Standing::Serves | Standing::StandsBy => None,
             },
         }
@@ -199,11 +200,7 @@ struct Dialled {
     trunks: u8,
     /// It is to go before a link of another transport.
     first: bool,
-    standing: Standing,
-    /// Which of the processes of its node the other side is; 0: it does not say.
-    process: u16,
-    /// The other side takes packets.
-    packets: bool,
+    acceptor: Introduction,
 }
 
 /// A link to a process that leaves.
@@ -215,7 +212,7 @@ struct Left {
 impl Left {
     /// Was the same process dialled again? It would take the new link for one in the place of this.
     fn is_dialled(&self, dialled: &Dialled) -> bool {
-        self.process != 0 && self.process == dialled.process && !self.state.is_down()
+        self.process != 0 && self.process == dialled.acceptor.process && !self.state.is_down()
     }
 }
 
@@ -233,7 +230,8 @@ async fn dial(
     along: Along<'_>,
     expected: Option<&SiteName>,
 ) -> Result<Dialled, PeerError> {
-    let wire_id = u64::from_ne_bytes(pki::random::<8>().map_err(PeerError::Random)?);
+    let drawn = u64::from_ne_bytes(pki::random::<8>().map_err(PeerError::Random)?);
+    let wire_id = door.introduction().link(drawn);
     let connect = |role| {
         let part = Part {
             link: wire_id,
@@ -241,8 +239,7 @@ async fn dial(
             trunk: 0,
             uplink: along.announced(),
             first: false,
-            standing: door.stand.now(),
-            packets: true,
+            dialler: door.introduction(),
         };
         connect(active, along, expected, part)
     };
@@ -269,9 +266,7 @@ async fn dial(
         address: along.address,
         trunks,
         first: false,
-        standing: control.standing,
-        process: control.process,
-        packets: control.packets,
+        acceptor: control.acceptor,
     })
 }
 
@@ -299,7 +294,8 @@ async fn dial_quic(
     along: Along<'_>,
     expected: Option<&SiteName>,
 ) -> Result<Dialled, PeerError> {
-    let wire_id = u64::from_ne_bytes(pki::random::<8>().map_err(PeerError::Random)?);
+    let drawn = u64::from_ne_bytes(pki::random::<8>().map_err(PeerError::Random)?);
+    let wire_id = door.introduction().link(drawn);
     let source = along.uplink.map(|(_, source)| source);
     let connection = active
         .quic()
@@ -318,8 +314,7 @@ async fn dial_quic(
         trunk: 0,
         uplink: along.announced(),
         first: active.config.prefer == Prefer::Quic,
-        standing: door.stand.now(),
-        packets: true,
+        dialler: door.introduction(),
     };
     let answered = preface::propose(&mut first, part)
         .await
@@ -334,9 +329,7 @@ async fn dial_quic(
                 address: along.address,
                 trunks: 0,
                 first: part.first,
-                standing: answered.standing,
-                process: answered.process,
-                packets: answered.packets,
+                acceptor: answered.acceptor,
             })
         }
         refusal @ (Answer::NotAdmitted | Answer::Busy | Answer::Other(_)) => {
@@ -361,9 +354,7 @@ struct Connected {
     tls: TlsStream<Socket>,
     /// How many data connections the peer asks for.
     trunks: u8,
-    standing: Standing,
-    process: u16,
-    packets: bool,
+    acceptor: Introduction,
 }
 
 async fn connect(
@@ -381,9 +372,7 @@ async fn connect(
             peer,
             tls: tls.into(),
             trunks: answered.trunks,
-            standing: answered.standing,
-            process: answered.process,
-            packets: answered.packets,
+            acceptor: answered.acceptor,
         }),
         refusal @ (Answer::NotAdmitted | Answer::Busy | Answer::Other(_)) => {
             Err(PeerError::Answer(refusal))
@@ -549,8 +538,7 @@ impl TrunkDialler {
                 None => uplink,
             },
             first: false,
-            standing: self.door.stand.now(),
-            packets: true,
+            dialler: self.door.introduction(),
         };
         let connected = connect(&active, along, link.peer.site(), part).await?;
         if connected.peer == link.peer {

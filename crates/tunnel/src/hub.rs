@@ -31,7 +31,7 @@ use crate::{
     event::{DownReason, LinkEvent, LinkId, Outbox},
     link::{self, Carrier, Ground, Seed, Side},
     links::{Link, LinkState, LinkTable, Transport},
-    preface::Role,
+    preface::{Introduction, Role},
     standing::{Stand, Standing},
     transport::{BoxPipe, Pipes},
     trunk::Trunk,
@@ -285,7 +285,7 @@ impl Hub {
                     first: false,
                     state: LinkState::between(&Stand::default(), Standing::Serves),
                     trunks: None,
-                    packets: false,
+                    other: Introduction::default(),
                 };
                 self.start_link(Carrier::Pipes(pipes), seed);
             }
@@ -307,7 +307,7 @@ impl Hub {
             half.since = runtime::now();
         }
         half.parts[part.role.index()] = Some((part.pipe, part.seat));
-        let (uplink, standing, packets) = (part.uplink, part.standing, part.packets);
+        let (uplink, dialler) = (part.uplink, part.dialler);
         if half.parts.iter().any(Option::is_none) {
             return;
         }
@@ -335,9 +335,9 @@ impl Hub {
                 wire_id: key.1,
                 uplink,
                 first: false,
-                state: LinkState::between(&self.ground.stand, standing),
+                state: LinkState::between(&self.ground.stand, dialler.standing),
                 trunks: None,
-                packets,
+                other: dialler,
             };
             self.start_link(Carrier::Pipes(pipes), seed);
         }
@@ -352,9 +352,9 @@ impl Hub {
             wire_id: come.wire_id,
             uplink: come.uplink,
             first: come.preferred,
-            state: LinkState::between(&self.ground.stand, come.standing),
+            state: LinkState::between(&self.ground.stand, come.dialler.standing),
             trunks: None,
-            packets: come.packets,
+            other: come.dialler,
         };
         self.start_link(Carrier::Quic(come.connection, come.first), seed);
     }
@@ -482,8 +482,8 @@ impl Hub {
             if reason == DownReason::Closed && link.transport == Transport::Tls {
                 let twins = self.links.values_mut();
                 let mut twins = twins.filter(|entry| entry.link.is_twin(&link));
-                // Of several processes that leave it is not known whose each is: the dead one's will
-                // be silent.
+                // Of several processes that do not say which they are it is not known whose each is:
+                // the dead one's will be silent.
                 if let (Some(twin), None) = (twins.next(), twins.next()) {
                     twin.end(DownReason::Closed);
                 }

@@ -5,7 +5,7 @@ use std::{future::poll_fn, io, sync::Arc, task::Poll, time::Duration};
 use base::Instant;
 use bytes::Bytes;
 use h2::{Ping, PingPong, client, client::SendRequest, server};
-use path::{DeadDetector, LinkEstimator, LinkQuality, Liveness, Load, Loss};
+use path::{DeadDetector, LinkEstimator, LinkQuality, Liveness};
 use pki::Identity;
 use quinn::Connection;
 use runtime::{
@@ -24,7 +24,7 @@ use crate::{
     incoming::{Sink, Source},
     links::{Link, LinkState, Opener, Transport},
     packets::{self, Outlet, Queued},
-    preface::Role,
+    preface::{Introduction, Role},
     quic,
     standing::Stand,
     transport::{Heard, Pipes, Watched},
@@ -45,6 +45,9 @@ const PENDING_RESETS: usize = 1024;
 /// A connection may be silent so many times as long as the link: losses delay one of them while the
 /// others go on, but what one does not carry any more is lost, whatever the others do.
 pub(crate) const PATIENCE_WITH_ONE: u32 = 4;
+/// What is measured is told again after so long, though it changed little: little by little it may be
+/// another one.
+const TOLD_AGAIN: Duration = Duration::from_secs(10);
 /// How often in an interval a link that carries requests is looked at.
 pub(crate) const LOOKS: u32 = 3;
 /// How long HTTP/2 may take to begin.
@@ -82,8 +85,8 @@ pub(crate) struct Seed {
     pub(crate) state: Arc<LinkState>,
     /// How its data connections are dialled, and how many.
     pub(crate) trunks: Option<(TrunkDialler, u8)>,
-    /// Both sides take packets.
-    pub(crate) packets: bool,
+    /// What the other side says of itself.
+    pub(crate) other: Introduction,
 }
 
 impl Seed {
@@ -103,10 +106,11 @@ impl Seed {
             uplink: self.uplink,
             first: self.first,
             wire_id: self.wire_id,
+            process: self.other.process,
             state: self.state,
             opener,
             control,
-            outlet: self.packets.then_some(outlet),
+            outlet: self.other.packets.then_some(outlet),
         }
     }
 }
@@ -274,7 +278,7 @@ async fn begin(ground: &Ground, pipes: Pipes, seed: Seed) -> io::Result<Running>
         peer: &seed.peer,
         state: &state,
         end,
-        packets: (seed.packets && seed.side == Side::Acceptor).then_some(asks),
+        packets: (seed.other.packets && seed.side == Side::Acceptor).then_some(asks),
     };
     let mut tasks = Connections(Vec::with_capacity(3));
     let (pingers, opener, control): (_, SendRequest<Bytes>, SendRequest<Bytes>) = match seed.side {
@@ -314,7 +318,7 @@ async fn begin(ground: &Ground, pipes: Pipes, seed: Seed) -> io::Result<Running>
         }
     };
     let (queue, queued) = packets::queue();
-    let packets = seed.packets.then(|| match seed.side {
+    let packets = seed.other.packets.then(|| match seed.side {
         Side::Dialler => Packets::Open(opener.clone(), queued),
         Side::Acceptor => Packets::Accept(asked, queued),
     });
@@ -478,8 +482,8 @@ pub(crate) struct Pulse {
     /// Of the one that is silent longest.
     each: DeadDetector,
     pub(crate) estimator: LinkEstimator,
-    /// What the hub knows: the round trip, its floor, the loss and the load.
-    told: Option<(Duration, Duration, Loss, Load)>,
+    /// What the hub knows, and since when.
+    told: Option<(Instant, LinkQuality)>,
 }
 
 impl Pulse {
@@ -547,14 +551,15 @@ impl Pulse {
             change > told / 20 && change > Duration::from_micros(100)
         };
         let is_news = news
-            || self.told.is_none_or(|(rtt, floor, loss, load)| {
-                differs(rtt, quality.rtt)
-                    || differs(floor, quality.min_rtt)
-                    || quality.loss.is_news(loss)
-                    || quality.load != load
+            || self.told.is_none_or(|(at, told)| {
+                differs(told.rtt, quality.rtt)
+                    || differs(told.min_rtt, quality.min_rtt)
+                    || quality.loss.is_news(told.loss)
+                    || quality.load != told.load
+                    || runtime::now().since(at) >= TOLD_AGAIN
             });
         if is_news {
-            self.told = Some((quality.rtt, quality.min_rtt, quality.loss, quality.load));
+            self.told = Some((runtime::now(), quality));
         }
         is_news.then_some(quality)
     }

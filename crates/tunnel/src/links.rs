@@ -56,8 +56,10 @@ pub struct Link {
     pub uplink: Option<Uplink>,
     /// It is to go before a link of another transport.
     pub(crate) first: bool,
-    /// Its number on the wire, which the dialler has drawn.
+    /// Its number on the wire, which the dialler has drawn ([`crate::preface`]).
     pub(crate) wire_id: u64,
+    /// The number that the process at the other end has drawn; 0: it does not say.
+    pub(crate) process: u16,
     pub(crate) state: Arc<LinkState>,
     pub(crate) opener: Opener,
     pub(crate) control: Opener,
@@ -487,6 +489,7 @@ impl Link {
             && self.peer == other.peer
             && self.dialled == other.dialled
             && self.uplink == other.uplink
+            && self.process == other.process
             && self.standing() == other.standing()
     }
 

@@ -13,7 +13,9 @@
 //! by which the processes of one node are told apart. The lowest bit of `first`
 //! says that the dialler wants the link to go before those of another transport, the next one that
 //! whoever speaks, here or in an answer, stands by to take the place of another process of its node
-//! ([`crate::standing`]), and the third that it takes packets ([`crate::packets`]). Only then does HTTP/2 begin, or what data connections speak.
+//! ([`crate::standing`]), the third that it takes packets ([`crate::packets`]), and the fourth that
+//! the first two octets of `link id` are such a number of the dialler's process. Only then does
+//! HTTP/2 begin, or what data connections speak.
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -26,6 +28,9 @@ const LEN: usize = 24;
 const FIRST: u8 = 1;
 const STANDS_BY: u8 = 2;
 const PACKETS: u8 = 4;
+const PROCESS: u8 = 8;
+/// Where in the number of a link that of its dialler's process begins.
+const PROCESS_AT: u32 = 48;
 /// Uplinks of a dialler at the most: over each it may have links.
 const MOST_UPLINKS: u8 = 8;
 
@@ -196,6 +201,44 @@ async fn read<T: AsyncRead + Unpin>(io: &mut T) -> Result<Preface, PrefaceError>
     }
 }
 
+/// What a process says of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Introduction {
+    pub(crate) standing: Standing,
+    /// A number that it has drawn: another process of its node has another one. 0: it has none.
+    pub(crate) process: u16,
+    /// It takes packets.
+    pub(crate) packets: bool,
+}
+
+impl Introduction {
+    /// In `first`. A process that leaves begins no link, and answers none.
+    const fn bits(self) -> u8 {
+        let stands_by = match self.standing {
+            Standing::StandsBy => STANDS_BY,
+            Standing::Serves | Standing::Leaves => 0,
+        };
+        let packets = if self.packets { PACKETS } else { 0 };
+        stands_by | packets
+    }
+
+    const fn read(first: u8, process: u16) -> Self {
+        Introduction {
+            standing: Standing::first(first & STANDS_BY != 0),
+            process,
+            packets: first & PACKETS != 0,
+        }
+    }
+
+    /// The number of a link that it dials, of what it has drawn: its own is the first part.
+    pub(crate) const fn link(self, drawn: u64) -> u64 {
+        match self.process {
+            0 => drawn,
+            process => (process as u64) << PROCESS_AT | drawn & ((1 << PROCESS_AT) - 1),
+        }
+    }
+}
+
 /// What a connection is in its link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Part {
@@ -208,10 +251,7 @@ pub(crate) struct Part {
     pub(crate) uplink: (u8, u16),
     /// It is to go before a link of another transport.
     pub(crate) first: bool,
-    /// How the dialler stands.
-    pub(crate) standing: Standing,
-    /// It takes packets.
-    pub(crate) packets: bool,
+    pub(crate) dialler: Introduction,
 }
 
 /// What an acceptor says.
@@ -220,15 +260,11 @@ pub(crate) struct Answered {
     pub(crate) answer: Answer,
     /// How many data connections it asks for.
     pub(crate) trunks: u8,
-    pub(crate) standing: Standing,
-    /// A number that its process has drawn: another process of its node has another one. 0: it has
-    /// none.
-    pub(crate) process: u16,
-    /// It takes packets.
-    pub(crate) packets: bool,
+    pub(crate) acceptor: Introduction,
 }
 
-/// The dialler's part: says what the connection is; returns the answer.
+/// The dialler's part: says what the connection is, whose link has its number from
+/// [`Introduction::link`]; returns the answer.
 pub(crate) async fn propose<T>(io: &mut T, part: Part) -> Result<Answered, PrefaceError>
 where
     T: AsyncRead + AsyncWrite + Unpin,
@@ -237,7 +273,9 @@ where
         code: part.role.code(),
         trunk: part.trunk,
         uplink: part.uplink.0,
-        first: (u8::from(part.first) * FIRST) | stands_by(part.standing) | packets(part.packets),
+        first: (u8::from(part.first) * FIRST)
+            | part.dialler.bits()
+            | (u8::from(part.dialler.process != 0) * PROCESS),
         cost: part.uplink.1,
         link: part.link,
     };
@@ -248,9 +286,7 @@ where
         Ok(Answered {
             answer: Answer::from_code(answer.code),
             trunks: answer.trunk,
-            standing: Standing::first(answer.first & STANDS_BY != 0),
-            process: answer.cost,
-            packets: answer.first & PACKETS != 0,
+            acceptor: Introduction::read(answer.first, answer.cost),
         })
     } else {
         Err(PrefaceError::Role)
@@ -263,6 +299,10 @@ where
     T: AsyncRead + Unpin,
 {
     let proposed = read(io).await?;
+    let process = match proposed.first & PROCESS {
+        0 => 0,
+        _ => (proposed.link >> PROCESS_AT) as u16,
+    };
     if proposed.code == role.code() && proposed.uplink <= MOST_UPLINKS {
         Ok(Part {
             link: proposed.link,
@@ -270,8 +310,7 @@ where
             trunk: proposed.trunk,
             uplink: (proposed.uplink, proposed.cost),
             first: proposed.first & FIRST != 0,
-            standing: Standing::first(proposed.first & STANDS_BY != 0),
-            packets: proposed.first & PACKETS != 0,
+            dialler: Introduction::read(proposed.first, process),
         })
     } else {
         Err(PrefaceError::Role)
@@ -286,29 +325,14 @@ where
     let answer = Preface {
         code: answer.answer.code(),
         trunk: answer.trunks,
-        first: stands_by(answer.standing) | packets(answer.packets),
-        cost: answer.process,
+        first: answer.acceptor.bits(),
+        cost: answer.acceptor.process,
         link,
         ..Preface::default()
     };
     io.write_all(&answer.encode()).await?;
     io.flush().await?;
     Ok(())
-}
-
-/// A process that leaves begins no link, and answers none.
-const fn stands_by(standing: Standing) -> u8 {
-    match standing {
-        Standing::StandsBy => STANDS_BY,
-        Standing::Serves | Standing::Leaves => 0,
-    }
-}
-
-const fn packets(takes: bool) -> u8 {
-    match takes {
-        true => PACKETS,
-        false => 0,
-    }
 }
 
 #[cfg(test)]
@@ -318,21 +342,26 @@ mod tests {
     #[tokio::test]
     async fn both_sides_agree() {
         let (mut dialler, mut acceptor) = tokio::io::duplex(64);
+        let introduction = Introduction {
+            standing: Standing::StandsBy,
+            process: 4712,
+            packets: true,
+        };
         let proposed = Part {
-            link: 7,
+            link: introduction.link(u64::MAX),
             role: Role::Data,
             trunk: 3,
             uplink: (2, 300),
             first: true,
-            standing: Standing::StandsBy,
-            packets: true,
+            dialler: introduction,
         };
         let answered = Answered {
             answer: Answer::NotAdmitted,
             trunks: 2,
-            standing: Standing::StandsBy,
-            process: 4711,
-            packets: true,
+            acceptor: Introduction {
+                process: 4711,
+                ..introduction
+            },
         };
         let (asked, part) = tokio::join!(propose(&mut dialler, proposed), async {
             let part = expect(&mut acceptor, Role::Data).await.expect("a preface");
@@ -343,13 +372,15 @@ mod tests {
         });
         assert_eq!(asked.expect("an answer"), answered);
         assert_eq!(part, proposed);
+        assert_eq!(part.link << 16, u64::MAX << 16, "what was drawn");
     }
 
     #[tokio::test]
     async fn foreign_bytes_are_named() {
+        let link = 9 << PROCESS_AT | 9;
         let good = Preface {
             code: 1,
-            link: 9,
+            link,
             ..Preface::default()
         };
         let good = good.encode();
@@ -359,7 +390,9 @@ mod tests {
             bytes
         };
         let read = async |bytes: &[u8]| expect(&mut &bytes[..], Role::Forward).await;
-        assert!(matches!(read(&good).await, Ok(Part { link: 9, .. })));
+        // Of an earlier version, the number of whose link says nothing.
+        let part = read(&good).await.expect("a preface");
+        assert_eq!((part.link, part.dialler), (link, Introduction::default()));
         assert!(matches!(
             read(&change(0, b'G')).await,
             Err(PrefaceError::Magic)

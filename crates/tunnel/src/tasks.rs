@@ -300,7 +300,8 @@ impl Body {
         let stand = Stand::new(self.standing);
         let door = Rc::new(Door {
             stand: stand.clone(),
-            // Without one it is dialled once too often at worst, when it does not leave after all.
+            // Without one it is dialled once too often at worst, when it does not leave after all, and
+            // its links over QUIC end later than those over TLS.
             process: pki::random::<2>().map_or(0, u16::from_ne_bytes),
             active: self.active,
             lobby: Lobby::default(),

@@ -13,8 +13,7 @@ use super::{line::Line, support::*};
 use crate::{
     Config, Link, LinkEvent, MAX_PACKET, Packet, PacketError, Prefer, Transport, Tunnel,
     packets::{AUTHORITY, Outlet, PINGS, UNREAD},
-    preface::{self, Part, Role},
-    standing::Standing,
+    preface::{self, Introduction, Part, Role},
 };
 
 /// What a packet may have over QUIC where all of an Ethernet's 1,500 octets pass, with IPv6.
@@ -343,11 +342,13 @@ async fn foreign(packets: bool) -> (Tunnel, quinn::Connection, impl Sized) {
         trunk: 0,
         uplink: (0, 0),
         first: false,
-        standing: Standing::Serves,
-        packets,
+        dialler: Introduction {
+            packets,
+            ..Introduction::default()
+        },
     };
     let answered = preface::propose(&mut first, part).await.expect("answered");
-    assert!(answered.packets);
+    assert!(answered.acceptor.packets);
     first.flush().await.expect("sent");
     let _ = carrier(&par, "aws.acme");
     (par, connection, (tasks, first))

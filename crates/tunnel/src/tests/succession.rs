@@ -7,7 +7,7 @@ use runtime::{Tasks, metrics::Metrics};
 use tokio::sync::mpsc;
 
 use super::support::*;
-use crate::{Config, DialTarget, DownReason, Standing, Tunnel};
+use crate::{Config, DialTarget, DownReason, Prefer, Standing, Tunnel};
 
 /// Serves data connections, on which each side says how it stands.
 fn serves(tasks: &Tasks, mut tunnel: Tunnel) -> Tunnel {
@@ -154,6 +154,58 @@ async fn of_a_node_that_is_dialled() {
         old.control.drain().await;
         until(|| links(&aws, "par.fabric") == [(Standing::Serves, true)]).await;
         echo(&mut new, &mut there).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_end_of_one_that_leaves_is_not_that_of_another() {
+    run(async {
+        let (fabric, tasks) = (Fabric::new(), Tasks::new("test"));
+        let listening = with_trunks(fabric.listening("par.fabric"));
+        let (par, address) = pop(&Metrics::default(), listening).await;
+        let mut par = serves(&tasks, par);
+        let config = with_trunks(fabric.dialling("aws.acme", address));
+        let over_quic = Config {
+            dial: vec![DialTarget {
+                expected: Some(site("par.fabric")),
+                ..target(address)
+            }],
+            prefer: Prefer::Quic,
+            ..config.clone()
+        };
+        let begin = || crate::succeed(&Metrics::default(), Vec::new()).expect("a thread");
+        // The first has a link over TLS alone, the second one over each.
+        let old = serves(&tasks, begin());
+        let configured = old.control.configure(config).await;
+        configured.expect("configured");
+        up(&mut par).await;
+        old.control.stand(Standing::Leaves).await.expect("told");
+        until(|| links(&par, "aws.acme") == [(Standing::Leaves, true)]).await;
+        let mut next = serves(&tasks, begin());
+        let configured = next.control.configure(over_quic).await;
+        configured.expect("configured");
+        up(&mut par).await;
+        up(&mut par).await;
+        next.control.stand(Standing::Serves).await.expect("told");
+        until(|| links(&par, "aws.acme").contains(&(Standing::Serves, true))).await;
+        let of_quic = || {
+            let (table, aws) = (par.links.table(), site("aws.acme"));
+            table.over_quic(&aws).any(|link| link.share() > 0)
+        };
+        until(of_quic).await;
+        let (mut near, mut far) = stream(&par, &mut next, "aws.acme").await;
+        next.control.stand(Standing::Leaves).await.expect("told");
+        let leave = || {
+            let links = links(&par, "aws.acme");
+            links.len() == 3 && links.iter().all(|(how, _)| *how == Standing::Leaves)
+        };
+        until(leave).await;
+        old.control.drain().await;
+        assert_eq!(down(&mut par).await, DownReason::Closed);
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        assert_eq!(links(&par, "aws.acme").len(), 2);
+        echo(&mut near, &mut far).await;
     })
     .await;
 }
