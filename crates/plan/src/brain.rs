@@ -4,6 +4,7 @@ mod import;
 mod links;
 mod load;
 mod originate;
+mod steady;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},

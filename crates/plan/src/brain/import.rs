@@ -12,7 +12,10 @@ use base::{Instant, ServiceId, SiteId, SiteName, TenantId};
 use bgp::{Key, Rd, State, TunnelId, Value};
 use path::{Graph, Load, Loss, Way, Ways};
 
-use super::{About, Effect, Effects, EndpointFact, WayFact};
+use super::{
+    About, Effect, Effects, EndpointFact, WayFact,
+    steady::{Change, Steady},
+};
 use crate::{Compiled, compile::links};
 
 type ServiceKey = (TenantId, ServiceId);
@@ -26,11 +29,11 @@ pub(super) struct Import {
     /// The keys of each service's endpoints, by the table in force.
     by_service: BTreeSet<(ServiceKey, Key)>,
     /// Sites with a tunnel, and its round trip.
-    reach: BTreeMap<SiteName, Duration>,
+    reach: BTreeMap<SiteName, Steady<Duration>>,
     /// Of these, to whom it is likely that nothing passes.
     doubted: BTreeSet<SiteName>,
     /// What is lost on the way to them and back.
-    losses: BTreeMap<SiteName, Loss>,
+    losses: BTreeMap<SiteName, Steady<Loss>>,
     /// How full the links to them are.
     loads: BTreeMap<SiteName, Load>,
     /// The ways that the published sets go by, once the table says who we are.
@@ -92,6 +95,12 @@ impl Import {
         let now = self.now;
         let waiting = self.ways.as_ref().and_then(Ways::poll_timeout);
         self.links_changed |= waiting.is_some_and(|at| at <= now);
+        for rtt in self.reach.values_mut() {
+            self.links_changed |= rtt.handle_timeout(now);
+        }
+        for loss in self.losses.values_mut() {
+            self.links_changed |= loss.handle_timeout(now);
+        }
         for (service, ejections) in &mut self.ejections {
             for key in ejections.handle_timeout(now) {
                 let known = self.published.get(service).and_then(|set| set.find(&key));
@@ -118,7 +127,10 @@ impl Import {
         let steps = self.steps.values().copied();
         let admissions = self.admissions.values().flat_map(BTreeMap::values);
         let admissions = admissions.filter_map(Admission::poll_timeout);
+        let rtts = self.reach.values().filter_map(Steady::poll_timeout);
+        let losses = self.losses.values().filter_map(Steady::poll_timeout);
         let all = ejections.chain(steps).chain(ways).chain(admissions);
+        let all = all.chain(rtts).chain(losses);
         all.min()
     }
 
@@ -258,18 +270,22 @@ impl Import {
     }
 
     pub(super) fn handle_reach(&mut self, site: SiteName, rtt: Option<Duration>) {
-        let changed = match rtt {
-            None => self.reach.remove(&site).is_some(),
-            Some(rtt) => {
-                let before = self.reach.get(&site).copied();
-                let matters = before.is_none_or(|before| is_other(before, rtt));
-                if matters {
-                    self.reach.insert(site.clone(), rtt);
-                }
-                matters
+        /// A part of a round trip that counts at once.
+        const MUCH: u32 = 8;
+        self.links_changed |= match (rtt, self.reach.get_mut(&site)) {
+            (None, _) => {
+                self.losses.remove(&site);
+                self.reach.remove(&site).is_some()
+            }
+            (Some(rtt), Some(known)) => {
+                let change = Change::of_rtt(known.counts(), rtt, MUCH);
+                known.handle(self.now, rtt, change)
+            }
+            (Some(rtt), None) => {
+                self.reach.insert(site, Steady::new(rtt));
+                true
             }
         };
-        self.links_changed |= changed;
     }
 
     pub(super) fn handle_doubt(&mut self, site: SiteName, doubted: bool) {
@@ -280,11 +296,13 @@ impl Import {
     }
 
     pub(super) fn handle_loss(&mut self, site: SiteName, loss: Loss) {
-        let before = self.losses.get(&site).copied().unwrap_or_default();
-        if loss.is_news(before) {
-            self.losses.insert(site, loss);
-            self.links_changed = true;
+        if loss == Loss::default() && !self.losses.contains_key(&site) {
+            return;
         }
+        let none = || Steady::new(Loss::default());
+        let known = self.losses.entry(site).or_insert_with(none);
+        let change = Change::of_loss(known.counts(), loss);
+        self.links_changed |= known.handle(self.now, loss, change);
     }
 
     pub(super) fn handle_load(&mut self, site: SiteName, load: Load) {
@@ -329,10 +347,17 @@ impl Import {
         let mut graph = Graph::default();
         for (name, rtt) in &self.reach {
             if let Some(site) = table.site_ids.get(name) {
-                let loss = self.losses.get(name).copied().unwrap_or_default();
+                let loss = self.losses.get(name).map(Steady::counts);
                 let grade = table.fabric.grades.get(name).copied().unwrap_or_default();
                 let load = self.loads.get(name).copied().unwrap_or_default();
-                graph.loaded_link(own, *site, *rtt, loss, grade, load);
+                graph.loaded_link(
+                    own,
+                    *site,
+                    rtt.counts(),
+                    loss.unwrap_or_default(),
+                    grade,
+                    load,
+                );
                 if self.doubted.contains(name) {
                     graph.doubt(own, *site);
                 }
@@ -614,11 +639,6 @@ impl Import {
 
 /// The distance of a site that was never measured.
 const FAR: Duration = Duration::from_secs(1);
-
-/// Does a new round trip matter? An eighth or half a millisecond is noise.
-fn is_other(before: Duration, now: Duration) -> bool {
-    before.abs_diff(now) > (before / 8).max(Duration::from_micros(500))
-}
 
 fn service_of(table: &Compiled, key: &Key) -> Option<ServiceKey> {
     match key {

@@ -10,11 +10,9 @@ use path::{Grade, Load, Loss};
 use super::{
     About, Effects,
     originate::{Origin, originate},
+    steady::{Change, WAITS},
 };
 use crate::{Compiled, compile};
-
-/// That a link could carry another bandwidth is said so long after what was said before.
-const BANDWIDTH: Duration = Duration::from_secs(10);
 
 /// What is said of one link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,14 +37,23 @@ impl Word {
         }
     }
 
-    /// Is it another one than `before`, which was said so long ago?
-    fn is_news(&self, before: &Word, ago: Duration) -> bool {
+    /// How much it differs from `before`.
+    fn change(&self, before: &Word) -> Change {
+        /// A part of a round trip that is said at once.
+        const MUCH: u32 = 16;
         let what = |word: &Word| (word.state, word.grade, word.load);
-        what(self) != what(before)
-            || is_news(before.rtt, self.rtt)
-            || self.loss.is_news(before.loss)
-            || ago >= BANDWIDTH
-                && is_other(before.bandwidth_kbit_s.into(), self.bandwidth_kbit_s.into())
+        if what(self) != what(before) {
+            return Change::Much;
+        }
+        let rtt = |word: &Word| Duration::from_micros(word.rtt.quantity().into());
+        let bandwidth = |word: &Word| u64::from(word.bandwidth_kbit_s);
+        let bandwidth = match is_other(bandwidth(before), bandwidth(self)) {
+            true => Change::Little,
+            false => Change::Noise,
+        };
+        Change::of_rtt(rtt(before), rtt(self), MUCH)
+            .max(Change::of_loss(before.loss, self.loss))
+            .max(bandwidth)
     }
 }
 
@@ -134,8 +141,17 @@ impl Origin {
                 continue;
             }
             let said = self.links.said.get(&key);
-            if said.is_some_and(|(at, before)| !word.is_news(before, now.since(*at))) {
-                continue;
+            if let Some((at, before)) = said {
+                match word.change(before) {
+                    Change::Noise => continue,
+                    Change::Little if now.since(*at) < WAITS => {
+                        let due = *at + WAITS;
+                        let first = self.links.say_at.map_or(due, |at| at.min(due));
+                        self.links.say_at = Some(first);
+                        continue;
+                    }
+                    Change::Little | Change::Much => {}
+                }
             }
             let tenant = match table.numbers.pop {
                 true => far.tenant,
@@ -177,10 +193,4 @@ impl Origin {
 /// Is a bandwidth another one? Half as much again, or two thirds.
 const fn is_other(before: u64, now: u64) -> bool {
     now * 2 > before * 3 || now * 3 < before * 2
-}
-
-/// Is a round trip another one? A sixteenth or half a millisecond is noise.
-fn is_news(before: Measure, now: Measure) -> bool {
-    let (before, now) = (before.quantity(), now.quantity());
-    before.abs_diff(now) > (before / 16).max(500)
 }

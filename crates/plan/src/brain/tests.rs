@@ -812,6 +812,11 @@ fn noise_of_round_trips_publishes_nothing() {
         let rtt = Duration::from_micros(rtt_us);
         shell.give(Event::Reach(site("factory.acme"), Some(rtt)));
         assert_eq!(!shell.take().is_empty(), published, "40 ms → {rtt:?}");
+        // What stays so is none.
+        let stays = !published && rtt_us != 40_000;
+        assert_eq!(shell.brain.poll_timeout().is_some(), stays);
+        shell.to(Instant::ZERO + MS * 10_000);
+        assert_eq!(!shell.take().is_empty(), stays, "40 ms → {rtt:?}");
     }
     let mut shell = importing();
     for n in 0..100 {

@@ -394,18 +394,94 @@ fn how_full_a_link_is_is_said_when_it_is_news() {
     // What it could carry, too soon after that, or about as much.
     for (ms, capacity, news) in [
         (9_000, 300_000, false),
+        (9_500, 149_000, false),
         (10_000, 149_000, false),
         (10_000, 67_000, false),
         (10_000, 151_000, true),
         (19_000, 10_000, false),
-        (20_000, 100_000, true),
+        (20_000, 10_000, true),
     ] {
         shell.to(Instant::ZERO + MS * ms);
         shell.give(link(90, capacity));
         assert_eq!(!said(&mut shell).is_empty(), news, "{ms} {capacity}");
     }
-    shell.give(link(0, 100_000));
-    assert_eq!(said(&mut shell), [(0, 100_000, None)]);
+    shell.give(link(0, 10_000));
+    assert_eq!(said(&mut shell), [(0, 10_000, None)]);
+}
+
+#[test]
+fn a_link_that_is_a_little_longer_is_said_to_be_so_after_a_while() {
+    let world = world();
+    let mut shell = Shell::new(Part::Control, "par.fabric");
+    shell.bundle(&world, &ids(&world), 1);
+    shell.take();
+    let link = |rtt_us| {
+        Event::Links(vec![Link {
+            peer: site("nyc.fabric"),
+            rtt_us: Some(rtt_us),
+            jitter_us: 0,
+            loss: 0,
+            load: 0,
+            capacity_kbit_s: 0,
+        }])
+    };
+    let said = |shell: &mut Shell| {
+        let said = |effect| match effect {
+            Effect::Originate(route) => route.value.as_link().map(|link| link.rtt.quantity()),
+            _ => None,
+        };
+        let taken = shell.take().into_iter();
+        taken.filter_map(said).collect::<Vec<_>>()
+    };
+    shell.give(link(40_000));
+    assert_eq!(said(&mut shell), [40_000]);
+    shell.to(Instant::ZERO + MS * 3_000);
+    shell.give(link(42_000));
+    shell.to(Instant::ZERO + MS * 9_999);
+    assert_eq!(said(&mut shell), [0_u32; 0]);
+    shell.to(Instant::ZERO + MS * 10_000);
+    assert_eq!(said(&mut shell), [42_000]);
+    // Noise is none, whenever.
+    shell.give(link(41_000));
+    shell.to(Instant::ZERO + MS * 60_000);
+    assert_eq!(said(&mut shell), [0_u32; 0]);
+}
+
+#[test]
+fn a_link_that_is_a_little_better_than_it_was_is_known_to_be_so() {
+    let mut shell = importing();
+    let us = Duration::from_micros;
+    shell.give(Event::Reach(site("nyc.fabric"), Some(38 * MS)));
+    shell.give(Event::Reach(site("factory.acme"), Some(us(40_300))));
+    let healthy = Some((State::Healthy, 5));
+    shell.give(link(&shell, "nyc.fabric", "factory.acme", healthy));
+    assert_eq!(ways(&mut shell), None);
+    // As it is filled, and as the last of it leaves the queues.
+    shell.give(Event::Reach(site("factory.acme"), Some(60 * MS)));
+    assert_eq!(ways(&mut shell), Some(vec!["nyc factory".to_owned()]));
+    shell.to(Instant::ZERO + MS * 15_000);
+    shell.give(Event::Reach(site("factory.acme"), Some(46 * MS)));
+    // Nothing is heard after that, for it stays as it is.
+    shell.give(Event::Reach(site("factory.acme"), Some(us(40_300))));
+    assert_eq!(ways(&mut shell), None);
+    let due = Instant::ZERO + MS * 25_000;
+    assert_eq!(shell.brain.poll_timeout(), Some(due));
+    shell.to(due);
+    assert_eq!(ways(&mut shell), Some(vec![]));
+    assert_eq!(shell.brain.poll_timeout(), None);
+    // So it is with what is lost, a thousandth of which counts as a millisecond.
+    shell.give(Event::Loss(site("factory.acme"), Loss::of(0.008)));
+    shell.to(due + MS * 15_000);
+    assert_eq!(ways(&mut shell), Some(vec!["nyc factory".to_owned()]));
+    shell.to(due + MS * 30_000);
+    shell.give(Event::Reach(site("factory.acme"), Some(us(36_500))));
+    shell.give(Event::Loss(site("factory.acme"), Loss::of(0.0035)));
+    let due = due + MS * 40_000;
+    assert_eq!(shell.brain.poll_timeout(), Some(due));
+    assert_eq!(ways(&mut shell), None);
+    shell.to(due);
+    assert_eq!(ways(&mut shell), Some(vec![]));
+    assert_eq!(shell.brain.poll_timeout(), None);
 }
 
 #[test]
