@@ -127,16 +127,17 @@ impl Downloads {
         }
         assert!(
             wrong.is_empty(),
-            "{} of {all} were cut: {wrong:#?}; links: {:#?}",
+            "{} of {all} were cut: {wrong:#?}; in the logs: {:#?}",
             wrong.len(),
-            ended_links(planet)
+            bad_words(planet)
         );
         all
     }
 }
 
-/// What the logs say of links that ended.
-fn ended_links(planet: &Planet) -> Vec<String> {
+/// What the logs say of links that ended, and of anything else that is wrong.
+fn bad_words(planet: &Planet) -> Vec<String> {
+    const BAD: [&str; 4] = ["link is down", "\"WARN\"", "\"ERROR\"", "panicked"];
     let folders = [planet.folder().to_owned(), planet.home().join("logs")];
     let files = folders
         .iter()
@@ -145,12 +146,13 @@ fn ended_links(planet: &Planet) -> Vec<String> {
         let name = file.file_name().to_string_lossy().into_owned();
         Some((name, fs::read_to_string(file.path()).ok()?))
     });
-    let ends = texts.flat_map(|(name, text)| {
-        let ends = text.lines().filter(|line| line.contains("link is down"));
-        ends.map(|line| format!("{name}: {line}"))
+    let found = texts.flat_map(|(name, text)| {
+        let is_bad = |line: &&str| BAD.iter().any(|word| line.contains(word));
+        let bad = text.lines().filter(is_bad);
+        bad.map(|line| format!("{name}: {line}"))
             .collect::<Vec<_>>()
     });
-    ends.collect()
+    found.collect()
 }
 
 /// Every PoP says of one more or less endpoint of aws that it is healthy.

@@ -73,10 +73,9 @@ pub use stream::{Mover, Staleness, TrunkIncoming, TrunkStream};
 /// Room for what is read; what a record of TLS holds at most (RFC 8446 §5.1).
 const READ: usize = 64 << 10;
 const RECORD: usize = 16 << 10;
-/// How long what is under way is waited for when the other side has closed the link.
-const EBB: Duration = Duration::from_secs(1);
-/// How long what was being received when the line fell silent is waited for. With a timeout of 200 ms
-/// at first the kernel sends again after 13, 25 and 51 s (RFC 6298 §5.5).
+/// How long what was being received when its link went down is waited for, since something was heard
+/// last. With a timeout of 200 ms at first the kernel sends again after 13, 25 and 51 s
+/// (RFC 6298 §5.5).
 const LINGER: Duration = Duration::from_secs(60);
 /// Reads in a row before the thread's other tasks have their turn.
 const READS: usize = 8;
@@ -554,7 +553,8 @@ impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut down = pin!(self.link.state.went_down());
         let mut ebb: Option<Pin<Box<Sleep>>> = None;
-        let mut lingers = false;
+        // The link is gone, and not by us: what runs here may go on. Nor has the line fallen silent.
+        let (mut outlives, mut lingers) = (false, false);
         poll_fn(|cx| {
             let heard = match self.poll_in(cx) {
                 Ok(heard) => heard,
@@ -566,10 +566,11 @@ impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
             if ebb.is_none()
                 && let Poll::Ready(gone) = down.as_mut().poll(cx)
             {
-                ebb = Some(Box::pin(sleep(match gone {
-                    Gone::Closed => EBB,
-                    Gone::Silent => LINGER,
-                    Gone::Ended => Duration::ZERO,
+                // Who has died closes this connection as well; who has not heard us in time does not.
+                outlives = gone != Gone::Ended;
+                ebb = Some(Box::pin(sleep(match outlives {
+                    true => LINGER,
+                    false => Duration::ZERO,
                 })));
                 if gone == Gone::Silent {
                     lingers = true;
@@ -578,13 +579,13 @@ impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
             }
             // As long as it goes on it may take its time.
             let heard = self.shelf.take_heard() || heard;
-            if let (true, Some(ebb)) = (heard && lingers, &mut ebb) {
+            if let (true, Some(ebb)) = (heard && outlives, &mut ebb) {
                 ebb.as_mut().reset(tokio::time::Instant::now() + LINGER);
             }
             let ebbed = ebb
                 .as_mut()
                 .is_some_and(|ebb| ebb.as_mut().poll(cx).is_ready());
-            let spent = lingers && self.mux.borrow().streams() == 0;
+            let spent = outlives && self.mux.borrow().streams() == 0;
             if ebbed || spent || self.mux.borrow().is_over() {
                 return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
             }

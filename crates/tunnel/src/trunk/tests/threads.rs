@@ -256,6 +256,39 @@ async fn who_asks_for_none_gets_none() {
 }
 
 #[tokio::test]
+async fn what_is_being_received_outlives_its_link_whichever_side_ended_that() {
+    run(async {
+        let tasks = Tasks::new("test");
+        // Both sides miss it; which of them ends the link first is a matter of luck, and the other
+        // one hears that it is closed.
+        let (mut par, mut aws) = linked(&tasks, (1, 1), Some(1)).await;
+        tokio::join!(par.connections(1), aws.connections(1));
+        let head = head();
+        let (to_aws, to_par) = (site("aws.acme"), site("par.fabric"));
+        let (there, back) = tokio::join!(par.trunks.open(&to_aws, &head), async {
+            aws.streams.recv().await.expect("a stream").accept()
+        });
+        let (here, forth) = tokio::join!(aws.trunks.open(&to_par, &head), async {
+            par.streams.recv().await.expect("a stream").accept()
+        });
+        let mut readers = [there.expect("open"), here.expect("open")];
+        let mut writers = [back.expect("accepted"), forth.expect("accepted")];
+        let is_up = |worker: &Worker| worker.trunks.served.borrow()[0].link.is_up();
+        let mut late = 0;
+        while late < 30 {
+            late += u32::from(!is_up(&par) && !is_up(&aws));
+            for (reader, writer) in readers.iter_mut().zip(&mut writers) {
+                writer.write_u8(7).await.expect("written");
+                assert_eq!(reader.read_u8().await.expect("read"), 7);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        tasks.drain(Duration::ZERO).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_connection_that_falls_silent_is_dialled_again_and_its_link_stays() {
     run(async {
         let tasks = Tasks::new("test");
