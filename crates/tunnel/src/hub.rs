@@ -9,12 +9,12 @@ use std::{
     net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
     rc::Rc,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use base::Instant;
+use base::{Instant, SiteName};
 use path::{LinkQuality, Load, Parallel, Relief};
 use pki::Identity;
 use quinn::Endpoint;
@@ -131,6 +131,8 @@ struct Entry {
     relief: Relief,
     /// Of two links of different transports it is the one that is used.
     goes: bool,
+    /// Streams that were opened on it until the last look.
+    opened: Cell<u64>,
 }
 
 struct Target {
@@ -176,6 +178,8 @@ pub(crate) struct Hub {
     /// Of the process before this one.
     inherited: BTreeMap<SocketAddr, std::net::TcpListener>,
     outbox: Outbox,
+    /// Links that are down, on whose data connections something may still run.
+    outlived: Vec<Weak<Link>>,
     /// When the drain ends at the latest.
     draining: Option<Instant>,
 }
@@ -199,6 +203,7 @@ impl Hub {
             listeners: BTreeMap::new(),
             inherited: inherited.into_iter().collect(),
             outbox: Outbox::default(),
+            outlived: Vec::new(),
             draining: None,
         }
     }
@@ -457,6 +462,7 @@ impl Hub {
             rests: false,
             relief: Relief::default(),
             goes: false,
+            opened: Cell::default(),
         };
         if !self.is_wanted(&entry) {
             entry.end(DownReason::Removed);
@@ -469,6 +475,7 @@ impl Hub {
 
     fn handle_down(&mut self, id: LinkId, reason: DownReason) {
         if let Some(Entry { link, .. }) = self.links.remove(&id) {
+            self.outlived(&link);
             let why = reason.as_str();
             tracing::info!(peer = %link.peer, link = %id, reason = why, "link is down");
             self.ground.sink.metrics.downs.inc(why);
@@ -493,6 +500,20 @@ impl Hub {
         }
     }
 
+    /// What runs on its data connections may go on, and is nothing that one begins anew on.
+    fn outlived(&mut self, link: &Arc<Link>) {
+        link.state.set_share(0);
+        let its = |other: &&Weak<Link>| {
+            let other = other.upgrade();
+            other.is_some_and(|other| other.peer == link.peer)
+        };
+        let beyond = self.outlived.iter().filter(its).count() >= MOST_BESIDE;
+        if let (true, Some(oldest)) = (beyond, self.outlived.iter().find(its)) {
+            oldest.upgrade().inspect(|oldest| oldest.state.cut());
+        }
+        self.outlived.push(Arc::downgrade(link));
+    }
+
     /// Does what is due; how long until the next time.
     fn handle_tick(&mut self, now: Instant) -> Duration {
         let refusals = &self.door.refusals;
@@ -505,6 +526,8 @@ impl Hub {
             keep
         });
         self.retire(now);
+        self.watch();
+        self.outlived.retain(|link| link.strong_count() > 0);
         // What was too little to be said may be enough by now.
         self.share_all();
         self.listen_quic_again();
@@ -518,6 +541,23 @@ impl Hub {
             }
         }
         DRAIN_LOOK
+    }
+
+    /// Says of each link whether another one to the same site carries requests. Pings cost something on
+    /// uplinks that are dear.
+    fn watch(&self) {
+        let mut busy: BTreeSet<&SiteName> = BTreeSet::new();
+        for entry in self.links.values() {
+            let before = entry.opened.replace(entry.link.opened());
+            if entry.link.requests() > 0 || entry.opened.get() != before {
+                busy.extend(entry.link.peer.site());
+            }
+        }
+        for link in self.links.values().map(|entry| &entry.link) {
+            let is_dear = link.uplink.as_ref().is_some_and(|uplink| uplink.cost > 1);
+            let beside = link.peer.site().is_some_and(|site| busy.contains(site));
+            link.state.set_beside(beside && !is_dear);
+        }
     }
 
     /// Stops taking in; when to look first whether streams are left. Not at once: what the last
@@ -549,6 +589,11 @@ impl Hub {
                 listening
             }
         };
+        for link in self.outlived.iter().filter_map(Weak::upgrade) {
+            if !self.admits(&link.peer) {
+                link.state.cut();
+            }
+        }
         let unwanted: Vec<LinkId> = self
             .links
             .values()
@@ -569,12 +614,7 @@ impl Hub {
 
     /// May this link exist under the configuration of now?
     fn is_wanted(&self, entry: &Entry) -> bool {
-        let admitted = || {
-            self.door.active.load().as_ref().is_some_and(|active| {
-                let peer = &entry.link.peer;
-                *peer.planet() == active.config.planet && active.config.admit.admits(peer)
-            })
-        };
+        let admitted = || self.admits(&entry.link.peer);
         match entry.origin {
             Origin::Attached => true,
             Origin::Accepted => admitted(),
@@ -582,6 +622,12 @@ impl Hub {
                 self.targets.contains_key(&target) && admitted() && self.may_use(&entry.link)
             }
         }
+    }
+
+    fn admits(&self, peer: &Identity) -> bool {
+        self.door.active.load().as_ref().is_some_and(|active| {
+            *peer.planet() == active.config.planet && active.config.admit.admits(peer)
+        })
     }
 
     /// May links be dialled over what this one goes?

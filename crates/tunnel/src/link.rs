@@ -430,8 +430,8 @@ async fn watch_over(
     running.ping();
     loop {
         let wait = pulse.detector.poll_timeout().since(runtime::now());
-        // What carries requests is looked at more often.
-        let busy = running.link.requests() > 0;
+        // What carries requests, or would be next, is looked at more often.
+        let busy = running.link.is_watched();
         let look = tokio::time::sleep(ground.interval / LOOKS);
         tokio::select! {
             biased;

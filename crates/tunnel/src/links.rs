@@ -118,6 +118,10 @@ pub(crate) struct LinkState {
     mtu: AtomicU16,
     /// The other side is to open nothing on it any more.
     retires: AtomicBool,
+    /// Another link to the same site carries requests.
+    beside: AtomicBool,
+    /// What outlives it is to end.
+    cut: AtomicBool,
     /// How this process stands, and the one at the other end.
     own: Stand,
     theirs: Stand,
@@ -266,6 +270,20 @@ impl LinkState {
             self.turns.store(true, Ordering::Release);
             self.turned.notify_waiters();
         }
+    }
+
+    /// Ends what outlives it.
+    pub(crate) fn cut(&self) {
+        self.cut.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Acquire)
+    }
+
+    /// Does another link to the same site carry requests?
+    pub(crate) fn set_beside(&self, beside: bool) {
+        self.beside.store(beside, Ordering::Relaxed);
     }
 
     /// How the process at the other end stands.
@@ -473,6 +491,12 @@ impl Link {
     pub(crate) fn requests(&self) -> usize {
         let reserved = self.state.reserved.load(Ordering::Acquire);
         self.streams().saturating_sub(reserved)
+    }
+
+    /// Is it to be looked at often: does it carry requests, or another link to the same site, which
+    /// would go over this one next?
+    pub(crate) fn is_watched(&self) -> bool {
+        self.requests() > 0 || self.state.beside.load(Ordering::Relaxed)
     }
 
     /// How much it carries of what goes to its site, beside other links there: 1000 if it is the

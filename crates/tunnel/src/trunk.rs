@@ -17,8 +17,10 @@
 //! same thread, and closed when there was none for a minute.
 //!
 //! On a connection on which nothing was heard for three intervals no stream is opened; after 12 it
-//! ends, and is dialled again as long as its link lives. It ends with its link at the latest; if
-//! that fell silent, it lingers as long as there are streams on which something is received.
+//! ends, and is dialled again as long as its link lives. It ends with its link, unless that fell
+//! silent or the other side closed it, which may have missed our pings only: then it goes on as long as
+//! it has streams and is heard, or a minute longer, and nothing begins on it. If it is silent for three
+//! intervals itself, what waits for an answer is given up.
 
 mod frame;
 mod mux;
@@ -42,6 +44,7 @@ use std::{
 use arc_swap::ArcSwap;
 use base::{Instant, SiteName};
 use bytes::BytesMut;
+use http::StatusCode;
 use path::{DeadDetector, Liveness, Load, Loss, Turns};
 use pki::Identity;
 use runtime::{
@@ -73,8 +76,7 @@ pub use stream::{Mover, Staleness, TrunkIncoming, TrunkStream};
 /// Room for what is read; what a record of TLS holds at most (RFC 8446 §5.1).
 const READ: usize = 64 << 10;
 const RECORD: usize = 16 << 10;
-/// How long what was being received when its link went down is waited for, since something was heard
-/// last. With a timeout of 200 ms at first the kernel sends again after 13, 25 and 51 s
+/// How long a connection that outlives its link may be silent. With a timeout of 200 ms at first the kernel sends again after 13, 25 and 51 s
 /// (RFC 6298 §5.5).
 const LINGER: Duration = Duration::from_secs(60);
 /// Reads in a row before the thread's other tasks have their turn.
@@ -390,6 +392,7 @@ impl Trunks {
             said: None,
             said_load: None,
             broken: None,
+            outlives: false,
             keys,
             on_stream,
         };
@@ -541,6 +544,8 @@ struct Driver<'a, F> {
     flow: Flow,
     /// Why nothing can be sent any more. What the other side said before is still read.
     broken: Option<io::Error>,
+    /// The link is gone, and not by us: what runs here may go on, and nothing begins.
+    outlives: bool,
     keys: Keys,
     on_stream: F,
 }
@@ -553,8 +558,7 @@ impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut down = pin!(self.link.state.went_down());
         let mut ebb: Option<Pin<Box<Sleep>>> = None;
-        // The link is gone, and not by us: what runs here may go on. Nor has the line fallen silent.
-        let (mut outlives, mut lingers) = (false, false);
+        let mut lingers = false;
         poll_fn(|cx| {
             let heard = match self.poll_in(cx) {
                 Ok(heard) => heard,
@@ -567,8 +571,8 @@ impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
                 && let Poll::Ready(gone) = down.as_mut().poll(cx)
             {
                 // Who has died closes this connection as well; who has not heard us in time does not.
-                outlives = gone != Gone::Ended;
-                ebb = Some(Box::pin(sleep(match outlives {
+                self.outlives = gone != Gone::Ended;
+                ebb = Some(Box::pin(sleep(match self.outlives {
                     true => LINGER,
                     false => Duration::ZERO,
                 })));
@@ -579,15 +583,19 @@ impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
             }
             // As long as it goes on it may take its time.
             let heard = self.shelf.take_heard() || heard;
-            if let (true, Some(ebb)) = (heard && outlives, &mut ebb) {
+            let leaves = self.mux.borrow().is_leaving();
+            if let (true, Some(ebb)) = (heard && self.outlives && !leaves, &mut ebb) {
                 ebb.as_mut().reset(tokio::time::Instant::now() + LINGER);
             }
             let ebbed = ebb
                 .as_mut()
                 .is_some_and(|ebb| ebb.as_mut().poll(cx).is_ready());
-            let spent = outlives && self.mux.borrow().streams() == 0;
-            if ebbed || spent || self.mux.borrow().is_over() {
+            if ebbed || self.mux.borrow().is_over() {
                 return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
+            }
+            if self.outlives && self.mux.borrow().streams() == 0 {
+                // What they wrote is still to be sent.
+                self.mux.borrow_mut().leave();
             }
             while ticks.poll_tick(cx).is_ready() {
                 self.count();
@@ -602,6 +610,16 @@ impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
                     self.mux.borrow_mut().ping();
                 }
                 detector.handle_heard(self.heard.get());
+                if self.outlives {
+                    if self.link.state.is_cut() {
+                        return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
+                    }
+                    let silence = runtime::now().since(self.heard.get());
+                    if !lingers && silence >= every * DeadDetector::MISSES {
+                        lingers = true;
+                        self.mux.borrow_mut().linger();
+                    }
+                }
                 if lingers {
                     continue;
                 }
@@ -694,6 +712,15 @@ impl<F: Fn(TrunkIncoming)> Driver<'_, F> {
                 id: opened.id,
                 live: self.link.state.live(false),
             };
+            if self.outlives {
+                let mut mux = stream.mux.borrow_mut();
+                mux.refuse(
+                    opened.id,
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "the link is down",
+                );
+                continue;
+            }
             let head = StreamHead::from_text(&opened.head);
             let head = head.and_then(|head| match head.is_reserved() {
                 true => Err(HeadError::Authority),

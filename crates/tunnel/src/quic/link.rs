@@ -36,7 +36,7 @@ const HEAD: Duration = Duration::from_secs(5);
 /// How long what was said last on a stream is waited for.
 const LAST: Duration = Duration::from_secs(4);
 /// Pings whose answers are still of use.
-const PINGS: usize = 16;
+const PINGS: usize = 64;
 /// From one large ping that was answered to the next. One that is not is sent again at once.
 const LARGE: Duration = Duration::from_secs(10);
 /// What every path of QUIC takes (RFC 9000 §14).
@@ -208,9 +208,9 @@ impl Running<'_> {
                         return DownReason::Silent;
                     }
                     self.ping();
-                    // What carries requests is looked at more often.
+                    // What carries requests, or would be next, is looked at more often.
                     let interval = self.ground.interval;
-                    let wait = match self.link.requests() > 0 {
+                    let wait = match self.link.is_watched() {
                         true => interval / LOOKS,
                         false => interval,
                     };

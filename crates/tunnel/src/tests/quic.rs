@@ -211,6 +211,29 @@ async fn a_link_that_is_used_carries_more_streams_at_once_than_one_that_is_not()
 }
 
 #[tokio::test]
+async fn the_link_that_would_be_next_is_looked_at_as_often_as_the_one_that_is_used() {
+    let fabric = Fabric::new();
+    let (mut par, aws, ..) = pair(&fabric).await;
+    let samples = || {
+        let (table, par) = (aws.links.table(), site("par.fabric"));
+        let mut links = table.site(&par).iter();
+        let tls = links.find(|link| link.transport == Transport::Tls);
+        let quality = tls.expect("a link").quality();
+        quality.expect("measured").samples
+    };
+    let second = async || {
+        let before = samples();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        samples() - before
+    };
+    assert!(second().await <= 5, "it is pinged every 300 ms");
+    let _open = stream(&aws, &mut par, "par.fabric").await;
+    let often = async { while second().await < 6 {} };
+    let often = tokio::time::timeout(BOUND, often).await;
+    often.expect("it is looked at three times as often");
+}
+
+#[tokio::test]
 async fn a_side_that_leaves_says_so_and_both_transports_are_dialled_again() {
     let fabric = Fabric::new();
     let (par, mut aws, address, _) = pair(&fabric).await;

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::{
-    Config, OpenError, TrunkIncoming, Trunks, Tunnel,
+    Admit, Config, OpenError, TrunkIncoming, Trunks, Tunnel,
     tests::support::{BOUND, Fabric, counted_to, head, pop, run, target},
 };
 
@@ -283,6 +283,61 @@ async fn what_is_being_received_outlives_its_link_whichever_side_ended_that() {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+        // All that was written is read, whoever leaves first.
+        for (mut reader, mut writer) in readers.into_iter().zip(writers) {
+            let writing = async move {
+                writer.write_all(&[7; 1 << 20]).await.expect("written");
+                writer.shutdown().await.expect("ended");
+            };
+            let mut read = Vec::new();
+            let ((), all) = tokio::join!(writing, reader.read_to_end(&mut read));
+            assert_eq!(all.expect("all of it"), 1 << 20);
+        }
+        tasks.drain(Duration::ZERO).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_is_not_admitted_any_more_keeps_nothing_that_outlives_its_link() {
+    run(async {
+        let (tasks, fabric) = (Tasks::new("test"), Fabric::new());
+        let listening = Config {
+            trunks: 1,
+            ..fabric.listening("par.fabric")
+        };
+        let (par, address) = pop(&Metrics::default(), listening).await;
+        let address = relay(&tasks, address, Some(1)).await;
+        let aws = crate::start(&Metrics::default()).expect("a thread");
+        let config = Config {
+            trunks: 1,
+            ..fabric.dialling("aws.acme", address)
+        };
+        aws.control.configure(config).await.expect("configured");
+        let control = par.control.clone();
+        let (mut par, mut aws) = (Worker::new(&tasks, par), Worker::new(&tasks, aws));
+        tokio::join!(par.connections(1), aws.connections(1));
+        let (head, name) = (head(), site("par.fabric"));
+        let (reader, writer) = tokio::join!(aws.trunks.open(&name, &head), async {
+            par.streams.recv().await.expect("a stream").accept()
+        });
+        let (mut reader, mut writer) = (reader.expect("open"), writer.expect("accepted"));
+        writer.write_u8(7).await.expect("written");
+        assert_eq!(reader.read_u8().await.expect("read"), 7);
+        let link = Rc::clone(&par.trunks);
+        let link = link.served.borrow()[0].link.clone();
+        while link.is_up() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        writer.write_u8(7).await.expect("it goes on");
+        let revoked = Config {
+            admit: Admit::when(|_| false),
+            ..fabric.config("par.fabric")
+        };
+        control.configure(revoked).await.expect("configured");
+        assert_eq!(reader.read_u8().await.expect("read"), 7);
+        let end = tokio::time::timeout(Duration::from_secs(2), reader.read_u8()).await;
+        assert!(end.expect("at once").is_err());
         tasks.drain(Duration::ZERO).await;
     })
     .await;
