@@ -97,6 +97,17 @@ impl LinkEvent {
     }
 }
 
+/// How a link went down, for those who carry something for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gone {
+    /// By the other side.
+    Closed,
+    /// Nothing was heard.
+    Silent,
+    /// By us.
+    Ended,
+}
+
 /// Events not yet taken by the node. At most four a link: a newer `Rtt` or `Mtu` replaces an older
 /// one, and a link that is down before its `Up` was taken leaves nothing.
 #[derive(Debug, Default)]

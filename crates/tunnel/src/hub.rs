@@ -505,7 +505,7 @@ impl Hub {
         link.state.set_share(0);
         let its = |other: &&Weak<Link>| {
             let other = other.upgrade();
-            other.is_some_and(|other| other.peer == link.peer)
+            other.is_some_and(|other| other.peer == link.peer && !other.state.is_cut())
         };
         let beyond = self.outlived.iter().filter(its).count() >= MOST_BESIDE;
         if let (true, Some(oldest)) = (beyond, self.outlived.iter().find(its)) {

@@ -27,7 +27,7 @@ use tokio::{
 
 use crate::{
     config::Uplink,
-    event::{DownReason, LinkId},
+    event::{DownReason, Gone, LinkId},
     head::{self, HeadError, StreamHead},
     metrics::PacketMetrics,
     packets::{Outlet, PacketError},
@@ -81,17 +81,6 @@ pub enum Transport {
 pub(crate) enum Opener {
     H2(SendRequest<Bytes>),
     Quic(quic::Opener),
-}
-
-/// How a link went down, for those who carry something for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Gone {
-    /// By the other side.
-    Closed,
-    /// Nothing was heard.
-    Silent,
-    /// By us.
-    Ended,
 }
 
 /// The moving parts of a link.

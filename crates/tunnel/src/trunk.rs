@@ -59,10 +59,11 @@ use tokio::{
 use tokio_rustls::TlsStream;
 
 use crate::{
+    event::Gone,
     flow::Flow,
     head::{HeadError, StreamHead},
     link::{Ground, PATIENCE_WITH_ONE, Side},
-    links::{Gone, Link, LinkTable, OPEN_TIMEOUT, OpenError, next},
+    links::{Link, LinkTable, OPEN_TIMEOUT, OpenError, next},
     routes::Routes,
     seal::Seal,
     socket::Socket,
@@ -76,8 +77,8 @@ pub use stream::{Mover, Staleness, TrunkIncoming, TrunkStream};
 /// Room for what is read; what a record of TLS holds at most (RFC 8446 §5.1).
 const READ: usize = 64 << 10;
 const RECORD: usize = 16 << 10;
-/// How long a connection that outlives its link may be silent. With a timeout of 200 ms at first the kernel sends again after 13, 25 and 51 s
-/// (RFC 6298 §5.5).
+/// How long a connection that outlives its link may be silent. With a timeout of 200 ms at first the
+/// kernel sends again after 13, 25 and 51 s (RFC 6298 §5.5).
 const LINGER: Duration = Duration::from_secs(60);
 /// Reads in a row before the thread's other tasks have their turn.
 const READS: usize = 8;
