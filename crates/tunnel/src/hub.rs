@@ -503,13 +503,11 @@ impl Hub {
     /// What runs on its data connections may go on, and is nothing that one begins anew on.
     fn outlived(&mut self, link: &Arc<Link>) {
         link.state.set_share(0);
-        let its = |other: &&Weak<Link>| {
-            let other = other.upgrade();
-            other.is_some_and(|other| other.peer == link.peer && !other.state.is_cut())
-        };
-        let beyond = self.outlived.iter().filter(its).count() >= MOST_BESIDE;
-        if let (true, Some(oldest)) = (beyond, self.outlived.iter().find(its)) {
-            oldest.upgrade().inspect(|oldest| oldest.state.cut());
+        let outlived = self.outlived.iter().filter_map(Weak::upgrade);
+        let its = outlived.filter(|other| other.peer == link.peer && !other.state.is_cut());
+        // The oldest first.
+        if let Some(one_too_many) = its.rev().nth(MOST_BESIDE - 1) {
+            one_too_many.state.cut();
         }
         self.outlived.push(Arc::downgrade(link));
     }

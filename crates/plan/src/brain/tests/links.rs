@@ -415,16 +415,6 @@ fn a_link_that_is_a_little_longer_is_said_to_be_so_after_a_while() {
     let mut shell = Shell::new(Part::Control, "par.fabric");
     shell.bundle(&world, &ids(&world), 1);
     shell.take();
-    let link = |rtt_us| {
-        Event::Links(vec![Link {
-            peer: site("nyc.fabric"),
-            rtt_us: Some(rtt_us),
-            jitter_us: 0,
-            loss: 0,
-            load: 0,
-            capacity_kbit_s: 0,
-        }])
-    };
     let said = |shell: &mut Shell| {
         let said = |effect| match effect {
             Effect::Originate(route) => route.value.as_link().map(|link| link.rtt.quantity()),
@@ -433,16 +423,16 @@ fn a_link_that_is_a_little_longer_is_said_to_be_so_after_a_while() {
         let taken = shell.take().into_iter();
         taken.filter_map(said).collect::<Vec<_>>()
     };
-    shell.give(link(40_000));
+    shell.give(up(&[("nyc.fabric", 40)]));
     assert_eq!(said(&mut shell), [40_000]);
     shell.to(Instant::ZERO + MS * 3_000);
-    shell.give(link(42_000));
+    shell.give(up(&[("nyc.fabric", 42)]));
     shell.to(Instant::ZERO + MS * 9_999);
     assert_eq!(said(&mut shell), [0_u32; 0]);
     shell.to(Instant::ZERO + MS * 10_000);
     assert_eq!(said(&mut shell), [42_000]);
     // Noise is none, whenever.
-    shell.give(link(41_000));
+    shell.give(up(&[("nyc.fabric", 41)]));
     shell.to(Instant::ZERO + MS * 60_000);
     assert_eq!(said(&mut shell), [0_u32; 0]);
 }

@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::{
     Admit, Config, OpenError, TrunkIncoming, Trunks, Tunnel,
-    tests::support::{BOUND, Fabric, counted_to, head, pop, run, target},
+    tests::support::{BOUND, Fabric, counted_to, head, pop, run},
 };
 
 pub(super) fn site(name: &str) -> SiteName {
@@ -115,7 +115,18 @@ async fn metered(
     trunks: (u8, u8),
     cut: Option<usize>,
 ) -> (Worker, Worker) {
-    let fabric = Fabric::new();
+    let (par, aws) = tunnels(&Fabric::new(), metrics, tasks, trunks, cut).await;
+    (Worker::new(tasks, par), Worker::new(tasks, aws))
+}
+
+/// The tunnels of both, of this fabric.
+async fn tunnels(
+    fabric: &Fabric,
+    metrics: &Metrics,
+    tasks: &Tasks,
+    trunks: (u8, u8),
+    cut: Option<usize>,
+) -> (Tunnel, Tunnel) {
     let listening = Config {
         trunks: trunks.0,
         ..fabric.listening("par.fabric")
@@ -124,12 +135,11 @@ async fn metered(
     let relay = relay(tasks, address, cut).await;
     let aws = crate::start(&Metrics::default()).expect("a thread");
     let config = Config {
-        dial: vec![target(relay)],
         trunks: trunks.1,
-        ..fabric.config("aws.acme")
+        ..fabric.dialling("aws.acme", relay)
     };
     aws.control.configure(config).await.expect("configured");
-    (Worker::new(tasks, par), Worker::new(tasks, aws))
+    (par, aws)
 }
 
 /// Hands octets on: each connection to it is one to `address`.
@@ -302,18 +312,7 @@ async fn what_is_being_received_outlives_its_link_whichever_side_ended_that() {
 async fn who_is_not_admitted_any_more_keeps_nothing_that_outlives_its_link() {
     run(async {
         let (tasks, fabric) = (Tasks::new("test"), Fabric::new());
-        let listening = Config {
-            trunks: 1,
-            ..fabric.listening("par.fabric")
-        };
-        let (par, address) = pop(&Metrics::default(), listening).await;
-        let address = relay(&tasks, address, Some(1)).await;
-        let aws = crate::start(&Metrics::default()).expect("a thread");
-        let config = Config {
-            trunks: 1,
-            ..fabric.dialling("aws.acme", address)
-        };
-        aws.control.configure(config).await.expect("configured");
+        let (par, aws) = tunnels(&fabric, &Metrics::default(), &tasks, (1, 1), Some(1)).await;
         let control = par.control.clone();
         let (mut par, mut aws) = (Worker::new(&tasks, par), Worker::new(&tasks, aws));
         tokio::join!(par.connections(1), aws.connections(1));
@@ -324,8 +323,7 @@ async fn who_is_not_admitted_any_more_keeps_nothing_that_outlives_its_link() {
         let (mut reader, mut writer) = (reader.expect("open"), writer.expect("accepted"));
         writer.write_u8(7).await.expect("written");
         assert_eq!(reader.read_u8().await.expect("read"), 7);
-        let link = Rc::clone(&par.trunks);
-        let link = link.served.borrow()[0].link.clone();
+        let link = par.trunks.served.borrow()[0].link.clone();
         while link.is_up() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
