@@ -134,6 +134,28 @@ pub fn admit(
     peer: &SiteName,
     claim: &StreamClaim<'_>,
 ) -> Result<Admitted, Refusal> {
+    let cluster = published(egress, peer, claim)?;
+    if claim.endpoint.site != egress.site {
+        return Err(Refusal::NoEndpoint);
+    }
+    let set = cluster.cell.load();
+    let endpoint = set.find(&claim.endpoint).ok_or(Refusal::NoEndpoint)?;
+    Ok(Admitted {
+        cluster: Arc::clone(cluster),
+        endpoint: endpoint.key,
+        stats: Arc::clone(&endpoint.stats),
+    })
+}
+
+/// The Service that a stream is for, if it is published to `peer`, whether or not the endpoint is known.
+///
+/// # Errors
+/// The first rule that is broken; never [`Refusal::NoEndpoint`].
+pub fn published<'e>(
+    egress: &'e Egress,
+    peer: &SiteName,
+    claim: &StreamClaim<'_>,
+) -> Result<&'e Arc<Cluster>, Refusal> {
     let (service, port) = application(claim.authority)?;
     if !peer.is_pop() && peer.tenant != service.tenant {
         return Err(Refusal::OtherTenant);
@@ -146,16 +168,7 @@ pub fn admit(
     if !((offer.all_pops && peer.is_pop()) || offer.sites.contains(peer)) {
         return Err(Refusal::NotOffered);
     }
-    if claim.endpoint.site != egress.site {
-        return Err(Refusal::NoEndpoint);
-    }
-    let set = known.cluster.cell.load();
-    let endpoint = set.find(&claim.endpoint).ok_or(Refusal::NoEndpoint)?;
-    Ok(Admitted {
-        cluster: Arc::clone(&known.cluster),
-        endpoint: endpoint.key,
-        stats: Arc::clone(&endpoint.stats),
-    })
+    Ok(&known.cluster)
 }
 
 /// May `ingress` have a stream of `tenant` passed on over these sites, the destination last? Whether

@@ -60,7 +60,9 @@ mod table;
 
 pub use affinity::{Affinity, HashOn, Session, affinity};
 pub use decide::{Decision, Forward, RequestHead, Respond, decide};
-pub use egress::{Admitted, Egress, EgressService, Offer, Refusal, StreamClaim, admit, pass};
+pub use egress::{
+    Admitted, Egress, EgressService, Offer, Refusal, StreamClaim, admit, pass, published,
+};
 pub use fields::{Fields, Known};
 pub use filter::{
     Abort, Cors, Delay, DirectResponse, Filters, HeaderEdits, Mirror, NewPath, Origin, OriginError,

@@ -272,6 +272,18 @@ impl VirtualHost {
         &self.routes
     }
 
+    /// The service with this number, if one of the routes leads to it.
+    #[must_use]
+    pub fn cluster(&self, id: ServiceId) -> Option<&Cluster> {
+        let actions = self.routes.iter().map(|route| &route.action);
+        let backends = actions.flat_map(|action| match action {
+            Action::Forward(backends) => backends.as_slice(),
+            Action::Redirect(_) | Action::Respond(_) => &[],
+        });
+        let mut clusters = backends.map(|backend| &*backend.cluster);
+        clusters.find(|cluster| cluster.id == id)
+    }
+
     /// The routes of a request up to the one that it gets, by precedence, and what of it does not
     /// fit the others: for people who ask.
     pub fn tried<'t>(

@@ -9,7 +9,7 @@ use std::{
 };
 
 use base::WallTime;
-use l7::{ClientName, Identity, NameKind, TrustId, host_of};
+use l7::{ClientCertificates, ClientName, Identity, NameKind, TrustId, host_of};
 use quinn::crypto::rustls::QuicServerConfig;
 use runtime::{
     metrics::{CounterBy, Metrics},
@@ -23,6 +23,7 @@ use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
 use crate::{
     downstream::ConnInfo,
+    forward::Asked,
     front::Front,
     gathered::Gathered,
     quic,
@@ -178,6 +179,26 @@ impl Certificate {
             *standing = Rc::new(Standing::new(asked.trust, asked.required, judged));
         }
         Some(Rc::clone(&standing))
+    }
+}
+
+impl ConnInfo {
+    /// How the client of a request that has come stands at a host that asks like this now: its time
+    /// counts as when it came, and nothing is kept for others.
+    pub(crate) fn standing_under(
+        &self,
+        host: &ClientCertificates,
+        snapshot: &Snapshot,
+        came: &Asked<'_>,
+    ) -> Option<Rc<Standing>> {
+        let stood = came.standing.filter(|stood| stood.trust == host.trust);
+        if let Some(stood) = stood {
+            return Some(Rc::clone(stood));
+        }
+        let chain = &self.shown.as_ref()?.chain;
+        let trust = snapshot.clients.get(&host.trust)?;
+        let judged = trust.judge(chain, false, came.time);
+        Some(Rc::new(Standing::new(host.trust, host.required, judged)))
     }
 }
 

@@ -10,6 +10,7 @@ use l7::{
     AccessRecord, Admitted, Fault, Fields, Known, Limits, Protocol, Refusal, Side, StreamClaim,
     admit,
     headers::{self, SpanContext},
+    published,
 };
 use tokio::time::timeout;
 
@@ -20,7 +21,7 @@ use crate::{
     downstream::{Client, ClientError, Origin, Request, h1},
     exchange::{Story, host_asked, upgrade_of},
     forward::{clean, deliver, switch},
-    guard,
+    guard::{self, Denial},
     http1::Wire,
     io::Io,
     layer4,
@@ -134,17 +135,15 @@ fn claim(request: &StreamRequest) -> StreamClaim<'_> {
 
 /// May what is carried on an admitted stream, unread or handed over, go on? Its endpoint need not be known any more.
 pub(crate) fn goes_on(worker: &Worker, peer: &SiteName, request: &StreamRequest) -> bool {
-    match admit(&worker.snapshot().egress, peer, &claim(request)) {
-        Ok(_) | Err(Refusal::NoEndpoint) => true,
-        Err(
-            Refusal::BadAuthority
-            | Refusal::OtherTenant
-            | Refusal::NotOffered
-            | Refusal::NoService
-            | Refusal::NoTransit
-            | Refusal::BadSeal,
-        ) => false,
-    }
+    published(&worker.snapshot().egress, peer, &claim(request)).is_ok()
+}
+
+/// Why a request that has opened a connection would not be let through now, if so.
+fn denied(worker: &Worker, leaving: Leaving<'_>) -> Option<Denial> {
+    let (snapshot, request) = (worker.snapshot(), leaving.request);
+    // What is not offered is withdrawn.
+    let cluster = published(&snapshot.egress, leaving.peer, &claim(request)).ok()?;
+    guard::denied_outside(cluster, &request.lb, leaving.message)
 }
 
 pub(crate) fn count(worker: &Worker, peer: &SiteName, service: &str, refusal: Refusal) {
@@ -189,7 +188,11 @@ pub(crate) async fn serve(
     }
     let limits = &snapshot.limits;
     let upgrade = upgrade_of(&message);
-    let mut sent = std::mem::take(&mut message.fields);
+    let mut sent = match upgrade {
+        // What comes of it may be judged again.
+        Some(_) => message.fields.clone(),
+        None => std::mem::take(&mut message.fields),
+    };
     // A trace begins where a request comes in: here none is drawn.
     let spans = worker.spans.as_ref();
     let context = spans.map(|_| headers::span(&mut sent, &mut worker.rng.borrow_mut(), 0));
@@ -325,8 +328,9 @@ async fn leave(
                 headers::upgrade(&mut head.fields, &token);
                 let (peer, drain) = (leaving.peer, limits.drain_timeout);
                 let offered = || goes_on(worker, peer, request);
-                let withdrawn = worker.offers.withdrawn(drain, offered);
-                let handed = switch(client, alarm, up, (head, &token), limits, withdrawn, story);
+                let denied = || denied(worker, leaving);
+                let ending = worker.offers.ending(drain, offered, denied);
+                let handed = switch(client, alarm, up, (head, &token), limits, ending, story);
                 Box::pin(handed).await;
             } else {
                 deliver(worker, client, alarm, up, key, head, upload, limits, story).await;

@@ -127,6 +127,7 @@ pub(crate) async fn serve(
     let tenant = whose.map_or(NOBODY, |host| host.tenant);
     worker.turns.serve(tenant).await;
     let crowded = crowded(worker, info, client, whose);
+    let upgrade = upgrade_of(&request);
     story.elsewhere = elsewhere(info, &request, decision.as_ref().ok());
     let front = decision.as_ref().ok().and_then(|decision| {
         let host = host(decision).filter(|host| crowded.is_none() && !host.guard.is_open())?;
@@ -143,14 +144,21 @@ pub(crate) async fn serve(
         };
         Some(guard::front(worker, host, decision, &asked, &mut story))
     });
+    let guard::Front {
+        reply,
+        hide,
+        claims,
+    } = front.unwrap_or_default();
     // Boxed, so that the futures of those that pass stay small.
-    let guard::Front { reply, hide } = front.unwrap_or_default();
     let refused = crowded.or(reply).map(Box::new);
+    let mut sent = match upgrade {
+        // What comes of it may be judged again.
+        Some(_) => request.fields.clone(),
+        None => std::mem::take(&mut request.fields),
+    };
     if let Some(name) = hide {
-        request.fields.remove(&name);
+        sent.remove(&name);
     }
-    let upgrade = upgrade_of(&request);
-    let mut sent = std::mem::take(&mut request.fields);
     let context = trace(worker, &mut sent, started, &mut story);
     match (&decision, refused) {
         (_, Some(reply)) => {
@@ -164,10 +172,11 @@ pub(crate) async fn serve(
                 query,
                 standing: standing.as_ref(),
                 upgrade,
+                claims,
                 time,
             };
             if wait(client, alarm, to.delay, &mut story).await {
-                forward(worker, client, alarm, asked, sent, *to, &mut story).await;
+                forward(worker, client, alarm, &asked, sent, *to, &mut story).await;
             }
         }
         (Ok(Decision::Respond(respond)), None) => {

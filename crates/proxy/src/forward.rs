@@ -4,6 +4,7 @@ use std::{
     future::{Future, poll_fn},
     pin::pin,
     rc::Rc,
+    sync::Arc,
     task::Poll,
     time::Duration,
 };
@@ -12,8 +13,8 @@ use balance::{Endpoint, EndpointKey, EndpointSet, InFlight, Retrying, pick};
 use base::{Instant, LbId, SiteName, WallTime};
 use http::{HeaderValue, StatusCode, header};
 use l7::{
-    Addresses, Affinity, Cluster, Fault, Fields, Forward, Identity, Known, Limits, Retry, affinity,
-    headers, host_of,
+    Addresses, Affinity, Cluster, Fault, Fields, Forward, Identity, Known, Limits, Retry, Shown,
+    VirtualHost, affinity, headers, host_of, jwt::Claims,
 };
 use tokio::time::{sleep, timeout};
 
@@ -25,17 +26,17 @@ use crate::{
     clients::Standing,
     downstream::{Client, ClientError, ConnInfo, Request},
     exchange::Story,
-    guard::{self, Sent},
+    guard::{self, Denial, Sent},
     hedge,
     http1::{Framing, ResponseHead},
-    layer4::WITHDRAWN,
     load::Ear,
     mirror,
+    offers::Ending,
     relay::{RelayError, Upload, part, respond, tunnel},
     spans::end_of,
     upstream::{PoolKey, UpConn, connect::StreamRequest},
-    websocket::Talk,
-    worker::Worker,
+    websocket::{GOING_AWAY, POLICY_VIOLATION, Talk},
+    worker::{Current, Worker},
 };
 
 /// How long a client may take to take what is left of a broken response.
@@ -52,6 +53,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) standing: Option<&'a Rc<Standing>>,
     /// What the connection is to speak afterwards.
     pub(crate) upgrade: Option<HeaderValue>,
+    /// What its token says, if it was asked for one.
+    pub(crate) claims: Option<Arc<Claims>>,
     /// When its head was complete.
     pub(crate) time: WallTime,
 }
@@ -76,7 +79,7 @@ pub(crate) async fn forward(
     worker: &Rc<Worker>,
     client: &mut Client<'_>,
     alarm: &mut Alarm,
-    asked: Asked<'_>,
+    asked: &Asked<'_>,
     mut sent: Fields,
     to: Forward<'_>,
     story: &mut Story,
@@ -87,16 +90,16 @@ pub(crate) async fn forward(
         .as_ref()
         .and_then(|_| sent.first(Known::Origin));
     let origin = origin.map(<[u8]>::to_vec);
-    let belongs = belongs(worker, &asked, &sent, to.cluster);
+    let belongs = belongs(worker, asked, &sent, to.cluster);
     let Asked {
         info,
         request,
         standing,
-        upgrade,
         time,
         ..
-    } = asked;
-    headers::onward(&mut sent, upgrade.as_ref());
+    } = *asked;
+    let upgrade = asked.upgrade.as_ref();
+    headers::onward(&mut sent, upgrade);
     headers::forwarded(&mut sent, info.peer.ip(), info.tls);
     let identity = identified(to, standing, &mut sent);
     let host = filters.rewrite.host.as_ref().unwrap_or(&request.authority);
@@ -108,7 +111,7 @@ pub(crate) async fn forward(
     filters.request.apply(&mut sent);
     let target = filters.rewrite.target(asked.path, asked.query, to.matched);
     let mut mirrors = mirror::drawn(worker, to, upgrade.is_some());
-    let seen = Sent {
+    let seen = || Sent {
         to,
         client: info.peer.ip(),
         identity,
@@ -118,10 +121,10 @@ pub(crate) async fn forward(
         fields: &sent,
         now: time,
     };
-    let told = guard::needs(to.cluster, &mirrors).then(|| Told::of(info, standing));
-    if told.is_some()
-        && let Some(reply) = guard::back(worker, &seen, &mut mirrors, story)
-    {
+    let needs = guard::needs(to.cluster, &mirrors);
+    // What becomes of an upgrade may be judged by a policy that is not there yet.
+    let told = (needs || upgrade.is_some()).then(|| Told::of(info, standing));
+    if needs && let Some(reply) = guard::back(worker, &seen(), &mut mirrors, story) {
         return Box::pin(answer(client, &request.method, reply, story)).await;
     }
     let body = body(worker, client, alarm, request, to, story);
@@ -163,9 +166,10 @@ pub(crate) async fn forward(
             front(&mut head.fields, to, &belongs, origin.as_deref(), story);
             if let Some(token) = token {
                 headers::upgrade(&mut head.fields, &token);
-                let offered = || is_offered(worker, info, request, to.host.lb);
-                let withdrawn = worker.offers.withdrawn(limits.drain_timeout, offered);
-                let handed = switch(client, alarm, up, (head, &token), limits, withdrawn, story);
+                let offered = || host_of_now(&worker.snapshot(), asked, to).is_some();
+                let denied = || denied(worker, asked, &seen());
+                let ending = worker.offers.ending(limits.drain_timeout, offered, denied);
+                let handed = switch(client, alarm, up, (head, &token), limits, ending, story);
                 Box::pin(handed).await;
             } else {
                 deliver(
@@ -594,23 +598,54 @@ pub(crate) async fn deliver(
     }
 }
 
-/// Is the host that a request was for still this load balancer's where its client has come to?
-fn is_offered(worker: &Worker, info: &ConnInfo, request: &Request, lb: LbId) -> bool {
-    let snapshot = worker.snapshot();
-    let host = host_of(&request.authority);
-    let host = host.and_then(|name| snapshot.table.host(info.port, info.tls, &name));
-    host.is_some_and(|host| host.lb == lb)
+/// The host that a request was for, if it is still this load balancer's where its client has come to.
+fn host_of_now<'t>(
+    now: &'t Current,
+    asked: &Asked<'_>,
+    to: Forward<'_>,
+) -> Option<&'t VirtualHost> {
+    let (info, name) = (asked.info, host_of(&asked.request.authority)?);
+    let host = now.table.host(info.port, info.tls, &name)?;
+    (host.lb == to.host.lb).then_some(host)
+}
+
+/// Why a request that has opened a connection would not be let through now, if so. Its token and its
+/// certificate count as when it came, unless the host has other issuers.
+fn denied(worker: &Worker, asked: &Asked<'_>, seen: &Sent<'_>) -> Option<Denial> {
+    let (snapshot, info) = (worker.snapshot(), asked.info);
+    // What is not offered is withdrawn.
+    let host = host_of_now(&snapshot, asked, seen.to)?;
+    let mut standing = None;
+    if let Some(clients) = &host.clients {
+        standing = info.standing_under(clients, &snapshot, asked);
+        let served = standing.as_ref().is_some_and(|s| s.trust().is_some());
+        if clients.required && !served {
+            return Some(Denial { policy: None });
+        }
+    }
+    let front = guard::Asked {
+        lb: &host.lb_name,
+        client: Some(info.peer.ip()),
+        identity: Shown::here(standing.as_ref().and_then(|s| s.identity.as_ref())),
+        method: &asked.request.method,
+        authority: &asked.request.authority,
+        path: asked.path,
+        query: asked.query,
+        fields: &asked.request.fields,
+        now: runtime::wall(),
+    };
+    guard::denied(worker, host, &front, asked.claims.as_ref(), seen)
 }
 
 /// Hand a whole connection over, to what is spoken by this token: from now on its octets mean nothing
-/// to us. When what it goes by is `withdrawn` it ends: a WebSocket is told so, anything else is reset.
+/// to us. When it has to end a WebSocket is told why (RFC 6455 §7.4.1), anything else is reset.
 pub(crate) async fn switch(
     client: &mut Client<'_>,
     alarm: &mut Alarm,
     mut up: Box<UpConn>,
     (head, token): (ResponseHead, &HeaderValue),
     limits: &Limits,
-    withdrawn: impl Future<Output = ()>,
+    ending: impl Future<Output = Ending>,
     story: &mut Story,
 ) {
     story.status = head.status.as_u16();
@@ -623,17 +658,29 @@ pub(crate) async fn switch(
     let is_websocket = token.as_bytes().eq_ignore_ascii_case(b"websocket");
     let mut talk = is_websocket.then(Talk::default);
     let moved = tokio::select! {
+        // First: what moves octets uses up its turn, each time.
         biased;
-        moved = tunnel(client, alarm, &mut up, idle, talk.as_mut(), story) => Some(moved),
-        () = withdrawn => None,
+        ending = ending => Err(ending),
+        moved = tunnel(client, alarm, &mut up, idle, talk.as_mut(), story) => Ok(moved),
     };
     match moved {
-        Some(Ok(())) => {}
-        Some(Err(error)) => broken(client, story, &error).await,
-        None => {
-            story.error = Some(WITHDRAWN);
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => broken(client, story, &error).await,
+        Err(ending) => {
+            story.error = Some(ending.error());
+            let code = match ending {
+                Ending::Withdrawn => GOING_AWAY,
+                Ending::Denied(denial) => {
+                    story.policy = denial.policy;
+                    POLICY_VIOLATION
+                }
+            };
             let told = talk.is_some_and(|talk| talk.may_end());
-            if !told || timeout(LAST_FLUSH, part(client, &mut up)).await.is_err() {
+            if !told
+                || timeout(LAST_FLUSH, part(client, &mut up, code))
+                    .await
+                    .is_err()
+            {
                 client.abort();
             }
         }

@@ -20,7 +20,7 @@ use l7::{
     VirtualHost, headers, host_of,
     jwt::{Claims, TokenError},
     normal_path,
-    policy::{Decided, Guard, Meter, RuleAction, Subject, Verdict, judge},
+    policy::{Decided, Guard, Judgement, Meter, RuleAction, Subject, Verdict, judge},
 };
 use runtime::metrics::{Counter, Family, Metrics};
 
@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// The codes of what policies refuse.
-const DENIED: &str = "denied";
+pub(crate) const DENIED: &str = "denied";
 const LIMITED: &str = "rate-limited";
 const BAD_TOKEN: &str = "bad-token";
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -67,6 +67,23 @@ pub(crate) struct Sent<'a> {
     pub(crate) now: WallTime,
 }
 
+impl Sent<'_> {
+    /// As the policies of its service see it.
+    fn asked<'a>(&'a self, path: &'a str, query: Option<&'a str>) -> Asked<'a> {
+        Asked {
+            lb: &self.to.host.lb_name,
+            client: Some(self.client),
+            identity: Shown::here(self.identity),
+            method: self.method,
+            authority: self.authority,
+            path,
+            query,
+            fields: self.fields,
+            now: self.now,
+        }
+    }
+}
+
 /// What the front of a load balancer says of a request.
 #[derive(Default)]
 pub(crate) struct Front {
@@ -74,6 +91,8 @@ pub(crate) struct Front {
     pub(crate) reply: Option<Answer>,
     /// The header with its token, if the service is not to get that.
     pub(crate) hide: Option<HeaderName>,
+    /// What its token says.
+    pub(crate) claims: Option<Arc<Claims>>,
 }
 
 /// Look at the token of a request, and ask the policies of its load balancer. A preflight (Fetch
@@ -100,15 +119,18 @@ pub(crate) fn front(
             Err(error) => {
                 return Front {
                     reply: Some(bad_token(error)),
-                    hide: None,
+                    ..Front::default()
                 };
             }
         }
     }
     let claims = told.as_ref().map(|told| &*told.claims);
+    let reply = ask(worker, guard, asked, service, claims, tenant, story);
+    let (claims, hide) = told.map(|told| (told.claims, told.hide)).unzip();
     Front {
-        reply: ask(worker, guard, asked, service, claims, tenant, story),
-        hide: told.and_then(|told| told.hide),
+        reply,
+        hide: hide.flatten(),
+        claims,
     }
 }
 
@@ -138,17 +160,7 @@ pub(crate) fn back(
 ) -> Option<Answer> {
     let (path, query) = split(sent.target);
     let path = normal_path(path);
-    let asked = Asked {
-        lb: &sent.to.host.lb_name,
-        client: Some(sent.client),
-        identity: Shown::here(sent.identity),
-        method: sent.method,
-        authority: sent.authority,
-        path: path.as_deref().unwrap_or_default(),
-        query,
-        fields: sent.fields,
-        now: sent.now,
-    };
+    let asked = sent.asked(path.as_deref().unwrap_or_default(), query);
     let tenant = &sent.to.host.tenant_name;
     let passes = |cluster: &Cluster, story: &mut Story| {
         if cluster.guard.is_open() {
@@ -179,17 +191,7 @@ pub(crate) fn egress(
         return Err(Answer::refusal(status, "bad-path", reason, Fault::Client));
     };
     let identity = Identity::told(&message.fields);
-    let asked = Asked {
-        lb,
-        client: headers::told_client(&message.fields),
-        identity: identity.as_ref(),
-        method: &message.method,
-        authority: &message.authority,
-        path: &path,
-        query,
-        fields: &message.fields,
-        now: runtime::wall(),
-    };
+    let asked = told(message, identity.as_ref(), lb, (&path, query));
     let (story, service) = (&mut Story::default(), &admitted.cluster.service);
     let tenant = service.tenant.as_str();
     if let Some(mut reply) = ask(
@@ -217,6 +219,103 @@ pub(crate) fn egress(
     Ok(())
 }
 
+/// A request out of a tunnel, as a policy sees it.
+fn told<'a>(
+    message: &'a Request,
+    identity: Shown<&'a Identity>,
+    lb: &'a str,
+    (path, query): (&'a str, Option<&'a str>),
+) -> Asked<'a> {
+    Asked {
+        lb,
+        client: headers::told_client(&message.fields),
+        identity,
+        method: &message.method,
+        authority: &message.authority,
+        path,
+        query,
+        fields: &message.fields,
+        now: runtime::wall(),
+    }
+}
+
+/// Why what a request has opened may not go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Denial {
+    /// The rule that decided so, if one did.
+    pub(crate) policy: Option<String>,
+}
+
+/// Would the policies of now let through what has opened a connection: those of its load balancer,
+/// which is `host` now, and those of its service? What its token said counts for as long as that
+/// lasts. Nothing is counted, so no rate is too much.
+pub(crate) fn denied(
+    worker: &Worker,
+    host: &VirtualHost,
+    asked: &Asked<'_>,
+    claims: Option<&Arc<Claims>>,
+    sent: &Sent<'_>,
+) -> Option<Denial> {
+    let service = &sent.to.cluster.service;
+    // Nobody has asked for it before.
+    let verifier = host.guard.tokens.as_ref().filter(|_| claims.is_none());
+    let read = verifier.and_then(|verifier| {
+        let cache = &mut worker.tokens.borrow_mut();
+        verifier
+            .read(asked.fields, asked.query, sent.now, cache)
+            .ok()
+    });
+    let claims = claims.cloned().or(read.flatten().map(|told| told.claims));
+    let front = denial(&host.guard, asked, service, claims.as_deref());
+    front.or_else(|| {
+        let (path, query) = split(sent.target);
+        let path = normal_path(path);
+        let back = Asked {
+            identity: asked.identity,
+            now: asked.now,
+            ..sent.asked(path.as_deref().unwrap_or_default(), query)
+        };
+        let cluster = host.cluster(sent.to.cluster.id)?;
+        denial(&cluster.guard, &back, service, None)
+    })
+}
+
+/// The same where it left a tunnel, by this site's own configuration.
+pub(crate) fn denied_outside(cluster: &Cluster, lb: &str, message: &Request) -> Option<Denial> {
+    let (path, query) = split(&message.target);
+    let Some(path) = normal_path(path) else {
+        return Some(Denial { policy: None });
+    };
+    let identity = Identity::told(&message.fields);
+    let asked = told(message, identity.as_ref(), lb, (&path, query));
+    denial(&cluster.guard, &asked, &cluster.service, None)
+}
+
+fn denial(
+    guard: &Guard,
+    asked: &Asked<'_>,
+    service: &QualifiedService,
+    claims: Option<&Claims>,
+) -> Option<Denial> {
+    if guard.is_open() {
+        return None;
+    }
+    let meter = Meter {
+        buckets: None,
+        now: runtime::now(),
+    };
+    let judgement = judged(guard, asked, Some(service), claims, &meter);
+    let Some(judgement) = judgement else {
+        return Some(Denial { policy: None });
+    };
+    match judgement.verdict {
+        Verdict::Allow | Verdict::Limit(_) => None,
+        Verdict::Deny(_) => Some(Denial {
+            policy: judgement.by.map(|by| by.to_string()),
+        }),
+    }
+}
+
 /// Take note of a refusal at the other end of a tunnel.
 pub(crate) fn hear(up: &UpConn, head: &ResponseHead, story: &mut Story) {
     if !head.fields.has(Known::Internal) || !up.via().is_tunnel() {
@@ -241,21 +340,15 @@ fn split(target: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Ask a guard, count and note what it says: the answer, if the request may not pass.
-fn ask(
-    worker: &Worker,
-    guard: &Guard,
+/// What a guard says; `None`: the host is malformed.
+fn judged<'g>(
+    guard: &'g Guard,
     asked: &Asked<'_>,
     service: Option<&QualifiedService>,
     claims: Option<&Claims>,
-    tenant: &str,
-    story: &mut Story,
-) -> Option<Answer> {
-    let Some(host) = host_of(asked.authority) else {
-        let reason = "the host is malformed";
-        let status = StatusCode::BAD_REQUEST;
-        return Some(Answer::refusal(status, "bad-host", reason, Fault::Client));
-    };
+    meter: &Meter<'_>,
+) -> Option<Judgement<'g>> {
+    let host = host_of(asked.authority)?;
     let head = RequestHead {
         port: 0,
         tls: false,
@@ -271,11 +364,28 @@ fn ask(
     let subject = Subject::new(&head, asked.lb, asked.client, service)
         .with_identity(asked.identity)
         .with_claims(claims);
+    Some(judge(guard, &subject, asked.now, meter))
+}
+
+/// Ask a guard, count and note what it says: the answer, if the request may not pass.
+fn ask(
+    worker: &Worker,
+    guard: &Guard,
+    asked: &Asked<'_>,
+    service: Option<&QualifiedService>,
+    claims: Option<&Claims>,
+    tenant: &str,
+    story: &mut Story,
+) -> Option<Answer> {
     let meter = Meter {
-        buckets: &worker.buckets,
+        buckets: Some(&worker.buckets),
         now: runtime::now(),
     };
-    let judgement = judge(guard, &subject, asked.now, &meter);
+    let Some(judgement) = judged(guard, asked, service, claims, &meter) else {
+        let reason = "the host is malformed";
+        let status = StatusCode::BAD_REQUEST;
+        return Some(Answer::refusal(status, "bad-host", reason, Fault::Client));
+    };
     let decisions = &worker.metrics.decisions;
     for decided in &judgement.shadow {
         decisions.count(tenant, asked.lb, Some(decided), "shadow");

@@ -18,6 +18,7 @@ use crate::{
     forward::{To, choose, exclude, verdict},
     http1::Wire,
     io::Io,
+    offers::WITHDRAWN,
     pipe::{Broken, End, Moved, pipe},
     upstream::{
         PoolKey,
@@ -25,9 +26,6 @@ use crate::{
     },
     worker::Worker,
 };
-
-/// Its load balancer is not there any more, and it has had its time.
-pub(crate) const WITHDRAWN: (&str, Fault) = ("withdrawn", Fault::Us);
 
 /// What is told about a connection or a flow when it is over.
 pub(crate) struct Story {

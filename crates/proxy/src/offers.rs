@@ -2,8 +2,32 @@
 
 use std::{cell::RefCell, collections::BTreeSet, time::Duration};
 
-use l7::ListenerProtocol;
+use l7::{Fault, ListenerProtocol};
 use tokio::{sync::watch, time::timeout};
+
+use crate::guard::{DENIED, Denial};
+
+/// Its load balancer is not there any more, and it has had its time.
+pub(crate) const WITHDRAWN: (&str, Fault) = ("withdrawn", Fault::Us);
+
+/// Why something that was carried has to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It is not offered any more, and has had its time.
+    Withdrawn,
+    /// It would not be let through any more.
+    Denied(Denial),
+}
+
+impl Ending {
+    /// As records tell it.
+    pub(crate) const fn error(&self) -> (&'static str, Fault) {
+        match self {
+            Ending::Withdrawn => WITHDRAWN,
+            Ending::Denied(_) => (DENIED, Fault::Client),
+        }
+    }
+}
 
 /// What a worker offers at the moment.
 #[derive(Debug)]
@@ -31,6 +55,30 @@ impl Offers {
 
     pub(crate) fn has(&self, port: u16, protocol: ListenerProtocol) -> bool {
         self.listeners.borrow().contains(&(port, protocol))
+    }
+
+    /// Ready when something has to end: at once when it is denied, and when it has not been offered
+    /// for as long as `drain`. Both are looked at when something has changed.
+    pub(crate) async fn ending(
+        &self,
+        drain: Duration,
+        is_offered: impl Fn() -> bool,
+        denied: impl Fn() -> Option<Denial>,
+    ) -> Ending {
+        let denied = async {
+            let mut changed = self.changed.subscribe();
+            loop {
+                if let Some(denial) = denied() {
+                    return denial;
+                }
+                let _ = changed.changed().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            denial = denied => Ending::Denied(denial),
+            () = self.withdrawn(drain, is_offered) => Ending::Withdrawn,
+        }
     }
 
     /// Ready when something has not been offered for as long as `drain`, without a break. It is

@@ -18,7 +18,7 @@ use crate::{
     mirror::Whole,
     splice::Splice,
     upstream::UpConn,
-    websocket::{Frames, GOING_AWAY, GOING_AWAY_MASKED, Talk},
+    websocket::{Frames, Talk, close, close_masked},
     worker::Worker,
 };
 
@@ -435,13 +435,13 @@ enum Parting {
     Over,
 }
 
-/// Tell both sides of a WebSocket that it is over, between two frames of each, and wait until they
-/// have ended, too.
-pub(crate) async fn part(client: &mut Client<'_>, up: &mut UpConn) {
+/// Tell both sides of a WebSocket by this code that it is over, between two frames of each, and wait
+/// until they have ended, too.
+pub(crate) async fn part(client: &mut Client<'_>, up: &mut UpConn, code: u16) {
     let (mut near, mut far) = (Parting::Untold, Parting::Untold);
     poll_fn(|cx| {
-        let one = part_client(cx, client, &mut near);
-        let other = part_endpoint(cx, up, &mut far);
+        let one = part_client(cx, client, code, &mut near);
+        let other = part_endpoint(cx, up, code, &mut far);
         if one.is_ready() && other.is_ready() {
             return Poll::Ready(());
         }
@@ -451,11 +451,16 @@ pub(crate) async fn part(client: &mut Client<'_>, up: &mut UpConn) {
 }
 
 /// Ready when the client has ended.
-fn part_client(cx: &mut Context<'_>, client: &mut Client<'_>, parting: &mut Parting) -> Poll<()> {
+fn part_client(
+    cx: &mut Context<'_>,
+    client: &mut Client<'_>,
+    code: u16,
+    parting: &mut Parting,
+) -> Poll<()> {
     loop {
         *parting = match parting {
             Parting::Untold if ready!(client.poll_room(cx)).is_ok() => {
-                client.data(GOING_AWAY);
+                client.data(close(code));
                 client.end(None);
                 Parting::Told
             }
@@ -471,11 +476,16 @@ fn part_client(cx: &mut Context<'_>, client: &mut Client<'_>, parting: &mut Part
 }
 
 /// Ready when the endpoint has ended.
-fn part_endpoint(cx: &mut Context<'_>, up: &mut UpConn, parting: &mut Parting) -> Poll<()> {
+fn part_endpoint(
+    cx: &mut Context<'_>,
+    up: &mut UpConn,
+    code: u16,
+    parting: &mut Parting,
+) -> Poll<()> {
     loop {
         *parting = match parting {
             Parting::Untold if ready!(up.poll_room(cx)).is_ok() => {
-                up.data(GOING_AWAY_MASKED);
+                up.data(close_masked(code));
                 Parting::Told
             }
             Parting::Told if ready!(up.poll_shutdown(cx)).is_ok() => Parting::Heard,

@@ -3,11 +3,21 @@
 
 use bytes::Bytes;
 
-/// A Close frame with the code 1001, going away (§7.4.1), as endpoints send it.
-pub(crate) const GOING_AWAY: Bytes = Bytes::from_static(&[0x88, 0x02, 0x03, 0xe9]);
+/// Codes of Close frames (§7.4.1).
+pub(crate) const GOING_AWAY: u16 = 1001;
+pub(crate) const POLICY_VIOLATION: u16 = 1008;
+
+/// A Close frame with a code, as endpoints send it.
+pub(crate) fn close(code: u16) -> Bytes {
+    let [high, low] = code.to_be_bytes();
+    Bytes::copy_from_slice(&[0x88, 0x02, high, low])
+}
+
 /// The same, as clients send it: masked, with a key of zeros.
-pub(crate) const GOING_AWAY_MASKED: Bytes =
-    Bytes::from_static(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9]);
+pub(crate) fn close_masked(code: u16) -> Bytes {
+    let [high, low] = code.to_be_bytes();
+    Bytes::copy_from_slice(&[0x88, 0x82, 0, 0, 0, 0, high, low])
+}
 
 /// The opcode of a Close frame.
 const CLOSE: u8 = 0x8;
@@ -144,7 +154,7 @@ mod tests {
 
     #[test]
     fn nothing_follows_a_close() {
-        for ours in [GOING_AWAY, GOING_AWAY_MASKED] {
+        for ours in [close(GOING_AWAY), close_masked(GOING_AWAY)] {
             let mut frames = Frames::default();
             frames.pass(&ours);
             assert!(!frames.is_between());

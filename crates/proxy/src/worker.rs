@@ -255,8 +255,9 @@ impl Workers {
     /// Listen on exactly these addresses. Listeners whose address stays are not touched, and no
     /// connection is, but for those that were handed over or are carried unread for a load balancer
     /// that is not offered on their port any more, by these and the last snapshot stored: they go on
-    /// for [`l7::Limits::drain_timeout`] and are then reset, or ended if WebSocket is spoken on them. The answer has the bound address or the
-    /// failure of each, in order.
+    /// for [`l7::Limits::drain_timeout`] and are then reset, or ended if WebSocket is spoken on them.
+    /// Those of them whose request would not be let through any more end at once. The answer has the
+    /// bound address or the failure of each, in order.
     pub async fn set_listeners(
         &self,
         specs: &[ListenerSpec],

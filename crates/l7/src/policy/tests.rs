@@ -148,6 +148,7 @@ fn said_after(
     let client = client.map(|client| client.parse().expect("an address"));
     let subject = Subject::new(&head, lb, client, Some(&service));
     let now = Instant::from_nanos(1_000_000_000);
+    let buckets = Some(buckets);
     let judgement = judge(guard, &subject, NOW, &Meter { buckets, now });
     let by = judgement
         .by

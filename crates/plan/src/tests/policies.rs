@@ -282,7 +282,7 @@ fn verdict(guard: &Guard, request: &str) -> String {
     let client = "10.0.0.1".parse().ok();
     let subject = Subject::new(&head, "shop/other", client, Some(&service));
     let meter = Meter {
-        buckets: &Buckets::new(1),
+        buckets: Some(&Buckets::new(1)),
         now: base::Instant::ZERO,
     };
     let judgement = judge(guard, &subject, NOW, &meter);

@@ -22,7 +22,10 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::world::{Manner, PATIENCE, Spot, TENANT, World, message};
+use super::{
+    websocket,
+    world::{Manner, PATIENCE, Spot, TENANT, World, message},
+};
 use crate::{Certificates, ClientTrust, Snapshot};
 
 /// Who issues certificates.
@@ -390,6 +393,29 @@ async fn an_open_connection_goes_by_the_issuers_of_the_day() {
     assert_eq!(status(&ask(&mut stream, "cart").await), "200");
     serve(Asks::required(&ours));
     assert_eq!(status(&ask(&mut stream, "cart").await), "421");
+}
+
+#[tokio::test]
+async fn what_a_client_has_opened_ends_with_its_certificate() {
+    let front = Front::new().await;
+    let mut endpoint = websocket::Endpoint::new().await;
+    front.world.endpoints(&[(endpoint.address, Healthy)]);
+    let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+    front.serve(&[("cart", Asks::required(&ours))], &Guard::default());
+    let client = front.client(Some(&ours.client(7, 4000)));
+    let stream = front.connect(&client, "cart").await;
+    let opened = websocket::handed_over_to(&mut endpoint, stream, websocket::ASK);
+    let (mut stream, mut far) = opened.await;
+    let serve = async |asks| {
+        front.serve(&[("cart", Some(asks))], &Guard::default());
+        front.world.pop.set_listeners(&[]).await;
+    };
+    serve(Asks(ours.pem.clone() + &theirs.pem, None, true)).await;
+    let frame = [0x81, 0x80, 0, 0, 0, 0];
+    stream.write_all(&frame).await.expect("written");
+    assert_eq!(websocket::read(&mut far, 6).await, frame);
+    serve(Asks(ours.pem.clone(), Some(ours.without(7)), true)).await;
+    assert_eq!(websocket::read(&mut stream, 4).await, websocket::DENIED);
 }
 
 #[tokio::test]

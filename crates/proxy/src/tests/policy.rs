@@ -11,11 +11,16 @@ use l7::{
 };
 use serde_json::Value;
 
-use super::world::{Manner, PATIENCE, Spot, World};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-const DENY: RuleAction = RuleAction::Deny(StatusCode::FORBIDDEN);
+use super::{
+    websocket,
+    world::{Manner, PATIENCE, Spot, World},
+};
 
-fn guard(name: &str, undecided: Undecided, action: RuleAction, when: When) -> Guard {
+pub(super) const DENY: RuleAction = RuleAction::Deny(StatusCode::FORBIDDEN);
+
+pub(super) fn guard(name: &str, undecided: Undecided, action: RuleAction, when: When) -> Guard {
     let rule = Rule {
         name: "rule".to_owned(),
         when,
@@ -31,7 +36,7 @@ fn guard(name: &str, undecided: Undecided, action: RuleAction, when: When) -> Gu
     }
 }
 
-fn shadowed(guard: Guard) -> Guard {
+pub(super) fn shadowed(guard: Guard) -> Guard {
     let policies = guard.policies.iter().map(|policy| {
         let rules = policy.rules().to_vec();
         let name = policy.name.clone();
@@ -49,14 +54,14 @@ fn shadowed(guard: Guard) -> Guard {
     }
 }
 
-fn path(path: &str) -> When {
+pub(super) fn path(path: &str) -> When {
     When {
         paths: [PathMatch::Prefix(path.to_owned())].into_iter().collect(),
         ..When::default()
     }
 }
 
-fn from(prefix: &str) -> When {
+pub(super) fn from(prefix: &str) -> When {
     let prefix: Prefix = prefix.parse().expect("a prefix");
     When {
         prefixes: [prefix].into_iter().collect(),
@@ -64,7 +69,7 @@ fn from(prefix: &str) -> When {
     }
 }
 
-fn open() -> Guard {
+pub(super) fn open() -> Guard {
     Guard::default()
 }
 
@@ -534,4 +539,28 @@ async fn tokens_are_verified() {
     );
     assert!(world.raw(&ask(TOKEN)).await.starts_with("HTTP/1.1 200 "));
     assert_eq!(spot.served(), 5);
+    // What it said when a connection was opened counts for as long as that lasts.
+    let mut endpoint = websocket::Endpoint::new().await;
+    world.endpoints(&[(endpoint.address, Healthy)]);
+    world.guard(claims.clone(), open(), open());
+    let upgrade =
+        websocket::ASK.replacen("\r\n", &format!("\r\nAuthorization: Bearer {TOKEN}\r\n"), 1);
+    let client = TcpStream::connect(world.http).await.expect("connected");
+    let (mut client, mut far) = websocket::handed_over_to(&mut endpoint, client, &upgrade).await;
+    claims.tokens = Some(Arc::new(l7::jwt::Verifier::new(Vec::new(), 2)));
+    world.guard(claims, open(), open());
+    world.pop.set_listeners(&[]).await;
+    client
+        .write_all(&[0x81, 0x80, 0, 0, 0, 0])
+        .await
+        .expect("written");
+    assert_eq!(websocket::read(&mut far, 6).await, [0x81, 0x80, 0, 0, 0, 0]);
+    let when = When {
+        token: Some(true),
+        ..When::default()
+    };
+    let denies = guard("edge", Undecided::Allow, DENY, when);
+    world.guard(denies, open(), open());
+    world.pop.set_listeners(&[]).await;
+    assert_eq!(websocket::read(&mut client, 4).await, websocket::DENIED);
 }

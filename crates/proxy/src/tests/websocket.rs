@@ -5,15 +5,19 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use balance::Health::Healthy;
 use base::SiteId;
-use l7::Limits;
+use l7::{
+    Limits,
+    policy::{RuleAction, Undecided},
+};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::mpsc,
     time::timeout,
 };
 
 use super::{
+    policy::{DENY, from, guard, open, path, shadowed},
     rfc9113::wire::{
         CANCEL, DATA, END_HEADERS, END_STREAM, HEADERS, INITIAL_WINDOW_SIZE, Peer, RST_STREAM,
         block, data, frame, reset, status, window_update, word,
@@ -22,21 +26,21 @@ use super::{
 };
 use crate::Snapshot;
 
-const ASK: &str = "GET /talk HTTP/1.1\r\nHost: cart.acme.example\r\nConnection: Upgrade\r\n\
+pub(super) const ASK: &str = "GET /talk HTTP/1.1\r\nHost: cart.acme.example\r\nConnection: Upgrade\r\n\
                    Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
                       Upgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 /// An endpoint that agrees to whoever asks and then is the test's.
-struct Endpoint {
-    address: SocketAddr,
+pub(super) struct Endpoint {
+    pub(super) address: SocketAddr,
     agreed: mpsc::Receiver<TcpStream>,
     _tasks: runtime::Tasks,
 }
 
 impl Endpoint {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (agree, agreed) = mpsc::channel(8);
@@ -58,7 +62,7 @@ impl Endpoint {
         }
     }
 
-    async fn next(&mut self) -> TcpStream {
+    pub(super) async fn next(&mut self) -> TcpStream {
         let agreed = timeout(PATIENCE, self.agreed.recv()).await;
         agreed.expect("in time").expect("a connection")
     }
@@ -73,17 +77,28 @@ async fn handed_over_within(limits: Limits) -> (World, Endpoint, TcpStream, TcpS
     let world = World::as_peer("par.fabric", limits).await;
     let mut endpoint = Endpoint::new().await;
     world.endpoints(&[(endpoint.address, Healthy)]);
-    let mut client = TcpStream::connect(world.http).await.expect("connected");
+    let client = TcpStream::connect(world.http).await.expect("connected");
     client.set_nodelay(true).expect("set");
-    client.write_all(ASK.as_bytes()).await.expect("written");
+    let (client, far) = handed_over_to(&mut endpoint, client, ASK).await;
+    (world, endpoint, client, far)
+}
+
+/// A client's connection, handed over to what it asks for, and the other end.
+pub(super) async fn handed_over_to<S: AsyncRead + AsyncWrite + Unpin>(
+    endpoint: &mut Endpoint,
+    mut client: S,
+    ask: &str,
+) -> (S, TcpStream) {
+    client.write_all(ask.as_bytes()).await.expect("written");
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(client.read_u8().await.expect("a head"));
     }
-    assert!(head.starts_with(b"HTTP/1.1 101 "));
+    let head = String::from_utf8_lossy(&head);
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     let far = endpoint.next().await;
     far.set_nodelay(true).expect("set");
-    (world, endpoint, client, far)
+    (client, far)
 }
 
 /// A frame (RFC 6455 §5.2); clients mask.
@@ -159,7 +174,7 @@ fn all_sorts(masked: bool) -> Vec<Vec<u8>> {
     all
 }
 
-async fn read(stream: &mut TcpStream, count: usize) -> Vec<u8> {
+pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin), count: usize) -> Vec<u8> {
     let mut octets = vec![0; count];
     let read = timeout(PATIENCE, stream.read_exact(&mut octets)).await;
     read.expect("in time").expect("read");
@@ -498,22 +513,144 @@ async fn nothing_is_said_within_a_frame_or_after_a_close() {
     }
 }
 
-#[tokio::test]
-async fn http2_one_that_is_withdrawn_ends_in_order() {
-    let (world, _endpoint, mut peer, mut far) = over_http2_within(65_535, short()).await;
-    withdraw(&world).await;
+/// What the first stream says until it ends in order.
+async fn last_said(peer: &mut Peer) -> Vec<u8> {
     let mut said = Vec::new();
     loop {
         let frame = peer.until(1, &[DATA, RST_STREAM]).await.expect("a frame");
         assert_eq!(frame.kind, DATA);
         said.extend(frame.payload);
         if frame.flags & END_STREAM != 0 {
-            break;
+            return said;
         }
     }
-    assert_eq!(said, AWAY);
+}
+
+#[tokio::test]
+async fn http2_one_that_is_withdrawn_ends_in_order() {
+    let (world, _endpoint, mut peer, mut far) = over_http2_within(65_535, short()).await;
+    withdraw(&world).await;
+    assert_eq!(last_said(&mut peer).await, AWAY);
     assert_eq!(read(&mut far, 8).await, AWAY_MASKED);
     ended(&mut far).await;
+}
+
+/// Close, by a policy, from an endpoint and from a client.
+pub(super) const DENIED: [u8; 4] = [0x88, 2, 0x03, 0xF0];
+const DENIED_MASKED: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xF0];
+
+/// What is withdrawn would go on for longer than any test.
+fn long() -> Limits {
+    Limits {
+        drain_timeout: 100 * PATIENCE,
+        ..Limits::default()
+    }
+}
+
+/// Both sites look at what they carry.
+async fn look(world: &World) {
+    world.pop.set_listeners(&[]).await;
+    world.gateway.set_listeners(&[]).await;
+}
+
+#[tokio::test]
+async fn one_that_a_policy_denies_now_ends_at_once() {
+    let denies = || guard("new", Undecided::Allow, DENY, path("/talk"));
+    for (which, guards) in [
+        ("load balancer", [denies(), open(), open()]),
+        ("service", [open(), denies(), open()]),
+        ("endpoint's site", [open(), open(), denies()]),
+    ] {
+        let (world, _endpoint, mut client, mut far) = handed_over_within(long()).await;
+        let [front, back, egress] = guards;
+        world.guard(front, back, egress);
+        look(&world).await;
+        assert_eq!(read(&mut client, 4).await, DENIED, "{which}");
+        ended(&mut client).await;
+        assert_eq!(read(&mut far, 8).await, DENIED_MASKED, "{which}");
+        ended(&mut far).await;
+        drop((client, far));
+        let record = recorded(&world).await;
+        let expect = match which {
+            "endpoint's site" => [None; 3],
+            _ => [Some("denied"), Some("client"), Some("shop/new/rule")],
+        };
+        let told = ["error", "fault", "policy"];
+        let told = told.map(|name| record.get(name).and_then(|value| value.as_str()));
+        assert_eq!(told, expect, "{which}: {record}");
+    }
+}
+
+/// Nobody knows its endpoint any more, and it goes on nevertheless.
+#[tokio::test]
+async fn one_whose_endpoint_is_gone_is_judged_too() {
+    let (world, _endpoint, mut client, mut far) = handed_over_within(long()).await;
+    world.endpoints(&[]);
+    look(&world).await;
+    let frame = ws(0x81, true, b"x");
+    client.write_all(&frame).await.expect("written");
+    assert_eq!(read(&mut far, frame.len()).await, frame);
+    world.guard_egress(guard("new", Undecided::Allow, DENY, path("/talk")));
+    look(&world).await;
+    assert_eq!(read(&mut far, 8).await, DENIED_MASKED);
+    assert_eq!(read(&mut client, 4).await, DENIED);
+}
+
+#[tokio::test]
+async fn http2_one_that_a_policy_denies_now_ends_in_order() {
+    let (world, _endpoint, mut peer, mut far) = over_http2_within(65_535, long()).await;
+    world.guard_front(guard("new", Undecided::Allow, DENY, path("/talk")));
+    look(&world).await;
+    assert_eq!(last_said(&mut peer).await, DENIED);
+    assert_eq!(read(&mut far, 8).await, DENIED_MASKED);
+}
+
+#[tokio::test]
+async fn one_that_its_policies_let_through_stays() {
+    let (world, _endpoint, mut client, mut far) = handed_over_within(long()).await;
+    let rate = l7::policy::Rate {
+        requests: 1,
+        per: Duration::from_secs(3600),
+        burst: 1,
+        key: Vec::new(),
+    };
+    for guards in [
+        || guard("allows", Undecided::Deny, RuleAction::Allow, path("/talk")),
+        || guard("denies", Undecided::Allow, DENY, path("/admin")),
+        || shadowed(guard("would", Undecided::Allow, DENY, path("/talk"))),
+        // There was no policy when it began, and its client is known nevertheless.
+        || {
+            guard(
+                "near",
+                Undecided::Deny,
+                RuleAction::Allow,
+                from("127.0.0.0/8"),
+            )
+        },
+        || guard("far", Undecided::Allow, DENY, from("10.0.0.0/8")),
+    ] {
+        world.guard(guards(), guards(), guards());
+        look(&world).await;
+        client
+            .write_all(&ws(0x81, true, b"x"))
+            .await
+            .expect("written");
+        assert_eq!(read(&mut far, 7).await, ws(0x81, true, b"x"));
+    }
+    // It was one request, and is no other now.
+    let limit = RuleAction::Limit(Box::new(rate));
+    let limits = guard("limits", Undecided::Allow, limit, path("/talk"));
+    for _ in 0..3 {
+        world.guard(limits.clone(), limits.clone(), limits.clone());
+        look(&world).await;
+        client
+            .write_all(&ws(0x81, true, b"x"))
+            .await
+            .expect("written");
+        assert_eq!(read(&mut far, 7).await, ws(0x81, true, b"x"));
+    }
+    let text = world.metrics.render();
+    assert!(!text.contains("sealane_policy_decisions_total{"), "{text}");
 }
 
 /// The site of the endpoint looks by itself.
