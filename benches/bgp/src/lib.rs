@@ -95,7 +95,7 @@ pub enum Output {
 /// A daemon is not installed, or the report could not be written. A run that fails is part of the
 /// report.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let namespace = namespace::enter(arguments.inside)?;
+    let namespace = namespace::enter(arguments.inside, "reno")?;
     let folder = tempfile::tempdir().context("a temporary folder")?;
     let root = arguments.keep.as_deref().unwrap_or(folder.path());
     let peers = daemon::find(arguments)?;

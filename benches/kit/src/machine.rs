@@ -4,7 +4,9 @@ use std::fs;
 
 use serde_json::{Map, Value, json};
 
-/// Cores, kernel, memory, load and the versions of those measured; no names.
+use crate::namespace::CONGESTION_CONTROL;
+
+/// Cores, kernel, its TCP, memory, load and the versions of those measured; no names.
 #[must_use]
 pub fn describe(versions: &[(String, String)], own_namespace: bool) -> Value {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
@@ -23,6 +25,7 @@ pub fn describe(versions: &[(String, String)], own_namespace: bool) -> Value {
         .map(|(name, version)| (name.clone(), json!(version)))
         .collect();
     json!({
+        "congestionControl": read(CONGESTION_CONTROL).trim(),
         "cores": std::thread::available_parallelism().map_or(0, usize::from),
         "cpu": field(&read("/proc/cpuinfo"), "model name"),
         "kernel": kernel.trim().split('-').next().unwrap_or_default(),

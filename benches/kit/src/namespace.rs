@@ -1,13 +1,17 @@
 //! A network of its own, so that port 179 and every address are free.
 
 use std::{
-    env,
+    env, fs,
     net::Ipv4Addr,
     os::unix::process::CommandExt,
     process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, ensure};
+
+/// What TCP has here for connections that choose nothing else, and in a new network namespace what
+/// the machine happens to have.
+pub(crate) const CONGESTION_CONTROL: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
 
 /// Where the daemons and their neighbours live.
 #[derive(Clone, Copy, Debug)]
@@ -42,11 +46,15 @@ impl Namespace {
 /// and uses loopback addresses that hardly anybody else uses.
 ///
 /// Inside, the benchmarking range of RFC 2544 (198.18.0.0/15) is local, since some daemons refuse
-/// next hops in 127.0.0.0/8.
-pub fn enter(inside: bool) -> Result<Namespace> {
+/// next hops in 127.0.0.0/8, and TCP has this congestion control: a new namespace has what the machine
+/// has, and machines differ. The report says what it is in the end.
+pub fn enter(inside: bool, congestion_control: &str) -> Result<Namespace> {
     if inside {
         ip(&["link", "set", "lo", "up"])?;
         ip(&["address", "add", "198.18.0.0/15", "dev", "lo"])?;
+        if let Err(error) = fs::write(CONGESTION_CONTROL, congestion_control) {
+            eprintln!("TCP stays as the machine has it, without {congestion_control}: {error}");
+        }
         return Ok(Namespace {
             own: true,
             first: [198, 18],

@@ -25,11 +25,12 @@ pub fn line<K: Display>(figures: &BTreeMap<K, f64>) -> String {
 #[must_use]
 pub fn machine(found: &Value) -> String {
     format!(
-        "Machine: {} cores ({}), {} GiB, Linux {}, load {} before the first run.",
+        "Machine: {} cores ({}), {} GiB, Linux {}, TCP with {}, load {} before the first run.",
         found["cores"],
         found["cpu"].as_str().unwrap_or("unknown"),
         found["memoryGiB"],
         found["kernel"].as_str().unwrap_or("unknown"),
+        found["congestionControl"].as_str().unwrap_or_default(),
         found["loadAtStart"],
     )
 }

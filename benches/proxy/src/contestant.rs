@@ -36,6 +36,8 @@ pub enum Contestant {
     Envoy,
     /// nginx.
     Nginx,
+    /// No proxy: what it takes to copy octets from connection to connection.
+    Floor,
     /// Ours.
     Sealane,
 }
@@ -46,6 +48,7 @@ impl fmt::Display for Contestant {
             Contestant::Haproxy => "haproxy",
             Contestant::Envoy => "envoy",
             Contestant::Nginx => "nginx",
+            Contestant::Floor => "floor",
             Contestant::Sealane => "sealane",
         })
     }
@@ -83,7 +86,9 @@ pub(crate) fn find(arguments: &Arguments) -> Result<Vec<Found>> {
             program,
         });
     }
-    ensure!(!found.is_empty(), "no proxy is installed");
+    let proxies = found.iter().map(|found| found.contestant);
+    let proxies = proxies.filter(|one| *one != Contestant::Floor).count();
+    ensure!(named || proxies > 0, "no proxy is installed");
     for tool in ["wrk", "h2load", "taskset"] {
         ensure!(on_path(tool).is_some(), "{tool} is not installed");
     }
@@ -104,6 +109,7 @@ fn program(arguments: &Arguments, contestant: Contestant) -> Option<PathBuf> {
         Contestant::Haproxy => on_path("haproxy"),
         Contestant::Nginx => on_path("nginx"),
         Contestant::Envoy => arguments.envoy.clone().or_else(|| on_path("envoy")),
+        Contestant::Floor => env::current_exe().ok(),
         Contestant::Sealane => {
             let beside = env::current_exe().ok()?;
             let beside = beside.parent()?.parent()?.join("sealane");
@@ -115,6 +121,7 @@ fn program(arguments: &Arguments, contestant: Contestant) -> Option<PathBuf> {
 
 fn version(contestant: Contestant, program: &Path) -> Result<String> {
     let argument = match contestant {
+        Contestant::Floor => return Ok(String::new()),
         Contestant::Haproxy | Contestant::Nginx => "-v",
         Contestant::Envoy | Contestant::Sealane => "--version",
     };

@@ -11,6 +11,7 @@
 //! where the system allows it.
 
 mod contestant;
+mod floor;
 mod hops;
 mod load;
 mod origin;
@@ -71,6 +72,9 @@ pub struct Arguments {
     /// Be the origin at this address, and nothing else.
     #[arg(long, hide = true)]
     origin: Option<SocketAddr>,
+    /// Be the floor at this address, with the origin at the other, and nothing else.
+    #[arg(long, hide = true, num_args = 2)]
+    floor: Vec<SocketAddr>,
 }
 
 /// What goes to standard output.
@@ -91,7 +95,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if let Some(address) = arguments.origin {
         return origin::serve(address);
     }
-    let namespace = namespace::enter(arguments.inside)?;
+    if let [address, origin] = arguments.floor[..] {
+        return floor::serve(address, origin);
+    }
+    // As little as there can be: with BBR every connection has a clock that says when it may send.
+    let namespace = namespace::enter(arguments.inside, "reno")?;
     let folder = tempfile::tempdir().context("a temporary folder")?;
     let root = arguments.keep.as_deref().unwrap_or(folder.path());
     fs::create_dir_all(root).with_context(|| format!("creating {}", root.display()))?;

@@ -137,7 +137,8 @@ impl Report {
             text += &format!("\n## {heading}\n| |");
             for peer in &all {
                 let version = self.machine["versions"][peer.to_string()].as_str();
-                text += &format!(" {peer} {} |", version.unwrap_or_default());
+                let name = format!("{peer} {}", version.unwrap_or_default());
+                text += &format!(" {} |", name.trim_end());
             }
             for peer in &others {
                 text += &format!(" *sealane / {peer}* |");

@@ -63,7 +63,11 @@ impl fmt::Display for Scenario {
 impl Scenario {
     /// Is it one for this contestant?
     pub(crate) fn asks(self, contestant: Contestant) -> bool {
-        self != Scenario::Hops || contestant == Contestant::Sealane
+        match contestant {
+            Contestant::Haproxy | Contestant::Envoy | Contestant::Nginx => self != Scenario::Hops,
+            Contestant::Floor => self == Scenario::Http1,
+            Contestant::Sealane => true,
+        }
     }
 }
 

@@ -74,7 +74,8 @@ pub enum Output {
 /// # Errors
 /// The report could not be written. A run that fails is part of the report.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let namespace = namespace::enter(arguments.inside)?;
+    // What a link asks for, for all of them.
+    let namespace = namespace::enter(arguments.inside, "bbr")?;
     let mut report = Report::new(machine::describe(&[], namespace.own));
     let scenarios = some_or_all(&arguments.only);
     let peers = some_or_all(&arguments.peers);

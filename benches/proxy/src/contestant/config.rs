@@ -44,6 +44,11 @@ pub(super) fn write(contestant: Contestant, folder: &Path, hosts: u32) -> Result
             let arguments = words.split(' ').map(str::to_owned).collect();
             ("envoy.json", envoy(folder_text, &names), arguments)
         }
+        Contestant::Floor => {
+            let words = format!("--floor 127.0.0.1:{HTTP} 127.0.0.1:{ORIGIN}");
+            let arguments = words.split(' ').map(str::to_owned).collect();
+            ("floor.txt", words, arguments)
+        }
         Contestant::Sealane => {
             let words = format!(
                 "node --state {folder_text}/state --bundle {} --site edge --workers 1",
