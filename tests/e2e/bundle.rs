@@ -1,10 +1,22 @@
 //! A node from manifests on disk, without any controller: `examples/02-edge` at other addresses.
 
-use std::{fs, net::Ipv4Addr, path::Path, process::Command, time::Duration};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    path::Path,
+    process::Command,
+    thread,
+    time::Duration,
+};
 
-use kit::{Client, Http2, Role, Subnet, Turn, wait_until};
+use kit::{
+    Client, Http2, Role, Subnet, Turn,
+    process::{self, Signal},
+    wait_until,
+};
 
-use crate::ACME;
+use crate::{ACME, examples::Example};
 
 /// How long the node may take to know its endpoint.
 const SOON: Duration = Duration::from_secs(10);
@@ -103,4 +115,66 @@ fn a_node_runs_from_manifests_alone() {
     ] {
         assert!(check.log().contains(word), "{word}: {}", check.log());
     }
+}
+
+/// Whoever agrees to what is asked of it and then says nothing more.
+fn agrees(listener: &TcpListener) {
+    for stream in listener.incoming() {
+        let mut stream = stream.expect("a connection");
+        thread::spawn(move || {
+            let mut head = Vec::new();
+            let mut octet = [0];
+            // A probe says nothing.
+            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut octet).is_ok_and(|n| n > 0) {
+                head.push(octet[0]);
+            }
+            let agreed = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n\
+                          Upgrade: websocket\r\n\r\n";
+            let _ = stream.write_all(agreed.as_bytes());
+            let _ = stream.read_to_end(&mut head);
+        });
+    }
+}
+
+#[test]
+fn a_policy_that_comes_later_ends_a_websocket() {
+    let _turn = Turn::beside();
+    let example = Example::new("11-websocket");
+    let listener = TcpListener::bind(format!("{}:18000", example.host)).expect("a port");
+    thread::spawn(move || agrees(&listener));
+    let mut node = example.node();
+    let open = || -> Result<TcpStream, String> {
+        let http = format!("{}:18080", example.host);
+        let mut stream = TcpStream::connect(http).map_err(|error| error.to_string())?;
+        let patience = Some(SOON);
+        stream.set_read_timeout(patience).expect("a time");
+        let ask = "GET /talk HTTP/1.1\r\nHost: talk.acme.example\r\nConnection: upgrade\r\n\
+                   Upgrade: websocket\r\n\r\n";
+        stream.write_all(ask.as_bytes()).expect("written");
+        let mut head = Vec::new();
+        let mut octet = [0];
+        while !head.ends_with(b"\r\n\r\n") {
+            stream.read_exact(&mut octet).expect("a head");
+            head.push(octet[0]);
+        }
+        let head = String::from_utf8_lossy(&head).into_owned();
+        head.starts_with("HTTP/1.1 101 ")
+            .then_some(stream)
+            .ok_or(head)
+    };
+    let (mut stream, _) = wait_until("a connection that is handed over", SOON, open);
+    let file = example.folder.path().join("bundle/websocket.yaml");
+    let text = fs::read_to_string(&file).expect("the example");
+    let named = text.replace("  routes: [", "  policies: [nobody]\n  routes: [");
+    assert_ne!(named, text);
+    let policy = "---\nkind: ServicePolicy\nmetadata: { tenant: acme, namespace: shop, name: nobody }\n\
+                  spec: { rules: [{ name: talk, request: { paths: [{ value: /talk }] }, action: { deny: {} } }] }\n";
+    fs::write(&file, named + policy).expect("written");
+    process::signal(node.pid(), Signal::HUP);
+    let mut said = Vec::new();
+    let _ = stream.read_to_end(&mut said).expect("an end in order");
+    // Close, by a policy.
+    assert_eq!(said, [0x88, 2, 0x03, 0xF0], "{}", node.log());
+    drop(stream);
+    assert_eq!(node.stop(), 0, "{}", node.log());
 }
