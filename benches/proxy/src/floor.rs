@@ -1,4 +1,4 @@
-//! What no proxy with sockets goes below: octets are copied from connection to connection as they
+//! As little as a proxy over sockets can do: octets are copied from connection to connection as they
 //! come, on one thread. Nothing is parsed, chosen, counted or written down, so that four system
 //! calls a request are all that is left.
 
