@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
     path::Path,
     process::Command,
@@ -117,21 +117,29 @@ fn a_node_runs_from_manifests_alone() {
     }
 }
 
+fn read_head(stream: &mut TcpStream) -> io::Result<String> {
+    let mut head = Vec::new();
+    let mut octet = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut octet)?;
+        head.push(octet[0]);
+    }
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
 /// Whoever agrees to what is asked of it and then says nothing more.
 fn agrees(listener: &TcpListener) {
     for stream in listener.incoming() {
         let mut stream = stream.expect("a connection");
         thread::spawn(move || {
-            let mut head = Vec::new();
-            let mut octet = [0];
             // A probe says nothing.
-            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut octet).is_ok_and(|n| n > 0) {
-                head.push(octet[0]);
+            if read_head(&mut stream).is_err() {
+                return;
             }
             let agreed = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n\
                           Upgrade: websocket\r\n\r\n";
             let _ = stream.write_all(agreed.as_bytes());
-            let _ = stream.read_to_end(&mut head);
+            let _ = stream.read_to_end(&mut Vec::new());
         });
     }
 }
@@ -151,13 +159,7 @@ fn a_policy_that_comes_later_ends_a_websocket() {
         let ask = "GET /talk HTTP/1.1\r\nHost: talk.acme.example\r\nConnection: upgrade\r\n\
                    Upgrade: websocket\r\n\r\n";
         stream.write_all(ask.as_bytes()).expect("written");
-        let mut head = Vec::new();
-        let mut octet = [0];
-        while !head.ends_with(b"\r\n\r\n") {
-            stream.read_exact(&mut octet).expect("a head");
-            head.push(octet[0]);
-        }
-        let head = String::from_utf8_lossy(&head).into_owned();
+        let head = read_head(&mut stream).expect("a head");
         head.starts_with("HTTP/1.1 101 ")
             .then_some(stream)
             .ok_or(head)

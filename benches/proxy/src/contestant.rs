@@ -86,9 +86,8 @@ pub(crate) fn find(arguments: &Arguments) -> Result<Vec<Found>> {
             program,
         });
     }
-    let proxies = found.iter().map(|found| found.contestant);
-    let proxies = proxies.filter(|one| *one != Contestant::Floor).count();
-    ensure!(named || proxies > 0, "no proxy is installed");
+    let is_proxy = |found: &Found| found.contestant != Contestant::Floor;
+    ensure!(named || found.iter().any(is_proxy), "no proxy is installed");
     for tool in ["wrk", "h2load", "taskset"] {
         ensure!(on_path(tool).is_some(), "{tool} is not installed");
     }

@@ -23,7 +23,6 @@ use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
 use crate::{
     downstream::ConnInfo,
-    forward::Asked,
     front::Front,
     gathered::Gathered,
     quic,
@@ -174,31 +173,34 @@ impl Certificate {
         let mut standing = self.standing.borrow_mut();
         let over = standing.ends.is_some_and(|ends| ends < now);
         if standing.trust != asked.trust || over {
-            let trust = snapshot.clients.get(&asked.trust)?;
-            let judged = trust.judge(&self.chain, false, now);
-            *standing = Rc::new(Standing::new(asked.trust, asked.required, judged));
+            *standing = self.judged(asked, snapshot, now)?;
         }
         Some(Rc::clone(&standing))
     }
-}
 
-impl ConnInfo {
-    /// How the client of a request that has come stands at a host that asks like this now: its time
-    /// counts as when it came, and nothing is kept for others.
-    pub(crate) fn standing_under(
+    /// How a client that stood so when its request `came` stands at a host that asks like this now.
+    /// Its time counts as it did then, and nothing is kept for other requests.
+    pub(crate) fn standing_still(
         &self,
         host: &ClientCertificates,
         snapshot: &Snapshot,
-        came: &Asked<'_>,
+        (stood, came): (Option<&Rc<Standing>>, WallTime),
     ) -> Option<Rc<Standing>> {
-        let stood = came.standing.filter(|stood| stood.trust == host.trust);
-        if let Some(stood) = stood {
-            return Some(Rc::clone(stood));
+        match stood {
+            Some(stood) if stood.trust == host.trust => Some(Rc::clone(stood)),
+            Some(_) | None => self.judged(host, snapshot, came),
         }
-        let chain = &self.shown.as_ref()?.chain;
-        let trust = snapshot.clients.get(&host.trust)?;
-        let judged = trust.judge(chain, false, came.time);
-        Some(Rc::new(Standing::new(host.trust, host.required, judged)))
+    }
+
+    fn judged(
+        &self,
+        asked: &ClientCertificates,
+        snapshot: &Snapshot,
+        now: WallTime,
+    ) -> Option<Rc<Standing>> {
+        let trust = snapshot.clients.get(&asked.trust)?;
+        let judged = trust.judge(&self.chain, false, now);
+        Some(Rc::new(Standing::new(asked.trust, asked.required, judged)))
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     answer::{Answer, answer},
     attempt::{Again, ERROR, Failure, Kind, Order, Place, Stop, attempt},
     downstream::{Client, ClientError, Origin, Request, h1},
-    exchange::{Story, host_asked, upgrade_of},
+    exchange::{Story, fields_to_send, host_asked, upgrade_of},
     forward::{clean, deliver, switch},
     guard::{self, Denial},
     http1::Wire,
@@ -188,11 +188,7 @@ pub(crate) async fn serve(
     }
     let limits = &snapshot.limits;
     let upgrade = upgrade_of(&message);
-    let mut sent = match upgrade {
-        // What comes of it may be judged again.
-        Some(_) => message.fields.clone(),
-        None => std::mem::take(&mut message.fields),
-    };
+    let mut sent = fields_to_send(&mut message, upgrade.as_ref());
     // A trace begins where a request comes in: here none is drawn.
     let spans = worker.spans.as_ref();
     let context = spans.map(|_| headers::span(&mut sent, &mut worker.rng.borrow_mut(), 0));

@@ -151,11 +151,7 @@ pub(crate) async fn serve(
     } = front.unwrap_or_default();
     // Boxed, so that the futures of those that pass stay small.
     let refused = crowded.or(reply).map(Box::new);
-    let mut sent = match upgrade {
-        // What comes of it may be judged again.
-        Some(_) => request.fields.clone(),
-        None => std::mem::take(&mut request.fields),
-    };
+    let mut sent = fields_to_send(&mut request, upgrade.as_ref());
     if let Some(name) = hide {
         sent.remove(&name);
     }
@@ -440,6 +436,15 @@ pub(crate) fn upgrade_of(request: &Request) -> Option<HeaderValue> {
         && request.framing == Framing::None
         && !token.split(|octet| *octet == b',').any(is_http2);
     HeaderValue::from_bytes(token).ok().filter(|_| ours)
+}
+
+/// The fields of a request, for what is sent on. Those of an upgrade also stay as they came: what
+/// becomes of it may be judged again.
+pub(crate) fn fields_to_send(request: &mut Request, upgrade: Option<&HeaderValue>) -> Fields {
+    match upgrade {
+        Some(_) => request.fields.clone(),
+        None => std::mem::take(&mut request.fields),
+    }
 }
 
 fn is_http2(token: &[u8]) -> bool {

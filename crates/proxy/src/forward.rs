@@ -617,7 +617,9 @@ fn denied(worker: &Worker, asked: &Asked<'_>, seen: &Sent<'_>) -> Option<Denial>
     let host = host_of_now(&snapshot, asked, seen.to)?;
     let mut standing = None;
     if let Some(clients) = &host.clients {
-        standing = info.standing_under(clients, &snapshot, asked);
+        let shown = info.shown.as_ref();
+        let came = (asked.standing, asked.time);
+        standing = shown.and_then(|shown| shown.standing_still(clients, &snapshot, came));
         let served = standing.as_ref().is_some_and(|s| s.trust().is_some());
         if clients.required && !served {
             return Some(Denial { policy: None });

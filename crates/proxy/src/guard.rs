@@ -246,9 +246,9 @@ pub(crate) struct Denial {
     pub(crate) policy: Option<String>,
 }
 
-/// Would the policies of now let through what has opened a connection: those of its load balancer,
-/// which is `host` now, and those of its service? What its token said counts for as long as that
-/// lasts. Nothing is counted, so no rate is too much.
+/// Why the policies of now would not let through what has opened a connection, if so: those of its
+/// load balancer, which is `host` now, or those of its service. What its token said counts for as
+/// long as that lasts. Nothing is counted, so no rate is too much.
 pub(crate) fn denied(
     worker: &Worker,
     host: &VirtualHost,

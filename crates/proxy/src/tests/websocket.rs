@@ -7,7 +7,7 @@ use balance::Health::Healthy;
 use base::SiteId;
 use l7::{
     Limits,
-    policy::{RuleAction, Undecided},
+    policy::{Rate, RuleAction, Undecided},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -547,6 +547,13 @@ fn long() -> Limits {
     }
 }
 
+/// What the client says comes out at the other end.
+async fn passes(client: &mut TcpStream, far: &mut TcpStream) {
+    let frame = ws(0x81, true, b"x");
+    client.write_all(&frame).await.expect("written");
+    assert_eq!(read(far, frame.len()).await, frame);
+}
+
 /// Both sites look at what they carry.
 async fn look(world: &World) {
     world.pop.set_listeners(&[]).await;
@@ -587,9 +594,7 @@ async fn one_whose_endpoint_is_gone_is_judged_too() {
     let (world, _endpoint, mut client, mut far) = handed_over_within(long()).await;
     world.endpoints(&[]);
     look(&world).await;
-    let frame = ws(0x81, true, b"x");
-    client.write_all(&frame).await.expect("written");
-    assert_eq!(read(&mut far, frame.len()).await, frame);
+    passes(&mut client, &mut far).await;
     world.guard_egress(guard("new", Undecided::Allow, DENY, path("/talk")));
     look(&world).await;
     assert_eq!(read(&mut far, 8).await, DENIED_MASKED);
@@ -608,12 +613,6 @@ async fn http2_one_that_a_policy_denies_now_ends_in_order() {
 #[tokio::test]
 async fn one_that_its_policies_let_through_stays() {
     let (world, _endpoint, mut client, mut far) = handed_over_within(long()).await;
-    let rate = l7::policy::Rate {
-        requests: 1,
-        per: Duration::from_secs(3600),
-        burst: 1,
-        key: Vec::new(),
-    };
     for guards in [
         || guard("allows", Undecided::Deny, RuleAction::Allow, path("/talk")),
         || guard("denies", Undecided::Allow, DENY, path("/admin")),
@@ -631,23 +630,20 @@ async fn one_that_its_policies_let_through_stays() {
     ] {
         world.guard(guards(), guards(), guards());
         look(&world).await;
-        client
-            .write_all(&ws(0x81, true, b"x"))
-            .await
-            .expect("written");
-        assert_eq!(read(&mut far, 7).await, ws(0x81, true, b"x"));
+        passes(&mut client, &mut far).await;
     }
     // It was one request, and is no other now.
-    let limit = RuleAction::Limit(Box::new(rate));
+    let limit = RuleAction::Limit(Box::new(Rate {
+        requests: 1,
+        per: Duration::from_secs(3600),
+        burst: 1,
+        key: Vec::new(),
+    }));
     let limits = guard("limits", Undecided::Allow, limit, path("/talk"));
     for _ in 0..3 {
         world.guard(limits.clone(), limits.clone(), limits.clone());
         look(&world).await;
-        client
-            .write_all(&ws(0x81, true, b"x"))
-            .await
-            .expect("written");
-        assert_eq!(read(&mut far, 7).await, ws(0x81, true, b"x"));
+        passes(&mut client, &mut far).await;
     }
     let text = world.metrics.render();
     assert!(!text.contains("sealane_policy_decisions_total{"), "{text}");
